@@ -1,0 +1,87 @@
+# wsserver.h needs no build: copy it. This file builds the examples and runs the tests; "make help" lists the targets.
+
+CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+PORT ?= 8080
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+
+STD = -std=c11
+WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wundef -Wcast-qual -Wstrict-prototypes
+THREADS = -pthread
+COMPILE = $(CC) $(STD) $(WARNINGS)
+
+# Tests are built for speed of building unless CFLAGS is given, and with the sanitizers that work here.
+TEST_CFLAGS = $(if $(filter file,$(origin CFLAGS)),-O1 -g,$(CFLAGS))
+ADDRESS = -fsanitize=address -fno-omit-frame-pointer
+UNDEFINED = -fsanitize=undefined -fno-sanitize-recover=all
+RACES = -fsanitize=thread
+SANITIZE = $(ADDRESS) $(UNDEFINED)
+
+EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
+TESTS = $(patsubst tests/%.c,%,$(wildcard tests/unit/*.c tests/e2e/*.c))
+SHARED = wsserver.h build/flags
+PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
+SUBMAKE = $(MAKE) --no-print-directory -k $(PARALLEL)
+
+all: $(EXAMPLES) ## build the examples into build/ (this is what plain "make" does)
+
+build/%: examples/%.c $(SHARED)
+	$(COMPILE) -I. $(CFLAGS) $(LDFLAGS) $< -o $@ $(THREADS)
+
+# Changes when the compiler or its flags do, so that everything is built again.
+build/flags: FORCE
+	@mkdir -p build
+	@echo '$(CC) $(CFLAGS) $(LDFLAGS) $(SANITIZE)' > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+demo: build/chat ## run the chat server on PORT (8080); open the address that it prints
+	@echo 'Open the address below in a browser. Lines typed here go to every page. Ctrl-C ends it.'
+	@build/chat $(PORT)
+
+build/test/%: tests/%.c $(wildcard tests/*.h) $(SHARED)
+	@mkdir -p $(@D)
+	@rm -f $@
+	@echo 'building $@'
+	@$(COMPILE) $(TEST_CFLAGS) $(LDFLAGS) $(SANITIZE) $< -o $@ $(THREADS)
+
+build/race/%: tests/%.c $(wildcard tests/*.h) $(SHARED)
+	@mkdir -p $(@D)
+	@rm -f $@
+	@echo 'building $@'
+	@$(COMPILE) $(TEST_CFLAGS) $(LDFLAGS) $(RACES) $< -o $@ $(THREADS)
+
+test-programs: $(TESTS:%=build/test/%)
+race-programs: $(TESTS:%=build/race/%)
+
+test: ## build and run all tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	+@address=`sh tests/probe.sh '$(CC)' $(ADDRESS)`; \
+	undefined=`sh tests/probe.sh '$(CC)' $(UNDEFINED)`; \
+	$(SUBMAKE) test-programs SANITIZE="$$address $$undefined"; \
+	sh tests/run.sh $(TESTS:%=build/test/%)
+
+tsan: build/flags ## build and run all tests under ThreadSanitizer
+	@sh tests/probe.sh '$(CC)' $(RACES) > build/races; test -s build/races
+	+@$(SUBMAKE) race-programs; \
+	sh tests/run.sh $(TESTS:%=build/race/%)
+
+compile: ## compile the header alone and in every supported way, gcc and clang, C11 and C++17: no warning
+	@CC='$(CC)' JOBS='$(JOBS)' sh tests/compile/run.sh
+
+lint: ## check that code and documents agree, what each room knows, and which symbols are global
+	@CC='$(CC)' sh tests/lint/run.sh
+
+install: ## copy the header to DESTDIR/PREFIX/include (PREFIX is /usr/local)
+	mkdir -p '$(DESTDIR)$(PREFIX)/include'
+	cp wsserver.h '$(DESTDIR)$(PREFIX)/include/wsserver.h'
+	chmod 644 '$(DESTDIR)$(PREFIX)/include/wsserver.h'
+
+clean: ## remove build/
+	rm -rf build
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@echo '  CC, CFLAGS, LDFLAGS, JOBS, PREFIX, DESTDIR, PORT may be set: make test CC=clang'
+
+FORCE:
+.PHONY: FORCE all demo test test-programs tsan race-programs compile lint install clean help
+.DELETE_ON_ERROR:

@@ -1,0 +1,1421 @@
+/* Unit tests of [http]: heads taken and refused, upgrade rules, what an application reads, replies. */
+#define WSSERVER_STATIC
+#define WSSERVER_IMPLEMENTATION
+#include "../../wsserver.h"
+
+#include "../test.h"
+
+#define KEY "dGhlIHNhbXBsZSBub25jZQ=="
+#define LINE "GET / HTTP/1.1\r\n"
+#define HOST "Host: example.com\r\n"
+#define ASKS "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+#define WITH_KEY "Sec-WebSocket-Key: " KEY "\r\n"
+#define WITH_VERSION "Sec-WebSocket-Version: 13\r\n"
+#define UPGRADE LINE HOST ASKS WITH_KEY WITH_VERSION
+
+enum { MAX_HEAD = 8192, MAX_HEADERS = 64 };
+
+/* A parsed head in memory of its own that ends at an unreadable page. */
+typedef struct parsed {
+    char *data;
+    size_t size;
+    int status;
+    wss_request request;
+} parsed;
+
+static void parse_bytes(parsed *p, const char *data, size_t size, int max_headers) {
+    memset(&p->request, 0x5a, sizeof p->request);
+    p->data = guard_copy(data, size);
+    p->size = size;
+    p->status = wss__http_parse(p->data, size, max_headers, &p->request);
+}
+
+static void parse_text(parsed *p, const char *head) {
+    parse_bytes(p, head, strlen(head), MAX_HEADERS);
+}
+
+static void forget(parsed *p) {
+    guard_free(p->data, p->size);
+}
+
+/* What parsing says to a whole head. */
+static int status_of(const char *head) {
+    parsed p;
+    parse_text(&p, head);
+    forget(&p);
+    return p.status;
+}
+
+/* What becomes of a head: 101, 200 for plain HTTP, or the status of the refusal. */
+static int outcome_of(const char *head) {
+    parsed p;
+    int status = 0;
+    parse_text(&p, head);
+    int result = p.status;
+    if (!result) {
+        int kind = wss__http_upgrade(&p.request, &status);
+        result = kind > 0 ? 101 : kind == 0 ? 200 : status;
+        CHECK_INT(kind < 0, status != 0);
+    }
+    forget(&p);
+    return result;
+}
+
+typedef struct sample {
+    const char *text;
+    int want;
+} sample;
+
+static void check_samples(const char *before, const sample *samples, size_t count, const char *after) {
+    char head[4096];
+    for (size_t i = 0; i < count; i++) {
+        snprintf(head, sizeof head, "%s%s%s", before, samples[i].text, after);
+        int got = outcome_of(head);
+        if (got != samples[i].want) printf("sample: %s\n", samples[i].text);
+        CHECK_INT(got, samples[i].want);
+    }
+}
+
+#define CHECK_SAMPLES(before, samples, after) \
+    check_samples(before, samples, sizeof samples / sizeof samples[0], after)
+
+/* Where a head ends. */
+
+static void find_end(void) {
+    static const sample samples[] = {
+        {"", 0},
+        {"\r\n\r", 0},
+        {"\r\n\r\n", 4},
+        {"a\r\n\r\n", 5},
+        {"\r\n\n\r\n", 0},
+        {"\n\n", 0},
+        {"\r\r\n\n", 0},
+        {"a\r\n\r\n\r\n", 5},
+        {"a\r\n\r\nGET / HTTP/1.1\r\n\r\n", 5},
+        {"a\r\nb\r\r\n\r\n", 9},
+        {"a\n\r\n\r\n", 6},
+        {"\r\n\r\r\n\r\n", 7},
+    };
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        size_t size = strlen(samples[i].text);
+        char *copy = guard_copy(samples[i].text, size);
+        CHECK_INT(wss__http_find_end(copy, size, 0), samples[i].want);
+        guard_free(copy, size);
+    }
+}
+
+/* A head that trickles in: each call is told what the last one has seen, and looks at no more than 3 bytes of
+   that. */
+static void find_end_resumes(void) {
+    char text[600];
+    memset(text, 'a', sizeof text);
+    memcpy(text + 100, "\r\n\r\n", 4);
+    for (size_t from = 0; from < 104; from++) CHECK_INT(wss__http_find_end(text, sizeof text, from), 104);
+    for (size_t from = 104; from <= sizeof text; from++)
+        CHECK_INT(wss__http_find_end(text, sizeof text, from), 0);
+
+    size_t looked = 0;
+    size_t size = strlen(UPGRADE "\r\n");
+    for (size_t have = 1; have <= size; have++) {
+        char *copy = guard_copy(UPGRADE "\r\n", have);
+        size_t found = wss__http_find_end(copy, have, have - 1);
+        looked += 1;
+        CHECK_INT(found, have == size ? size : 0);
+        guard_free(copy, have);
+    }
+    CHECK(looked <= 2 * size);
+}
+
+/* All ways to cut a head into two or three segments find the same end. */
+static void find_end_any_cut(void) {
+    static const char head[] = LINE HOST "A: b\r\n\r\n";
+    size_t size = sizeof head - 1;
+    for (size_t a = 0; a < size; a++) {
+        CHECK_INT(wss__http_find_end(head, a, 0), 0);
+        for (size_t b = a; b < size; b++) CHECK_INT(wss__http_find_end(head, b, a), 0);
+        CHECK_INT(wss__http_find_end(head, size, a), size);
+    }
+}
+
+static void prefixes_are_unfinished(void) {
+    static const char *const heads[] = {UPGRADE "\r\n", "HEAD /a?b HTTP/1.1\r\n" HOST "\r\n",
+                                        "POST / HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\n",
+                                        "VERSION-CONTROL / HTTP/1.1\r\n\r\n"};
+    for (size_t h = 0; h < sizeof heads / sizeof heads[0]; h++) {
+        size_t size = strlen(heads[h]);
+        for (size_t have = 0; have <= size; have++) {
+            char *copy = guard_copy(heads[h], have);
+            CHECK_INT(wss__http_find_end(copy, have, 0), have == size ? size : 0);
+            CHECK_INT(wss__http_prefix_status(copy, have, MAX_HEAD), 0);
+            CHECK_INT(wss__http_prefix_status(copy, have, (int)size), 0);
+            CHECK_INT(wss__http_prefix_status(copy, have, WSS_OFF), 0);
+            guard_free(copy, have);
+        }
+    }
+}
+
+/* Parsing half a head is not asked for, but must do no harm. */
+static void parsing_a_prefix_fails(void) {
+    static const char head[] = UPGRADE "\r\n";
+    for (size_t have = 0; have < sizeof head - 1; have++) {
+        parsed p;
+        parse_bytes(&p, head, have, MAX_HEADERS);
+        CHECK(p.status != 0);
+        forget(&p);
+    }
+    CHECK_INT(status_of(UPGRADE "\r\nGET / HTTP/1.1\r\n\r\n"), 400);
+}
+
+static int is_token(int c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c != 0 && strchr("!#$%&'*+-.^_`|~", c) != NULL);
+}
+
+/* What can be no HTTP is refused at its first bytes. */
+static void prefix_garbage(void) {
+    for (int c = 0; c < 256; c++) {
+        char byte = (char)c;
+        char *copy = guard_copy(&byte, 1);
+        CHECK_INT(wss__http_prefix_status(copy, 1, MAX_HEAD), is_token(c) ? 0 : 400);
+        guard_free(copy, 1);
+    }
+    CHECK_INT(wss__http_prefix_status("\x16\x03\x01\x02\x00\x01", 6, MAX_HEAD), 400);
+    CHECK_INT(wss__http_prefix_status("\x81\x85", 2, MAX_HEAD), 400);
+    CHECK_INT(wss__http_prefix_status("GET\r\n", 5, MAX_HEAD), 400);
+    CHECK_INT(wss__http_prefix_status(" GET", 4, MAX_HEAD), 400);
+    CHECK_INT(wss__http_prefix_status("G:T", 3, MAX_HEAD), 400);
+    CHECK_INT(wss__http_prefix_status("", 0, MAX_HEAD), 0);
+}
+
+/* Every byte at every place of a head. */
+
+static int is_text(int c) {
+    return c == '\t' || (c >= 0x20 && c <= 0x7e) || c >= 0x80;
+}
+
+static int is_target(int c) {
+    return c >= 0x21 && c <= 0x7e && c != '#';
+}
+
+static int is_host(int c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+           (c != 0 && strchr("-._~!$&'()*+,;=", c) != NULL);
+}
+
+static int is_base64(int c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '+' || c == '/';
+}
+
+/* The expected outcome (as outcome_of) of byte c at each place. */
+static int want_method(int c, int was) {
+    return c == was ? 101 : is_token(c) ? 405 : 400;
+}
+static int want_same(int c, int was) {
+    return c == was ? 101 : 400;
+}
+static int want_target(int c, int was) {
+    (void)was;
+    return is_target(c) ? 101 : 400;
+}
+static int want_digit(int c, int was) {
+    return c == was ? 101 : c >= '0' && c <= '9' ? 505 : 400;
+}
+static int want_name(int c, int was) {
+    (void)was;
+    return is_token(c) ? 101 : 400;
+}
+static int want_name_or_colon(int c, int was) {
+    (void)was;
+    return is_token(c) || c == ':' ? 101 : 400;
+}
+static int want_text(int c, int was) {
+    (void)was;
+    return is_text(c) ? 101 : 400;
+}
+static int want_host(int c, int was) {
+    (void)was;
+    return is_host(c) ? 101 : 400;
+}
+static int want_host_end(int c, int was) {
+    (void)was;
+    return is_host(c) || c == ' ' || c == '\t' ? 101 : 400;
+}
+static int want_port_end(int c, int was) {
+    (void)was;
+    return (c >= '0' && c <= '9') || c == ' ' || c == '\t' ? 101 : 400;
+}
+static int want_upgrade(int c, int was) {
+    return !is_text(c) ? 400 : c == was || c == (was & ~0x20) ? 101 : 200;
+}
+static int want_connection(int c, int was) {
+    return c == was || c == (was | 0x20) ? 101 : 400;
+}
+static int want_version(int c, int was) {
+    return !is_text(c) ? 400 : c == was ? 101 : 426;
+}
+static int want_key(int c, int was) {
+    (void)was;
+    return is_base64(c) ? 101 : 400;
+}
+static int want_key_end(int c, int was) {
+    (void)was;
+    return c != 0 && strchr("AQgw", c) ? 101 : 400;
+}
+static int want_no_end(int c, int was) {
+    return c == was ? 101 : 0;
+}
+
+typedef struct place {
+    const char *mark; /* the first place of this text in the head */
+    size_t offset;    /* from there */
+    int (*want)(int c, int was);
+} place;
+
+static const char sweep_head[] =
+    "GET /path?q=1 HTTP/1.1\r\n"
+    "Host: www.example.com\r\n"
+    "X-Name: value\r\n"
+    "Content-Length: 0\r\n"
+    "X-Empty:\r\n"
+    "Upgrade: websocket\r\n"
+    "Connection: keep-alive, Upgrade\r\n"
+    "Sec-WebSocket-Key: " KEY "\r\n"
+    "Sec-WebSocket-Version: 13\r\n\r\n";
+
+static const place places[] = {
+    {"GET", 0, want_method},
+    {"GET", 1, want_method},
+    {"GET", 2, want_method},
+    {"GET", 3, want_same},
+    {"/path", 0, want_same},
+    {"/path", 1, want_target},
+    {"?q=1", 0, want_target},
+    {"?q=1", 3, want_target},
+    {" HTTP/", 0, want_same},
+    {"HTTP/1.1", 0, want_same},
+    {"HTTP/1.1", 3, want_same},
+    {"HTTP/1.1", 4, want_same},
+    {"HTTP/1.1", 5, want_digit},
+    {"HTTP/1.1", 6, want_same},
+    {"HTTP/1.1", 7, want_digit},
+    {"HTTP/1.1", 8, want_same},
+    {"HTTP/1.1", 9, want_same},
+    {"Host", 4, want_same},
+    {"Host", 5, want_host_end},
+    {"www", 0, want_host_end},
+    {"www", 1, want_host},
+    {"e.com", 0, want_host},
+    {"e.com", 4, want_host_end},
+    {"X-Name", 0, want_name},
+    {"X-Name", 2, want_name_or_colon},
+    {"X-Name", 5, want_name_or_colon},
+    {"X-Name", 6, want_same},
+    {"X-Name", 7, want_text},
+    {"value", 0, want_text},
+    {"value", 2, want_text},
+    {"value", 4, want_text},
+    {"value", 5, want_same},
+    {"value", 6, want_same},
+    {"th: 0", 0, want_name_or_colon},
+    {"th: 0", 4, want_same},
+    {"X-Empty:", 7, want_same},
+    {"X-Empty:", 8, want_same},
+    {"websocket", 3, want_upgrade},
+    {"websocket", 8, want_upgrade},
+    {"Upgrade\r", 0, want_connection},
+    {KEY, 0, want_key},
+    {KEY, 20, want_key},
+    {KEY, 21, want_key_end},
+    {KEY, 22, want_same},
+    {KEY, 23, want_same},
+    {"13\r", 0, want_version},
+    {"13\r", 1, want_version},
+    {"13\r", 2, want_no_end},
+    {"13\r", 3, want_no_end},
+    {"13\r", 4, want_no_end},
+    {"13\r", 5, want_no_end},
+};
+
+/* Refused early is refused alike when whole, whatever prefix was there. */
+static void check_prefix_agrees(const char *head, size_t size, int status) {
+    for (size_t have = 0; have <= size; have++) {
+        int early = wss__http_prefix_status(head, have, MAX_HEAD);
+        if (early) CHECK_INT(early, status);
+    }
+}
+
+static void check_byte(const place *where, int c) {
+    char head[sizeof sweep_head];
+    size_t size = sizeof sweep_head - 1;
+    memcpy(head, sweep_head, sizeof head);
+    size_t at = (size_t)(strstr(head, where->mark) - head) + where->offset;
+    int want = where->want(c, (unsigned char)sweep_head[at]);
+    head[at] = (char)c;
+
+    parsed p;
+    int status = 0;
+    size_t end = wss__http_find_end(head, size, 0);
+    parse_bytes(&p, head, size, MAX_HEADERS);
+    int got = p.status;
+    if (!got) got = wss__http_upgrade(&p.request, &status) > 0 ? 101 : status ? status : 200;
+    check_prefix_agrees(head, size, p.status);
+    forget(&p);
+    if (want) {
+        if (got != want) printf("byte %d at '%s' + %zu\n", c, where->mark, where->offset);
+        CHECK_INT(end, size);
+        CHECK_INT(got, want);
+    } else {
+        CHECK_INT(end, 0);
+        CHECK(got != 101);
+    }
+}
+
+static void every_byte_everywhere(void) {
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++)
+        for (int c = 0; c < 256; c++) check_byte(&places[i], c);
+}
+
+/* The same in a port and in a Content-Length. */
+static void every_byte_in_numbers(void) {
+    for (int c = 1; c < 256; c++) {
+        char head[256];
+        snprintf(head, sizeof head, "%sHost: a:8%c\r\n%s\r\n", LINE, c, ASKS WITH_KEY WITH_VERSION);
+        CHECK_INT(outcome_of(head), want_port_end(c, 0));
+        snprintf(head, sizeof head, "%sContent-Length: %c\r\n\r\n", UPGRADE, c);
+        CHECK_INT(outcome_of(head), c == '0' ? 101 : 400);
+    }
+}
+
+/* Request line. */
+
+static void methods(void) {
+    static const sample samples[] = {
+        {"GET", 101},   {"HEAD", 405},   {"POST", 405},  {"get", 405},    {"Get", 405},    {"GETT", 405},
+        {"GE", 405},    {"PUT", 405},    {"TRACE", 405}, {"CONNECT", 405}, {"G@T", 400},   {"G T", 400},
+        {"", 400},      {" GET", 400},   {"GET ", 400},  {"GET\t", 400},  {"\tGET", 400}, {"(GET)", 400},
+        {"GET,", 400},  {"OPTIONS", 405}, {"head", 405}, {"Head", 405},   {"HEADS", 405},
+    };
+    CHECK_SAMPLES("", samples, " / HTTP/1.1\r\n" HOST ASKS WITH_KEY WITH_VERSION "\r\n");
+    CHECK_INT(outcome_of("HEAD / HTTP/1.1\r\n" HOST "\r\n"), 200);
+    CHECK_INT(outcome_of("CONNECT example.com:80 HTTP/1.1\r\n" HOST "\r\n"), 405);
+    CHECK_INT(outcome_of("OPTIONS * HTTP/1.1\r\n" HOST "\r\n"), 405);
+    CHECK_INT(outcome_of("PRI * HTTP/2.0\r\n\r\n"), 505);
+    CHECK_INT(outcome_of("\r\n\r\n"), 400);
+    CHECK_INT(outcome_of("GET\r\n\r\n"), 400);
+    CHECK_INT(outcome_of("GET /\r\n\r\n"), 400);
+}
+
+static void versions(void) {
+    static const sample samples[] = {
+        {"HTTP/1.1", 101},  {"HTTP/1.0", 505},  {"HTTP/1.2", 505},   {"HTTP/2.0", 505},  {"HTTP/0.9", 505},
+        {"http/1.1", 400},  {"HTTP/1.1 ", 400}, {" HTTP/1.1", 400},  {"HTTP/11", 400},   {"HTTP/1.10", 400},
+        {"HTTP/01.1", 400}, {"HTTP/1,1", 400},  {"HTTP/+1.1", 400},  {"HTTP 1.1", 400},  {"", 400},
+        {"HTTP", 400},      {"HTTP/", 400},     {"HTTP/1.", 400},    {"HTTPS/1.1", 400}, {"HTTP/1.1\t", 400},
+        {"HTTP/2", 400},    {"xHTTP/1.1", 400}, {"HTTP/1.1\r", 400}, {"HTTP/a.b", 400},
+    };
+    CHECK_SAMPLES("GET / ", samples, "\r\n" HOST ASKS WITH_KEY WITH_VERSION "\r\n");
+}
+
+static void targets(void) {
+    static const sample samples[] = {
+        {"/", 101},
+        {"//", 101},
+        {"/a/b;c=d?e=f&g", 101},
+        {"/?", 101},
+        {"/%zz", 101},
+        {"/[]{}|\\^`\"<>", 101},
+        {"*", 400},
+        {"", 400},
+        {"a", 400},
+        {"?a", 400},
+        {"/#", 400},
+        {"/a#b", 400},
+        {"/\x7f", 400},
+        {"/\xc3\xa9", 400},
+        {"/\xff", 400},
+        {"/a b", 400},
+        {"/\t", 400},
+        {"example.com:80", 400},
+        {"http://example.com/", 101},
+        {"HTTP://EXAMPLE.com/a", 101},
+        {"https://example.com", 101},
+        {"http://example.com?a=b", 101},
+        {"http://example.com:80/", 400},
+        {"http://other.com/", 400},
+        {"http://user@example.com/", 400},
+        {"http:///", 400},
+        {"http://", 400},
+        {"http:/example.com/", 400},
+        {"ftp://example.com/", 400},
+        {"http//example.com/", 400},
+    };
+    CHECK_SAMPLES("GET ", samples, " HTTP/1.1\r\n" HOST ASKS WITH_KEY WITH_VERSION "\r\n");
+}
+
+static void absolute_target(void) {
+    static const struct {
+        const char *sent;
+        const char *target;
+    } samples[] = {
+        {"http://example.com/a?b", "/a?b"}, {"http://example.com", "/"},       {"https://example.com/", "/"},
+        {"http://example.com?b=/", "/?b=/"}, {"/http://example.com", "/http://example.com"},
+    };
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        char head[200];
+        parsed p;
+        snprintf(head, sizeof head, "GET %s HTTP/1.1\r\n%s\r\n", samples[i].sent, HOST);
+        parse_text(&p, head);
+        CHECK_INT(p.status, 0);
+        CHECK_TEXT(wss_request_target(&p.request), samples[i].target);
+        CHECK_TEXT(wss_request_header(&p.request, "host"), "example.com");
+        forget(&p);
+    }
+}
+
+/* Field lines. */
+
+static void hosts_valid(void) {
+    static const sample samples[] = {
+        {"Host: a\r\n", 101},
+        {"hOST:a\r\n", 101},
+        {"Host: \t a \t \r\n", 101},
+        {"Host: a:0\r\n", 101},
+        {"Host: a:65535\r\n", 101},
+        {"Host: a:00080\r\n", 101},
+        {"Host: 127.0.0.1:8080\r\n", 101},
+        {"Host: [::1]\r\n", 101},
+        {"Host: [::1]:8080\r\n", 101},
+        {"Host: [2001:db8::192.0.2.1]\r\n", 101},
+        {"Host: [::]\r\n", 101},
+        {"Host: a%41b\r\n", 101},
+        {"Host: a%04%40\r\n", 101},
+        {"Host: a_b.example\r\n", 101},
+        {"", 400},
+        {"Host:\r\n", 400},
+        {"Host: \t\r\n", 400},
+        {"Host: a\r\nHost: a\r\n", 400},
+        {"Host: a\r\nhost: b\r\n", 400},
+        {"Host: a, b\r\n", 400},
+        {"Host: a b\r\n", 400},
+        {"Host: user@a\r\n", 400},
+        {"Host: a/b\r\n", 400},
+        {"Host: http://a\r\n", 400},
+        {"Host: a?\r\n", 400},
+        {"Host: a#\r\n", 400},
+        {"Host: a\\b\r\n", 400},
+        {"Host: :80\r\n", 400},
+        {"Host: a:\r\n", 400},
+        {"Host: a:65536\r\n", 400},
+        {"Host: a:99999999999999999999\r\n", 400},
+        {"Host: a:-1\r\n", 400},
+        {"Host: a:+80\r\n", 400},
+        {"Host: a:8o\r\n", 400},
+        {"Host: a:80:80\r\n", 400},
+        {"Host: a: 80\r\n", 400},
+        {"Host: ::1\r\n", 400},
+        {"Host: [::1\r\n", 400},
+        {"Host: [::1]80\r\n", 400},
+        {"Host: [::1]:\r\n", 400},
+        {"Host: []\r\n", 400},
+        {"Host: [:::]\r\n", 400},
+        {"Host: [a.b]\r\n", 400},
+        {"Host: [fe80::1%25eth0]\r\n", 400},
+        {"Host: [127.0.0.1]\r\n", 400},
+        {"Host: [1:2:3:4:5:6:7:8:9:a:b:c:d:e:f:1:2:3:4:5:6:7:8:9:a]\r\n", 400},
+        {"Host: [000001:2:3:4:5:6:7:8:9:a:b:c:d:e:f:1:2:3:4:5:6]\r\n", 400},
+        {"Host: ::1]\r\n", 400},
+        {"Host: a%4\r\n", 400},
+        {"Host: a%\r\n", 400},
+        {"Host: a%g0\r\n", 400},
+        {"Host: \xc3\xa9\r\n", 400},
+        {"Host: a\x01\r\n", 400},
+        {"Host: a\x7f\r\n", 400},
+    };
+    CHECK_SAMPLES(LINE, samples, ASKS WITH_KEY WITH_VERSION "\r\n");
+}
+
+static void bodies(void) {
+    static const sample samples[] = {
+        {"Content-Length: 0\r\n", 101},
+        {"content-length:0\r\n", 101},
+        {"Content-Length: 1\r\n", 400},
+        {"Content-Length: 00\r\n", 400},
+        {"Content-Length: +0\r\n", 400},
+        {"Content-Length: -0\r\n", 400},
+        {"Content-Length: +5\r\n", 400},
+        {"Content-Length: -1\r\n", 400},
+        {"Content-Length: 5,5\r\n", 400},
+        {"Content-Length: 0,0\r\n", 400},
+        {"Content-Length: 0 0\r\n", 400},
+        {"Content-Length: 0x0\r\n", 400},
+        {"Content-Length:\r\n", 400},
+        {"Content-Length: 00000000000000000000\r\n", 400},
+        {"Content-Length: 18446744073709551616\r\n", 400},
+        {"Content-Length: 0\r\nContent-Length: 0\r\n", 400},
+        {"Content-Length: 0\r\nContent-Length: 5\r\n", 400},
+        {"Transfer-Encoding: chunked\r\n", 400},
+        {"Transfer-Encoding: identity\r\n", 400},
+        {"Transfer-Encoding:\r\n", 400},
+        {"transfer-encoding: CHUNKED\r\n", 400},
+        {"Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", 400},
+        {"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", 400},
+        {"Transfer-Encoding : chunked\r\n", 400},
+        {"X-Content-Length: 5\r\n", 101},
+    };
+    CHECK_SAMPLES(UPGRADE, samples, "\r\n");
+    CHECK_INT(outcome_of(LINE HOST "Content-Length: 5\r\n\r\n"), 400);
+    CHECK_INT(outcome_of(LINE HOST "Content-Length: 0\r\n\r\n"), 200);
+}
+
+static void field_lines(void) {
+    static const sample samples[] = {
+        {"A: b\r\n", 101},     {"A:b\r\n", 101},          {"A:\r\n", 101},       {"A: \t\r\n", 101},
+        {"A:\tb\tc\t\r\n", 101}, {"A: \x80\xff\r\n", 101}, {"!#$%&'*+-.^_`|~9aZ: b\r\n", 101},
+        {"A : b\r\n", 400},    {"A\t: b\r\n", 400},       {" A: b\r\n", 400},    {"\tA: b\r\n", 400},
+        {": b\r\n", 400},      {"A\r\n", 400},            {"A b: c\r\n", 400},   {"A(: c\r\n", 400},
+        {"A: b\r\n c\r\n", 400}, {"A: b\r\n\tc\r\n", 400}, {"A: b\r\n \r\n", 400}, {"A: b\n", 400},
+        {"A: b\nC: d\r\n", 400}, {"A: b\rC: d\r\n", 400}, {"A: b\r\r\n", 400},   {"\rA: b\r\n", 400},
+        {"\nA: b\r\n", 400},   {"A: \x01\r\n", 400},      {"A: \x1f\r\n", 400},  {"A: \x7f\r\n", 400},
+        {"A: \x0b\r\n", 400},  {"\xc3\xa9: b\r\n", 400},  {"A\x7f: b\r\n", 400},
+    };
+    CHECK_SAMPLES(UPGRADE, samples, "\r\n");
+    CHECK_INT(outcome_of("GET / HTTP/1.1\r\n Host: a\r\n\r\n"), 400);
+    CHECK_INT(outcome_of("GET / HTTP/1.1\nHost: a\r\n\r\n"), 400);
+    CHECK_INT(outcome_of("GET / HTTP/1.1\r\n\r\n"), 400);
+}
+
+/* Limits. */
+
+static void head_limit(void) {
+    static char head[MAX_HEAD + 2];
+    for (size_t size = MAX_HEAD - 1; size <= MAX_HEAD + 1; size++) {
+        size_t begin = strlen(UPGRADE "A: ");
+        memcpy(head, UPGRADE "A: ", begin);
+        memset(head + begin, 'x', size - begin - 4);
+        memcpy(head + size - 4, "\r\n\r\n", 4);
+        CHECK_INT(wss__http_find_end(head, size, 0), size);
+        CHECK_INT(wss__http_prefix_status(head, size, MAX_HEAD), size <= MAX_HEAD ? 0 : 431);
+        parsed p;
+        parse_bytes(&p, head, size, MAX_HEADERS);
+        CHECK_INT(p.status, 0);
+        CHECK_INT(strlen(wss_request_header(&p.request, "a")), size - begin - 4);
+        forget(&p);
+    }
+}
+
+static void head_without_end(void) {
+    static char line[MAX_HEAD + 1];
+    static char fields[MAX_HEAD + 1];
+    memset(line, 'x', sizeof line);
+    memset(fields, 'x', sizeof fields);
+    memcpy(line, "GET /", 5);
+    memcpy(fields, LINE "A: ", strlen(LINE "A: "));
+    for (size_t have = 0; have <= sizeof line; have++) {
+        CHECK_INT(wss__http_prefix_status(line, have, MAX_HEAD), have <= MAX_HEAD ? 0 : 414);
+        CHECK_INT(wss__http_prefix_status(fields, have, MAX_HEAD), have <= MAX_HEAD ? 0 : 431);
+    }
+    CHECK_INT(wss__http_prefix_status(fields, 101, 100), 431);
+    CHECK_INT(wss__http_prefix_status(line, 101, 100), 414);
+    CHECK_INT(wss__http_prefix_status(line, sizeof line, WSS_OFF), 0);
+    CHECK_INT(wss__http_prefix_status("GET / HTTP/1.1\r\nHost", 20, 10), 414);
+}
+
+/* The line ends past its own limit but before that of the head: still 414. */
+static void line_limit(void) {
+    static char head[MAX_HEAD + 64];
+    for (size_t size = WSS__HTTP_LINE_MAX - 1; size <= WSS__HTTP_LINE_MAX + 1; size++) {
+        size_t tail = strlen(" HTTP/1.1");
+        memset(head, 'x', sizeof head);
+        memcpy(head, "GET /", 5);
+        memcpy(head + size - tail, " HTTP/1.1", tail);
+        memcpy(head + size, "\r\n" HOST "\r\n", strlen("\r\n" HOST "\r\n"));
+        parsed p;
+        parse_bytes(&p, head, size + strlen("\r\n" HOST "\r\n"), MAX_HEADERS);
+        CHECK_INT(p.status, size <= WSS__HTTP_LINE_MAX ? 0 : 414);
+        if (!p.status) CHECK_INT(strlen(wss_request_target(&p.request)), size - tail - 4);
+        forget(&p);
+        int early = wss__http_prefix_status(head, MAX_HEAD + 1, MAX_HEAD);
+        CHECK_INT(early, size <= WSS__HTTP_LINE_MAX ? 431 : 414);
+    }
+}
+
+/* A head with this many field lines. */
+static size_t make_fields(char *head, size_t room, int count) {
+    size_t size = (size_t)snprintf(head, room, "%s%s", LINE, count ? HOST : "");
+    for (int i = 1; i < count; i++) size += (size_t)snprintf(head + size, room - size, "A%d: %d\r\n", i, i);
+    return size + (size_t)snprintf(head + size, room - size, "\r\n");
+}
+
+static void check_fields(int max_headers, int count, int want) {
+    static char head[4096];
+    char name[16];
+    parsed p;
+    parse_bytes(&p, head, make_fields(head, sizeof head, count), max_headers);
+    CHECK_INT(p.status, want);
+    if (!p.status) {
+        snprintf(name, sizeof name, "a%d", count - 1);
+        CHECK_INT(wss_request_header_count(&p.request), count);
+        if (count > 1) CHECK_TEXT(wss_request_header(&p.request, name), name + 1);
+    }
+    forget(&p);
+}
+
+static void field_limit(void) {
+    enum { MOST = WSS__HTTP_FIELDS_MAX };
+    static const int limits[] = {1, 2, 64, MOST - 1, MOST, MOST + 1, WSS_OFF};
+    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+        int limit = limits[i] < 0 || limits[i] > MOST ? MOST : limits[i];
+        check_fields(limits[i], limit - 1, limit == 1 ? 400 : 0);
+        check_fields(limits[i], limit, 0);
+        check_fields(limits[i], limit + 1, 431);
+    }
+    check_fields(0, 0, 400);
+    check_fields(0, 1, 431);
+}
+
+/* Upgrade rules. */
+
+static void upgrade_tokens(void) {
+    static const sample samples[] = {
+        {"Upgrade: websocket\r\nConnection: Upgrade\r\n", 101},
+        {"UPGRADE: WebSocket\r\nCONNECTION: uPGRADE\r\n", 101},
+        {"Upgrade: h2c, websocket\r\nConnection: keep-alive, Upgrade\r\n", 101},
+        {"Upgrade: ,, websocket ,\r\nConnection: , ,\tupgrade\t,\r\n", 101},
+        {"Upgrade: h2c\r\nUpgrade: websocket\r\nConnection: keep-alive\r\nConnection: Upgrade\r\n", 101},
+        {"Upgrade:\r\nUpgrade: websocket\r\nConnection:\r\nConnection: Upgrade\r\n", 101},
+        {"Connection: Upgrade\r\nUpgrade: websocket\r\n", 101},
+        {"Upgrade: websocket\r\n", 400},
+        {"Upgrade: websocket\r\nConnection:\r\n", 400},
+        {"Upgrade: websocket\r\nConnection: close\r\n", 400},
+        {"Upgrade: websocket\r\nConnection: upgrades\r\n", 400},
+        {"Upgrade: websocket\r\nConnection: keep-alive Upgrade\r\n", 400},
+        {"Upgrade: websocket\r\nConnection: \"Upgrade\"\r\n", 400},
+        {"Connection: Upgrade\r\n", 200},
+        {"", 200},
+        {"Upgrade: websocket2\r\nConnection: Upgrade\r\n", 200},
+        {"Upgrade: websocket/13\r\nConnection: Upgrade\r\n", 200},
+        {"Upgrade: web socket\r\nConnection: Upgrade\r\n", 200},
+        {"Upgrade: h2c\r\nConnection: Upgrade\r\n", 200},
+        {"Upgrade:\r\nConnection: Upgrade\r\n", 200},
+        {"X-Upgrade: websocket\r\nConnection: Upgrade\r\n", 200},
+    };
+    CHECK_SAMPLES(LINE HOST, samples, WITH_KEY WITH_VERSION "\r\n");
+}
+
+static void upgrade_versions(void) {
+    static const sample samples[] = {
+        {WITH_VERSION, 101},
+        {"sec-websocket-version:13\r\n", 101},
+        {"", 426},
+        {"Sec-WebSocket-Version:\r\n", 426},
+        {WITH_VERSION WITH_VERSION, 426},
+        {"Sec-WebSocket-Version: 13, 8\r\n", 426},
+        {"Sec-WebSocket-Version: 8\r\n" WITH_VERSION, 426},
+        {"Sec-WebSocket-Version: 013\r\n", 426},
+        {"Sec-WebSocket-Version: +13\r\n", 426},
+        {"Sec-WebSocket-Version: 130\r\n", 426},
+        {"Sec-WebSocket-Version: 1 3\r\n", 426},
+        {"Sec-WebSocket-Version: 8\r\n", 426},
+        {"Sec-WebSocket-Version: 0\r\n", 426},
+    };
+    CHECK_SAMPLES(LINE HOST ASKS WITH_KEY, samples, "\r\n");
+}
+
+static void upgrade_keys(void) {
+    static const sample samples[] = {
+        {WITH_KEY, 101},
+        {"sec-websocket-key:\t" KEY "\t\r\n", 101},
+        {"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n", 101},
+        {"Sec-WebSocket-Key: ////////////////////+w==\r\n", 101},
+        {"", 400},
+        {"Sec-WebSocket-Key:\r\n", 400},
+        {WITH_KEY WITH_KEY, 400},
+        {WITH_KEY "Sec-WebSocket-Key:\r\n", 400},
+        {"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=\r\n", 400},
+        {"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ\r\n", 400},
+        {"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ===\r\n", 400},
+        {"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZR==\r\n", 400},
+        {"Sec-WebSocket-Key: dGhlIHNhbXBs SBub25jZQ==\r\n", 400},
+        {"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==, x\r\n", 400},
+        {"Sec-WebSocket-Key: dGhlIHNhbXBs-SBub25jZQ==\r\n", 400},
+        {"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZWUh\r\n", 400},
+        {"Sec-WebSocket-Key: ========================\r\n", 400},
+    };
+    CHECK_SAMPLES(LINE HOST ASKS WITH_VERSION, samples, "\r\n");
+    CHECK_INT(outcome_of("HEAD / HTTP/1.1\r\n" HOST ASKS WITH_KEY WITH_VERSION "\r\n"), 405);
+    parsed p;
+    parse_text(&p, UPGRADE "\r\n");
+    wss__span key = wss__http_key(&p.request);
+    CHECK(wss__base_equal(key, wss__base_text(KEY)));
+    forget(&p);
+}
+
+/* The head may move: only base changes, as for a request that is copied to be answered later. */
+static void relocation(void) {
+    parsed p;
+    int status = 0;
+    parse_text(&p, UPGRADE "Origin: http://example.com\r\n\r\n");
+    wss_request copy;
+    memcpy(&copy, &p.request, offsetof(wss_request, fields) + p.request.count * sizeof p.request.fields[0]);
+    char *moved = guard_copy(p.data, p.size);
+    memset(p.data, 'x', p.size);
+    copy.base = moved;
+    CHECK_INT(wss__http_upgrade(&copy, &status), 1);
+    CHECK_TEXT(wss_request_header(&copy, "sec-websocket-version"), "13");
+    CHECK_TEXT(wss_request_target(&copy), "/");
+    CHECK(wss__http_origin_allowed(&copy, NULL));
+    guard_free(moved, p.size);
+    forget(&p);
+}
+
+/* Origins and hosts. */
+
+typedef struct origin_sample {
+    const char *host;
+    const char *origin; /* NULL: none */
+    const char *list;
+    int want;
+} origin_sample;
+
+static void origins(void) {
+    static const origin_sample samples[] = {
+        {"a.com", NULL, NULL, 1},
+        {"a.com", NULL, "https://b.com", 1},
+        {"a.com", "http://a.com", NULL, 1},
+        {"a.com", "https://a.com", NULL, 1},
+        {"A.com", "HTTP://a.COM", NULL, 1},
+        {"a.com:8080", "http://a.com:8080", NULL, 1},
+        {"a.com:80", "http://a.com", NULL, 1},
+        {"a.com", "http://a.com:80", NULL, 1},
+        {"a.com:443", "https://a.com", NULL, 1},
+        {"a.com", "https://a.com:443", NULL, 1},
+        {"[::1]:80", "http://[::1]", NULL, 1},
+        {"[::1]:9000", "http://[::1]:9000", NULL, 1},
+        {"localhost:8080", "http://localhost:8080", NULL, 1},
+        {"a.com:443", "http://a.com", NULL, 0},
+        {"a.com:80", "https://a.com", NULL, 0},
+        {"a.com", "http://a.com:8080", NULL, 0},
+        {"a.com:8080", "http://a.com", NULL, 0},
+        {"a.com:8080", "http://a.com:80800", NULL, 0},
+        {"a.com", "http://b.com", NULL, 0},
+        {"a.com", "http://a.com.b.com", NULL, 0},
+        {"a.com", "http://xa.com", NULL, 0},
+        {"a.com", "http://a.co", NULL, 0},
+        {"a.com", "http://a.com/", NULL, 0},
+        {"a.com", "http://user@a.com", NULL, 0},
+        {"a.com", "a.com", NULL, 0},
+        {"a.com", "file://a.com", NULL, 0},
+        {"a.com", "null", NULL, 0},
+        {"a.com", "", NULL, 0},
+        {"a.com", "http://", NULL, 0},
+        {"a.com", "http://a.com http://b.com", NULL, 0},
+        {"[::1]", "http://[::1]x80", NULL, 0},
+        {"[::1]", "http://[::1", NULL, 0},
+        {"localhost:8080", "http://127.0.0.1:8080", NULL, 0},
+        {"a.com", "http://b.com", "", 0},
+        {"a.com", "", "", 0},
+        {"a.com", "", ",", 0},
+        {"a.com", "http://b.com", "http://b.com", 1},
+        {"a.com", "http://b.com", "HTTP://B.com", 1},
+        {"a.com", "http://b.com:80", "http://b.com", 1},
+        {"a.com", "https://b.com", "https://b.com:443", 1},
+        {"a.com", "http://b.com", " https://c.com , http://b.com ", 1},
+        {"a.com", "http://b.com", "https://c.com,,http://b.com,", 1},
+        {"a.com", "http://b.com", "*", 1},
+        {"a.com", "http://b.com", "https://c.com, *", 1},
+        {"a.com", "null", "null", 1},
+        {"a.com", "null", "http://b.com,null", 1},
+        {"a.com", "null", "*", 1},
+        {"a.com", "chrome-extension://abc", "chrome-extension://abc", 1},
+        {"a.com", "Capacitor://localhost", "capacitor://LOCALHOST", 1},
+        {"a.com", "http://b.com", "https://b.com", 0},
+        {"a.com", "http://b.com:8080", "http://b.com", 0},
+        {"a.com", "https://b.com:80", "https://b.com", 0},
+        {"a.com", "http://b.com", "b.com", 0},
+        {"a.com", "http://x.b.com", "http://b.com", 0},
+        {"a.com", "http://b.com", "null", 0},
+        {"a.com", "http://b.com", "http://b.comx", 0},
+        {"a.com", "http://a.com", "http://b.com", 1},
+    };
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        const origin_sample *s = &samples[i];
+        char head[300];
+        parsed p;
+        snprintf(head, sizeof head, "%sHost: %s\r\n%s%s%s\r\n", LINE, s->host, s->origin ? "Origin: " : "",
+                 s->origin ? s->origin : "", s->origin ? "\r\n" : "");
+        parse_text(&p, head);
+        CHECK_INT(p.status, 0);
+        int got = wss__http_origin_allowed(&p.request, s->list);
+        if (got != s->want) printf("origin: %s at %s\n", s->origin ? s->origin : "(none)", s->host);
+        CHECK_INT(got, s->want);
+        forget(&p);
+    }
+}
+
+static void origin_twice(void) {
+    parsed p;
+    CHECK_INT(outcome_of(UPGRADE "Origin: http://example.com\r\n\r\n"), 101);
+    CHECK_INT(outcome_of(UPGRADE "Origin: http://example.com\r\nOrigin: http://example.com\r\n\r\n"), 400);
+    parse_text(&p, UPGRADE "Origin: http://example.com\r\norigin: http://evil.com\r\n\r\n");
+    CHECK_INT(wss__http_origin_allowed(&p.request, "*"), 0);
+    forget(&p);
+}
+
+static void host_list(void) {
+    static const origin_sample samples[] = {
+        {"a.com", NULL, NULL, 1},          {"a.com", NULL, "a.com", 1},
+        {"A.com", NULL, "a.COM", 1},       {"a.com:8080", NULL, "a.com", 1},
+        {"a.com:8080", NULL, "a.com:8080", 1}, {"a.com", NULL, "a.com:80", 1},
+        {"a.com", NULL, "a.com:443", 1},   {"[::1]:9", NULL, "[::1]", 1},
+        {"[::1]", NULL, "b, [::1]:80", 1}, {"a.com", NULL, "b.com, a.com", 1},
+        {"a.com", NULL, "", 0},            {"a.com", NULL, ",", 0},
+        {"a.com", NULL, "b.com", 0},       {"a.com:8080", NULL, "a.com:80", 0},
+        {"a.com", NULL, "a.com:8080", 0},  {"x.a.com", NULL, "a.com", 0},
+        {"a.com:8080", NULL, ":8080", 0},  {"a.com", NULL, "a.co", 0},
+        {"127.0.0.1", NULL, "localhost", 0}, {"[::1]", NULL, "[", 0},
+        {"A.com:8080", NULL, "a.com", 1},  {"A.com:8080", NULL, "a.COM:8080", 1},
+        {"A.com", NULL, "a.com:80", 1},
+    };
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        char head[200];
+        parsed p;
+        snprintf(head, sizeof head, "%sHost: %s\r\n\r\n", LINE, samples[i].host);
+        parse_text(&p, head);
+        CHECK_INT(wss__http_host_allowed(&p.request, samples[i].list), samples[i].want);
+        forget(&p);
+    }
+}
+
+/* What an application reads. */
+
+static void readers(void) {
+    parsed p;
+    const char *value = "unset";
+    parse_text(&p, "HEAD /a%20b?c=d HTTP/1.1\r\nHost: h\r\nA:  one \r\nB:\r\na: two\r\n\r\n");
+    CHECK_INT(p.status, 0);
+    CHECK_TEXT(wss_request_method(&p.request), "HEAD");
+    CHECK_TEXT(wss_request_target(&p.request), "/a%20b?c=d");
+    CHECK_TEXT(wss_request_header(&p.request, "a"), "one");
+    CHECK(wss_request_header(&p.request, "aa") == NULL);
+    CHECK_TEXT(wss_request_header(&p.request, "B"), "");
+    CHECK(wss_request_header(&p.request, "C") == NULL);
+    CHECK(wss_request_header(&p.request, "") == NULL);
+    CHECK_INT(wss_request_header_count(&p.request), 4);
+    CHECK_TEXT(wss_request_header_at(&p.request, 3, &value), "a");
+    CHECK_TEXT(value, "two");
+    CHECK_TEXT(wss_request_header_at(&p.request, 0, NULL), "Host");
+    CHECK(wss_request_header_at(&p.request, 4, &value) == NULL);
+    CHECK(value == NULL);
+    CHECK(wss_request_header_at(&p.request, (size_t)-1, NULL) == NULL);
+    forget(&p);
+}
+
+static void peer(void) {
+    parsed p;
+    int port = 1;
+    parse_text(&p, LINE HOST "\r\n");
+    CHECK_TEXT(wss_request_method(&p.request), "GET");
+    snprintf(p.request.address, sizeof p.request.address, "2001:db8::1");
+    p.request.port = 4711;
+    CHECK_INT(wss__http_parse(p.data, 0, 1, &p.request), 400);
+    CHECK_TEXT(wss_request_peer(&p.request, &port), "2001:db8::1");
+    CHECK_INT(port, 4711);
+    CHECK_TEXT(wss_request_peer(&p.request, NULL), "2001:db8::1");
+    forget(&p);
+}
+
+static void nulls(void) {
+    char out[8] = "unset";
+    size_t length = 9;
+    int port = 9;
+    const char *value = "unset";
+    parsed p;
+    CHECK_TEXT(wss_request_method(NULL), "");
+    CHECK_TEXT(wss_request_target(NULL), "");
+    CHECK_TEXT(wss_request_peer(NULL, &port), "");
+    CHECK_INT(port, 0);
+    CHECK(wss_request_header(NULL, "a") == NULL);
+    CHECK_INT(wss_request_header_count(NULL), 0);
+    CHECK(wss_request_header_at(NULL, 0, &value) == NULL);
+    CHECK(value == NULL);
+    CHECK_INT(wss_request_path(NULL, out, sizeof out, &length), WSS_ERR_ARGUMENT);
+    CHECK_TEXT(out, "");
+    CHECK_INT(length, 0);
+    parse_text(&p, "GET /abc?d=e HTTP/1.1\r\n" HOST "Cookie: a=b\r\nSec-WebSocket-Protocol: p\r\n\r\n");
+    CHECK(wss_request_header(&p.request, NULL) == NULL);
+    CHECK_INT(wss_request_path(&p.request, NULL, 9, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_request_query(&p.request, NULL, out, sizeof out, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_request_query(NULL, "d", out, sizeof out, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_request_cookie(&p.request, NULL, out, sizeof out, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_request_cookie(NULL, "a", out, sizeof out, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_request_protocol(NULL, 0, out, sizeof out, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_request_path(&p.request, NULL, 0, &length), WSS_ERR_SPACE);
+    CHECK_INT(length, 4);
+    CHECK_INT(wss_request_cookie(&p.request, "a", NULL, 0, &length), WSS_ERR_SPACE);
+    CHECK_INT(length, 1);
+    CHECK_INT(wss_request_protocol(&p.request, 0, NULL, 0, &length), WSS_ERR_SPACE);
+    CHECK_INT(length, 1);
+    CHECK_INT(wss_request_query(&p.request, "d", NULL, 0, &length), WSS_ERR_SPACE);
+    CHECK_INT(length, 1);
+    forget(&p);
+}
+
+typedef struct text_sample {
+    const char *sent;
+    const char *name;
+    int result;
+    const char *want;
+} text_sample;
+
+enum { READ_PATH, READ_QUERY, READ_COOKIE };
+
+static int read_text(const wss_request *request, int what, const char *name, char *out, size_t size,
+                     size_t *length) {
+    if (what == READ_PATH) return wss_request_path(request, out, size, length);
+    if (what == READ_QUERY) return wss_request_query(request, name, out, size, length);
+    return wss_request_cookie(request, name, out, size, length);
+}
+
+/* Each sample with every size of the caller's buffer. */
+static void check_texts(int what, const char *format, const text_sample *samples, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        const text_sample *s = &samples[i];
+        char head[400];
+        parsed p;
+        size_t want = strlen(s->want);
+        int printed = snprintf(head, sizeof head, format, s->sent);
+        CHECK(printed > 0 && (size_t)printed < sizeof head);
+        parse_text(&p, head);
+        CHECK_INT(p.status, 0);
+        for (size_t size = 0; size <= want + 2; size++) {
+            char *out = guard_copy("????????????????????????????????????????", size);
+            size_t length = 99;
+            int result = read_text(&p.request, what, s->name, out, size, &length);
+            int space = s->result == WSS_OK && size <= want;
+            CHECK_INT(result, space ? WSS_ERR_SPACE : s->result);
+            CHECK_INT(length, want);
+            if (size) CHECK_TEXT(out, space ? "" : s->want);
+            CHECK_INT(read_text(&p.request, what, s->name, out, size, NULL), result);
+            guard_free(out, size);
+        }
+        forget(&p);
+    }
+}
+
+#define CHECK_TEXTS(what, format, samples) \
+    check_texts(what, format, samples, sizeof samples / sizeof samples[0])
+
+static void paths(void) {
+    static const text_sample samples[] = {
+        {"/", NULL, WSS_OK, "/"},
+        {"/a/b", NULL, WSS_OK, "/a/b"},
+        {"/a?b", NULL, WSS_OK, "/a"},
+        {"/?", NULL, WSS_OK, "/"},
+        {"/a%3Fb?c", NULL, WSS_OK, "/a?b"},
+        {"/%41%62%2f", NULL, WSS_OK, "/Ab/"},
+        {"/a+b", NULL, WSS_OK, "/a+b"},
+        {"/%C3%A9%F0%9f%98%80", NULL, WSS_OK, "/\xc3\xa9\xf0\x9f\x98\x80"},
+        {"/%2525", NULL, WSS_OK, "/%25"},
+        {"/%00", NULL, WSS_ERR_UTF8, ""},
+        {"/%ff", NULL, WSS_ERR_UTF8, ""},
+        {"/%c3", NULL, WSS_ERR_UTF8, ""},
+        {"/%c0%af", NULL, WSS_ERR_UTF8, ""},
+        {"/%ed%a0%80", NULL, WSS_ERR_UTF8, ""},
+        {"/%", NULL, WSS_ERR_ARGUMENT, ""},
+        {"/%4", NULL, WSS_ERR_ARGUMENT, ""},
+        {"/%4g", NULL, WSS_ERR_ARGUMENT, ""},
+        {"/%?41", NULL, WSS_ERR_ARGUMENT, ""},
+        {"/%%41", NULL, WSS_ERR_ARGUMENT, ""},
+    };
+    CHECK_TEXTS(READ_PATH, "GET %s HTTP/1.1\r\n" HOST "\r\n", samples);
+}
+
+static void queries(void) {
+    static const text_sample samples[] = {
+        {"a=1", "a", WSS_OK, "1"},
+        {"a=1&a=2", "a", WSS_OK, "1"},
+        {"b=1&a=2", "a", WSS_OK, "2"},
+        {"aa=1&a=2", "a", WSS_OK, "2"},
+        {"a", "a", WSS_OK, ""},
+        {"a=", "a", WSS_OK, ""},
+        {"a&b", "b", WSS_OK, ""},
+        {"&&a=1&", "a", WSS_OK, "1"},
+        {"a=1=2", "a", WSS_OK, "1=2"},
+        {"a=b+c%2B%20", "a", WSS_OK, "b c+ "},
+        {"%61+%62=x", "a b", WSS_OK, "x"},
+        {"a=?b=c", "a", WSS_OK, "?b=c"},
+        {"?a=1", "?a", WSS_OK, "1"},
+        {"a=%26", "a", WSS_OK, "&"},
+        {"a%3Db=c", "a=b", WSS_OK, "c"},
+        {"%zz=1&a=2", "a", WSS_OK, "2"},
+        {"=1", "", WSS_OK, "1"},
+        {"a=%C3%A9", "a", WSS_OK, "\xc3\xa9"},
+        {"A=1", "a", WSS_ERR_MISSING, ""},
+        {"", "a", WSS_ERR_MISSING, ""},
+        {"", "", WSS_ERR_MISSING, ""},
+        {"&", "", WSS_ERR_MISSING, ""},
+        {"ab=1", "a", WSS_ERR_MISSING, ""},
+        {"a=1", "ab", WSS_ERR_MISSING, ""},
+        {"a=1", "aa", WSS_ERR_MISSING, ""},
+        {"a;b=1", "b", WSS_ERR_MISSING, ""},
+        {"a%00=1", "a", WSS_ERR_MISSING, ""},
+        {"a=%00", "a", WSS_ERR_UTF8, ""},
+        {"a=%80", "a", WSS_ERR_UTF8, ""},
+        {"a=%", "a", WSS_ERR_ARGUMENT, ""},
+        {"a=100%", "a", WSS_ERR_ARGUMENT, ""},
+        {"a=%4", "a", WSS_ERR_ARGUMENT, ""},
+        {"a=%4&b", "a", WSS_ERR_ARGUMENT, ""},
+    };
+    static const text_sample none[] = {{"/", "a", WSS_ERR_MISSING, ""}, {"/a=1", "a", WSS_ERR_MISSING, ""}};
+    CHECK_TEXTS(READ_QUERY, "GET /p?%s HTTP/1.1\r\n" HOST "\r\n", samples);
+    CHECK_TEXTS(READ_QUERY, "GET %s HTTP/1.1\r\n" HOST "\r\n", none);
+}
+
+static void cookies(void) {
+    static const text_sample samples[] = {
+        {"Cookie: a=1", "a", WSS_OK, "1"},
+        {"cookie: b=1; a=2", "a", WSS_OK, "2"},
+        {"Cookie: a=1; a=2", "a", WSS_OK, "1"},
+        {"Cookie: b=1\r\nCookie: a=2", "a", WSS_OK, "2"},
+        {"Cookie: a=\"x y\"", "a", WSS_OK, "\"x y\""},
+        {"Cookie: a=b=c==", "a", WSS_OK, "b=c=="},
+        {"Cookie: a=", "a", WSS_OK, ""},
+        {"Cookie: ;; ; a=1;", "a", WSS_OK, "1"},
+        {"Cookie: b=1;a=2", "a", WSS_OK, "2"},
+        {"Cookie: a; a=2", "a", WSS_OK, "2"},
+        {"Cookie: a=%41", "a", WSS_OK, "%41"},
+        {"Cookie: A=1", "a", WSS_ERR_MISSING, ""},
+        {"Cookie: aa=1", "a", WSS_ERR_MISSING, ""},
+        {"Cookie: a", "a", WSS_ERR_MISSING, ""},
+        {"Cookie:", "a", WSS_ERR_MISSING, ""},
+        {"X: a=1", "a", WSS_ERR_MISSING, ""},
+        {"Cookie: b=a=1", "a", WSS_ERR_MISSING, ""},
+    };
+    CHECK_TEXTS(READ_COOKIE, LINE HOST "%s\r\n\r\n", samples);
+}
+
+static void protocols(void) {
+    static const char *const want[] = {"chat", "Chat", "chat", "v1.b~x", "last"};
+    parsed p;
+    char out[16];
+    size_t length = 0;
+    parse_text(&p, UPGRADE "Sec-WebSocket-Protocol: chat,Chat ,, chat, a b, \"q\", v1.b~x\r\n"
+                           "Sec-WebSocket-Protocol:\r\n"
+                           "sec-websocket-protocol: x/y, last\r\n\r\n");
+    for (size_t i = 0; i < 5; i++) {
+        CHECK_INT(wss_request_protocol(&p.request, i, out, sizeof out, &length), WSS_OK);
+        CHECK_TEXT(out, want[i]);
+        CHECK_INT(length, strlen(want[i]));
+        CHECK(wss__http_offers(&p.request, wss__base_text(want[i])));
+    }
+    CHECK_INT(wss_request_protocol(&p.request, 5, out, sizeof out, &length), WSS_ERR_MISSING);
+    CHECK_TEXT(out, "");
+    CHECK_INT(length, 0);
+    CHECK_INT(wss_request_protocol(&p.request, 0, out, 4, &length), WSS_ERR_SPACE);
+    CHECK_INT(length, 4);
+    CHECK(!wss__http_offers(&p.request, wss__base_text("CHAT")));
+    CHECK(!wss__http_offers(&p.request, wss__base_text("cha")));
+    CHECK(!wss__http_offers(&p.request, wss__base_text("chat2")));
+    CHECK(!wss__http_offers(&p.request, wss__base_text("a b")));
+    CHECK(!wss__http_offers(&p.request, wss__base_text("\"q\"")));
+    CHECK(!wss__http_offers(&p.request, wss__base_text("")));
+    CHECK(!wss__http_offers(&p.request, wss__base_text("chat,Chat")));
+    CHECK(!wss__http_offers(&p.request, wss__base_text(NULL)));
+    forget(&p);
+}
+
+static void many_protocols(void) {
+    static char head[8000];
+    size_t size = (size_t)snprintf(head, sizeof head, UPGRADE "Sec-WebSocket-Protocol: ");
+    for (int i = 0; i < 1000; i++) size += (size_t)snprintf(head + size, sizeof head - size, "p%d,,", i);
+    snprintf(head + size, sizeof head - size, "\r\n\r\n");
+    parsed p;
+    char out[8];
+    parse_text(&p, head);
+    CHECK_INT(p.status, 0);
+    CHECK_INT(wss_request_protocol(&p.request, 999, out, sizeof out, NULL), WSS_OK);
+    CHECK_TEXT(out, "p999");
+    CHECK_INT(wss_request_protocol(&p.request, 1000, out, sizeof out, NULL), WSS_ERR_MISSING);
+    CHECK(wss__http_offers(&p.request, wss__base_text("p500")));
+    forget(&p);
+}
+
+/* Replies. */
+
+static void headers_allowed(void) {
+    static const struct {
+        wss_header header;
+        int want;
+    } samples[] = {
+        {{"X-A", "b"}, WSS_OK},
+        {{"x", ""}, WSS_OK},
+        {{"Set-Cookie", "a=b; Path=/\tx"}, WSS_OK},
+        {{"X-A", "\xc3\xa9"}, WSS_OK},
+        {{"Date", "now"}, WSS_OK},
+        {{"Location", "/"}, WSS_OK},
+        {{"Sec-WebSocket", "x"}, WSS_OK},
+        {{"Connection2", "x"}, WSS_OK},
+        {{NULL, "b"}, WSS_ERR_HEADER},
+        {{"X-A", NULL}, WSS_ERR_HEADER},
+        {{"", "b"}, WSS_ERR_HEADER},
+        {{"X A", "b"}, WSS_ERR_HEADER},
+        {{"X-A:", "b"}, WSS_ERR_HEADER},
+        {{"X-A\r\nB", "b"}, WSS_ERR_HEADER},
+        {{"X-\xc3\xa9", "b"}, WSS_ERR_HEADER},
+        {{"X-A", "b\r\nC: d"}, WSS_ERR_HEADER},
+        {{"X-A", "b\r"}, WSS_ERR_HEADER},
+        {{"X-A", "\nb"}, WSS_ERR_HEADER},
+        {{"X-A", "\x01"}, WSS_ERR_HEADER},
+        {{"X-A", "\x7f"}, WSS_ERR_HEADER},
+        {{"X-A", "\x1b[0m"}, WSS_ERR_HEADER},
+        {{"Connection", "close"}, WSS_ERR_HEADER},
+        {{"connection", "close"}, WSS_ERR_HEADER},
+        {{"UPGRADE", "x"}, WSS_ERR_HEADER},
+        {{"Content-Length", "0"}, WSS_ERR_HEADER},
+        {{"content-type", "text/html"}, WSS_ERR_HEADER},
+        {{"Transfer-Encoding", "chunked"}, WSS_ERR_HEADER},
+        {{"Sec-WebSocket-Accept", "x"}, WSS_ERR_HEADER},
+        {{"sec-websocket-protocol", "x"}, WSS_ERR_HEADER},
+        {{"Sec-WebSocket-Extensions", "x"}, WSS_ERR_HEADER},
+        {{"Sec-WebSocket-Version", "13"}, WSS_ERR_HEADER},
+    };
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        wss_header pair[2];
+        pair[0] = samples[0].header;
+        pair[1] = samples[i].header;
+        CHECK_INT(wss__http_headers_allowed(&samples[i].header, 1), samples[i].want);
+        CHECK_INT(wss__http_headers_allowed(pair, 2), samples[i].want);
+    }
+    CHECK_INT(wss__http_headers_allowed(NULL, 0), WSS_OK);
+    CHECK_INT(wss__http_headers_allowed(NULL, 1), WSS_ERR_HEADER);
+    for (int c = 1; c < 256; c++) {
+        char text[4] = {'a', (char)c, 'b', 0};
+        wss_header name = {text, "x"};
+        wss_header value = {"x", text};
+        CHECK_INT(wss__http_headers_allowed(&name, 1), is_token(c) ? WSS_OK : WSS_ERR_HEADER);
+        CHECK_INT(wss__http_headers_allowed(&value, 1), is_text(c) ? WSS_OK : WSS_ERR_HEADER);
+    }
+}
+
+static void answer_allowed(void) {
+    static const int statuses[] = {0, 199, 200, 299, 300, 404, 599, 600, -1, 101};
+    wss_answer answer = {0};
+    for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
+        int s = statuses[i];
+        answer.status = s;
+        int any = s == 0 || (s >= 200 && s <= 599);
+        int refusal = s >= 300 && s <= 599;
+        CHECK_INT(wss__http_answer_allowed(&answer, 200), any ? WSS_OK : WSS_ERR_ARGUMENT);
+        CHECK_INT(wss__http_answer_allowed(&answer, 300), refusal ? WSS_OK : WSS_ERR_ARGUMENT);
+    }
+    memset(&answer, 0, sizeof answer);
+    answer.size = 1;
+    CHECK_INT(wss__http_answer_allowed(&answer, 200), WSS_ERR_ARGUMENT);
+    answer.body = "x";
+    CHECK_INT(wss__http_answer_allowed(&answer, 200), WSS_OK);
+    answer.content_type = "text/html\r\nX: y";
+    CHECK_INT(wss__http_answer_allowed(&answer, 200), WSS_ERR_HEADER);
+    answer.content_type = "text/html";
+    answer.header_count = 1;
+    CHECK_INT(wss__http_answer_allowed(&answer, 200), WSS_ERR_HEADER);
+}
+
+static void body_size(void) {
+    wss_answer answer = {0};
+    answer.body = "abc";
+    answer.size = 3;
+    CHECK_INT(wss__http_body_size(&answer, 0), 3);
+    CHECK_INT(wss__http_body_size(&answer, 1), 0);
+    answer.status = 404;
+    CHECK_INT(wss__http_body_size(&answer, 0), 3);
+    answer.status = 204;
+    CHECK_INT(wss__http_body_size(&answer, 0), 0);
+    answer.status = 205;
+    CHECK_INT(wss__http_body_size(&answer, 0), 0);
+    answer.status = 304;
+    CHECK_INT(wss__http_body_size(&answer, 0), 0);
+}
+
+/* Every capacity gives the same length; the text is there when it fits; nothing past the capacity
+   is written. */
+static void check_written(const char *want, const wss_answer *answer, wss__span key, const char *protocol,
+                          const wss_header *headers, size_t count) {
+    size_t full = strlen(want);
+    for (size_t capacity = 0; capacity <= full + 1; capacity++) {
+        char *out = guard_copy(want, capacity <= full ? capacity : full);
+        size_t room = capacity <= full ? capacity : full;
+        memset(out, 0, room);
+        size_t size = answer ? wss__http_write_answer(room ? out : NULL, room, answer)
+                             : wss__http_write_accept(room ? out : NULL, room, key, protocol, headers, count);
+        CHECK_INT(size, full);
+        if (size == room && memcmp(out, want, full) != 0) printf("got: %.*s\n", (int)full, out);
+        if (size == room) CHECK(memcmp(out, want, full) == 0);
+        guard_free(out, room);
+    }
+}
+
+static void write_accept(void) {
+    static const wss_header headers[] = {{"Set-Cookie", "a=b"}, {"X-Empty", ""}};
+    wss__span key = wss__base_text(KEY);
+    check_written("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                  "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+                  NULL, key, NULL, NULL, 0);
+    check_written("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                  "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n"
+                  "Set-Cookie: a=b\r\nX-Empty: \r\n\r\n",
+                  NULL, key, "chat", headers, 2);
+}
+
+#define CLOSE "Connection: close\r\n"
+#define TYPE "Content-Type: text/plain; charset=utf-8\r\n"
+#define REFUSED "HTTP/1.1 405 Method Not Allowed\r\n"
+#define EMPTY TYPE "Content-Length: 0\r\n"
+
+static void check_answer(const char *want, int status, const char *type, const char *body) {
+    wss_answer answer = {0};
+    answer.status = status;
+    answer.content_type = type;
+    answer.body = body;
+    answer.size = strlen(body);
+    check_written(want, &answer, wss__base_text(NULL), NULL, NULL, 0);
+}
+
+static void write_answer(void) {
+    check_answer("HTTP/1.1 200 OK\r\n" CLOSE EMPTY "\r\n", 0, NULL, "");
+    check_answer("HTTP/1.1 200 OK\r\n" CLOSE "Content-Type: text/html\r\nContent-Length: 11\r\n\r\n", 200,
+                 "text/html", "hello world");
+    check_answer("HTTP/1.1 426 Upgrade Required\r\nConnection: close, Upgrade\r\nUpgrade: websocket\r\n"
+                 "Sec-WebSocket-Version: 13\r\n" TYPE "Content-Length: 1\r\n\r\n",
+                 426, NULL, "x");
+    check_answer(REFUSED CLOSE "Allow: GET, HEAD\r\n" EMPTY "\r\n", 405, NULL, "");
+    check_answer("HTTP/1.1 204 No Content\r\n" CLOSE "\r\n", 204, NULL, "gone");
+    check_answer("HTTP/1.1 304 Not Modified\r\n" CLOSE "\r\n", 304, NULL, "");
+    check_answer("HTTP/1.1 205 Reset Content\r\n" CLOSE EMPTY "\r\n", 205, NULL, "gone");
+    check_answer("HTTP/1.1 299 Successful\r\n" CLOSE EMPTY "\r\n", 299, NULL, "");
+    check_answer("HTTP/1.1 418 Client Error\r\n" CLOSE EMPTY "\r\n", 418, NULL, "");
+}
+
+/* An application's own Allow takes the place of the usual one. */
+static void write_answer_headers(void) {
+    static const wss_header headers[] = {{"Location", "/"}, {"aLLOW", "GET"}};
+    wss__span none = wss__base_text(NULL);
+    wss_answer answer = {0};
+    answer.headers = headers;
+    answer.header_count = 1;
+    answer.status = 302;
+    check_written("HTTP/1.1 302 Found\r\n" CLOSE EMPTY "Location: /\r\n\r\n", &answer, none, NULL, NULL, 0);
+    answer.header_count = 2;
+    answer.status = 405;
+    check_written(REFUSED CLOSE EMPTY "Location: /\r\naLLOW: GET\r\n\r\n", &answer, none, NULL, NULL, 0);
+    answer.header_count = 1;
+    check_written(REFUSED CLOSE "Allow: GET, HEAD\r\n" EMPTY "Location: /\r\n\r\n", &answer, none, NULL, NULL,
+                  0);
+}
+
+static void phrases(void) {
+    static const int own[] = {400, 403, 405, 408, 414, 421, 426, 431, 500, 503, 505};
+    for (int status = 200; status < 600; status++) CHECK(strlen(wss__http_phrase(status)) > 1);
+    CHECK_TEXT(wss__http_phrase(399), "Redirection");
+    CHECK_TEXT(wss__http_phrase(599), "Server Error");
+    CHECK_TEXT(wss__http_phrase(0), "Unknown");
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        const char *text = wss__http_explain(own[i]);
+        CHECK(strlen(text) > 20);
+        CHECK(text[strlen(text) - 1] == '\n');
+    }
+    CHECK(strstr(wss__http_explain(403), "options.origins") != NULL);
+    CHECK(strstr(wss__http_explain(421), "options.hosts") != NULL);
+    CHECK_TEXT(wss__http_explain(404), "");
+    CHECK_TEXT(wss__http_explain(418), "");
+}
+
+/* A second request behind the first is no part of it. */
+static void pipelined(void) {
+    static const char two[] = "GET / HTTP/1.1\r\nHost: a@b\r\n\r\nGET /second HTTP/1.1\r\nHost: a\r\n\r\n";
+    size_t end = wss__http_find_end(two, sizeof two - 1, 0);
+    CHECK_INT(end, strlen("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n"));
+    parsed p;
+    parse_bytes(&p, two, end, MAX_HEADERS);
+    CHECK_INT(p.status, 400);
+    forget(&p);
+}
+
+/* Random damage: nothing is read past the end, early refusals agree with late ones, and what is taken has
+   only whole parts. */
+static void random_damage(void) {
+    uint32_t seed = 12345;
+    static const char letters[] = "\r\n\r\n :,;=%/?.[]@\t\x00\x7f\x80" "aA0";
+    for (int round = 0; round < 40000; round++) {
+        char head[sizeof sweep_head];
+        size_t size = sizeof sweep_head - 1;
+        memcpy(head, sweep_head, sizeof head);
+        seed = seed * 1664525u + 1013904223u;
+        for (uint32_t changes = 1 + (seed >> 28) % 4; changes > 0; changes--) {
+            seed = seed * 1664525u + 1013904223u;
+            size_t at = (seed >> 8) % size;
+            seed = seed * 1664525u + 1013904223u;
+            head[at] = letters[(seed >> 8) % (sizeof letters - 1)];
+        }
+        size_t end = wss__http_find_end(head, size, 0);
+        if (end) size = end;
+        parsed p;
+        parse_bytes(&p, head, size, MAX_HEADERS);
+        check_prefix_agrees(head, size, p.status);
+        CHECK(end || p.status);
+        for (size_t i = 0; !p.status && i < p.request.count; i++) {
+            const char *value;
+            const char *name = wss_request_header_at(&p.request, i, &value);
+            CHECK_INT(strlen(name), p.request.fields[i].name_size);
+            CHECK_INT(strlen(value), p.request.fields[i].value_size);
+        }
+        if (!p.status) CHECK_INT(strlen(wss_request_target(&p.request)), p.request.target_size);
+        forget(&p);
+    }
+}
+
+int main(void) {
+    RUN(find_end);
+    RUN(find_end_resumes);
+    RUN(find_end_any_cut);
+    RUN(prefixes_are_unfinished);
+    RUN(parsing_a_prefix_fails);
+    RUN(prefix_garbage);
+    RUN(every_byte_everywhere);
+    RUN(every_byte_in_numbers);
+    RUN(methods);
+    RUN(versions);
+    RUN(targets);
+    RUN(absolute_target);
+    RUN(hosts_valid);
+    RUN(bodies);
+    RUN(field_lines);
+    RUN(head_limit);
+    RUN(head_without_end);
+    RUN(line_limit);
+    RUN(field_limit);
+    RUN(upgrade_tokens);
+    RUN(upgrade_versions);
+    RUN(upgrade_keys);
+    RUN(relocation);
+    RUN(origins);
+    RUN(origin_twice);
+    RUN(host_list);
+    RUN(readers);
+    RUN(peer);
+    RUN(nulls);
+    RUN(paths);
+    RUN(queries);
+    RUN(cookies);
+    RUN(protocols);
+    RUN(many_protocols);
+    RUN(headers_allowed);
+    RUN(answer_allowed);
+    RUN(body_size);
+    RUN(write_accept);
+    RUN(write_answer);
+    RUN(write_answer_headers);
+    RUN(phrases);
+    RUN(pipelined);
+    RUN(random_damage);
+    return test_end("http");
+}

@@ -1,0 +1,7532 @@
+/* wsserver.h - v0.1.0 - a WebSocket server for C programs on Linux, in one file - MIT or public domain
+
+   Browsers talk to your program fifteen lines from now. Copy this file into your project; in ONE source file write
+
+       #define WSSERVER_IMPLEMENTATION
+       #include "wsserver.h"
+
+   and include it plainly everywhere else. It needs libc and pthreads, nothing more. This is a complete program,
+   examples/hello.c:
+
+       #define WSSERVER_IMPLEMENTATION
+       #include "wsserver.h"
+       #include <signal.h>
+       #include <stdio.h>
+
+       static wss_server *server;
+       static void on_signal(int s) { (void)s; wss_stop(server, 2000); }
+       static void on_chat(const wss_event *e) { wss_broadcast(e->server, "chat", e->args); }
+
+       int main(void) {
+           wss_error why;
+           wss_options options = {0};
+           options.port = 8080;
+           server = wss_create(&options, &why);
+           if (!server) { fprintf(stderr, "%s\n", why.text); return 1; }
+           signal(SIGINT, on_signal);
+           wss_on_message(server, "chat", on_chat, NULL);
+           int result = wss_run(server);
+           wss_destroy(server);
+           return result != WSS_OK;
+       }
+
+   Build it with: cc -O2 hello.c -o hello -pthread
+
+   A page connects with new WebSocket("ws://localhost:8080") and sends {"__MESSAGE__":"chat","text":"hi"}.
+   The member named __MESSAGE__ (options.type_member) is the type: it selects the handler and is taken out of the
+   arguments the handler sees. Messages that are no JSON object or have no registered type are ignored by
+   wss_on_message; wss_on_data sees every message raw.
+
+   Speaks: RFC 6455 (WebSocket), RFC 8259 (JSON), as much HTTP/1.1 as an upgrade and a small page need.
+   Not here: TLS and compression (put a proxy in front), files, a client, other systems than Linux.
+
+   [docs] WHAT YOU NEED TO KNOW
+
+   Nouns.  server      listens, runs, owns everything below.
+           connection  one client, named by a wss_conn: a number that is safe to keep for ever. Calls on a
+                       connection that is gone return WSS_ERR_GONE and do nothing.
+           event       what a handler receives: who, what, and your own pointers.
+           queue       a list of work for one thread. With options.queue every handler runs on the thread that
+                       drains that queue, in order.
+           args        the text of a JSON object: what a typed message carries besides its type.
+
+   Life of a connection. Within one connection handlers run in this order and never at the same time:
+
+       accept -> [upgrade handler] -> connect, once -> messages -> disconnect, once -> user_free
+                      |
+                      +-> refused: no connect, no disconnect
+
+   Threads. Each declaration names who may call it:
+       any     any thread, at any time between wss_create and wss_destroy
+       loop    the thread that runs the server (wss_run, wss_poll, or the one wss_start made), or inside a handler
+       signal  also inside a signal handler
+   Handlers run on the networking thread, or with options.queue on the thread that drains the queue. No lock is
+   held while they run; they may send, close, post, register and stop. What one thread sends to one connection
+   arrives in that order. After fork() the child may only exec or _exit.
+
+   Memory. Incoming data dies when the handler returns. Outgoing data is copied before the call returns. WSS_OK from a
+   send means accepted, not delivered. Every allocation may fail: then that call or that connection fails, never
+   the server. options.allocator sees every allocation with its size.
+
+   Bad input ends one connection, with a close code and a cause, and nothing else.
+
+   Macros you may define before the implementation (none changes a public type):
+       WSSERVER_IMPLEMENTATION  compile the implementation in this file
+       WSSERVER_STATIC          make every function static (declarations and implementation in one file)
+       WSSERVER_API             linkage of the public functions (default: extern)
+       WSSERVER_REALLOC(p, n)   default allocator, with WSSERVER_FREE(p)
+       WSSERVER_FREE(p)         default: free
+       WSSERVER_SYSTEM(name)    the name behind which each system call is made (default: the call itself)
+
+   MAP. Search for the tag in brackets; it stands here and at the room itself.
+       [types]   constants, structs            [calls]   the functions: stop here if you only use the library
+       [config]  switches, system headers      [base]    bytes and numbers
+       [mem]     the one way to allocate       [hash]    SHA-1 and base64
+       [utf8]    validator                     [http]    request head, upgrade rules, replies
+       [frame]   RFC 6455 frames               [json]    scanner and splitter
+       [args]    JSON readers and writer       [buf]     frames waiting to be sent
+       [timer]   wheel of deadlines            [slot]    handles
+       [session] protocol of one connection    [queue]   work between threads
+       [socket]  system calls                  [event]   handlers and the place that calls them
+       [message] what a send is given          [conn]    connection, loop and server: structs and rules
+       [loop]    epoll, connections, handlers  [public]  the calls
+       [tail]    versions, license
+*/
+#if defined(WSSERVER_IMPLEMENTATION) && !defined(_GNU_SOURCE)
+#define _GNU_SOURCE 1 /* before the first system header, or glibc hides what the implementation needs */
+#endif
+
+#ifndef WSSERVER_H
+#define WSSERVER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- [types] constants and structs ------------------------------------------------------------------------ */
+
+#define WSS_VERSION "0.1.0"
+#define WSS_VERSION_NUMBER 100 /* major * 10000 + minor * 100 + patch */
+
+#if !defined(WSSERVER_API)
+#if defined(WSSERVER_STATIC)
+#define WSSERVER_API static __attribute__((unused))
+#else
+#define WSSERVER_API extern
+#endif
+#endif
+
+/* Results. Every call that can fail returns WSS_OK or one of these. */
+#define WSS_ERROR_TABLE(X)                                                                \
+    X(WSS_OK, 0, "no error")                                                              \
+    X(WSS_ERR_ARGUMENT, -1, "an argument is not valid")                                   \
+    X(WSS_ERR_MEMORY, -2, "out of memory")                                                \
+    X(WSS_ERR_SYSTEM, -3, "a system call failed, errno says why")                         \
+    X(WSS_ERR_GONE, -4, "the connection is closed or closing")                            \
+    X(WSS_ERR_FULL, -5, "the connection's send queue is full")                            \
+    X(WSS_ERR_QUEUE_FULL, -6, "too much posted work is waiting")                          \
+    X(WSS_ERR_BUDGET, -7, "the server's memory budget is used up")                        \
+    X(WSS_ERR_STOPPED, -8, "the server or queue is stopping or has stopped")              \
+    X(WSS_ERR_BUSY, -9, "not possible here or twice: it is running already")              \
+    X(WSS_ERR_TOO_BIG, -10, "the data is larger than this call allows")                   \
+    X(WSS_ERR_UTF8, -11, "text is not valid UTF-8")                                       \
+    X(WSS_ERR_JSON, -12, "the text is not valid JSON")                                    \
+    X(WSS_ERR_DEPTH, -13, "JSON is nested too deeply")                                    \
+    X(WSS_ERR_MISSING, -14, "there is no such member, header or item")                    \
+    X(WSS_ERR_TYPE, -15, "the JSON value has another type")                               \
+    X(WSS_ERR_RANGE, -16, "the number does not fit")                                      \
+    X(WSS_ERR_SPACE, -17, "the buffer is too small")                                      \
+    X(WSS_ERR_ADDRESS, -18, "the address to listen on is not valid")                      \
+    X(WSS_ERR_ANSWERED, -19, "the request has been answered already")                     \
+    X(WSS_ERR_HEADER, -20, "a header name or value is not allowed")                       \
+    X(WSS_ERR_PROTOCOL, -21, "the client did not offer that subprotocol")
+
+/* Why a connection ended. */
+#define WSS_CAUSE_TABLE(X)                                                                \
+    X(WSS_CAUSE_NONE, 0, "none")                                                          \
+    X(WSS_CAUSE_PEER_CLOSED, 1, "peer closed")                                            \
+    X(WSS_CAUSE_PEER_VANISHED, 2, "peer vanished")                                        \
+    X(WSS_CAUSE_PONG_TIMEOUT, 3, "pong timeout")                                          \
+    X(WSS_CAUSE_IDLE_TIMEOUT, 4, "idle timeout")                                          \
+    X(WSS_CAUSE_MESSAGE_TIMEOUT, 5, "message timeout")                                    \
+    X(WSS_CAUSE_SLOW_READER, 6, "slow reader")                                            \
+    X(WSS_CAUSE_LOCAL_CLOSE, 7, "local close")                                            \
+    X(WSS_CAUSE_STOPPING, 8, "server stopping")                                           \
+    X(WSS_CAUSE_TOO_BIG, 9, "message too big")                                            \
+    X(WSS_CAUSE_TOO_MANY_FRAGMENTS, 10, "too many fragments")                             \
+    X(WSS_CAUSE_MEMORY, 11, "out of memory")                                              \
+    X(WSS_CAUSE_SYSTEM, 12, "socket error")                                               \
+    X(WSS_CAUSE_HANDSHAKE, 13, "handshake refused")                                       \
+    X(WSS_CAUSE_HANDSHAKE_TIMEOUT, 14, "handshake timeout")                               \
+    X(WSS_CAUSE_UNMASKED, 15, "protocol error: frame is not masked")                      \
+    X(WSS_CAUSE_RESERVED_BITS, 16, "protocol error: reserved bit set")                    \
+    X(WSS_CAUSE_OPCODE, 17, "protocol error: unknown opcode")                             \
+    X(WSS_CAUSE_LENGTH, 18, "protocol error: length not minimal or too large")            \
+    X(WSS_CAUSE_CONTROL, 19, "protocol error: control frame fragmented or too long")      \
+    X(WSS_CAUSE_CONTINUATION, 20, "protocol error: frame out of sequence")                \
+    X(WSS_CAUSE_UTF8, 21, "protocol error: text is not UTF-8")                            \
+    X(WSS_CAUSE_CLOSE_FRAME, 22, "protocol error: bad close frame")
+
+#define WSS_ENUMERATE(name, value, text) name = value,
+enum { WSS_ERROR_TABLE(WSS_ENUMERATE) WSS_ERROR_TABLE_END = 1 };
+enum { WSS_CAUSE_TABLE(WSS_ENUMERATE) WSS_CAUSE_TABLE_END = 1000 };
+#undef WSS_ENUMERATE
+
+enum { /* opcodes of data messages, RFC 6455 section 11.8 */
+    WSS_TEXT = 1,
+    WSS_BINARY = 2
+};
+
+enum { /* close codes, RFC 6455 section 7.4.1 */
+    WSS_CLOSE_NORMAL = 1000,
+    WSS_CLOSE_GOING_AWAY = 1001,
+    WSS_CLOSE_PROTOCOL_ERROR = 1002,
+    WSS_CLOSE_UNSUPPORTED = 1003,
+    WSS_CLOSE_NO_CODE = 1005,  /* reported only: the peer's Close frame had no code */
+    WSS_CLOSE_LOST = 1006,     /* reported only: the connection ended without a Close frame */
+    WSS_CLOSE_BAD_DATA = 1007,
+    WSS_CLOSE_POLICY = 1008,
+    WSS_CLOSE_TOO_BIG = 1009,
+    WSS_CLOSE_INTERNAL = 1011,
+    WSS_CLOSE_TRY_LATER = 1013
+};
+
+enum { /* wss_event.kind */
+    WSS_EVENT_CONNECT = 1,
+    WSS_EVENT_MESSAGE,
+    WSS_EVENT_DATA,
+    WSS_EVENT_DISCONNECT,
+    WSS_EVENT_DRAIN,
+    WSS_EVENT_UPGRADE,
+    WSS_EVENT_HTTP,
+    WSS_EVENT_TIMER
+};
+
+enum { /* options.send_policy: what a send to a full queue does */
+    WSS_POLICY_REFUSE = 0,      /* the call returns WSS_ERR_FULL */
+    WSS_POLICY_CLOSE = 1,       /* the connection is closed with 1013, cause slow reader */
+    WSS_POLICY_DROP_OLDEST = 2, /* the oldest message not yet begun makes room */
+    WSS_POLICY_LATEST = 3       /* as refuse, for servers that send with keys: see wss_broadcast_latest */
+};
+
+enum { /* JSON types, as wss_json_type returns them */
+    WSS_JSON_NULL = 1,
+    WSS_JSON_BOOL,
+    WSS_JSON_NUMBER,
+    WSS_JSON_STRING,
+    WSS_JSON_ARRAY,
+    WSS_JSON_OBJECT
+};
+
+enum { /* levels given to options.log */
+    WSS_LOG_ERROR = 1,
+    WSS_LOG_WARNING,
+    WSS_LOG_INFO,
+    WSS_LOG_DEBUG
+};
+
+#define WSS_OFF (-1)                   /* for a time or count in wss_options: never, or no limit */
+#define WSS_UNLIMITED ((size_t)-1)     /* for a size in wss_options: no limit */
+
+typedef struct wss_server wss_server;
+typedef struct wss_queue wss_queue;
+typedef struct wss_request wss_request;
+
+/* A connection. Copy it, store it, compare .id; .id 0 names none. Never refers to another connection later. */
+typedef struct wss_conn {
+    uint64_t id;
+} wss_conn;
+
+/* A timer. .id 0 names none. */
+typedef struct wss_timer {
+    uint64_t id;
+} wss_timer;
+
+/* Why wss_create or wss_queue_create failed. text is one line, always terminated. */
+typedef struct wss_error {
+    int code;
+    int system_errno;
+    char text[160];
+} wss_error;
+
+/* The text of a JSON object (or, from the readers, of any JSON value). All zero: none. In an event text ends in NUL.
+   error is set by a wss_writer that failed: a send that is given such args returns it. */
+typedef struct wss_args {
+    const char *text;
+    size_t length;
+    int error;
+} wss_args;
+
+/* What a handler receives. Everything it points to dies when the handler returns. */
+typedef struct wss_event {
+    wss_server *server;
+    wss_conn conn;
+    int kind;                   /* WSS_EVENT_... */
+    int opcode;                 /* data, message: WSS_TEXT or WSS_BINARY */
+    void *context;              /* what was given at registration */
+    void *user;                 /* the connection's own pointer */
+    const char *type;           /* message: its type */
+    wss_args args;              /* message: its other members, a JSON object */
+    const char *data;           /* data: the payload, any bytes */
+    size_t size;                /* data: bytes in data */
+    int code;                   /* disconnect: close code, the peer's, or ours where we closed */
+    int cause;                  /* disconnect: WSS_CAUSE_... */
+    const char *reason;         /* disconnect: text of the Close frame, ends in NUL */
+    size_t reason_length;
+    const wss_request *request; /* upgrade, http */
+} wss_event;
+
+typedef void wss_handler(const wss_event *event);
+
+/* How a server behaves. All zero is valid: zero means the default. Copied by wss_create, strings too. Times are in
+   milliseconds. WSS_OFF or WSS_UNLIMITED switches a limit off. wss_get_options returns the values in force. */
+typedef struct wss_options {
+    int port;                  /* default 0: the kernel picks one; read it back with wss_get_options */
+    int threads;               /* networking threads; default 1 */
+    const char *address;       /* default NULL: all interfaces, IPv6 and IPv4. Else a list, by commas, of: an IPv4 or
+                                  IPv6 address, either with :PORT (IPv6 in brackets), unix:PATH, fd:NUMBER (a
+                                  listening descriptor to adopt), systemd (the descriptors in LISTEN_FDS) */
+    wss_queue *queue;          /* default NULL: handlers run on the networking thread */
+    const char *type_member;   /* member that names a message's type; default "__MESSAGE__" */
+    const char *origins;       /* allowed Origin values besides none and same host: a list by commas; "*" any,
+                                  "null" for pages opened from a file; default NULL */
+    const char *hosts;         /* allowed Host values, a list by commas; default NULL: any */
+    void (*user_free)(void *user); /* frees a connection's user pointer, once, after its disconnect
+                                     handler; default NULL: none */
+    void *(*allocator)(void *context, void *pointer, size_t old_size, size_t new_size);
+                               /* realloc with sizes: new_size 0 frees. any thread. default NULL: realloc, free */
+    void *allocator_context;
+    void (*log)(void *context, int level, const char *text); /* one line; default NULL: silent. any thread */
+    void *log_context;
+    int log_level;             /* default 0: WSS_LOG_INFO */
+    int send_policy;           /* default 0: WSS_POLICY_REFUSE */
+    size_t max_message;        /* bytes of one message, all fragments; default 1 MiB */
+    int max_fragments;         /* frames of one message, empty ones too; default 1024 */
+    int max_head;              /* bytes of a request head; default 8192 */
+    int max_headers;           /* header lines of a request; default 64 */
+    int max_connections;       /* default 10000, less where the process may open fewer descriptors */
+    int max_handshakes;        /* unfinished handshakes at one time; default 1024 */
+    int max_per_address;       /* connections of one IP address; default 0: WSS_OFF */
+    size_t max_queued;         /* bytes waiting to be sent on one connection; default 1 MiB */
+    size_t memory_budget;      /* bytes of everything the server holds; default 256 MiB */
+    int max_posted;            /* posts and sends waiting for the networking thread; default 65536 */
+    size_t max_posted_bytes;   /* their bytes; default 16 MiB */
+    int json_depth;            /* nesting of JSON; default 128 */
+    int handshake_ms;          /* from accept to upgraded; default 10000 */
+    int ping_ms;               /* silence after which the peer is pinged; default 20000 */
+    int pong_ms;               /* silence after the ping that ends the connection; default 20000 */
+    int idle_ms;               /* time without a data message that ends the connection; default 0: WSS_OFF */
+    int message_ms;            /* from a message's first byte to its last; default 30000 */
+    int stall_ms;              /* time in which a full peer accepts no byte; default 10000 */
+    int close_ms;              /* for the peer's answer to our Close; default 5000 */
+    int linger_ms;             /* for the peer to end TCP after the closing handshake; default 2000 */
+    int backlog;               /* of listen(); default 511 */
+    int spin_us;               /* microseconds to poll before sleeping: latency for CPU; default 0 */
+    int unix_mode;             /* permissions of a unix: path; default 0: 0660 */
+    int reuse_port;            /* set SO_REUSEPORT; default 0: no */
+    int debug;                 /* report misuse and slow handlers through log; default 0: no */
+} wss_options;
+
+typedef struct wss_header {
+    const char *name;
+    const char *value;
+} wss_header;
+
+/* An answer to a request. All zero is status 200 with an empty body. Everything is copied by the call. */
+typedef struct wss_answer {
+    int status;                /* 200 to 599; default 200 */
+    const char *content_type;  /* default NULL: "text/plain; charset=utf-8" */
+    const wss_header *headers; /* further header lines */
+    size_t header_count;
+    const void *body;
+    size_t size;               /* bytes in body */
+} wss_answer;
+
+/* One connection at one moment. Strings are cut to fit and end in NUL. */
+typedef struct wss_info {
+    wss_conn conn;
+    char address[64];          /* "192.0.2.1", "2001:db8::1", or "unix" */
+    int port;
+    char path[128];            /* as sent, undecoded */
+    char protocol[64];         /* subprotocol, "" if none */
+    uint64_t age_ms;           /* since accept */
+    uint64_t silent_ms;        /* since the last byte from the peer */
+    uint64_t bytes_in;
+    uint64_t bytes_out;
+    size_t buffered;           /* bytes waiting to be sent */
+    int round_trip_ms;         /* of the last ping, -1 before */
+    int uid;                   /* Unix sockets: credentials of the peer, else -1 */
+    int gid;
+    int pid;
+} wss_info;
+
+/* The server at one moment. Counters only grow. */
+typedef struct wss_stats {
+    uint64_t connections;      /* open now: connected, not disconnected */
+    uint64_t accepted;         /* sockets accepted, ever */
+    uint64_t opened;           /* handshakes completed, ever */
+    uint64_t refused;          /* requests refused, ever */
+    uint64_t refused_status[6];/* of these, by hundreds: [4] counts 4xx */
+    uint64_t http_answers;     /* plain HTTP requests answered by wss_on_http, ever */
+    uint64_t frames_in;
+    uint64_t frames_out;
+    uint64_t messages_in;
+    uint64_t messages_out;
+    uint64_t bytes_in;
+    uint64_t bytes_out;
+    uint64_t dropped_gone;     /* accepted messages that died with their connection */
+    uint64_t dropped_policy;   /* messages dropped by the drop-oldest or latest policy */
+    uint64_t refused_full;     /* sends and shares of broadcasts refused by a full queue */
+    uint64_t closes[32];       /* by WSS_CAUSE_... */
+    uint64_t queued_peak;      /* most bytes ever queued on one connection */
+    uint64_t posted;           /* posts and sends waiting now */
+    uint64_t memory;           /* bytes held now */
+    uint64_t memory_peak;
+    uint64_t memory_budget;
+    uint64_t wakeups;          /* returns of epoll_wait, ever */
+    uint64_t accept_failures;  /* accepts that failed for want of descriptors or memory */
+    uint64_t loop_lag_ms;      /* longest turn of a loop, ever */
+} wss_stats;
+
+/* Builds args. Fields are private. The first error sticks and comes out of wss_writer_args and of the send. */
+typedef struct wss_writer {
+    char *text;
+    size_t length;
+    size_t capacity;
+    int growing;
+    int error;
+    int depth;
+    int empty;                 /* nothing written yet at this level */
+    uint8_t kinds[32];         /* one bit a level: set is an array */
+} wss_writer;
+
+/* Walks the members of an object or the elements of an array. */
+typedef struct wss_iterator {
+    wss_args key;              /* of the current member, raw, with quotes; none in an array */
+    wss_args value;            /* the current value, raw */
+    const char *next;
+    const char *end;
+    int kind;
+} wss_iterator;
+
+/* ---- [calls] ---------------------------------------------------------------------------------------------- */
+
+/* Lifecycle. */
+
+/* Makes a server and binds its addresses, so that port 0 reads back at once; it serves from wss_run on. options may be
+   NULL. NULL on failure, with *why filled (why may be NULL). any. Give it back with wss_destroy. */
+WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why);
+/* Serves on the calling thread until wss_stop. A server runs once. WSS_OK after a stop; WSS_ERR_BUSY if it runs or ran
+   already or inside a handler; WSS_ERR_MEMORY if a registration had failed; WSS_ERR_SYSTEM. any. */
+WSSERVER_API int wss_run(wss_server *server);
+/* The same on a thread that the server makes; returns at once. wss_destroy joins it. any. */
+WSSERVER_API int wss_start(wss_server *server);
+/* One step for programs with a loop of their own: waits up to milliseconds (-1: until something happens), handles what
+   is there, returns WSS_OK, or WSS_ERR_STOPPED once a stop has finished. Always on the same thread. Refused with
+   several threads. */
+WSSERVER_API int wss_poll(wss_server *server, int milliseconds);
+/* A descriptor that is readable whenever wss_poll has work: put it into your poll set. Owned by the server. Negative:
+   WSS_ERR_*. loop. */
+WSSERVER_API int wss_fd(wss_server *server);
+/* Begins an orderly stop: no new clients, Close 1001 to all, what is queued is flushed, the rest cut off after that many
+   milliseconds; wss_run returns when all disconnect handlers ran. Later calls are ignored. any, signal. */
+WSSERVER_API void wss_stop(wss_server *server, int milliseconds);
+/* Stops if need be, joins the thread of wss_start, runs what handlers are left on the caller, frees everything.
+   WSS_ERR_BUSY inside a handler, and while another thread is in wss_run. Threads that send or post must have been joined.
+   NULL is ignored. */
+WSSERVER_API int wss_destroy(wss_server *server);
+/* The options in force, defaults and port resolved. Strings belong to the server. any. */
+WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options);
+/* Text of a WSS_ERR_* or of a WSS_CAUSE_*. Static storage, never NULL. any. */
+WSSERVER_API const char *wss_strerror(int error);
+WSSERVER_API const char *wss_cause_text(int cause);
+
+/* Handlers. Each call adds one; they run in the order of registration and are never removed. Those registered before the
+   server runs see the first client. WSS_ERR_MEMORY also makes wss_run fail. any. */
+
+WSSERVER_API int wss_on_connect(wss_server *server, wss_handler *handler, void *context);
+WSSERVER_API int wss_on_disconnect(wss_server *server, wss_handler *handler, void *context);
+/* Typed messages: JSON objects whose type member is this string. type is copied. */
+WSSERVER_API int wss_on_message(wss_server *server, const char *type, wss_handler *handler, void *context);
+/* Every data message, raw, before the typed handlers. */
+WSSERVER_API int wss_on_data(wss_server *server, wss_handler *handler, void *context);
+/* The connection's queue had been above half its limit and has fallen below a quarter: send again. */
+WSSERVER_API int wss_on_drain(wss_server *server, wss_handler *handler, void *context);
+/* Decides who may connect: the handler answers with wss_accept or wss_refuse, at once or later; unanswered requests end at
+   the handshake deadline with 503. One handler: a second call replaces the first. Without one everybody may. */
+WSSERVER_API int wss_on_upgrade(wss_server *server, wss_handler *handler, void *context);
+/* Answers plain GET and HEAD requests with wss_reply, at once or later. One handler. Without one: 426. */
+WSSERVER_API int wss_on_http(wss_server *server, wss_handler *handler, void *context);
+
+/* Requests, for upgrade and http handlers. Returned strings end in NUL and die with the event. The copying readers write
+   at most size bytes, NUL included, into out, and the full length into *length (may be NULL); on error out becomes "".
+   WSS_ERR_MISSING, WSS_ERR_SPACE. */
+
+WSSERVER_API const char *wss_request_method(const wss_request *request);
+WSSERVER_API const char *wss_request_target(const wss_request *request); /* path and query as sent */
+/* Value of a header line, name without regard to case; NULL where missing. The first where there are several. */
+WSSERVER_API const char *wss_request_header(const wss_request *request, const char *name);
+WSSERVER_API size_t wss_request_header_count(const wss_request *request);
+/* Header line number index, as sent, repeated names included. *value may be NULL. NULL past the end. */
+WSSERVER_API const char *wss_request_header_at(const wss_request *request, size_t index, const char **value);
+/* Path with %XX decoded; WSS_ERR_UTF8 where the result is not UTF-8 or holds NUL. RFC 3986 section 2.1. */
+WSSERVER_API int wss_request_path(const wss_request *request, char *out, size_t size, size_t *length);
+/* First query parameter of that name, %XX and + decoded. */
+WSSERVER_API int wss_request_query(const wss_request *request, const char *name, char *out, size_t size,
+                                   size_t *length);
+WSSERVER_API int wss_request_cookie(const wss_request *request, const char *name, char *out, size_t size,
+                                    size_t *length);
+/* Offered subprotocol number index. */
+WSSERVER_API int wss_request_protocol(const wss_request *request, size_t index, char *out, size_t size,
+                                      size_t *length);
+/* Address of the peer, "" for Unix sockets; *port may be NULL. */
+WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port);
+
+/* Answers an upgrade request: lets the client in. protocol: one it offered, or NULL. headers: further lines of the 101.
+   user: becomes the connection's pointer, owned by the server on WSS_OK only. WSS_ERR_GONE, WSS_ERR_ANSWERED,
+   WSS_ERR_PROTOCOL, WSS_ERR_HEADER. any. */
+WSSERVER_API int wss_accept(wss_server *server, wss_conn conn, const char *protocol, const wss_header *headers,
+                            size_t header_count, void *user);
+/* Answers an upgrade request with an HTTP status of 300 to 599 and a body. WSS_ERR_GONE, WSS_ERR_ANSWERED. any. */
+WSSERVER_API int wss_refuse(wss_server *server, wss_conn conn, const wss_answer *answer);
+/* Answers a plain HTTP request; HEAD requests get no body. The connection closes after it. any. */
+WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *answer);
+
+/* Sending. any. WSS_OK: accepted. WSS_ERR_GONE, WSS_ERR_FULL (that connection's queue), WSS_ERR_QUEUE_FULL (work for the
+   networking thread), WSS_ERR_BUDGET, WSS_ERR_MEMORY, WSS_ERR_STOPPED, WSS_ERR_JSON, WSS_ERR_UTF8. On error nothing was
+   queued. A typed message is {"__MESSAGE__":type, members of args}; type must be UTF-8. */
+
+WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args);
+/* opcode: WSS_TEXT (must be UTF-8) or WSS_BINARY. */
+WSSERVER_API int wss_send_data(wss_server *server, wss_conn conn, int opcode, const void *data, size_t size);
+/* As wss_send; takes the place of a message of the same key (up to 64 bytes) that still waits in the queue. */
+WSSERVER_API int wss_send_latest(wss_server *server, wss_conn conn, const char *key, const char *type,
+                                 wss_args args);
+/* To every open connection, made once and shared. A connection whose queue is full is treated by the send policy and
+   counted in wss_stats.refused_full: it does not fail the call. */
+WSSERVER_API int wss_broadcast(wss_server *server, const char *type, wss_args args);
+WSSERVER_API int wss_broadcast_data(wss_server *server, int opcode, const void *data, size_t size);
+/* To all or to nobody: WSS_ERR_FULL, and nothing is queued, while any connection is above half its limit. */
+WSSERVER_API int wss_broadcast_all(wss_server *server, const char *type, wss_args args);
+/* Leaves one connection out. */
+WSSERVER_API int wss_broadcast_except(wss_server *server, wss_conn except, const char *type, wss_args args);
+WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, int opcode, const void *data,
+                                           size_t size);
+/* Takes the place of a message of the same key that still waits in a queue. */
+WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const char *type, wss_args args);
+
+/* Connections. any. WSS_ERR_GONE for those that are closed or closing. */
+
+/* Sends what is queued, then Close with this code (1000 to 1003, 1007 to 1014, 3000 to 4999) and reason (UTF-8, up to 123
+   bytes, may be NULL). No message reaches a handler after it. RFC 6455 section 7.1.2. */
+WSSERVER_API int wss_close(wss_server *server, wss_conn conn, int code, const char *reason);
+/* Open connections: counted from before connect until before disconnect handlers. */
+WSSERVER_API size_t wss_count(const wss_server *server);
+/* Bytes accepted for this connection and not yet taken by the kernel; 0 where it is gone. */
+WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn conn);
+/* The connection's own pointer. Replacing one does not free it. */
+WSSERVER_API int wss_set_user(wss_server *server, wss_conn conn, void *user);
+/* Stops reading from a connection, and goes on. Messages wait in the network meanwhile. */
+WSSERVER_API int wss_pause(wss_server *server, wss_conn conn);
+WSSERVER_API int wss_resume(wss_server *server, wss_conn conn);
+/* Open connection after this one ({0} begins), id 0 at the end. Visits each that stays open once. */
+WSSERVER_API wss_conn wss_next(const wss_server *server, wss_conn conn);
+WSSERVER_API int wss_get_info(wss_server *server, wss_conn conn, wss_info *info);
+WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats);
+
+/* Work. */
+
+/* Runs function(arg) on the networking thread, in the order of posting, also if posted before it runs. any.
+   WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY, WSS_ERR_STOPPED: then it never runs. */
+WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg);
+/* Calls handler once after delay_ms, or every repeat_ms from then on where that is above 0. e->context is context. any.
+   .id 0: out of memory, or stopping. */
+WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
+                                       void *context);
+/* WSS_ERR_GONE where it fired or was cancelled already. Inside a handler, and from the draining thread: it does not run
+   after this. any. */
+WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer timer);
+
+/* Queues: work for a thread of yours. */
+
+/* options: allocator, max_posted and max_posted_bytes are used; may be NULL. NULL on failure. */
+WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *why);
+/* any. WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY. */
+WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), void *arg);
+/* Runs work until wss_queue_stop, or until the last server that uses this queue has stopped and its events were
+   delivered. WSS_OK; WSS_ERR_BUSY if another thread drains it. */
+WSSERVER_API int wss_queue_run(wss_queue *queue);
+/* Waits up to milliseconds (-1: for ever) for work, runs what is there, returns WSS_OK; WSS_ERR_STOPPED as wss_queue_run
+   would return; WSS_ERR_BUSY. */
+WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds);
+/* Makes wss_queue_run return after the work in hand. any, signal. */
+WSSERVER_API void wss_queue_stop(wss_queue *queue);
+/* Readable while there is work. Owned by the queue. any. */
+WSSERVER_API int wss_queue_fd(const wss_queue *queue);
+/* Drops what was posted and not run. WSS_ERR_BUSY while a server uses it or a thread drains it. NULL is ignored. */
+WSSERVER_API int wss_queue_destroy(wss_queue *queue);
+
+/* JSON. These work without a server, on any thread. */
+
+/* Args from text that ends in NUL. Not copied, not checked: the send checks. */
+WSSERVER_API wss_args wss_json(const char *text);
+/* WSS_OK if text is one valid JSON value (RFC 8259) nested at most max_depth deep (0: 128); WSS_ERR_JSON, _DEPTH, _UTF8. */
+WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth);
+
+/* Readers. key: name of a member of the object args, its last where repeated; NULL: args itself is the value.
+   WSS_ERR_MISSING, WSS_ERR_TYPE, WSS_ERR_RANGE, WSS_ERR_JSON. *out is unchanged on error, but strings become "". */
+
+/* Unescaped, with NUL; *length (may be NULL) without it, also on WSS_ERR_SPACE. Lone surrogates become U+FFFD. */
+WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_t size, size_t *length);
+/* Any JSON number that is a whole number and fits, such as 1e3. */
+WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out);
+WSSERVER_API int wss_get_double(wss_args args, const char *key, double *out);
+WSSERVER_API int wss_get_bool(wss_args args, const char *key, int *out);
+/* The value as it stands in the text, quotes included. Points into args. */
+WSSERVER_API int wss_get_raw(wss_args args, const char *key, wss_args *out);
+/* WSS_JSON_..., or a negative error. */
+WSSERVER_API int wss_json_type(wss_args args, const char *key);
+/* Walks an object or array: for (it = wss_iterate(v); wss_iterate_next(&it);). False at the end. */
+WSSERVER_API wss_iterator wss_iterate(wss_args value);
+WSSERVER_API int wss_iterate_next(wss_iterator *iterator);
+
+/* Writer. Begins as an open object. key: UTF-8, NULL inside an array. Strings must be UTF-8. */
+
+/* Writes into buffer; with buffer NULL into memory of its own that grows, to be freed with wss_writer_free. */
+WSSERVER_API void wss_writer_init(wss_writer *writer, char *buffer, size_t size);
+WSSERVER_API void wss_writer_free(wss_writer *writer);
+/* Closes what is open and returns the object. It points into the writer's buffer. */
+WSSERVER_API wss_args wss_writer_args(wss_writer *writer);
+WSSERVER_API void wss_put_string(wss_writer *writer, const char *key, const char *text);
+WSSERVER_API void wss_put_text(wss_writer *writer, const char *key, const char *text, size_t length);
+WSSERVER_API void wss_put_int(wss_writer *writer, const char *key, int64_t value);
+/* Shortest text that reads back as the same number. Infinities and NaN: WSS_ERR_RANGE. */
+WSSERVER_API void wss_put_double(wss_writer *writer, const char *key, double value);
+WSSERVER_API void wss_put_bool(wss_writer *writer, const char *key, int value);
+WSSERVER_API void wss_put_null(wss_writer *writer, const char *key);
+/* Any JSON value, checked. */
+WSSERVER_API void wss_put_raw(wss_writer *writer, const char *key, wss_args value);
+WSSERVER_API void wss_put_object(wss_writer *writer, const char *key); /* until wss_put_end */
+WSSERVER_API void wss_put_array(wss_writer *writer, const char *key);  /* until wss_put_end */
+WSSERVER_API void wss_put_end(wss_writer *writer);
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* WSSERVER_H */
+
+/* Everything below is the implementation. */
+#if defined(WSSERVER_IMPLEMENTATION) && !defined(WSSERVER_IMPLEMENTATION_INCLUDED)
+#define WSSERVER_IMPLEMENTATION_INCLUDED
+
+/* ---- [config] ----------------------------------------------------------------------------------------------
+   purpose  switches, system headers, fixed bounds
+   knows    nothing */
+
+#if !defined(__linux__)
+#error "wsserver.h: Linux only (epoll, eventfd)"
+#endif
+#include <errno.h>
+#if defined(__GLIBC__) && !defined(__USE_MISC)
+#error "wsserver.h: include it before system headers, or compile with -D_GNU_SOURCE or -std=gnu11"
+#endif
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#if !defined(WSSERVER_SYSTEM)
+#define WSSERVER_SYSTEM(name) name
+#endif
+#if !defined(WSSERVER_REALLOC)
+#define WSSERVER_REALLOC(pointer, size) realloc(pointer, size)
+#define WSSERVER_FREE(pointer) free(pointer)
+#endif
+
+/* ---- [base] ------------------------------------------------------------------------------------------------
+   purpose  byte order, case folding, spans, sizes
+   knows    nothing
+   owns     no state; size arithmetic that could overflow stands here */
+
+/* Bytes that belong to somebody else, not terminated. */
+typedef struct wss__span {
+    const char *data;
+    size_t size;
+} wss__span;
+
+static wss__span wss__base_span(const char *data, size_t size) {
+    wss__span span;
+    span.data = data;
+    span.size = size;
+    return span;
+}
+
+static wss__span wss__base_text(const char *text) {
+    return wss__base_span(text, text ? strlen(text) : 0);
+}
+
+static int wss__base_equal(wss__span a, wss__span b) {
+    return a.size == b.size && (a.size == 0 || memcmp(a.data, b.data, a.size) == 0);
+}
+
+/* Not tolower(): that depends on the process's locale. */
+static char wss__base_lower(char c) {
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+}
+
+static int wss__base_equal_fold(wss__span a, wss__span b) {
+    if (a.size != b.size) return 0;
+    for (size_t i = 0; i < a.size; i++)
+        if (wss__base_lower(a.data[i]) != wss__base_lower(b.data[i])) return 0;
+    return 1;
+}
+
+static uint64_t wss__base_load_be(const char *bytes, int count) {
+    uint64_t value = 0;
+    for (int i = 0; i < count; i++) value = value << 8 | (unsigned char)bytes[i];
+    return value;
+}
+
+static void wss__base_store_be(char *bytes, uint64_t value, int count) {
+    for (int i = count; i-- > 0; value >>= 8) bytes[i] = (char)(unsigned char)(value & 0xff);
+}
+
+static size_t wss__base_min(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
+static size_t wss__base_max(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+/* a + b, or SIZE_MAX where that does not fit: an allocation of it then fails cleanly. */
+static size_t wss__base_add(size_t a, size_t b) {
+    return b > SIZE_MAX - a ? SIZE_MAX : a + b;
+}
+
+/* a * b, saturating likewise. */
+static size_t wss__base_multiply(size_t a, size_t b) {
+    return b != 0 && a > SIZE_MAX / b ? SIZE_MAX : a * b;
+}
+
+/* Takes the next item of a list whose items are parted by separator, blanks around it stripped. False at the end. */
+static int wss__base_next_item(wss__span *rest, char separator, wss__span *item) {
+    if (!rest->data) return 0;
+    const char *at = rest->data;
+    const char *end = at + rest->size;
+    const char *stop = rest->size ? (const char *)memchr(at, separator, rest->size) : NULL;
+    *rest = stop ? wss__base_span(stop + 1, (size_t)(end - stop) - 1) : wss__base_span(NULL, 0);
+    if (!stop) stop = end;
+    while (at < stop && (*at == ' ' || *at == '\t')) at++;
+    while (stop > at && (stop[-1] == ' ' || stop[-1] == '\t')) stop--;
+    *item = wss__base_span(at, (size_t)(stop - at));
+    return 1;
+}
+
+static int wss__base_hex(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    c = wss__base_lower(c);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Copies bytes and NUL into the caller's buffer, as the public readers promise. */
+static int wss__base_copy_out(wss__span from, char *out, size_t size, size_t *length) {
+    if (length) *length = from.size;
+    if (size) out[0] = 0;
+    if (from.size >= size) return WSS_ERR_SPACE;
+    if (from.size) memcpy(out, from.data, from.size);
+    out[from.size] = 0;
+    return WSS_OK;
+}
+
+/* ---- [mem] -------------------------------------------------------------------------------------------------
+   purpose  the one way to allocate, and the account of what is held
+   knows    base
+   owns     the byte account: reserve first, then allocate, undo on failure
+   threads  any; the account is atomic */
+
+enum { WSS__MEM_OVERHEAD = 16, WSS__MEM_SMALL = 4096 };
+
+typedef struct wss__mem {
+    void *(*allocator)(void *context, void *pointer, size_t old_size, size_t new_size);
+    void *context;
+    size_t budget;
+    size_t used;
+    size_t peak;
+} wss__mem;
+
+static void *wss__mem_default(void *context, void *pointer, size_t old_size, size_t new_size) {
+    (void)context;
+    (void)old_size;
+    if (new_size) return WSSERVER_REALLOC(pointer, new_size);
+    WSSERVER_FREE(pointer);
+    return NULL;
+}
+
+static void wss__mem_init(wss__mem *mem, const wss_options *options) {
+    memset(mem, 0, sizeof *mem);
+    mem->allocator = options->allocator ? options->allocator : wss__mem_default;
+    mem->context = options->allocator_context;
+    mem->budget = options->memory_budget;
+}
+
+/* What an allocation costs: its size, the allocator's header, rounding. */
+static size_t wss__mem_charge(size_t size) {
+    return size ? wss__base_add(size, WSS__MEM_OVERHEAD + 15) & ~(size_t)15 : 0;
+}
+
+/* The last eighth of the budget is for small things, so that large ones cannot starve the replies of others. */
+static int wss__mem_reserve(wss__mem *mem, size_t charge) {
+    size_t limit = charge > WSS__MEM_SMALL && mem->budget != WSS_UNLIMITED ? mem->budget - mem->budget / 8 : mem->budget;
+    size_t used = __atomic_add_fetch(&mem->used, charge, __ATOMIC_RELAXED);
+    if (used < charge || used > limit) {
+        __atomic_sub_fetch(&mem->used, charge, __ATOMIC_RELAXED);
+        return 0;
+    }
+    size_t peak = __atomic_load_n(&mem->peak, __ATOMIC_RELAXED);
+    while (used > peak &&
+           !__atomic_compare_exchange_n(&mem->peak, &peak, used, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    return 1;
+}
+
+static void wss__mem_free(wss__mem *mem, void *pointer, size_t size) {
+    if (!pointer) return;
+    mem->allocator(mem->context, pointer, size, 0);
+    __atomic_sub_fetch(&mem->used, wss__mem_charge(size), __ATOMIC_RELAXED);
+}
+
+/* Grows or shrinks to new_size > 0; NULL leaves the old block as it was. */
+static void *wss__mem_resize(wss__mem *mem, void *pointer, size_t old_size, size_t new_size) {
+    size_t before = pointer ? wss__mem_charge(old_size) : 0;
+    size_t after = wss__mem_charge(new_size);
+    if (after > before && !wss__mem_reserve(mem, after - before)) return NULL;
+    void *moved = mem->allocator(mem->context, pointer, old_size, new_size);
+    if (!moved && after > before) __atomic_sub_fetch(&mem->used, after - before, __ATOMIC_RELAXED);
+    if (moved && after < before) __atomic_sub_fetch(&mem->used, before - after, __ATOMIC_RELAXED);
+    return moved;
+}
+
+static void *wss__mem_get(wss__mem *mem, size_t size) {
+    return wss__mem_resize(mem, NULL, 0, size);
+}
+
+static void *wss__mem_get_zeroed(wss__mem *mem, size_t size) {
+    void *pointer = wss__mem_get(mem, size);
+    if (pointer) memset(pointer, 0, size);
+    return pointer;
+}
+
+/* Which error an allocation of this size that failed is. */
+static int wss__mem_error(const wss__mem *mem, size_t size) {
+    size_t used = __atomic_load_n(&mem->used, __ATOMIC_RELAXED);
+    size_t limit = size > WSS__MEM_SMALL ? mem->budget - mem->budget / 8 : mem->budget;
+    return used > limit || wss__mem_charge(size) > limit - used ? WSS_ERR_BUDGET : WSS_ERR_MEMORY;
+}
+/* ---- [hash] ------------------------------------------------------------------------------------------------
+   purpose  SHA-1 and base64, as far as the opening handshake needs them
+   knows    base
+   owns     no state
+   threads  any
+   spec     RFC 3174, RFC 4648 section 4, RFC 6455 section 4.2.2 */
+
+enum {
+    WSS__HASH_BLOCK = 64,
+    WSS__HASH_KEY = 24,   /* characters of a Sec-WebSocket-Key */
+    WSS__HASH_ACCEPT = 29 /* characters of a Sec-WebSocket-Accept, NUL included */
+};
+
+static uint32_t wss__hash_rotate(uint32_t value, int bits) {
+    return value << bits | value >> (32 - bits);
+}
+
+/* The function f and the constant K of RFC 3174 section 5, added. */
+static uint32_t wss__hash_mix(int round, uint32_t b, uint32_t c, uint32_t d) {
+    if (round < 20) return ((b & c) | (~b & d)) + 0x5a827999u;
+    if (round < 40) return (b ^ c ^ d) + 0x6ed9eba1u;
+    if (round < 60) return ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdcu;
+    return (b ^ c ^ d) + 0xca62c1d6u;
+}
+
+static void wss__hash_block(uint32_t sum[5], const char *block) {
+    uint32_t w[80];
+    uint32_t a = sum[0];
+    uint32_t b = sum[1];
+    uint32_t c = sum[2];
+    uint32_t d = sum[3];
+    uint32_t e = sum[4];
+    for (int i = 0; i < 16; i++) w[i] = (uint32_t)wss__base_load_be(block + i * 4, 4);
+    for (int i = 16; i < 80; i++) w[i] = wss__hash_rotate(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
+    for (int i = 0; i < 80; i++) {
+        uint32_t next = wss__hash_rotate(a, 5) + wss__hash_mix(i, b, c, d) + e + w[i];
+        e = d;
+        d = c;
+        c = wss__hash_rotate(b, 30);
+        b = a;
+        a = next;
+    }
+    sum[0] += a;
+    sum[1] += b;
+    sum[2] += c;
+    sum[3] += d;
+    sum[4] += e;
+}
+
+static void wss__hash_sha1(const char *data, size_t size, unsigned char digest[20]) {
+    uint32_t sum[5] = {0x67452301u, 0xefcdab89u, 0x98badcfeu, 0x10325476u, 0xc3d2e1f0u};
+    char last[WSS__HASH_BLOCK * 2];
+    size_t rest = size % WSS__HASH_BLOCK;
+    size_t whole = size - rest;
+    for (size_t at = 0; at < whole; at += WSS__HASH_BLOCK) wss__hash_block(sum, data + at);
+    /* What is left, one bit, zeros, and the length in bits fill one block or two. */
+    size_t padded = rest < WSS__HASH_BLOCK - 8 ? WSS__HASH_BLOCK : WSS__HASH_BLOCK * 2;
+    memset(last, 0, sizeof last);
+    if (rest) memcpy(last, data + whole, rest);
+    last[rest] = (char)-128;
+    wss__base_store_be(last + padded - 8, (uint64_t)size * 8, 8);
+    for (size_t at = 0; at < padded; at += WSS__HASH_BLOCK) wss__hash_block(sum, last + at);
+    for (int i = 0; i < 20; i++) digest[i] = (unsigned char)(sum[i / 4] >> (24 - i % 4 * 8) & 0xff);
+}
+
+static const char wss__hash_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/* Writes (size + 2) / 3 * 4 characters and NUL. */
+static size_t wss__hash_base64(const unsigned char *data, size_t size, char *out) {
+    char *to = out;
+    for (size_t at = 0; at < size; at += 3) {
+        size_t left = size - at;
+        uint32_t bits = (uint32_t)data[at] << 16;
+        if (left > 1) bits |= (uint32_t)data[at + 1] << 8;
+        if (left > 2) bits |= data[at + 2];
+        *to++ = wss__hash_alphabet[bits >> 18];
+        *to++ = wss__hash_alphabet[bits >> 12 & 63];
+        *to++ = left > 1 ? wss__hash_alphabet[bits >> 6 & 63] : '=';
+        *to++ = left > 2 ? wss__hash_alphabet[bits & 63] : '=';
+    }
+    *to = 0;
+    return (size_t)(to - out);
+}
+
+/* Canonical base64 of 16 bytes: the character before "==" carries two bits, its other four must be zero. */
+static int wss__hash_is_key(wss__span text) {
+    if (text.size != WSS__HASH_KEY || memcmp(text.data + WSS__HASH_KEY - 2, "==", 2) != 0) return 0;
+    for (size_t i = 0; i < WSS__HASH_KEY - 2; i++)
+        if (!text.data[i] || !strchr(wss__hash_alphabet, text.data[i])) return 0;
+    return strchr("AQgw", text.data[WSS__HASH_KEY - 3]) != NULL;
+}
+
+/* key must have passed wss__hash_is_key. */
+static void wss__hash_accept(wss__span key, char out[WSS__HASH_ACCEPT]) {
+    static const char suffix[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    char joined[WSS__HASH_KEY + sizeof suffix - 1];
+    unsigned char digest[20];
+    memcpy(joined, key.data, WSS__HASH_KEY);
+    memcpy(joined + WSS__HASH_KEY, suffix, sizeof suffix - 1);
+    wss__hash_sha1(joined, sizeof joined, digest);
+    wss__hash_base64(digest, sizeof digest, out);
+}
+/* ---- [utf8] ------------------------------------------------------------------------------------------------
+   purpose  validator that can stop and go on at any byte; encoder of one character
+   knows    base
+   owns     the state of a stream fits in a word; a rejected stream stays rejected
+   threads  any
+   spec     RFC 3629 section 4 */
+
+/* A state is the place, in a row of the table below, where six bits hold the state that follows. So one shift
+   takes a step, whatever the text is like: no branch depends on it. 0: between characters. */
+typedef uint32_t wss__utf8;
+
+enum {
+    WSS__UTF8_STATE = 63,
+    WSS__UTF8_NO = 6,  /* rejected, for ever */
+    WSS__UTF8_1 = 12,  /* one byte is missing */
+    WSS__UTF8_2 = 18,  /* two, any */
+    WSS__UTF8_3 = 24,  /* three, any */
+    WSS__UTF8_E0 = 30, /* two, after a lead that allows overlong forms */
+    WSS__UTF8_ED = 36, /* two, after the lead of the surrogates */
+    WSS__UTF8_F0 = 42, /* three, after a lead that allows overlong forms */
+    WSS__UTF8_F4 = 48, /* three, after the last lead */
+    WSS__UTF8_BLOCK = 16
+};
+
+#define WSS__UTF8_REJECT ((wss__utf8)WSS__UTF8_NO)
+
+/* One row: what follows each state, for the bytes of one class. */
+#define WSS__UTF8_ROW(start, one, two, three, e0, ed, f0, f4)                                                \
+    ((uint64_t)(start) | (uint64_t)WSS__UTF8_NO << WSS__UTF8_NO | (uint64_t)(one) << WSS__UTF8_1 |           \
+     (uint64_t)(two) << WSS__UTF8_2 | (uint64_t)(three) << WSS__UTF8_3 | (uint64_t)(e0) << WSS__UTF8_E0 |    \
+     (uint64_t)(ed) << WSS__UTF8_ED | (uint64_t)(f0) << WSS__UTF8_F0 | (uint64_t)(f4) << WSS__UTF8_F4)
+#define WSS__UTF8_LEAD(next)                                                                                 \
+    WSS__UTF8_ROW(next, WSS__UTF8_NO, WSS__UTF8_NO, WSS__UTF8_NO, WSS__UTF8_NO, WSS__UTF8_NO, WSS__UTF8_NO,  \
+                  WSS__UTF8_NO)
+#define WSS__UTF8_TRAIL(e0, ed, f0, f4)                                                                      \
+    WSS__UTF8_ROW(WSS__UTF8_NO, 0, WSS__UTF8_1, WSS__UTF8_2, e0, ed, f0, f4)
+
+static const uint64_t wss__utf8_rows[12] = {
+    WSS__UTF8_LEAD(0),                                                         /*  0: 00-7f */
+    WSS__UTF8_TRAIL(WSS__UTF8_NO, WSS__UTF8_1, WSS__UTF8_NO, WSS__UTF8_2),     /*  1: 80-8f */
+    WSS__UTF8_TRAIL(WSS__UTF8_NO, WSS__UTF8_1, WSS__UTF8_2, WSS__UTF8_NO),     /*  2: 90-9f */
+    WSS__UTF8_TRAIL(WSS__UTF8_1, WSS__UTF8_NO, WSS__UTF8_2, WSS__UTF8_NO),     /*  3: a0-bf */
+    WSS__UTF8_LEAD(WSS__UTF8_NO),                                              /*  4: c0, c1, f5-ff */
+    WSS__UTF8_LEAD(WSS__UTF8_1),                                               /*  5: c2-df */
+    WSS__UTF8_LEAD(WSS__UTF8_E0),                                              /*  6: e0 */
+    WSS__UTF8_LEAD(WSS__UTF8_2),                                               /*  7: e1-ec, ee, ef */
+    WSS__UTF8_LEAD(WSS__UTF8_ED),                                              /*  8: ed */
+    WSS__UTF8_LEAD(WSS__UTF8_3),                                               /*  9: f1-f3 */
+    WSS__UTF8_LEAD(WSS__UTF8_F0),                                              /* 10: f0 */
+    WSS__UTF8_LEAD(WSS__UTF8_F4)                                               /* 11: f4 */
+};
+
+#undef WSS__UTF8_ROW
+#undef WSS__UTF8_LEAD
+#undef WSS__UTF8_TRAIL
+
+/* The row of each byte. */
+static const unsigned char wss__utf8_class[256] = {
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
+    3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3,
+    4, 4, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5,
+    6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 7, 10, 9, 9, 9, 11, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4
+};
+
+/* The bits above the state are left to the next step, which masks them off. */
+static uint64_t wss__utf8_step(uint64_t state, char byte) {
+    return wss__utf8_rows[wss__utf8_class[(unsigned char)byte]] >> (state & WSS__UTF8_STATE);
+}
+
+/* Length of a prefix that is whole valid characters, here ASCII. It may end early: what follows is looked at
+   byte by byte. This is the function to replace by a wider one. */
+static size_t wss__utf8_prefix(const char *data, size_t size) {
+    const uint64_t high = UINT64_C(0x8080808080808080);
+    uint64_t words[4];
+    size_t at = 0;
+    for (; size - at >= sizeof words; at += sizeof words) {
+        memcpy(words, data + at, sizeof words);
+        if ((words[0] | words[1] | words[2] | words[3]) & high) break;
+    }
+    for (; size - at >= sizeof words[0]; at += sizeof words[0]) {
+        memcpy(words, data + at, sizeof words[0]);
+        if (words[0] & high) break;
+    }
+    return at;
+}
+
+/* Goes on from state, 0 at the start. A text is complete and valid where the result is 0. */
+static wss__utf8 wss__utf8_check(wss__utf8 state, const char *data, size_t size) {
+    uint64_t next = state;
+    size_t at = 0;
+    if (!size) return state;
+    while (next != WSS__UTF8_REJECT) {
+        if (!next) at += wss__utf8_prefix(data + at, size - at);
+        if (size - at < WSS__UTF8_BLOCK) break;
+        for (size_t i = 0; i < WSS__UTF8_BLOCK; i++) next = wss__utf8_step(next, data[at + i]);
+        next &= WSS__UTF8_STATE;
+        at += WSS__UTF8_BLOCK;
+    }
+    if (next == WSS__UTF8_REJECT) return WSS__UTF8_REJECT;
+    for (; at < size; at++) next = wss__utf8_step(next, data[at]);
+    return (wss__utf8)(next & WSS__UTF8_STATE);
+}
+
+/* Writes 1 to 4 bytes. What is no character becomes U+FFFD. */
+static int wss__utf8_encode(uint32_t code, char *out) {
+    static const unsigned char lead[5] = {0, 0, 0xc0, 0xe0, 0xf0};
+    if (code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) code = 0xfffd;
+    if (code < 0x80) {
+        out[0] = (char)code;
+        return 1;
+    }
+    int count = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (int i = count - 1; i > 0; i--, code >>= 6) out[i] = (char)(unsigned char)(0x80 | (code & 0x3f));
+    out[0] = (char)(unsigned char)(lead[count] | code);
+    return count;
+}
+/* ---- [http] ------------------------------------------------------------------------------------------------
+   purpose  request head to fields, upgrade rules, what an application reads of a request, replies
+   knows    base, hash, utf8
+   owns     a request's parts are offsets into base, so that the head may move; each ends in NUL; nothing
+            is read past the given size; a field line too many refuses the request, none is ever dropped
+   threads  any: no state
+   spec     RFC 9110, RFC 9112, RFC 6455 section 4, RFC 3986, RFC 6454, RFC 6265 section 4.2 */
+
+enum {
+    WSS__HTTP_FIELDS_MAX = 128,
+    WSS__HTTP_LINE_MAX = 4096, /* bytes of the request line, CRLF not counted */
+    WSS__HTTP_METHOD_PEEK = 8  /* bytes of an unfinished head that are looked at before the rest is there */
+};
+
+/* Offsets into the request's base. */
+typedef struct wss__http_field {
+    uint32_t name;
+    uint32_t name_size;
+    uint32_t value;
+    uint32_t value_size;
+} wss__http_field;
+
+/* The fields stand last: a copy needs the first count of them only. */
+struct wss_request {
+    char *base; /* the head; belongs to the caller, who sets this again when it moves */
+    size_t size;
+    int is_head; /* the method is HEAD, not GET */
+    uint32_t target;
+    uint32_t target_size;
+    char address[64]; /* of the peer, filled by the owner of the socket; parsing leaves it alone */
+    int port;
+    size_t count;
+    wss__http_field fields[WSS__HTTP_FIELDS_MAX];
+};
+
+/* Characters and small grammars. */
+
+static int wss__http_is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+static int wss__http_is_alnum(char c) {
+    char lower = wss__base_lower(c);
+    return wss__http_is_digit(c) || (lower >= 'a' && lower <= 'z');
+}
+
+static int wss__http_is_token_char(char c) {
+    static const char others[] = "!#$%&'*+-.^_`|~";
+    return wss__http_is_alnum(c) || memchr(others, c, sizeof others - 1) != NULL;
+}
+
+static int wss__http_is_token(wss__span text) {
+    for (size_t i = 0; i < text.size; i++)
+        if (!wss__http_is_token_char(text.data[i])) return 0;
+    return text.size > 0;
+}
+
+/* A field value. One CR or LF let through here would let its author write header lines. */
+static int wss__http_is_value(wss__span text) {
+    for (size_t i = 0; i < text.size; i++) {
+        unsigned char c = (unsigned char)text.data[i];
+        if ((c < 0x20 && c != '\t') || c == 0x7f) return 0;
+    }
+    return 1;
+}
+
+static int wss__http_is_target(wss__span text) {
+    for (size_t i = 0; i < text.size; i++) {
+        unsigned char c = (unsigned char)text.data[i];
+        if (c <= 0x20 || c >= 0x7f || c == '#') return 0;
+    }
+    return text.size > 0;
+}
+
+static int wss__http_is_version(wss__span text) {
+    if (text.size != 8 || memcmp(text.data, "HTTP/", 5) != 0) return 0;
+    return wss__http_is_digit(text.data[5]) && text.data[6] == '.' && wss__http_is_digit(text.data[7]);
+}
+
+static int wss__http_is_port(wss__span text) {
+    unsigned value = 0;
+    for (size_t i = 0; i < text.size; i++) {
+        if (!wss__http_is_digit(text.data[i])) return 0;
+        value = value * 10 + (unsigned)(text.data[i] - '0');
+        if (value > 65535) return 0;
+    }
+    return text.size > 0;
+}
+
+static int wss__http_is_registered_name(wss__span name) {
+    static const char others[] = "-._~!$&'()*+,;=";
+    for (size_t i = 0; i < name.size; i++) {
+        char c = name.data[i];
+        int escape = c == '%' && name.size - i > 2 && wss__base_hex(name.data[i + 1]) >= 0 &&
+                     wss__base_hex(name.data[i + 2]) >= 0;
+        if (!escape && !wss__http_is_alnum(c) && !memchr(others, c, sizeof others - 1)) return 0;
+    }
+    return name.size > 0;
+}
+
+static int wss__http_is_ip6_literal(wss__span name) {
+    char text[INET6_ADDRSTRLEN];
+    struct in6_addr address;
+    if (name.size < 4 || name.size - 2 >= sizeof text || name.data[name.size - 1] != ']') return 0;
+    memcpy(text, name.data + 1, name.size - 2);
+    text[name.size - 2] = 0;
+    return inet_pton(AF_INET6, text, &address) == 1;
+}
+
+/* What stands before the port. The colons of an IPv6 address are inside its brackets. */
+static wss__span wss__http_host_name(wss__span host) {
+    char stop = host.size && host.data[0] == '[' ? ']' : ':';
+    const char *at = host.size ? (const char *)memchr(host.data, stop, host.size) : NULL;
+    if (!at) return host;
+    return wss__base_span(host.data, (size_t)(at - host.data) + (stop == ']'));
+}
+
+static int wss__http_is_host(wss__span host) {
+    wss__span name = wss__http_host_name(host);
+    if (name.size == 0) return 0;
+    if (name.size < host.size) {
+        wss__span port = wss__base_span(host.data + name.size + 1, host.size - name.size - 1);
+        if (host.data[name.size] != ':' || !wss__http_is_port(port)) return 0;
+    }
+    return name.data[0] == '[' ? wss__http_is_ip6_literal(name) : wss__http_is_registered_name(name);
+}
+
+/* Takes what stands before separator. False, and nothing taken, where there is none. */
+static int wss__http_cut(wss__span *rest, char separator, wss__span *part) {
+    const char *at = rest->size ? (const char *)memchr(rest->data, separator, rest->size) : NULL;
+    if (!at) return 0;
+    size_t size = (size_t)(at - rest->data);
+    *part = wss__base_span(rest->data, size);
+    *rest = wss__base_span(at + 1, rest->size - size - 1);
+    return 1;
+}
+
+/* Parsing. */
+
+/* Length of the head with its empty line, 0 while that is missing. Lines that end in a bare LF count here, so that the
+   parser refuses them at once and nobody waits for more. from: bytes that earlier calls have looked at, so that a head
+   which trickles in is scanned once and not once per byte. */
+static size_t wss__http_find_end(const char *data, size_t size, size_t from) {
+    size_t at = wss__base_max(from, 1);
+    while (at < size) {
+        const char *feed = (const char *)memchr(data + at, '\n', size - at);
+        if (!feed) return 0;
+        at = (size_t)(feed - data) + 1;
+        if (feed[-1] == '\n' || (at > 2 && feed[-1] == '\r' && feed[-2] == '\n')) return at;
+    }
+    return 0;
+}
+
+/* The status with which to refuse a head of which this much is there, whole or not; 0: go on. Refuses nothing
+   that parsing would not refuse alike, so the answer does not depend on how the bytes were cut into segments.
+   */
+static int wss__http_prefix_status(const char *data, size_t size, int max_head) {
+    size_t limit = max_head > 0 ? (size_t)max_head : (size_t)INT_MAX;
+    size_t peek = wss__base_min(size, WSS__HTTP_METHOD_PEEK);
+    for (size_t i = 0; i < peek && (i == 0 || data[i] != ' '); i++)
+        if (!wss__http_is_token_char(data[i])) return 400;
+    if (size <= limit) return 0;
+    return memchr(data, '\n', wss__base_min(limit, WSS__HTTP_LINE_MAX + 2)) ? 431 : 414;
+}
+
+/* Takes a line that ends in CRLF. False for a bare LF: what one server takes for a line end and the next does
+   not is how requests are smuggled. */
+static int wss__http_take_line(wss__span *rest, wss__span *line) {
+    if (!wss__http_cut(rest, '\n', line) || line->size == 0 || line->data[line->size - 1] != '\r') return 0;
+    line->size--;
+    return 1;
+}
+
+static uint32_t wss__http_offset(const wss_request *request, const char *at) {
+    return (uint32_t)(at - request->base);
+}
+
+static wss__span wss__http_value(const wss_request *request, size_t index) {
+    const wss__http_field *field = &request->fields[index];
+    return wss__base_span(request->base + field->value, field->value_size);
+}
+
+static int wss__http_is_named(const wss_request *request, size_t index, wss__span name) {
+    const wss__http_field *field = &request->fields[index];
+    return wss__base_equal_fold(wss__base_span(request->base + field->name, field->name_size), name);
+}
+
+/* How many field lines have this name. *first is the value of the first of them. */
+static size_t wss__http_lines(const wss_request *request, const char *name, wss__span *first) {
+    wss__span wanted = wss__base_text(name);
+    size_t lines = 0;
+    *first = wss__base_span(NULL, 0);
+    for (size_t i = 0; i < request->count; i++)
+        if (wss__http_is_named(request, i, wanted) && lines++ == 0) *first = wss__http_value(request, i);
+    return lines;
+}
+
+/* Takes "http://" or "https://" off a URI and returns its default port; NULL for any other scheme. */
+static const char *wss__http_take_scheme(wss__span *uri) {
+    static const char *const schemes[2] = {"http://", "https://"};
+    static const char *const ports[2] = {"80", "443"};
+    for (int i = 0; i < 2; i++) {
+        wss__span scheme = wss__base_text(schemes[i]);
+        if (uri->size < scheme.size) continue;
+        if (!wss__base_equal_fold(wss__base_span(uri->data, scheme.size), scheme)) continue;
+        *uri = wss__base_span(uri->data + scheme.size, uri->size - scheme.size);
+        return ports[i];
+    }
+    return NULL;
+}
+
+/* Notes where path and query stand. *authority: set to the host of an absolute target. */
+static int wss__http_parse_target(wss_request *request, wss__span target, wss__span *authority) {
+    if (!wss__http_is_target(target)) return 400;
+    if (target.data[0] != '/') {
+        if (!wss__http_take_scheme(&target)) return 400;
+        size_t size = 0;
+        while (size < target.size && target.data[size] != '/' && target.data[size] != '?') size++;
+        *authority = wss__base_span(target.data, size);
+        target = wss__base_span(target.data + size, target.size - size);
+    }
+    request->target = wss__http_offset(request, target.data);
+    request->target_size = (uint32_t)target.size;
+    return 0;
+}
+
+static int wss__http_parse_line(wss_request *request, wss__span line, wss__span *authority) {
+    wss__span method;
+    wss__span target;
+    if (line.size > WSS__HTTP_LINE_MAX) return 414;
+    if (!wss__http_cut(&line, ' ', &method) || !wss__http_is_token(method)) return 400;
+    if (!wss__http_cut(&line, ' ', &target) || !wss__http_is_version(line)) return 400;
+    if (memcmp(line.data, "HTTP/1.1", 8) != 0) return 505;
+    request->is_head = wss__base_equal(method, wss__base_text("HEAD"));
+    if (!request->is_head && !wss__base_equal(method, wss__base_text("GET"))) return 405;
+    int status = wss__http_parse_target(request, target, authority);
+    if (status) return status;
+    request->base[request->target + request->target_size] = 0;
+    return 0;
+}
+
+/* A continued line of old begins with a blank and so has no name: refused like any line without one. */
+static int wss__http_parse_field(wss_request *request, wss__span line) {
+    wss__span name;
+    wss__span value;
+    if (!wss__http_cut(&line, ':', &name) || !wss__http_is_token(name)) return 400;
+    wss__base_next_item(&line, '\n', &value); /* no LF inside a line: this only strips the blanks */
+    if (!wss__http_is_value(value)) return 400;
+    wss__http_field *field = &request->fields[request->count++];
+    field->name = wss__http_offset(request, name.data);
+    field->name_size = (uint32_t)name.size;
+    field->value = wss__http_offset(request, value.data);
+    field->value_size = (uint32_t)value.size;
+    request->base[field->name + field->name_size] = 0;
+    request->base[field->value + field->value_size] = 0;
+    return 0;
+}
+
+/* No body is ever read, so none may be announced: its bytes would pass for frames or for a second request. */
+static int wss__http_check_fields(const wss_request *request) {
+    wss__span value;
+    if (wss__http_lines(request, "Host", &value) != 1 || !wss__http_is_host(value)) return 400;
+    if (wss__http_lines(request, "Transfer-Encoding", &value) != 0) return 400;
+    size_t lengths = wss__http_lines(request, "Content-Length", &value);
+    return lengths == 0 || (lengths == 1 && wss__base_equal(value, wss__base_text("0"))) ? 0 : 400;
+}
+
+/* RFC 9112 section 3.2.2. The host of an absolute target must be the one in Host, so that nobody needs to
+   choose. An empty path becomes "/", written over the host's last byte. */
+static int wss__http_resolve(wss_request *request, wss__span authority) {
+    wss__span host;
+    wss__http_lines(request, "Host", &host);
+    if (!wss__base_equal_fold(authority, host)) return 400;
+    if (request->base[request->target] == '/') return 0;
+    request->target--;
+    request->target_size++;
+    request->base[request->target] = '/';
+    return 0;
+}
+
+/* Parses exactly one head, as wss__http_find_end measured it, and puts a NUL behind target, names and values.
+   Returns 0 or the status with which to refuse it; then the request is not to be read. */
+static int wss__http_parse(char *data, size_t size, int max_headers, wss_request *request) {
+    int limit = max_headers >= 0 && max_headers < WSS__HTTP_FIELDS_MAX ? max_headers : WSS__HTTP_FIELDS_MAX;
+    wss__span rest = wss__base_span(data, size);
+    wss__span line;
+    wss__span authority = wss__base_span(NULL, 0);
+    request->base = data;
+    request->size = size;
+    request->count = 0;
+    if (size > (size_t)INT_MAX) return 431;
+    if (!wss__http_take_line(&rest, &line)) return 400;
+    int status = wss__http_parse_line(request, line, &authority);
+    while (!status) {
+        if (!wss__http_take_line(&rest, &line)) return 400;
+        if (line.size == 0) break;
+        status = request->count < (size_t)limit ? wss__http_parse_field(request, line) : 431;
+    }
+    if (!status && rest.size) status = 400;
+    if (!status) status = wss__http_check_fields(request);
+    if (!status && authority.data) status = wss__http_resolve(request, authority);
+    return status;
+}
+
+/* Lists. */
+
+/* Walks the items of a list that may be spread over several field lines of one name. Empty items are left
+   out. */
+typedef struct wss__http_list {
+    const wss_request *request;
+    wss__span name;
+    wss__span rest;
+    size_t next;
+    char separator;
+} wss__http_list;
+
+static wss__http_list wss__http_list_begin(const wss_request *request, const char *name, char separator) {
+    wss__http_list list;
+    memset(&list, 0, sizeof list);
+    list.request = request;
+    list.name = wss__base_text(name);
+    list.separator = separator;
+    return list;
+}
+
+static int wss__http_list_next(wss__http_list *list, wss__span *item) {
+    for (;;) {
+        while (wss__base_next_item(&list->rest, list->separator, item))
+            if (item->size) return 1;
+        if (list->next == list->request->count) return 0;
+        if (wss__http_is_named(list->request, list->next, list->name))
+            list->rest = wss__http_value(list->request, list->next);
+        list->next++;
+    }
+}
+
+static int wss__http_has_token(const wss_request *request, const char *name, const char *token) {
+    wss__http_list list = wss__http_list_begin(request, name, ',');
+    wss__span item;
+    while (wss__http_list_next(&list, &item))
+        if (wss__base_equal_fold(item, wss__base_text(token))) return 1;
+    return 0;
+}
+
+/* The offered subprotocols. What is no token is left out: it must not be sent back. */
+static int wss__http_next_protocol(wss__http_list *list, wss__span *protocol) {
+    while (wss__http_list_next(list, protocol))
+        if (wss__http_is_token(*protocol)) return 1;
+    return 0;
+}
+
+static int wss__http_offers(const wss_request *request, wss__span protocol) {
+    wss__http_list list = wss__http_list_begin(request, "Sec-WebSocket-Protocol", ',');
+    wss__span item;
+    while (wss__http_next_protocol(&list, &item))
+        if (wss__base_equal(item, protocol)) return 1;
+    return 0;
+}
+
+/* Upgrade rules. */
+
+/* 1: a valid upgrade to WebSocket; 0: plain HTTP; -1: a wrong upgrade, to be refused with *status. RFC 6455
+   section 4.2.1. Without the check of Connection a proxy might still believe that it carries HTTP. */
+static int wss__http_upgrade(const wss_request *request, int *status) {
+    wss__span value;
+    *status = 0;
+    if (!wss__http_has_token(request, "Upgrade", "websocket")) return 0;
+    if (request->is_head)
+        *status = 405;
+    else if (!wss__http_has_token(request, "Connection", "upgrade"))
+        *status = 400;
+    else if (wss__http_lines(request, "Sec-WebSocket-Version", &value) != 1 ||
+             !wss__base_equal(value, wss__base_text("13")))
+        *status = 426;
+    else if (wss__http_lines(request, "Sec-WebSocket-Key", &value) != 1 || !wss__hash_is_key(value))
+        *status = 400;
+    else if (wss__http_lines(request, "Origin", &value) > 1)
+        *status = 400;
+    return *status ? -1 : 1;
+}
+
+static wss__span wss__http_key(const wss_request *request) {
+    wss__span key;
+    wss__http_lines(request, "Sec-WebSocket-Key", &key);
+    return key;
+}
+
+/* Leaves the port out where it is this one. */
+static wss__span wss__http_without_port(wss__span host, const char *port) {
+    wss__span name = wss__http_host_name(host);
+    if (name.size == host.size || host.data[name.size] != ':') return host;
+    wss__span found = wss__base_span(host.data + name.size + 1, host.size - name.size - 1);
+    return wss__base_equal(found, wss__base_text(port)) ? name : host;
+}
+
+/* Whole values, but that a default port may be written or not. */
+static int wss__http_same_origin(wss__span a, wss__span b) {
+    wss__span host_a = a;
+    wss__span host_b = b;
+    const char *port_a = wss__http_take_scheme(&host_a);
+    const char *port_b = wss__http_take_scheme(&host_b);
+    if (!port_a || !port_b || strcmp(port_a, port_b) != 0) return wss__base_equal_fold(a, b);
+    host_a = wss__http_without_port(host_a, port_a);
+    return wss__base_equal_fold(host_a, wss__http_without_port(host_b, port_b));
+}
+
+/* A browser tells the origin of the page that connects, and sends the user's cookies along whatever page that
+   is. So others than this host's own pages need to be listed. Other programs send no Origin, or any they
+   like. */
+static int wss__http_origin_allowed(const wss_request *request, const char *origins) {
+    wss__span origin;
+    wss__span host;
+    wss__span entry;
+    wss__span list = wss__base_text(origins);
+    size_t lines = wss__http_lines(request, "Origin", &origin);
+    if (lines != 1) return lines == 0;
+    wss__span page = origin;
+    const char *port = wss__http_take_scheme(&page);
+    wss__http_lines(request, "Host", &host);
+    if (port && wss__base_equal_fold(wss__http_without_port(page, port), wss__http_without_port(host, port)))
+        return 1;
+    while (wss__base_next_item(&list, ',', &entry)) {
+        if (entry.size == 0) continue;
+        if (wss__base_equal(entry, wss__base_text("*")) || wss__http_same_origin(entry, origin)) return 1;
+    }
+    return 0;
+}
+
+/* A name of an attacker's that resolves to this server's address (DNS rebinding) passes as the same host
+   above; a list of this server's own names stops it. Clients leave default ports out, whatever the entry
+   says. */
+static int wss__http_host_allowed(const wss_request *request, const char *hosts) {
+    wss__span host;
+    wss__span entry;
+    wss__span list = wss__base_text(hosts);
+    wss__http_lines(request, "Host", &host);
+    wss__span name = wss__http_host_name(host);
+    while (wss__base_next_item(&list, ',', &entry)) {
+        if (wss__base_equal_fold(entry, host) || wss__base_equal_fold(entry, name)) return 1;
+        entry = wss__http_without_port(wss__http_without_port(entry, "80"), "443");
+        if (wss__base_equal_fold(entry, host)) return 1;
+    }
+    return hosts == NULL;
+}
+
+/* What an application reads. */
+
+/* Takes the next byte of percent-encoded text. 0 at the end, -1 where a % has no two hex digits after it. */
+static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *byte) {
+    size_t taken = 1;
+    if (rest->size == 0) return 0;
+    *byte = rest->data[0];
+    if (*byte == '+' && plus_is_space) *byte = ' ';
+    if (*byte == '%') {
+        int high = rest->size > 2 ? wss__base_hex(rest->data[1]) : -1;
+        int low = rest->size > 2 ? wss__base_hex(rest->data[2]) : -1;
+        if (high < 0 || low < 0) return -1;
+        *byte = (char)(unsigned char)(high * 16 + low);
+        taken = 3;
+    }
+    *rest = wss__base_span(rest->data + taken, rest->size - taken);
+    return 1;
+}
+
+/* The outcome of a reader that has nothing to give. */
+static int wss__http_nothing(int error, char *out, size_t size, size_t *length) {
+    if (out && size) out[0] = 0;
+    if (length) *length = 0;
+    return error;
+}
+
+static int wss__http_decode(wss__span text, int plus_is_space, char *out, size_t size, size_t *length) {
+    size_t total = 0;
+    wss__utf8 state = 0;
+    int nul = 0;
+    int more;
+    char byte;
+    while ((more = wss__http_next_byte(&text, plus_is_space, &byte)) > 0) {
+        if (byte == 0) nul = 1;
+        state = wss__utf8_check(state, &byte, 1);
+        if (total < size) out[total] = byte;
+        total++;
+    }
+    if (more < 0) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
+    if (nul || state != 0) return wss__http_nothing(WSS_ERR_UTF8, out, size, length);
+    if (length) *length = total;
+    if (total < size) out[total] = 0;
+    else if (size) out[0] = 0;
+    return total < size ? WSS_OK : WSS_ERR_SPACE;
+}
+
+/* True where text decodes to name. */
+static int wss__http_decodes_to(wss__span text, wss__span name) {
+    char byte;
+    for (size_t i = 0; i < name.size; i++)
+        if (wss__http_next_byte(&text, 1, &byte) <= 0 || byte != name.data[i]) return 0;
+    return text.size == 0;
+}
+
+/* Splits the target at its first question mark. */
+static void wss__http_split_target(const wss_request *request, wss__span *path, wss__span *query) {
+    *query = wss__base_span(request->base + request->target, request->target_size);
+    if (wss__http_cut(query, '?', path)) return;
+    *path = *query;
+    *query = wss__base_span(NULL, 0);
+}
+
+WSSERVER_API const char *wss_request_method(const wss_request *request) {
+    if (!request) return "";
+    return request->is_head ? "HEAD" : "GET";
+}
+
+WSSERVER_API const char *wss_request_target(const wss_request *request) {
+    return request ? request->base + request->target : "";
+}
+
+WSSERVER_API const char *wss_request_header(const wss_request *request, const char *name) {
+    wss__span value;
+    if (!request || !name || wss__http_lines(request, name, &value) == 0) return NULL;
+    return value.data;
+}
+
+WSSERVER_API size_t wss_request_header_count(const wss_request *request) {
+    return request ? request->count : 0;
+}
+
+WSSERVER_API const char *wss_request_header_at(const wss_request *request, size_t index, const char **value) {
+    int found = request && index < request->count;
+    if (value) *value = found ? request->base + request->fields[index].value : NULL;
+    return found ? request->base + request->fields[index].name : NULL;
+}
+
+WSSERVER_API int wss_request_path(const wss_request *request, char *out, size_t size, size_t *length) {
+    wss__span path;
+    wss__span query;
+    if (!request || (!out && size)) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
+    wss__http_split_target(request, &path, &query);
+    return wss__http_decode(path, 0, out, size, length);
+}
+
+WSSERVER_API int wss_request_query(const wss_request *request, const char *name, char *out, size_t size,
+                                   size_t *length) {
+    wss__span path;
+    wss__span query;
+    wss__span value;
+    if (!request || !name || (!out && size)) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
+    wss__http_split_target(request, &path, &query);
+    while (wss__base_next_item(&query, '&', &value)) {
+        wss__span key;
+        if (value.size == 0) continue;
+        if (!wss__http_cut(&value, '=', &key)) {
+            key = value;
+            value.size = 0;
+        }
+        if (wss__http_decodes_to(key, wss__base_text(name)))
+            return wss__http_decode(value, 1, out, size, length);
+    }
+    return wss__http_nothing(WSS_ERR_MISSING, out, size, length);
+}
+
+WSSERVER_API int wss_request_cookie(const wss_request *request, const char *name, char *out, size_t size,
+                                    size_t *length) {
+    wss__span value;
+    if (!request || !name || (!out && size)) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
+    wss__http_list list = wss__http_list_begin(request, "Cookie", ';');
+    while (wss__http_list_next(&list, &value)) {
+        wss__span key;
+        if (wss__http_cut(&value, '=', &key) && wss__base_equal(key, wss__base_text(name)))
+            return wss__base_copy_out(value, out, size, length);
+    }
+    return wss__http_nothing(WSS_ERR_MISSING, out, size, length);
+}
+
+WSSERVER_API int wss_request_protocol(const wss_request *request, size_t index, char *out, size_t size,
+                                      size_t *length) {
+    wss__span protocol;
+    if (!request || (!out && size)) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
+    wss__http_list list = wss__http_list_begin(request, "Sec-WebSocket-Protocol", ',');
+    while (wss__http_next_protocol(&list, &protocol))
+        if (index-- == 0) return wss__base_copy_out(protocol, out, size, length);
+    return wss__http_nothing(WSS_ERR_MISSING, out, size, length);
+}
+
+WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port) {
+    if (port) *port = request ? request->port : 0;
+    return request ? request->address : "";
+}
+
+/* Replies. */
+
+typedef struct wss__http_status {
+    int status;
+    const char *phrase;
+    const char *explanation; /* body of the refusals that the server makes by itself */
+} wss__http_status;
+
+/* Whoever connects for the first time and fails reads one of these: each says what to do. */
+static const wss__http_status wss__http_statuses[] = {
+    {200, "OK", ""},
+    {201, "Created", ""},
+    {202, "Accepted", ""},
+    {204, "No Content", ""},
+    {205, "Reset Content", ""},
+    {301, "Moved Permanently", ""},
+    {302, "Found", ""},
+    {303, "See Other", ""},
+    {304, "Not Modified", ""},
+    {307, "Temporary Redirect", ""},
+    {308, "Permanent Redirect", ""},
+    {400, "Bad Request", "This request is not valid HTTP/1.1, or not a valid WebSocket handshake.\n"},
+    {401, "Unauthorized", ""},
+    {403, "Forbidden",
+     "Pages of this origin may not connect. options.origins lists those that may (null: pages in files).\n"},
+    {404, "Not Found", ""},
+    {405, "Method Not Allowed", "Only GET, and HEAD for plain HTTP, are answered here.\n"},
+    {408, "Request Timeout", "The request did not arrive in time (options.handshake_ms).\n"},
+    {409, "Conflict", ""},
+    {410, "Gone", ""},
+    {413, "Content Too Large", ""},
+    {414, "URI Too Long", "The request line is too long.\n"},
+    {415, "Unsupported Media Type", ""},
+    {421, "Misdirected Request", "This host is not served here. options.hosts lists the hosts that are.\n"},
+    {426, "Upgrade Required",
+     "This is a WebSocket server, version 13. Connect with new WebSocket(\"ws://...\").\n"},
+    {429, "Too Many Requests", ""},
+    {431, "Request Header Fields Too Large",
+     "The request has too many or too long header lines (options.max_head, options.max_headers).\n"},
+    {500, "Internal Server Error", "The server could not handle this request.\n"},
+    {501, "Not Implemented", ""},
+    {502, "Bad Gateway", ""},
+    {503, "Service Unavailable",
+     "The server is full, out of memory, stopping, or did not decide in time. Try later.\n"},
+    {504, "Gateway Timeout", ""},
+    {505, "HTTP Version Not Supported", "Only HTTP/1.1 is spoken here.\n"},
+};
+
+static const wss__http_status *wss__http_find_status(int status) {
+    for (size_t i = 0; i < sizeof wss__http_statuses / sizeof wss__http_statuses[0]; i++)
+        if (wss__http_statuses[i].status == status) return &wss__http_statuses[i];
+    return NULL;
+}
+
+static const char *wss__http_phrase(int status) {
+    static const char *const classes[4] = {"Successful", "Redirection", "Client Error", "Server Error"};
+    const wss__http_status *known = wss__http_find_status(status);
+    if (known) return known->phrase;
+    return status >= 200 && status <= 599 ? classes[status / 100 - 2] : "Unknown";
+}
+
+static const char *wss__http_explain(int status) {
+    const wss__http_status *known = wss__http_find_status(status);
+    return known ? known->explanation : "";
+}
+
+/* Lines that frame the reply or decide the handshake are the server's own. */
+static int wss__http_is_reserved(wss__span name) {
+    static const char *const names[] = {"Connection", "Upgrade", "Content-Length", "Content-Type",
+                                        "Transfer-Encoding"};
+    static const char prefix[] = "Sec-WebSocket-";
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (wss__base_equal_fold(name, wss__base_text(names[i]))) return 1;
+    name.size = wss__base_min(name.size, sizeof prefix - 1);
+    return wss__base_equal_fold(name, wss__base_text(prefix));
+}
+
+static int wss__http_headers_allowed(const wss_header *headers, size_t count) {
+    if (!headers && count) return WSS_ERR_HEADER;
+    for (size_t i = 0; i < count; i++) {
+        wss__span name = wss__base_text(headers[i].name);
+        if (!wss__http_is_token(name) || wss__http_is_reserved(name)) return WSS_ERR_HEADER;
+        if (!headers[i].value || !wss__http_is_value(wss__base_text(headers[i].value))) return WSS_ERR_HEADER;
+    }
+    return WSS_OK;
+}
+
+/* lowest: 200, or 300 where the answer must be a refusal. */
+static int wss__http_answer_allowed(const wss_answer *answer, int lowest) {
+    int status = answer->status ? answer->status : 200;
+    if (status < lowest || status > 599 || (!answer->body && answer->size)) return WSS_ERR_ARGUMENT;
+    if (!wss__http_is_value(wss__base_text(answer->content_type))) return WSS_ERR_HEADER;
+    return wss__http_headers_allowed(answer->headers, answer->header_count);
+}
+
+/* Bytes of the answer's body that follow its head on the wire. RFC 9110 section 6.4.1. */
+static size_t wss__http_body_size(const wss_answer *answer, int is_head) {
+    int bare = answer->status == 204 || answer->status == 205 || answer->status == 304;
+    return bare || is_head ? 0 : answer->size;
+}
+
+/* Writes while there is room and counts in any case. */
+typedef struct wss__http_out {
+    char *data;
+    size_t capacity;
+    size_t size;
+} wss__http_out;
+
+static wss__http_out wss__http_out_begin(char *data, size_t capacity) {
+    wss__http_out out;
+    out.data = data;
+    out.capacity = capacity;
+    out.size = 0;
+    return out;
+}
+
+static void wss__http_put(wss__http_out *out, wss__span text) {
+    if (text.size && out->size <= out->capacity && text.size <= out->capacity - out->size)
+        memcpy(out->data + out->size, text.data, text.size);
+    out->size = wss__base_add(out->size, text.size);
+}
+
+static void wss__http_put_text(wss__http_out *out, const char *text) {
+    wss__http_put(out, wss__base_text(text));
+}
+
+static void wss__http_put_line(wss__http_out *out, const char *name, const char *value) {
+    wss__http_put_text(out, name);
+    wss__http_put_text(out, ": ");
+    wss__http_put_text(out, value);
+    wss__http_put_text(out, "\r\n");
+}
+
+static void wss__http_put_number(wss__http_out *out, size_t value) {
+    char digits[24];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value);
+    wss__http_put(out, wss__base_span(digits + at, sizeof digits - at));
+}
+
+static void wss__http_put_headers(wss__http_out *out, const wss_header *headers, size_t count) {
+    for (size_t i = 0; i < count; i++) wss__http_put_line(out, headers[i].name, headers[i].value);
+    wss__http_put_text(out, "\r\n");
+}
+
+/* The 101. Returns its length; out holds it only where that is not above capacity. protocol may be NULL. */
+static size_t wss__http_write_accept(char *out, size_t capacity, wss__span key, const char *protocol,
+                                     const wss_header *headers, size_t count) {
+    wss__http_out to = wss__http_out_begin(out, capacity);
+    char accept[29];
+    wss__hash_accept(key, accept);
+    wss__http_put_text(&to, "HTTP/1.1 101 Switching Protocols\r\n");
+    wss__http_put_line(&to, "Upgrade", "websocket");
+    wss__http_put_line(&to, "Connection", "Upgrade");
+    wss__http_put_line(&to, "Sec-WebSocket-Accept", accept);
+    if (protocol) wss__http_put_line(&to, "Sec-WebSocket-Protocol", protocol);
+    wss__http_put_headers(&to, headers, count);
+    return to.size;
+}
+
+/* What a status demands besides. An Upgrade line must be named in Connection: RFC 9110 section 7.8. */
+static void wss__http_put_demands(wss__http_out *out, const wss_answer *answer, int status) {
+    wss__span allow = wss__base_text("Allow");
+    int own_allow = 0;
+    for (size_t i = 0; i < answer->header_count; i++)
+        if (wss__base_equal_fold(wss__base_text(answer->headers[i].name), allow)) own_allow = 1;
+    wss__http_put_line(out, "Connection", status == 426 ? "close, Upgrade" : "close");
+    if (status == 426) {
+        wss__http_put_line(out, "Upgrade", "websocket");
+        wss__http_put_line(out, "Sec-WebSocket-Version", "13");
+    }
+    if (status == 405 && !own_allow) wss__http_put_line(out, "Allow", "GET, HEAD");
+}
+
+/* Head of any answer but the 101; the caller appends wss__http_body_size bytes of body. Returns its length;
+   out holds it only where that is not above capacity. No Date: there is no clock here, and an application may
+   add one. */
+static size_t wss__http_write_answer(char *out, size_t capacity, const wss_answer *answer) {
+    wss__http_out to = wss__http_out_begin(out, capacity);
+    int status = answer->status ? answer->status : 200;
+    wss__http_put_text(&to, "HTTP/1.1 ");
+    wss__http_put_number(&to, (size_t)status);
+    wss__http_put_text(&to, " ");
+    wss__http_put_text(&to, wss__http_phrase(status));
+    wss__http_put_text(&to, "\r\n");
+    wss__http_put_demands(&to, answer, status);
+    if (status != 204 && status != 304) {
+        const char *type = answer->content_type ? answer->content_type : "text/plain; charset=utf-8";
+        wss__http_put_line(&to, "Content-Type", type);
+        wss__http_put_text(&to, "Content-Length: ");
+        wss__http_put_number(&to, status == 205 ? 0 : answer->size);
+        wss__http_put_text(&to, "\r\n");
+    }
+    wss__http_put_headers(&to, answer->headers, answer->header_count);
+    return to.size;
+}
+
+/* ---- [frame] -----------------------------------------------------------------------------------------------
+   purpose  RFC 6455 frame headers, decoded and encoded, and masking
+   knows    base
+   owns     no state; a header is judged byte by byte in order, so any split gives the same verdict
+   spec     RFC 6455 sections 5.2 and 5.3 */
+
+enum {
+    WSS__FRAME_CONTINUATION = 0,
+    WSS__FRAME_CLOSE = 8,
+    WSS__FRAME_PING = 9,
+    WSS__FRAME_PONG = 10,
+    WSS__FRAME_HEAD_MAX = 14,     /* of a client's frame */
+    WSS__FRAME_HEAD_MAX_OUT = 10, /* of ours: no mask */
+    WSS__FRAME_CONTROL_MAX = 125
+};
+
+typedef struct wss__frame_head {
+    uint64_t size; /* of the payload */
+    int opcode;
+    int final;
+    unsigned char mask[4];
+} wss__frame_head;
+
+static int wss__frame_is_control(int opcode) {
+    return opcode >= WSS__FRAME_CLOSE;
+}
+
+static int wss__frame_check_first(unsigned char first) {
+    int opcode = first & 15;
+    if (first & 0x70) return -WSS_CAUSE_RESERVED_BITS;
+    if ((opcode > WSS_BINARY && opcode < WSS__FRAME_CLOSE) || opcode > WSS__FRAME_PONG) return -WSS_CAUSE_OPCODE;
+    return wss__frame_is_control(opcode) && !(first & 0x80) ? -WSS_CAUSE_CONTROL : 0;
+}
+
+static int wss__frame_check_second(unsigned char first, unsigned char second) {
+    if (!(second & 0x80)) return -WSS_CAUSE_UNMASKED;
+    return wss__frame_is_control(first & 15) && (second & 0x7f) > WSS__FRAME_CONTROL_MAX ? -WSS_CAUSE_CONTROL : 0;
+}
+
+/* Length of the header if it is whole, 0 if more is needed, or minus a WSS_CAUSE_*. */
+static int wss__frame_decode(const char *data, size_t size, wss__frame_head *head) {
+    if (size < 1) return 0;
+    unsigned char first = (unsigned char)data[0];
+    int bad = wss__frame_check_first(first);
+    if (bad || size < 2) return bad;
+    unsigned char second = (unsigned char)data[1];
+    bad = wss__frame_check_second(first, second);
+    if (bad) return bad;
+    int extra = (second & 0x7f) == 127 ? 8 : (second & 0x7f) == 126 ? 2 : 0;
+    if (size < (size_t)extra + 2) return 0;
+    head->size = extra ? wss__base_load_be(data + 2, extra) : (uint64_t)(second & 0x7f);
+    if ((extra == 2 && head->size < 126) || (extra == 8 && (head->size <= 0xffff || head->size >> 63)))
+        return -WSS_CAUSE_LENGTH;
+    if (size < (size_t)extra + 6) return 0;
+    memcpy(head->mask, data + 2 + extra, 4);
+    head->opcode = first & 15;
+    head->final = first >> 7;
+    return extra + 6;
+}
+
+/* Bytes that the header of an outgoing frame takes. */
+static size_t wss__frame_head_size(size_t payload) {
+    return payload < 126 ? 2 : payload <= 0xffff ? 4 : 10;
+}
+
+/* Writes the header of a whole, unmasked message or control frame; returns its length. */
+static size_t wss__frame_encode(char *out, int opcode, size_t payload) {
+    size_t size = wss__frame_head_size(payload);
+    out[0] = (char)(unsigned char)(0x80 | opcode);
+    if (size == 2) {
+        out[1] = (char)(unsigned char)payload;
+    } else {
+        out[1] = (char)(size == 4 ? 126 : 127);
+        wss__base_store_be(out + 2, payload, (int)size - 2);
+    }
+    return size;
+}
+
+/* XORs from with the mask into to; the two may be the same place. offset: of from[0] in the frame's payload. */
+static void wss__frame_unmask(char *to, const char *from, size_t size, const unsigned char mask[4], uint64_t offset) {
+    unsigned char turned[8];
+    for (size_t i = 0; i < 8; i++) turned[i] = mask[(offset + i) & 3];
+    uint64_t key;
+    memcpy(&key, turned, 8);
+    size_t done = 0;
+    for (; size - done >= 32; done += 32) {
+        uint64_t word[4];
+        memcpy(word, from + done, 32);
+        word[0] ^= key;
+        word[1] ^= key;
+        word[2] ^= key;
+        word[3] ^= key;
+        memcpy(to + done, word, 32);
+    }
+    for (; size - done >= 8; done += 8) {
+        uint64_t word;
+        memcpy(&word, from + done, 8);
+        word ^= key;
+        memcpy(to + done, &word, 8);
+    }
+    for (; done < size; done++) to[done] = (char)((unsigned char)from[done] ^ turned[done & 7]);
+}
+
+/* Codes that an endpoint may put into a Close frame, RFC 6455 section 7.4 and the registry it set up. */
+static int wss__frame_code_valid(int code) {
+    return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
+}
+/* ---- [json] ------------------------------------------------------------------------------------------------
+   purpose  strict scanner; splitter that finds a message's type and takes it out; escaping of strings
+   knows    base, utf8
+   owns     no state, no allocation, no recursion: nesting is one bit a level on the stack. Each byte is
+            looked at a bounded number of times. What is found are spans of the input. UTF-8 is the caller's
+   to check threads  any
+   spec     RFC 8259 */
+
+enum { WSS__JSON_DEPTH_MAX = 1024 };
+
+/* A maximum that is negative means none but the scanner's own. */
+static int wss__json_limit(int max_depth) {
+    return max_depth < 0 || max_depth > WSS__JSON_DEPTH_MAX ? WSS__JSON_DEPTH_MAX : max_depth;
+}
+
+static const char *wss__json_space(const char *at, const char *end) {
+    while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')) at++;
+    return at;
+}
+
+/* Marks bytes that are '"', '\\' or below 0x20 with their top bit. Borrows can wrongly mark a byte above a
+   true mark, never one below: the lowest mark is right. */
+static uint64_t wss__json_marks(uint64_t bytes) {
+    const uint64_t ones = UINT64_C(0x0101010101010101);
+    uint64_t quote = bytes ^ ones * '"';
+    uint64_t slash = bytes ^ ones * '\\';
+    uint64_t marks = ((quote - ones) & ~quote) | ((slash - ones) & ~slash) | ((bytes - ones * 0x20) & ~bytes);
+    return marks & ones * 0x80;
+}
+
+/* Skips what a string may hold as it is: stops at a quote, a backslash, a control byte, or the end. */
+static const char *wss__json_plain(const char *at, const char *end) {
+    while ((size_t)(end - at) >= sizeof(uint64_t)) {
+        uint64_t bytes;
+        memcpy(&bytes, at, sizeof bytes);
+        if (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__) bytes = __builtin_bswap64(bytes);
+        uint64_t marks = wss__json_marks(bytes);
+        if (marks) return at + __builtin_ctzll(marks) / 8;
+        at += sizeof bytes;
+    }
+    while (at < end && *at != '"' && *at != '\\' && (unsigned char)*at >= 0x20) at++;
+    return at;
+}
+
+/* The following take the start of a token, and return what follows it, or NULL where it is not valid. */
+
+static const char *wss__json_escape_end(const char *at, const char *end) {
+    size_t left = (size_t)(end - at);
+    if (left < 2) return NULL;
+    if (at[1] != 'u') return at[1] && strchr("\"\\/bfnrt", at[1]) ? at + 2 : NULL;
+    if (left < 6) return NULL;
+    for (int i = 2; i < 6; i++)
+        if (wss__base_hex(at[i]) < 0) return NULL;
+    return at + 6;
+}
+
+static const char *wss__json_string(const char *at, const char *end) {
+    if (at == end || *at != '"') return NULL;
+    at = wss__json_plain(at + 1, end);
+    while (at && at < end && *at == '\\') {
+        at = wss__json_escape_end(at, end);
+        if (at) at = wss__json_plain(at, end);
+    }
+    return at && at < end && *at == '"' ? at + 1 : NULL;
+}
+
+static const char *wss__json_digits(const char *at, const char *end) {
+    while (at < end && *at >= '0' && *at <= '9') at++;
+    return at;
+}
+
+/* at < end. */
+static const char *wss__json_number(const char *at, const char *end) {
+    if (*at == '-') at++;
+    const char *digits = at;
+    at = wss__json_digits(digits, end);
+    if (at == digits || (*digits == '0' && at - digits > 1)) return NULL;
+    if (at < end && *at == '.') {
+        digits = at + 1;
+        at = wss__json_digits(digits, end);
+        if (at == digits) return NULL;
+    }
+    if (at < end && (*at == 'e' || *at == 'E')) {
+        digits = at + 1;
+        if (digits < end && (*digits == '+' || *digits == '-')) digits++;
+        at = wss__json_digits(digits, end);
+        if (at == digits) return NULL;
+    }
+    return at;
+}
+
+static const char *wss__json_word(const char *at, const char *end, const char *word) {
+    size_t size = strlen(word);
+    return (size_t)(end - at) >= size && memcmp(at, word, size) == 0 ? at + size : NULL;
+}
+
+/* Any value but objects and arrays. */
+static const char *wss__json_scalar(const char *at, const char *end) {
+    if (at == end) return NULL;
+    switch (*at) {
+    case '"': return wss__json_string(at, end);
+    case 't': return wss__json_word(at, end, "true");
+    case 'f': return wss__json_word(at, end, "false");
+    case 'n': return wss__json_word(at, end, "null");
+    default: return wss__json_number(at, end);
+    }
+}
+
+/* A member's name with its colon; returns where its value must begin. */
+static const char *wss__json_key(const char *at, const char *end, wss__span *key) {
+    const char *stop = wss__json_string(at, end);
+    if (!stop) return NULL;
+    *key = wss__base_span(at, (size_t)(stop - at));
+    at = wss__json_space(stop, end);
+    return at < end && *at == ':' ? wss__json_space(at + 1, end) : NULL;
+}
+
+/* The brackets open at one point of a text. */
+typedef struct wss__json_nest {
+    int depth;
+    uint64_t objects[WSS__JSON_DEPTH_MAX / 64]; /* one bit a level, set for an object */
+} wss__json_nest;
+
+static int wss__json_in_object(const wss__json_nest *nest) {
+    int level = nest->depth - 1;
+    return (int)(nest->objects[level / 64] >> level % 64 & 1);
+}
+
+/* Where the next item of the innermost bracket has its value. */
+static const char *wss__json_item(const wss__json_nest *nest, const char *at, const char *end) {
+    wss__span key;
+    return wss__json_in_object(nest) ? wss__json_key(at, end, &key) : at;
+}
+
+/* At an opening bracket, with room for one more level. *more: a value must follow. */
+static const char *wss__json_open(wss__json_nest *nest, const char *at, const char *end, int *more) {
+    uint64_t bit = UINT64_C(1) << nest->depth % 64;
+    uint64_t *word = &nest->objects[nest->depth++ / 64];
+    char close = (char)(*at + 2); /* in ASCII both kinds of bracket lie two apart */
+    *word = *at == '{' ? *word | bit : *word & ~bit;
+    at = wss__json_space(at + 1, end);
+    *more = at == end || *at != close;
+    if (*more) return wss__json_item(nest, at, end);
+    nest->depth--;
+    return at + 1;
+}
+
+/* After a value inside a bracket, white space skipped: a comma or the closing bracket. */
+static const char *wss__json_follow(wss__json_nest *nest, const char *at, const char *end, int *more) {
+    if (at == end) return NULL;
+    *more = *at == ',';
+    if (*more) return wss__json_item(nest, wss__json_space(at + 1, end), end);
+    if (*at != (wss__json_in_object(nest) ? '}' : ']')) return NULL;
+    nest->depth--;
+    return at + 1;
+}
+
+/* An object or array. *error is set where the result is NULL. */
+static const char *wss__json_nested(const char *at, const char *end, int max_depth, int *error) {
+    wss__json_nest nest;
+    int more = 1;
+    memset(&nest, 0, sizeof nest);
+    do {
+        int opens = more && at < end && (*at == '{' || *at == '[');
+        if (opens && nest.depth == max_depth) {
+            *error = WSS_ERR_DEPTH;
+            return NULL;
+        }
+        if (opens) {
+            at = wss__json_open(&nest, at, end, &more);
+        } else if (more) {
+            at = wss__json_scalar(at, end);
+            more = 0;
+        } else {
+            at = wss__json_follow(&nest, at, end, &more);
+        }
+        if (at && !more && nest.depth) at = wss__json_space(at, end);
+    } while (at && (more || nest.depth));
+    if (!at) *error = WSS_ERR_JSON;
+    return at;
+}
+
+static const char *wss__json_value(const char *at, const char *end, int max_depth, int *error) {
+    if (at < end && (*at == '{' || *at == '[')) return wss__json_nested(at, end, max_depth, error);
+    at = wss__json_scalar(at, end);
+    if (!at) *error = WSS_ERR_JSON;
+    return at;
+}
+
+/* One value of any type, white space around it allowed. */
+static int wss__json_scan(wss__span text, int max_depth) {
+    if (!text.size) return WSS_ERR_JSON;
+    int error = WSS_OK;
+    const char *end = text.data + text.size;
+    const char *at = wss__json_space(text.data, end);
+    at = wss__json_value(at, end, wss__json_limit(max_depth), &error);
+    if (!at) return error;
+    return wss__json_space(at, end) == end ? WSS_OK : WSS_ERR_JSON;
+}
+
+/* Walks the items of one object or array, which must be all there is in the text. */
+typedef struct wss__json_walk {
+    const char *at;
+    const char *end;
+    const char *comma; /* before the current item, NULL before the first */
+    wss__span key;     /* raw, with quotes; none in an array */
+    wss__span value;   /* raw; none before the first item */
+    int kind;          /* '{' or '['; 0 when finished */
+    int max_depth;     /* of a value */
+    int error;
+} wss__json_walk;
+
+static int wss__json_walk_stop(wss__json_walk *walk, int error) {
+    walk->kind = 0;
+    walk->error = error;
+    return 0;
+}
+
+/* False where the text is no object, and no array either if one is allowed: walk->error says why. */
+static int wss__json_walk_begin(wss__json_walk *walk, wss__span text, int allow_array, int max_depth) {
+    memset(walk, 0, sizeof *walk);
+    if (!text.size) return wss__json_walk_stop(walk, WSS_ERR_JSON);
+    const char *end = text.data + text.size;
+    const char *at = wss__json_space(text.data, end);
+    if (at == end || !(*at == '{' || (allow_array && *at == '['))) {
+        int error = wss__json_scan(text, max_depth);
+        return wss__json_walk_stop(walk, error ? error : WSS_ERR_TYPE);
+    }
+    walk->max_depth = wss__json_limit(max_depth) - 1;
+    if (walk->max_depth < 0) return wss__json_walk_stop(walk, WSS_ERR_DEPTH);
+    walk->kind = *at;
+    walk->at = at + 1;
+    walk->end = end;
+    return 1;
+}
+
+static int wss__json_walk_end(wss__json_walk *walk, const char *at) {
+    return wss__json_walk_stop(walk, wss__json_space(at, walk->end) == walk->end ? WSS_OK : WSS_ERR_JSON);
+}
+
+/* False at the end of the text, which is valid if walk->error is WSS_OK. */
+static int wss__json_walk_next(wss__json_walk *walk) {
+    if (!walk->kind) return 0;
+    int error = WSS_ERR_JSON;
+    const char *end = walk->end;
+    const char *at = wss__json_space(walk->at, end);
+    if (at == end) return wss__json_walk_stop(walk, error);
+    if (*at == walk->kind + 2) return wss__json_walk_end(walk, at + 1);
+    if (walk->value.data) {
+        if (*at != ',') return wss__json_walk_stop(walk, error);
+        walk->comma = at;
+        at = wss__json_space(at + 1, end);
+    }
+    if (walk->kind == '{') at = wss__json_key(at, end, &walk->key);
+    const char *stop = at ? wss__json_value(at, end, walk->max_depth, &error) : NULL;
+    if (!stop) return wss__json_walk_stop(walk, error);
+    walk->value = wss__base_span(at, (size_t)(stop - at));
+    walk->at = stop;
+    return 1;
+}
+
+static uint32_t wss__json_hex4(const char *at) {
+    uint32_t code = 0;
+    for (int i = 0; i < 4; i++) code = code << 4 | (uint32_t)wss__base_hex(at[i]);
+    return code;
+}
+
+/* Reads a valid escape inside a valid string, a pair of surrogates as one. A lone one stays what it is. */
+static const char *wss__json_unescape_one(const char *at, uint32_t *code) {
+    static const char names[] = "bfnrt";
+    static const char values[] = "\b\f\n\r\t";
+    if (at[1] != 'u') {
+        const char *name = strchr(names, at[1]);
+        *code = name ? (unsigned char)values[name - names] : (unsigned char)at[1];
+        return at + 2;
+    }
+    *code = wss__json_hex4(at + 2);
+    at += 6;
+    if (*code >> 10 != 0xd800 >> 10 || at[0] != '\\' || at[1] != 'u') return at;
+    uint32_t low = wss__json_hex4(at + 2);
+    if (low >> 10 != 0xdc00 >> 10) return at;
+    *code = 0x10000 + ((*code & 0x3ff) << 10) + (low & 0x3ff);
+    return at + 6;
+}
+
+/* Unescapes a first piece of what stands between the quotes of a valid string; returns what follows it. */
+static const char *wss__json_piece(const char *at, const char *end, char bytes[4], wss__span *piece) {
+    if (*at == '\\') {
+        uint32_t code;
+        at = wss__json_unescape_one(at, &code);
+        *piece = wss__base_span(bytes, (size_t)wss__utf8_encode(code, bytes));
+        return at;
+    }
+    const char *stop = (const char *)memchr(at, '\\', (size_t)(end - at));
+    if (!stop) stop = end;
+    *piece = wss__base_span(at, (size_t)(stop - at));
+    return stop;
+}
+
+/* Returns the unescaped size of a valid raw string; writes it to out as far as whole pieces fit. */
+static size_t wss__json_unescape(wss__span raw, char *out, size_t size) {
+    const char *at = raw.data + 1;
+    const char *end = raw.data + raw.size - 1;
+    size_t total = 0;
+    while (at < end) {
+        char bytes[4];
+        wss__span piece;
+        at = wss__json_piece(at, end, bytes, &piece);
+        if (total <= size && piece.size <= size - total) memcpy(out + total, piece.data, piece.size);
+        total += piece.size;
+    }
+    return total;
+}
+
+static int wss__json_equals_escaped(wss__span raw, wss__span name) {
+    const char *at = raw.data + 1;
+    const char *end = raw.data + raw.size - 1;
+    size_t matched = 0;
+    while (at < end) {
+        char bytes[4];
+        wss__span piece;
+        at = wss__json_piece(at, end, bytes, &piece);
+        if (piece.size > name.size - matched || !piece.data[0]) return 0;
+        if (memcmp(name.data + matched, piece.data, piece.size) != 0) return 0;
+        matched += piece.size;
+    }
+    return matched == name.size;
+}
+
+/* True if a valid raw string, quotes included, has this value. One that holds NUL equals nothing. */
+static int wss__json_equals(wss__span raw, wss__span name) {
+    wss__span inner = wss__base_span(raw.data + 1, raw.size - 2);
+    if (inner.size < name.size) return 0; /* unescaping never makes longer */
+    int escaped = inner.size && memchr(inner.data, '\\', inner.size) != NULL;
+    return escaped ? wss__json_equals_escaped(raw, name) : wss__base_equal(inner, name);
+}
+
+/* What the typed message in a text is made of. Offsets count from the start of the text. */
+typedef struct wss__json_split {
+    wss__span type;  /* raw value of the last type member if it is a string; else none */
+    size_t count;    /* type members */
+    size_t removed;  /* bytes that wss__json_cut takes out */
+    size_t start;    /* all of these lie in this range, */
+    size_t end;      /* and fill it where it is removed bytes long */
+    size_t tail;     /* comma that goes because only type members follow it; 0: none */
+    size_t body;     /* behind the opening brace */
+    int has_members; /* others than type members */
+} wss__json_split;
+
+static void wss__json_split_type(wss__json_split *split, const wss__json_walk *walk, const char *base) {
+    const char *stop = walk->value.data + walk->value.size;
+    if (!split->count++) split->start = (size_t)(walk->key.data - base);
+    split->end = (size_t)(stop - base);
+    split->removed += (size_t)(stop - walk->key.data);
+    split->type = *walk->value.data == '"' ? walk->value : wss__base_span(NULL, 0);
+}
+
+/* With each type member goes the comma behind it. Where type members are the last, but not the only ones, the
+   comma before them goes too: so the number of commas is always right. */
+static int wss__json_find(wss__span text, wss__span member, int max_depth, wss__json_split *split) {
+    wss__json_walk walk;
+    int is_type = 0;
+    size_t tail = 0;
+    memset(split, 0, sizeof *split);
+    if (!wss__json_walk_begin(&walk, text, 0, max_depth)) return walk.error;
+    split->body = (size_t)(walk.at - text.data);
+    while (wss__json_walk_next(&walk)) {
+        size_t comma = walk.comma ? (size_t)(walk.comma - text.data) : 0;
+        if (is_type) {
+            split->removed++;
+            split->end = comma + 1;
+        } else {
+            tail = comma;
+        }
+        is_type = wss__json_equals(walk.key, member);
+        if (is_type) wss__json_split_type(split, &walk, text.data);
+        else split->has_members = 1;
+    }
+    if (is_type && split->has_members) {
+        split->removed++;
+        split->tail = tail;
+        split->start = wss__base_min(split->start, tail);
+    }
+    return walk.error;
+}
+
+/* Moves the bytes from up to to; the places may overlap, out is never behind from. */
+static char *wss__json_move(char *out, const char *from, const char *to) {
+    size_t size = (size_t)(to - from);
+    if (size && out != from) memmove(out, from, size);
+    return out + size;
+}
+
+/* Writes the text without its type members. out may be the text itself: writing never overtakes the walk. */
+static void wss__json_compact(wss__span text, const wss__json_split *split, wss__span member, char *out) {
+    wss__json_walk walk;
+    const char *from = text.data;
+    int is_type = 0;
+    wss__json_walk_begin(&walk, text, 0, -1);
+    while (wss__json_walk_next(&walk)) {
+        if (walk.comma && (is_type || walk.comma == text.data + split->tail)) {
+            out = wss__json_move(out, from, walk.comma);
+            from = walk.comma + 1;
+        }
+        is_type = wss__json_equals(walk.key, member);
+        if (is_type) {
+            out = wss__json_move(out, from, walk.key.data);
+            from = walk.value.data + walk.value.size;
+        }
+    }
+    wss__json_move(out, from, text.data + text.size);
+}
+
+static int wss__json_is_one_piece(const wss__json_split *split) {
+    return split->end - split->start == split->removed;
+}
+
+/* Takes the type members out of a text that wss__json_find accepted. In one piece, as they mostly are, only
+   the shorter of the sides around it moves. */
+static wss__span wss__json_cut(char *text, size_t size, const wss__json_split *split, wss__span member) {
+    size_t left = size - split->removed;
+    if (!wss__json_is_one_piece(split)) {
+        wss__json_compact(wss__base_span(text, size), split, member, text);
+    } else if (split->start <= size - split->end) {
+        memmove(text + split->removed, text, split->start);
+        text += split->removed;
+    } else {
+        memmove(text + split->start, text + split->end, size - split->end);
+    }
+    return wss__base_span(text, left);
+}
+
+/* The same, but the result goes to out; returns its size. */
+static size_t wss__json_copy_without(wss__span text, const wss__json_split *split, wss__span member,
+                                     char *out) {
+    if (wss__json_is_one_piece(split)) {
+        char *rest = wss__json_move(out, text.data, text.data + split->start);
+        wss__json_move(rest, text.data + split->end, text.data + text.size);
+    } else {
+        wss__json_compact(text, split, member, out);
+    }
+    return text.size - split->removed;
+}
+
+/* Writes the escape of a byte that may not stand in a string as it is; returns its size. */
+static size_t wss__json_escape_one(char byte, char out[6]) {
+    static const char plain[] = "\"\\\b\f\n\r\t";
+    static const char names[] = "\"\\bfnrt";
+    static const char hex[] = "0123456789abcdef";
+    const char *short_form = byte ? strchr(plain, byte) : NULL;
+    out[0] = '\\';
+    if (short_form) {
+        out[1] = names[short_form - plain];
+        return 2;
+    }
+    memcpy(out + 1, "u00", 3);
+    out[4] = hex[(unsigned char)byte >> 4];
+    out[5] = hex[byte & 15];
+    return 6;
+}
+
+/* Size of the JSON string, quotes included, that stands for this text. */
+static size_t wss__json_escaped_size(wss__span text) {
+    const char *end = text.data + text.size;
+    size_t size = wss__base_add(text.size, 2);
+    char escape[6];
+    for (const char *at = wss__json_plain(text.data, end); at < end; at = wss__json_plain(at + 1, end))
+        size = wss__base_add(size, wss__json_escape_one(*at, escape) - 1);
+    return size;
+}
+
+/* Writes that string, for valid UTF-8; returns its end. */
+static char *wss__json_escape(wss__span text, char *out) {
+    const char *at = text.data;
+    const char *end = at + text.size;
+    *out++ = '"';
+    while (at < end) {
+        const char *stop = wss__json_plain(at, end);
+        out = wss__json_move(out, at, stop);
+        at = stop;
+        if (at < end) out += wss__json_escape_one(*at++, out);
+    }
+    *out++ = '"';
+    return out;
+}
+/* ---- [args] ------------------------------------------------------------------------------------------------
+   purpose  the public JSON calls: readers, iteration, writer
+   knows    base, mem, utf8, json
+   owns     a reader trusts nothing: each call scans the text it is given, and reads nothing outside it. A
+            writer's text is the valid beginning of an object until its first error, with room for NUL
+   threads  any; a writer belongs to one thread at a time
+   spec     RFC 8259 */
+
+enum {
+    WSS__ARGS_DEPTH = 128,       /* of wss_json_check where the caller does not say */
+    WSS__ARGS_DIGITS = 800,      /* 767 digits decide how a double is rounded; more count as "a bit more" */
+    WSS__ARGS_SCALE = 100000,    /* a power of ten that makes 800 digits overflow or vanish */
+    WSS__ARGS_LEVELS = 256,      /* of a writer: bits in wss_writer.kinds */
+    WSS__ARGS_FIRST_SIZE = 256   /* of a buffer that grows */
+};
+
+static wss_args wss__args_make(const char *text, size_t length, int error) {
+    wss_args args;
+    args.text = text;
+    args.length = length;
+    args.error = error;
+    return args;
+}
+
+static wss_args wss__args_raw(wss__span raw) {
+    return wss__args_make(raw.data, raw.size, WSS_OK);
+}
+
+WSSERVER_API wss_args wss_json(const char *text) {
+    return wss__args_raw(wss__base_text(text));
+}
+
+WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth) {
+    if (!text) return length ? WSS_ERR_ARGUMENT : WSS_ERR_JSON;
+    if (wss__utf8_check(0, text, length) != 0) return WSS_ERR_UTF8;
+    return wss__json_scan(wss__base_span(text, length), max_depth ? max_depth : WSS__ARGS_DEPTH);
+}
+
+/* The value that is the whole text, without the white space around it. */
+static int wss__args_whole(wss__span text, wss__span *value) {
+    int error = wss__json_scan(text, -1);
+    if (error) return error;
+    const char *end = text.data + text.size;
+    const char *at = wss__json_space(text.data, end);
+    while (wss__json_space(end - 1, end) == end) end--;
+    *value = wss__base_span(at, (size_t)(end - at));
+    return WSS_OK;
+}
+
+/* Reads on behind the member that matches: the last one counts, and the rest must be valid. */
+static int wss__args_member(wss__span text, wss__span key, wss__span *value) {
+    wss__json_walk walk;
+    wss__span found = wss__base_span(NULL, 0);
+    wss__json_walk_begin(&walk, text, 0, -1);
+    while (wss__json_walk_next(&walk))
+        if (wss__json_equals(walk.key, key)) found = walk.value;
+    if (walk.error) return walk.error;
+    if (!found.data) return WSS_ERR_MISSING;
+    *value = found;
+    return WSS_OK;
+}
+
+static int wss__args_find(wss_args args, const char *key, wss__span *value) {
+    wss__span text = wss__base_span(args.text, args.length);
+    if (args.error) return args.error;
+    if (!args.text) return WSS_ERR_MISSING;
+    return key ? wss__args_member(text, wss__base_text(key), value) : wss__args_whole(text, value);
+}
+
+/* Type of a valid value. */
+static int wss__args_type(wss__span value) {
+    switch (*value.data) {
+    case '{': return WSS_JSON_OBJECT;
+    case '[': return WSS_JSON_ARRAY;
+    case '"': return WSS_JSON_STRING;
+    case 'n': return WSS_JSON_NULL;
+    case 't':
+    case 'f': return WSS_JSON_BOOL;
+    default: return WSS_JSON_NUMBER;
+    }
+}
+
+static int wss__args_find_typed(wss_args args, const char *key, int type, wss__span *value) {
+    int error = wss__args_find(args, key, value);
+    if (error) return error;
+    return wss__args_type(*value) == type ? WSS_OK : WSS_ERR_TYPE;
+}
+
+WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_t size, size_t *length) {
+    wss__span value;
+    if (size) out[0] = 0;
+    if (length) *length = 0;
+    int error = wss__args_find_typed(args, key, WSS_JSON_STRING, &value);
+    if (error) return error;
+    if (wss__utf8_check(0, value.data, value.size) != 0) return WSS_ERR_UTF8;
+    size_t total = wss__json_unescape(value, out, size);
+    if (length) *length = total;
+    if (size) out[total < size ? total : 0] = 0;
+    return total < size ? WSS_OK : WSS_ERR_SPACE;
+}
+
+/* A number as a row of digits times a power of ten. */
+typedef struct wss__args_number {
+    char digits[WSS__ARGS_DIGITS + 1]; /* without leading zeros; none: the number is zero */
+    size_t count;
+    int64_t scale;
+    int negative;
+    int more; /* digits that are not zero did not find room */
+} wss__args_number;
+
+static int64_t wss__args_exponent(const char *at, const char *end) {
+    const int64_t most = INT64_C(100000000000000000);
+    int negative = *at == '-';
+    int64_t value = 0;
+    if (*at == '-' || *at == '+') at++;
+    for (; at < end && value < most; at++) value = value * 10 + (*at - '0');
+    return negative ? -value : value;
+}
+
+static void wss__args_digit(wss__args_number *number, char digit) {
+    if (digit == '0' && !number->count) return;
+    if (number->count < WSS__ARGS_DIGITS) {
+        number->digits[number->count++] = digit;
+        return;
+    }
+    number->scale++;
+    if (digit != '0') number->more = 1;
+}
+
+static void wss__args_parse(wss__span text, wss__args_number *number) {
+    const char *at = text.data;
+    const char *end = at + text.size;
+    int fraction = 0;
+    number->count = 0;
+    number->scale = 0;
+    number->more = 0;
+    number->negative = *at == '-';
+    if (number->negative) at++;
+    for (; at < end && *at != 'e' && *at != 'E'; at++) {
+        if (*at == '.') {
+            fraction = 1;
+            continue;
+        }
+        number->scale -= fraction;
+        wss__args_digit(number, *at);
+    }
+    if (at < end) number->scale += wss__args_exponent(at + 1, end);
+}
+
+/* INT64_MIN has no positive counterpart: magnitudes are compared before the sign is put on. */
+static int wss__args_to_int(wss__args_number *number, int64_t *out) {
+    uint64_t value = 0;
+    while (number->count && number->digits[number->count - 1] == '0') {
+        number->count--;
+        number->scale++;
+    }
+    if (!number->count) number->scale = 0;
+    if (number->more || number->scale < 0 || number->count > 19) return WSS_ERR_RANGE;
+    if (number->scale > 19 - (int64_t)number->count) return WSS_ERR_RANGE;
+    for (size_t i = 0; i < number->count; i++) value = value * 10 + (uint64_t)(number->digits[i] - '0');
+    for (int64_t i = 0; i < number->scale; i++) value *= 10;
+    if (value > (uint64_t)INT64_MAX + (uint64_t)number->negative) return WSS_ERR_RANGE;
+    *out = number->negative && value ? -(int64_t)(value - 1) - 1 : (int64_t)value;
+    return WSS_OK;
+}
+
+/* strtod gets an integer and an exponent, so that the locale's decimal point does not matter. A digit 1 for
+   all those left out puts the number on the right side of a halfway case. */
+static int wss__args_to_double(wss__args_number *number, double *out) {
+    char text[WSS__ARGS_DIGITS + 32];
+    if (!number->count) number->digits[number->count++] = '0';
+    if (number->more) {
+        number->digits[number->count++] = '1';
+        number->scale--;
+    }
+    if (number->scale > WSS__ARGS_SCALE) number->scale = WSS__ARGS_SCALE;
+    if (number->scale < -WSS__ARGS_SCALE) number->scale = -WSS__ARGS_SCALE;
+    snprintf(text, sizeof text, "%s%.*se%d", number->negative ? "-" : "", (int)number->count, number->digits,
+             (int)number->scale);
+    int saved = errno;
+    errno = 0;
+    double value = strtod(text, NULL);
+    int overflow = errno == ERANGE && (value > 1 || value < -1);
+    errno = saved;
+    if (overflow) return WSS_ERR_RANGE;
+    *out = value;
+    return WSS_OK;
+}
+
+WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out) {
+    wss__span value;
+    wss__args_number number;
+    int error = wss__args_find_typed(args, key, WSS_JSON_NUMBER, &value);
+    if (error) return error;
+    wss__args_parse(value, &number);
+    return wss__args_to_int(&number, out);
+}
+
+WSSERVER_API int wss_get_double(wss_args args, const char *key, double *out) {
+    wss__span value;
+    wss__args_number number;
+    int error = wss__args_find_typed(args, key, WSS_JSON_NUMBER, &value);
+    if (error) return error;
+    wss__args_parse(value, &number);
+    return wss__args_to_double(&number, out);
+}
+
+WSSERVER_API int wss_get_bool(wss_args args, const char *key, int *out) {
+    wss__span value;
+    int error = wss__args_find_typed(args, key, WSS_JSON_BOOL, &value);
+    if (!error) *out = *value.data == 't';
+    return error;
+}
+
+WSSERVER_API int wss_get_raw(wss_args args, const char *key, wss_args *out) {
+    wss__span value;
+    int error = wss__args_find(args, key, &value);
+    if (!error) *out = wss__args_raw(value);
+    return error;
+}
+
+WSSERVER_API int wss_json_type(wss_args args, const char *key) {
+    wss__span value;
+    int error = wss__args_find(args, key, &value);
+    return error ? error : wss__args_type(value);
+}
+
+/* At the end, and where the text is not valid, value has no text; its error tells these two apart. */
+WSSERVER_API wss_iterator wss_iterate(wss_args value) {
+    wss_iterator iterator;
+    wss__json_walk walk;
+    memset(&iterator, 0, sizeof iterator);
+    iterator.value.error = value.error ? value.error : WSS_ERR_MISSING;
+    if (value.error || !value.text) return iterator;
+    wss__json_walk_begin(&walk, wss__base_span(value.text, value.length), 1, -1);
+    iterator.value.error = walk.error;
+    iterator.next = walk.at;
+    iterator.end = walk.end;
+    iterator.kind = walk.kind;
+    return iterator;
+}
+
+WSSERVER_API int wss_iterate_next(wss_iterator *iterator) {
+    wss__json_walk walk;
+    if (!iterator->kind) return 0;
+    memset(&walk, 0, sizeof walk);
+    walk.at = iterator->next;
+    walk.end = iterator->end;
+    walk.kind = iterator->kind;
+    walk.value = wss__base_span(iterator->value.text, iterator->value.length);
+    walk.max_depth = WSS__JSON_DEPTH_MAX - 1;
+    int more = wss__json_walk_next(&walk);
+    iterator->key = wss__args_raw(walk.key);
+    iterator->value = more ? wss__args_raw(walk.value) : wss__args_make(NULL, 0, walk.error);
+    iterator->next = walk.at;
+    iterator->kind = walk.kind;
+    return more;
+}
+
+static void wss__args_fail(wss_writer *writer, int error) {
+    if (!writer->error) writer->error = error;
+}
+
+static int wss__args_grow(wss_writer *writer, size_t need) {
+    size_t capacity = wss__base_max(writer->capacity, WSS__ARGS_FIRST_SIZE);
+    while (capacity < need) capacity = wss__base_multiply(capacity, 2);
+    char *text = (char *)wss__mem_default(NULL, writer->text, writer->capacity, capacity);
+    if (!text) return 0;
+    writer->text = text;
+    writer->capacity = capacity;
+    return 1;
+}
+
+/* Takes size bytes at the end of the text; NUL still fits behind them. NULL after an error. */
+static char *wss__args_take(wss_writer *writer, size_t size) {
+    if (writer->error) return NULL;
+    if (size >= writer->capacity - writer->length) {
+        size_t need = wss__base_add(wss__base_add(writer->length, size), 1);
+        if (!writer->growing) wss__args_fail(writer, WSS_ERR_SPACE);
+        else if (!wss__args_grow(writer, need)) wss__args_fail(writer, WSS_ERR_MEMORY);
+        if (writer->error) return NULL;
+    }
+    char *to = writer->text + writer->length;
+    writer->length += size;
+    return to;
+}
+
+static void wss__args_append(wss_writer *writer, const char *data, size_t size) {
+    char *to = wss__args_take(writer, size);
+    if (to) memcpy(to, data, size);
+}
+
+static void wss__args_append_string(wss_writer *writer, wss__span text) {
+    if (wss__utf8_check(0, text.data, text.size) != 0) wss__args_fail(writer, WSS_ERR_UTF8);
+    char *to = wss__args_take(writer, wss__json_escaped_size(text));
+    if (to) wss__json_escape(text, to);
+}
+
+static int wss__args_in_array(const wss_writer *writer) {
+    int level = writer->depth - 1;
+    return writer->kinds[level / 8] >> level % 8 & 1;
+}
+
+/* What stands before a value. False after an error, this call's or an earlier one. */
+static int wss__args_begin(wss_writer *writer, const char *key) {
+    if (writer->depth == 0) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    else if (wss__args_in_array(writer) != !key) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    if (writer->error) return 0;
+    if (!writer->empty) wss__args_append(writer, ",", 1);
+    writer->empty = 0;
+    if (key) {
+        wss__args_append_string(writer, wss__base_text(key));
+        wss__args_append(writer, ":", 1);
+    }
+    return !writer->error;
+}
+
+static void wss__args_open(wss_writer *writer, const char *bracket) {
+    int level = writer->depth;
+    if (level == WSS__ARGS_LEVELS) wss__args_fail(writer, WSS_ERR_DEPTH);
+    wss__args_append(writer, bracket, 1);
+    if (writer->error) return;
+    unsigned bit = 1u << level % 8;
+    unsigned kinds = writer->kinds[level / 8];
+    writer->kinds[level / 8] = (uint8_t)(*bracket == '[' ? kinds | bit : kinds & ~bit);
+    writer->depth++;
+    writer->empty = 1;
+}
+
+static void wss__args_close(wss_writer *writer) {
+    wss__args_append(writer, wss__args_in_array(writer) ? "]" : "}", 1);
+    writer->depth--;
+    writer->empty = 0;
+}
+
+WSSERVER_API void wss_writer_init(wss_writer *writer, char *buffer, size_t size) {
+    memset(writer, 0, sizeof *writer);
+    writer->text = buffer;
+    writer->capacity = buffer ? size : 0;
+    writer->growing = !buffer;
+    wss__args_open(writer, "{");
+}
+
+WSSERVER_API void wss_writer_free(wss_writer *writer) {
+    if (writer->growing) wss__mem_default(NULL, writer->text, writer->capacity, 0);
+    memset(writer, 0, sizeof *writer);
+}
+
+WSSERVER_API wss_args wss_writer_args(wss_writer *writer) {
+    if (!writer->text) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    while (!writer->error && writer->depth > 0) wss__args_close(writer);
+    if (writer->error) return wss__args_make(NULL, 0, writer->error);
+    writer->text[writer->length] = 0;
+    return wss__args_raw(wss__base_span(writer->text, writer->length));
+}
+
+WSSERVER_API void wss_put_text(wss_writer *writer, const char *key, const char *text, size_t length) {
+    if (!text && length) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    if (!text) text = "";
+    if (wss__args_begin(writer, key)) wss__args_append_string(writer, wss__base_span(text, length));
+}
+
+WSSERVER_API void wss_put_string(wss_writer *writer, const char *key, const char *text) {
+    if (!text) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    wss_put_text(writer, key, text, text ? strlen(text) : 0);
+}
+
+/* Appends a value that needs no check. */
+static void wss__args_put(wss_writer *writer, const char *key, const char *text) {
+    if (wss__args_begin(writer, key)) wss__args_append(writer, text, strlen(text));
+}
+
+WSSERVER_API void wss_put_int(wss_writer *writer, const char *key, int64_t value) {
+    char text[24];
+    snprintf(text, sizeof text, "%lld", (long long)value);
+    wss__args_put(writer, key, text);
+}
+
+/* Whatever the locale has for a decimal point, of one byte or several, becomes a point. */
+static void wss__args_delocalize(char *text) {
+    char *to = text;
+    int point = 0;
+    for (const char *at = text; *at; at++) {
+        int belongs = (*at >= '0' && *at <= '9') || *at == '-' || *at == '+' || *at == 'e';
+        if (belongs) *to++ = *at;
+        else if (!point++) *to++ = '.';
+    }
+    *to = 0;
+}
+
+/* 15 digits are always kept by a double and 17 always tell it; the smallest ones hold fewer. */
+static void wss__args_print(double value, int digits, char *text, size_t size) {
+    wss__args_number number;
+    double back = 0;
+    for (; digits <= 17; digits++) {
+        snprintf(text, size, "%.*g", digits, value);
+        wss__args_delocalize(text);
+        wss__args_parse(wss__base_text(text), &number);
+        if (wss__args_to_double(&number, &back) == WSS_OK && memcmp(&back, &value, sizeof back) == 0) return;
+    }
+}
+
+WSSERVER_API void wss_put_double(wss_writer *writer, const char *key, double value) {
+    char text[64];
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits); /* tests of bits hold under -ffast-math too */
+    uint64_t exponent = bits >> 52 & 0x7ff;
+    if (exponent == 0x7ff) wss__args_fail(writer, WSS_ERR_RANGE);
+    if (writer->error) return;
+    wss__args_print(value, exponent ? 15 : 1, text, sizeof text);
+    wss__args_put(writer, key, text);
+}
+
+WSSERVER_API void wss_put_bool(wss_writer *writer, const char *key, int value) {
+    wss__args_put(writer, key, value ? "true" : "false");
+}
+
+WSSERVER_API void wss_put_null(wss_writer *writer, const char *key) {
+    wss__args_put(writer, key, "null");
+}
+
+WSSERVER_API void wss_put_raw(wss_writer *writer, const char *key, wss_args value) {
+    wss__span raw = value.text ? wss__base_span(value.text, value.length) : wss__base_text("{}");
+    int error = value.error;
+    if (!error && wss__utf8_check(0, raw.data, raw.size) != 0) error = WSS_ERR_UTF8;
+    if (!error) error = wss__json_scan(raw, WSS__JSON_DEPTH_MAX - writer->depth);
+    if (error) wss__args_fail(writer, error);
+    if (wss__args_begin(writer, key)) wss__args_append(writer, raw.data, raw.size);
+}
+
+WSSERVER_API void wss_put_object(wss_writer *writer, const char *key) {
+    if (wss__args_begin(writer, key)) wss__args_open(writer, "{");
+}
+
+WSSERVER_API void wss_put_array(wss_writer *writer, const char *key) {
+    if (wss__args_begin(writer, key)) wss__args_open(writer, "[");
+}
+
+WSSERVER_API void wss_put_end(wss_writer *writer) {
+    if (writer->depth <= 1) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    if (!writer->error) wss__args_close(writer);
+}
+
+/* ---- [buf] -------------------------------------------------------------------------------------------------
+   purpose  frames that wait to be sent: made once, shared by every queue they stand in
+   knows    base, mem, frame
+   owns     a frame's bytes never change once it is queued; a queue's frames leave in order, whole or from where the
+            last send ended; data bytes are counted in the queue's account once per queue, control frames never
+   threads  the reference count is atomic; a queue belongs to one thread */
+
+enum { WSS__BUF_RING_MIN = 8 };
+
+typedef struct wss__buf_frame {
+    size_t size;         /* header and payload */
+    uint32_t references; /* atomic */
+    uint16_t key_size;   /* the key's bytes follow the payload; 0: none */
+    uint8_t control;     /* outside the limits and the account */
+    uint8_t fixed;       /* several frames, or the rest of one: cannot be dropped */
+} wss__buf_frame;
+
+static size_t wss__buf_frame_bytes(const wss__buf_frame *frame) {
+    return sizeof *frame + frame->size + frame->key_size;
+}
+
+static char *wss__buf_frame_data(wss__buf_frame *frame) {
+    return (char *)(frame + 1);
+}
+
+static void wss__buf_release(wss__mem *mem, wss__buf_frame *frame) {
+    if (frame && __atomic_sub_fetch(&frame->references, 1, __ATOMIC_ACQ_REL) == 0)
+        wss__mem_free(mem, frame, wss__buf_frame_bytes(frame));
+}
+
+static void wss__buf_retain(wss__buf_frame *frame) {
+    __atomic_add_fetch(&frame->references, 1, __ATOMIC_RELAXED);
+}
+
+/* Room for size bytes as they go onto the wire. */
+static wss__buf_frame *wss__buf_new_raw(wss__mem *mem, size_t size, wss__span key) {
+    size_t whole = wss__base_add(wss__base_add(sizeof(wss__buf_frame), size), key.size);
+    wss__buf_frame *frame = (wss__buf_frame *)wss__mem_get(mem, whole);
+    if (!frame) return NULL;
+    memset(frame, 0, sizeof *frame);
+    frame->size = size;
+    frame->references = 1;
+    frame->key_size = (uint16_t)key.size;
+    if (key.size) memcpy(wss__buf_frame_data(frame) + size, key.data, key.size);
+    return frame;
+}
+
+/* A frame with its header written; *payload is where the caller puts the payload. */
+static wss__buf_frame *wss__buf_new(wss__mem *mem, int opcode, size_t payload_size, wss__span key, char **payload) {
+    size_t size = wss__base_add(payload_size, wss__frame_head_size(payload_size));
+    wss__buf_frame *frame = wss__buf_new_raw(mem, size, key);
+    if (!frame) return NULL;
+    frame->control = (uint8_t)wss__frame_is_control(opcode);
+    *payload = wss__buf_frame_data(frame) + wss__frame_encode(wss__buf_frame_data(frame), opcode, payload_size);
+    return frame;
+}
+
+typedef struct wss__buf_queue {
+    uint32_t first;
+    uint32_t count;
+    uint32_t capacity; /* of the ring of frame pointers that follows this struct; a power of two */
+    uint32_t pongs;    /* waiting in the ring */
+    size_t sent;       /* bytes of the first frame that have left */
+    uint64_t since;    /* when bytes last left, kept by the owner */
+} wss__buf_queue;
+
+static wss__buf_frame **wss__buf_at(wss__buf_queue *queue, uint32_t index) {
+    return (wss__buf_frame **)(void *)(queue + 1) + ((queue->first + index) & (queue->capacity - 1));
+}
+
+static size_t wss__buf_queue_bytes(uint32_t capacity) {
+    return sizeof(wss__buf_queue) + capacity * sizeof(wss__buf_frame *);
+}
+
+static void wss__buf_free_queue(wss__mem *mem, wss__buf_queue **queue) {
+    if (!*queue) return;
+    for (uint32_t i = 0; i < (*queue)->count; i++) wss__buf_release(mem, *wss__buf_at(*queue, i));
+    wss__mem_free(mem, *queue, wss__buf_queue_bytes((*queue)->capacity));
+    *queue = NULL;
+}
+
+/* Makes room for one more frame; false where memory is short, the queue is then as it was. */
+static int wss__buf_make_room(wss__mem *mem, wss__buf_queue **queue) {
+    wss__buf_queue *old = *queue;
+    if (old && old->count < old->capacity) return 1;
+    uint32_t capacity = old ? old->capacity * 2 : WSS__BUF_RING_MIN;
+    if (capacity > UINT32_MAX / 2) return 0;
+    wss__buf_queue *grown = (wss__buf_queue *)wss__mem_get(mem, wss__buf_queue_bytes(capacity));
+    if (!grown) return 0;
+    memset(grown, 0, sizeof *grown);
+    if (old) {
+        *grown = *old;
+        grown->first = 0;
+        wss__buf_frame **ring = (wss__buf_frame **)(void *)(grown + 1);
+        for (uint32_t i = 0; i < old->count; i++) ring[i] = *wss__buf_at(old, i);
+        wss__mem_free(mem, old, wss__buf_queue_bytes(old->capacity));
+    }
+    grown->capacity = capacity;
+    *queue = grown;
+    return 1;
+}
+
+static int wss__buf_is_pong(wss__buf_frame *frame) {
+    return frame->control && ((unsigned char)wss__buf_frame_data(frame)[0] & 15) == WSS__FRAME_PONG;
+}
+
+/* Takes over the caller's reference, also on failure. */
+static int wss__buf_append(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame *frame) {
+    if (!wss__buf_make_room(mem, queue)) {
+        wss__buf_release(mem, frame);
+        return 0;
+    }
+    *wss__buf_at(*queue, (*queue)->count++) = frame;
+    if (wss__buf_is_pong(frame)) (*queue)->pongs++;
+    return 1;
+}
+
+/* Puts the unsent rest of something ahead of all. Nothing may have been sent of the first frame. */
+static int wss__buf_prepend(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame *frame) {
+    if (!wss__buf_make_room(mem, queue)) {
+        wss__buf_release(mem, frame);
+        return 0;
+    }
+    (*queue)->first--;
+    (*queue)->count++;
+    *wss__buf_at(*queue, 0) = frame;
+    return 1;
+}
+
+/* Index of the first frame that may still be dropped or replaced. */
+static uint32_t wss__buf_unstarted(const wss__buf_queue *queue) {
+    return queue->sent ? 1 : 0;
+}
+
+/* Takes the frame at index out of the queue; returns the data bytes that leaves the account. */
+static size_t wss__buf_remove(wss__mem *mem, wss__buf_queue *queue, uint32_t index) {
+    wss__buf_frame *frame = *wss__buf_at(queue, index);
+    size_t bytes = frame->control ? 0 : frame->size;
+    if (wss__buf_is_pong(frame)) queue->pongs--;
+    wss__buf_release(mem, frame);
+    for (uint32_t i = index; i + 1 < queue->count; i++) *wss__buf_at(queue, i) = *wss__buf_at(queue, i + 1);
+    queue->count--;
+    return bytes;
+}
+
+/* Oldest data message that has not begun to leave: its bytes, or 0 where there is none. */
+static size_t wss__buf_drop_oldest(wss__mem *mem, wss__buf_queue *queue) {
+    for (uint32_t i = wss__buf_unstarted(queue); i < queue->count; i++) {
+        wss__buf_frame *frame = *wss__buf_at(queue, i);
+        if (!frame->control && !frame->fixed) return wss__buf_remove(mem, queue, i);
+    }
+    return 0;
+}
+
+/* Drops everything that has not begun to leave. *messages counts the data messages. Returns their bytes. */
+static size_t wss__buf_drop_all(wss__mem *mem, wss__buf_queue *queue, uint64_t *messages) {
+    size_t bytes = 0;
+    while (queue->count > wss__buf_unstarted(queue)) {
+        if (queue->count == 1 && (*wss__buf_at(queue, 0))->fixed) break;
+        if (!(*wss__buf_at(queue, queue->count - 1))->control) (*messages)++;
+        bytes += wss__buf_remove(mem, queue, queue->count - 1);
+    }
+    return bytes;
+}
+
+/* Puts frame in the place of a waiting one of the same key: true, with the old one's bytes, if there is one. The caller
+   keeps its reference otherwise. */
+static int wss__buf_replace(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame *frame, size_t *old_bytes) {
+    wss__span key = wss__base_span(wss__buf_frame_data(frame) + frame->size, frame->key_size);
+    for (uint32_t i = wss__buf_unstarted(queue); key.size && i < queue->count; i++) {
+        wss__buf_frame *old = *wss__buf_at(queue, i);
+        if (!wss__base_equal(wss__base_span(wss__buf_frame_data(old) + old->size, old->key_size), key)) continue;
+        *old_bytes = old->size;
+        wss__buf_release(mem, old);
+        *wss__buf_at(queue, i) = frame;
+        return 1;
+    }
+    return 0;
+}
+
+/* Puts a pong in the place of the newest one waiting. The caller keeps its reference where there is none. */
+static int wss__buf_replace_pong(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame *frame) {
+    for (uint32_t i = queue->count; i-- > wss__buf_unstarted(queue);) {
+        wss__buf_frame *old = *wss__buf_at(queue, i);
+        if (!wss__buf_is_pong(old)) continue;
+        wss__buf_release(mem, old);
+        *wss__buf_at(queue, i) = frame;
+        return 1;
+    }
+    return 0;
+}
+
+/* Bytes that wait, from frame number index on; *size 0 past the end. */
+static const char *wss__buf_peek(wss__buf_queue *queue, uint32_t index, size_t *size) {
+    *size = 0;
+    if (index >= queue->count) return NULL;
+    wss__buf_frame *frame = *wss__buf_at(queue, index);
+    size_t skip = index ? 0 : queue->sent;
+    *size = frame->size - skip;
+    return wss__buf_frame_data(frame) + skip;
+}
+
+/* Takes size sent bytes off the front; returns how many of them were data. Adds whole messages to *messages. */
+static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size) {
+    size_t data = 0;
+    while (size) {
+        wss__buf_frame *frame = *wss__buf_at(queue, 0);
+        size_t step = wss__base_min(size, frame->size - queue->sent);
+        if (!frame->control) data += step;
+        size -= step;
+        queue->sent += step;
+        if (queue->sent < frame->size) break;
+        queue->sent = 0;
+        if (wss__buf_is_pong(frame)) queue->pongs--;
+        wss__buf_release(mem, frame);
+        queue->first++;
+        queue->count--;
+    }
+    return data;
+}
+
+/* ---- [timer] -----------------------------------------------------------------------------------------------
+   purpose  a wheel of deadlines: adding and removing cost the same however many there are, and time passes at the price
+            of the deadlines that are due
+   knows    base
+   owns     level L holds what is due in less than 64^(L+1) milliseconds, one slot per 64^L; a timer is moved down when
+            its slot begins, so it fires on its millisecond; an expired timer is out of the wheel before it is reported
+   threads  one */
+
+enum {
+    WSS__TIMER_LEVELS = 5,
+    WSS__TIMER_SLOTS = 64,
+    WSS__TIMER_HORIZON = 1 << 30 /* milliseconds; what is due later waits here and is looked at again */
+};
+#define WSS__TIMER_NONE 0xffffffffu
+#define WSS__TIMER_EXPIRED ((uint32_t)(WSS__TIMER_LEVELS * WSS__TIMER_SLOTS)) /* list of what is due and not yet taken */
+
+/* Links are numbers, not pointers, so that a timer costs its owner 16 bytes. */
+typedef struct wss__timer_node {
+    uint32_t next;
+    uint32_t previous; /* WSS__TIMER_NONE: first of its list */
+    uint32_t due;      /* milliseconds, modulo 2^32 */
+    uint32_t list;     /* number of the list it stands in, plus 1; 0: in none */
+} wss__timer_node;
+
+typedef struct wss__timer_wheel {
+    wss__timer_node *(*at)(void *owner, uint32_t number); /* finds the node of a number */
+    void *owner;
+    uint64_t now;
+    uint64_t occupied[WSS__TIMER_LEVELS];
+    uint32_t lists[WSS__TIMER_LEVELS * WSS__TIMER_SLOTS + 1];
+} wss__timer_wheel;
+
+static void wss__timer_init(wss__timer_wheel *wheel, wss__timer_node *(*at)(void *, uint32_t), void *owner,
+                            uint64_t now) {
+    memset(wheel, 0, sizeof *wheel);
+    wheel->at = at;
+    wheel->owner = owner;
+    wheel->now = now;
+    memset(wheel->lists, 0xff, sizeof wheel->lists);
+}
+
+static void wss__timer_link(wss__timer_wheel *wheel, uint32_t number, uint32_t list) {
+    wss__timer_node *node = wheel->at(wheel->owner, number);
+    uint32_t *head = &wheel->lists[list];
+    node->next = *head;
+    node->previous = WSS__TIMER_NONE;
+    node->list = list + 1;
+    if (*head != WSS__TIMER_NONE) wheel->at(wheel->owner, *head)->previous = number;
+    *head = number;
+    if (list < WSS__TIMER_EXPIRED)
+        wheel->occupied[list / WSS__TIMER_SLOTS] |= (uint64_t)1 << (list % WSS__TIMER_SLOTS);
+}
+
+/* Puts a node whose due is set where it belongs; what is due already goes to the expired list. */
+static void wss__timer_place(wss__timer_wheel *wheel, uint32_t number) {
+    uint32_t left = wheel->at(wheel->owner, number)->due - (uint32_t)wheel->now;
+    if (left == 0 || left > WSS__TIMER_HORIZON) {
+        wss__timer_link(wheel, number, WSS__TIMER_EXPIRED);
+        return;
+    }
+    uint32_t level = 0;
+    while (level < WSS__TIMER_LEVELS - 1 && left >> (6 * (level + 1))) level++;
+    uint64_t at = (wheel->now + left) >> (6 * level);
+    wss__timer_link(wheel, number, level * WSS__TIMER_SLOTS + (uint32_t)(at & 63));
+}
+
+static int wss__timer_pending(const wss__timer_node *node) {
+    return node->list != 0;
+}
+
+static void wss__timer_remove(wss__timer_wheel *wheel, uint32_t number) {
+    wss__timer_node *node = wheel->at(wheel->owner, number);
+    if (!node->list) return;
+    uint32_t list = node->list - 1;
+    if (node->next != WSS__TIMER_NONE) wheel->at(wheel->owner, node->next)->previous = node->previous;
+    if (node->previous != WSS__TIMER_NONE) wheel->at(wheel->owner, node->previous)->next = node->next;
+    else wheel->lists[list] = node->next;
+    if (wheel->lists[list] == WSS__TIMER_NONE && list < WSS__TIMER_EXPIRED)
+        wheel->occupied[list / WSS__TIMER_SLOTS] &= ~((uint64_t)1 << (list % WSS__TIMER_SLOTS));
+    node->list = 0;
+}
+
+/* Sets or moves a timer. A time that has passed becomes the next millisecond; one past the horizon, the horizon: the
+   owner sees that it is early and sets it again. */
+static void wss__timer_set(wss__timer_wheel *wheel, uint32_t number, uint64_t due) {
+    wss__timer_remove(wheel, number);
+    if (due <= wheel->now) due = wheel->now + 1;
+    if (due - wheel->now > WSS__TIMER_HORIZON - 1) due = wheel->now + WSS__TIMER_HORIZON - 1;
+    wheel->at(wheel->owner, number)->due = (uint32_t)due;
+    wss__timer_place(wheel, number);
+}
+
+/* When the next slot that holds something begins; UINT64_MAX if the wheel is empty. Never later than a due timer. */
+static uint64_t wss__timer_next(const wss__timer_wheel *wheel) {
+    uint64_t next = UINT64_MAX;
+    for (int level = 0; level < WSS__TIMER_LEVELS; level++) {
+        uint64_t bits = wheel->occupied[level];
+        if (!bits) continue;
+        uint64_t here = wheel->now >> (6 * level);
+        unsigned turn = (unsigned)(here + 1) & 63;
+        uint64_t turned = turn ? bits >> turn | bits << (64 - turn) : bits;
+        uint64_t begins = (here + 1 + (uint64_t)__builtin_ctzll(turned)) << (6 * level);
+        if (begins < next) next = begins;
+    }
+    return next;
+}
+
+/* Empties one list: its timers go down a level, or to the expired list. */
+static void wss__timer_cascade(wss__timer_wheel *wheel, uint32_t level) {
+    uint32_t slot = (uint32_t)(wheel->now >> (6 * level)) & 63;
+    uint32_t number = wheel->lists[level * WSS__TIMER_SLOTS + slot];
+    wheel->lists[level * WSS__TIMER_SLOTS + slot] = WSS__TIMER_NONE;
+    wheel->occupied[level] &= ~((uint64_t)1 << slot);
+    while (number != WSS__TIMER_NONE) {
+        uint32_t next = wheel->at(wheel->owner, number)->next;
+        wss__timer_place(wheel, number);
+        number = next;
+    }
+}
+
+/* Number of a timer that is due at now, out of the wheel; WSS__TIMER_NONE when there are no more. Time stands still at
+   each due moment until all of it has been taken. */
+static uint32_t wss__timer_pop(wss__timer_wheel *wheel, uint64_t now) {
+    uint32_t *expired = &wheel->lists[WSS__TIMER_EXPIRED];
+    while (*expired == WSS__TIMER_NONE && wheel->now < now) {
+        uint64_t next = wss__timer_next(wheel);
+        wheel->now = next < now ? next : now;
+        if (next > now) break;
+        for (uint32_t level = WSS__TIMER_LEVELS; level-- > 0;)
+            if ((next & (((uint64_t)1 << (6 * level)) - 1)) == 0) wss__timer_cascade(wheel, level);
+    }
+    uint32_t number = *expired;
+    if (number != WSS__TIMER_NONE) wss__timer_remove(wheel, number);
+    return number;
+}
+
+/* ---- [slot] ------------------------------------------------------------------------------------------------
+   purpose  numbered places whose numbers never come back: the connection array and the timers
+   knows    base, mem
+   owns     entries stand in chunks that never move; a handle is generation * 2^24 + index; the generation rises on
+            release, a place that has used all of them is retired; handle 0 is never issued; places are reused in the
+            order of release, so that no place wears out early
+   threads  any, under the table's mutex; the id of a place is read without it by the loop that owns what stands there */
+
+enum {
+    WSS__SLOT_CHUNK = 256,
+    WSS__SLOT_INDEX_BITS = 24
+};
+#define WSS__SLOT_NONE 0xffffffffu
+#define WSS__SLOT_LIMIT (((uint32_t)1 << WSS__SLOT_INDEX_BITS) - 1)
+#define WSS__SLOT_GENERATION_MAX (((uint64_t)1 << (64 - WSS__SLOT_INDEX_BITS)) - 1)
+
+/* Every entry begins with this. */
+typedef struct wss__slot {
+    uint64_t id;    /* of what stands here, or, when free, of what comes next; atomic */
+    uint32_t next;  /* free: next free place. live: for the owner's lists */
+    uint32_t flags; /* WSS__SLOT_LIVE, the rest is the owner's; atomic */
+} wss__slot;
+
+enum { WSS__SLOT_LIVE = 1 };
+
+typedef struct wss__slot_table {
+    pthread_mutex_t mutex;
+    wss__mem *mem;
+    char **chunks;
+    size_t entry_size;
+    uint32_t limit;
+    uint32_t made; /* places that exist */
+    uint32_t first_free;
+    uint32_t last_free;
+    uint32_t live;
+    uint64_t generation; /* of the first use of a place: a random number, so that handles of one server mean nothing to another */
+} wss__slot_table;
+
+static size_t wss__slot_chunk_count(const wss__slot_table *table) {
+    return (table->limit + WSS__SLOT_CHUNK - 1) / WSS__SLOT_CHUNK;
+}
+
+static int wss__slot_init(wss__slot_table *table, wss__mem *mem, size_t entry_size, uint32_t limit, uint64_t random) {
+    memset(table, 0, sizeof *table);
+    table->mem = mem;
+    table->entry_size = entry_size;
+    table->limit = limit < WSS__SLOT_LIMIT ? limit : WSS__SLOT_LIMIT;
+    table->first_free = WSS__SLOT_NONE;
+    table->last_free = WSS__SLOT_NONE;
+    table->generation = (random & (WSS__SLOT_GENERATION_MAX >> 1)) + 1;
+    table->chunks = (char **)wss__mem_get_zeroed(mem, wss__slot_chunk_count(table) * sizeof *table->chunks);
+    if (!table->chunks) return 0;
+    pthread_mutex_init(&table->mutex, NULL);
+    return 1;
+}
+
+static void wss__slot_destroy(wss__slot_table *table) {
+    if (!table->chunks) return;
+    for (size_t i = 0; i < wss__slot_chunk_count(table); i++)
+        wss__mem_free(table->mem, table->chunks[i], table->entry_size * WSS__SLOT_CHUNK);
+    wss__mem_free(table->mem, table->chunks, wss__slot_chunk_count(table) * sizeof *table->chunks);
+    pthread_mutex_destroy(&table->mutex);
+}
+
+static uint32_t wss__slot_index(uint64_t id) {
+    return (uint32_t)(id & WSS__SLOT_LIMIT);
+}
+
+/* The place with this number, which must exist. */
+static wss__slot *wss__slot_at(const wss__slot_table *table, uint32_t index) {
+    char *chunk = __atomic_load_n(&table->chunks[index / WSS__SLOT_CHUNK], __ATOMIC_ACQUIRE);
+    return (wss__slot *)(void *)(chunk + table->entry_size * (index % WSS__SLOT_CHUNK));
+}
+
+/* What a handle names, or NULL. Without the mutex the answer holds only for what the calling loop owns. */
+static wss__slot *wss__slot_find(const wss__slot_table *table, uint64_t id) {
+    uint32_t index = wss__slot_index(id);
+    if (id == 0 || index >= table->limit) return NULL;
+    if (!__atomic_load_n(&table->chunks[index / WSS__SLOT_CHUNK], __ATOMIC_ACQUIRE)) return NULL;
+    wss__slot *slot = wss__slot_at(table, index);
+    if (__atomic_load_n(&slot->id, __ATOMIC_ACQUIRE) != id) return NULL;
+    return __atomic_load_n(&slot->flags, __ATOMIC_ACQUIRE) & WSS__SLOT_LIVE ? slot : NULL;
+}
+
+static void wss__slot_append_free(wss__slot_table *table, uint32_t index) {
+    wss__slot *slot = wss__slot_at(table, index);
+    slot->next = WSS__SLOT_NONE;
+    if (table->last_free == WSS__SLOT_NONE) table->first_free = index;
+    else wss__slot_at(table, table->last_free)->next = index;
+    table->last_free = index;
+}
+
+static int wss__slot_grow(wss__slot_table *table) {
+    if (table->made >= table->limit) return 0;
+    char *chunk = (char *)wss__mem_get_zeroed(table->mem, table->entry_size * WSS__SLOT_CHUNK);
+    if (!chunk) return 0;
+    uint32_t first = table->made;
+    __atomic_store_n(&table->chunks[first / WSS__SLOT_CHUNK], chunk, __ATOMIC_RELEASE);
+    table->made = (uint32_t)wss__base_min((size_t)first + WSS__SLOT_CHUNK, table->limit);
+    for (uint32_t index = first; index < table->made; index++) {
+        __atomic_store_n(&wss__slot_at(table, index)->id, table->generation << WSS__SLOT_INDEX_BITS | index,
+                         __ATOMIC_RELEASE);
+        wss__slot_append_free(table, index);
+    }
+    return 1;
+}
+
+/* A free place, not yet live: fill it, then publish it. NULL: no memory, or all are taken. Under the mutex. */
+static wss__slot *wss__slot_take(wss__slot_table *table) {
+    if (table->first_free == WSS__SLOT_NONE && !wss__slot_grow(table)) return NULL;
+    wss__slot *slot = wss__slot_at(table, table->first_free);
+    table->first_free = slot->next;
+    if (table->first_free == WSS__SLOT_NONE) table->last_free = WSS__SLOT_NONE;
+    slot->next = WSS__SLOT_NONE;
+    table->live++;
+    return slot;
+}
+
+static void wss__slot_publish(wss__slot *slot, uint32_t flags) {
+    __atomic_store_n(&slot->flags, flags | WSS__SLOT_LIVE, __ATOMIC_RELEASE);
+}
+
+/* Makes the handle dead and the place free, or retires it. Under the mutex. */
+static void wss__slot_release(wss__slot_table *table, wss__slot *slot) {
+    uint32_t index = wss__slot_index(slot->id);
+    uint64_t generation = slot->id >> WSS__SLOT_INDEX_BITS;
+    __atomic_store_n(&slot->flags, 0, __ATOMIC_RELEASE);
+    table->live--;
+    if (generation >= WSS__SLOT_GENERATION_MAX) {
+        __atomic_store_n(&slot->id, 0, __ATOMIC_RELEASE);
+        return;
+    }
+    __atomic_store_n(&slot->id, (generation + 1) << WSS__SLOT_INDEX_BITS | index, __ATOMIC_RELEASE);
+    wss__slot_append_free(table, index);
+}
+
+/* ---- [session] ---------------------------------------------------------------------------------------------
+   purpose  the protocol of one connection: bytes go in, events come out when asked for, bytes to send are queued
+   knows    base, mem, utf8, http, frame, json, buf
+   owns     after the end event nothing follows; at most one Close frame goes out and no data after it; input that is
+            not used up at once is kept in one block that exists only meanwhile; no socket, clock or callback is seen
+   threads  the loop's; queued is atomic, since senders elsewhere reserve in it
+   spec     RFC 6455 sections 4 to 7 */
+
+enum { /* phases */
+    WSS__SESSION_HEAD = 0, /* request head */
+    WSS__SESSION_ASKED,    /* the request waits for an answer, input is held */
+    WSS__SESSION_OPEN,
+    WSS__SESSION_CLOSING,  /* our Close is out, the peer's is awaited */
+    WSS__SESSION_DONE      /* input is ignored; what is queued may still leave */
+};
+
+enum { /* events; NEED: input is used up */
+    WSS__SESSION_AGAIN = -1,
+    WSS__SESSION_NEED = 0,
+    WSS__SESSION_UPGRADE,
+    WSS__SESSION_HTTP,
+    WSS__SESSION_MESSAGE,
+    WSS__SESSION_PONG,
+    WSS__SESSION_END
+};
+
+enum {
+    WSS__SESSION_PONGS_MAX = 16,    /* waiting to be sent; then the newest takes the place of the last */
+    WSS__SESSION_DIRECT_MIN = 16384 /* payload still to come that is worth receiving straight into its place */
+};
+
+/* Adds to a counter that one thread writes and any thread reads. */
+#define WSS__COUNT(counter, n) \
+    __atomic_store_n(&(counter), __atomic_load_n(&(counter), __ATOMIC_RELAXED) + (uint64_t)(n), __ATOMIC_RELAXED)
+
+/* Input that could not be used up at once. */
+typedef struct wss__session_input {
+    wss__frame_head frame;  /* being received */
+    size_t frame_left;      /* payload bytes of it still to come */
+    char *data;             /* the request head, or the message so far */
+    size_t size;
+    size_t capacity;
+    char *held;             /* received but not looked at: reading is paused */
+    size_t held_size;
+    size_t held_at;
+    uint64_t since;         /* when the message began, kept by the owner; 0: not set */
+    wss__utf8 utf8;
+    uint32_t fragments;
+    uint8_t in_frame;
+    uint8_t in_message;
+    uint8_t opcode;         /* of the message */
+    uint8_t head_size;      /* bytes of a frame header that is not whole yet */
+    char head[WSS__FRAME_HEAD_MAX];
+    char control[WSS__FRAME_CONTROL_MAX];
+} wss__session_input;
+
+typedef struct wss__session {
+    wss__session_input *input; /* NULL: nothing is pending */
+    wss__buf_queue *queue;     /* NULL: nothing waits */
+    size_t queued;             /* data bytes waiting or reserved; atomic */
+    uint16_t code;             /* of our Close */
+    uint8_t cause;             /* of our Close */
+    uint8_t phase;
+} wss__session;
+
+/* What the sessions of one loop share. The cork gathers what the session in hand sends, to leave in one call. */
+typedef struct wss__session_host {
+    wss__mem *mem;
+    const wss_options *options;
+    wss__session *corked;
+    char *cork;
+    size_t cork_size;
+    size_t cork_capacity;
+    wss_stats stats; /* the counters; written by the loop alone */
+} wss__session_host;
+
+typedef struct wss__session_bytes {
+    char *data;
+    size_t size;
+} wss__session_bytes;
+
+typedef struct wss__session_event {
+    char *data; /* message, pong: payload. end: reason */
+    size_t size;
+    int opcode;
+    int code;
+    int cause;
+    int status; /* end before the upgrade: the HTTP status of the refusal */
+    wss_request request;
+} wss__session_event;
+
+static void wss__session_skip(wss__session_bytes *bytes, size_t size) {
+    bytes->data += size;
+    bytes->size -= size;
+}
+
+static size_t wss__session_queued(const wss__session *session) {
+    return __atomic_load_n(&session->queued, __ATOMIC_RELAXED);
+}
+
+static void wss__session_account(wss__session_host *host, wss__session *session, size_t add, size_t subtract) {
+    size_t queued = add ? __atomic_add_fetch(&session->queued, add, __ATOMIC_RELAXED) : 0;
+    if (queued > host->stats.queued_peak) __atomic_store_n(&host->stats.queued_peak, queued, __ATOMIC_RELAXED);
+    if (subtract) __atomic_sub_fetch(&session->queued, subtract, __ATOMIC_RELAXED);
+}
+
+/* ---- output ---- */
+
+/* Where size bytes for this session may be written to leave with this turn's send; NULL: they must be queued. */
+static char *wss__session_cork(wss__session_host *host, wss__session *session, size_t size) {
+    if (host->corked != session || session->queue || size > host->cork_capacity - host->cork_size) return NULL;
+    char *place = host->cork + host->cork_size;
+    host->cork_size += size;
+    return place;
+}
+
+/* Queues bytes outside the limits and the account: control frames and HTTP answers. */
+static int wss__session_put_raw(wss__session_host *host, wss__session *session, wss__span first, wss__span second) {
+    size_t size = wss__base_add(first.size, second.size);
+    char *place = wss__session_cork(host, session, size);
+    if (!place) {
+        wss__buf_frame *frame = wss__buf_new_raw(host->mem, size, wss__base_span(NULL, 0));
+        if (!frame) return 0;
+        frame->control = 1;
+        place = wss__buf_frame_data(frame);
+        if (!wss__buf_append(host->mem, &session->queue, frame)) return 0;
+    }
+    memcpy(place, first.data, first.size);
+    if (second.size) memcpy(place + first.size, second.data, second.size);
+    return 1;
+}
+
+static int wss__session_put_control(wss__session_host *host, wss__session *session, int opcode, wss__span payload) {
+    char head[WSS__FRAME_HEAD_MAX_OUT];
+    size_t size = wss__frame_encode(head, opcode, payload.size);
+    WSS__COUNT(host->stats.frames_out, 1);
+    return wss__session_put_raw(host, session, wss__base_span(head, size), payload);
+}
+
+static int wss__session_put_close(wss__session_host *host, wss__session *session, int code, wss__span reason) {
+    char payload[WSS__FRAME_CONTROL_MAX];
+    if (code == WSS_CLOSE_NO_CODE)
+        return wss__session_put_control(host, session, WSS__FRAME_CLOSE, wss__base_span(payload, 0));
+    wss__base_store_be(payload, (uint64_t)code, 2);
+    size_t size = wss__base_min(reason.size, sizeof payload - 2);
+    if (size) memcpy(payload + 2, reason.data, size);
+    return wss__session_put_control(host, session, WSS__FRAME_CLOSE, wss__base_span(payload, size + 2));
+}
+
+static int wss__session_put_pong(wss__session_host *host, wss__session *session, wss__span payload) {
+    if (!session->queue || session->queue->pongs < WSS__SESSION_PONGS_MAX)
+        return wss__session_put_control(host, session, WSS__FRAME_PONG, payload);
+    char *place = NULL;
+    wss__buf_frame *frame = wss__buf_new(host->mem, WSS__FRAME_PONG, payload.size, wss__base_span(NULL, 0), &place);
+    if (!frame) return 0;
+    if (payload.size) memcpy(place, payload.data, payload.size);
+    if (wss__buf_replace_pong(host->mem, session->queue, frame)) return 1;
+    return wss__buf_append(host->mem, &session->queue, frame);
+}
+
+/* True while the queue may take one more message. An empty queue always may. */
+static int wss__session_has_room(const wss__session_host *host, const wss__session *session) {
+    size_t queued = wss__session_queued(session);
+    return queued == 0 || queued < host->options->max_queued;
+}
+
+static int wss__session_drop_oldest(wss__session_host *host, wss__session *session, size_t spare) {
+    while (session->queue && wss__session_queued(session) - spare >= host->options->max_queued) {
+        size_t bytes = wss__buf_drop_oldest(host->mem, session->queue);
+        if (!bytes) break;
+        wss__session_account(host, session, 0, bytes);
+        WSS__COUNT(host->stats.dropped_policy, 1);
+    }
+    size_t queued = wss__session_queued(session) - spare;
+    return queued == 0 || queued < host->options->max_queued;
+}
+
+enum { WSS__SESSION_CHECK = 0, WSS__SESSION_RESERVED, WSS__SESSION_FORCED };
+
+/* Queues a data frame under the send policy; takes over the caller's reference. mode: CHECK judges the limit here; RESERVED
+   was judged and is in the account already; FORCED is let in and accounted. WSS_OK, WSS_ERR_FULL or WSS_ERR_MEMORY. */
+static int wss__session_push(wss__session_host *host, wss__session *session, wss__buf_frame *frame, int mode) {
+    size_t size = frame->size;
+    size_t spare = mode == WSS__SESSION_RESERVED ? size : 0;
+    size_t old = 0;
+    int result = WSS_OK;
+    if (session->queue && wss__buf_replace(host->mem, session->queue, frame, &old)) {
+        wss__session_account(host, session, size - spare, old);
+        WSS__COUNT(host->stats.dropped_policy, 1);
+        return WSS_OK;
+    }
+    if (host->options->send_policy == WSS_POLICY_DROP_OLDEST) {
+        if (!wss__session_drop_oldest(host, session, spare) && mode == WSS__SESSION_CHECK) result = WSS_ERR_FULL;
+    } else if (mode == WSS__SESSION_CHECK && !wss__session_has_room(host, session)) {
+        result = WSS_ERR_FULL;
+    }
+    if (result) {
+        wss__buf_release(host->mem, frame);
+    } else if (!wss__buf_append(host->mem, &session->queue, frame)) {
+        result = WSS_ERR_MEMORY;
+    }
+    wss__session_account(host, session, result ? 0 : size - spare, result ? spare : 0);
+    if (!result) {
+        WSS__COUNT(host->stats.frames_out, 1);
+        WSS__COUNT(host->stats.messages_out, 1);
+    }
+    return result;
+}
+
+/* Turns what is left of the cork into the head of the queue, message by message where single ones may be dropped later. */
+static int wss__session_uncork(wss__session_host *host, wss__session *session, size_t sent) {
+    size_t size = host->cork_size - sent;
+    char *rest = host->cork + sent;
+    host->cork_size = 0;
+    if (!size) return 1;
+    wss__buf_frame *frame = wss__buf_new_raw(host->mem, size, wss__base_span(NULL, 0));
+    if (!frame) return 0;
+    frame->fixed = 1;
+    memcpy(wss__buf_frame_data(frame), rest, size);
+    if (!wss__buf_prepend(host->mem, &session->queue, frame)) return 0;
+    wss__session_account(host, session, size, 0);
+    return 1;
+}
+
+/* Bytes of the queue left; the account follows. */
+static void wss__session_sent(wss__session_host *host, wss__session *session, size_t size) {
+    if (!session->queue) return;
+    wss__session_account(host, session, 0, wss__buf_consume(host->mem, session->queue, size));
+    if (!session->queue->count) wss__buf_free_queue(host->mem, &session->queue);
+}
+
+/* Drops what has not begun to leave. */
+static void wss__session_drop_unsent(wss__session_host *host, wss__session *session) {
+    uint64_t messages = 0;
+    if (!session->queue) return;
+    wss__session_account(host, session, 0, wss__buf_drop_all(host->mem, session->queue, &messages));
+    WSS__COUNT(host->stats.dropped_gone, messages);
+    if (!session->queue->count) wss__buf_free_queue(host->mem, &session->queue);
+}
+
+/* ---- ends ---- */
+
+static int wss__session_end(wss__session *session, wss__session_event *event, int code, int cause, wss__span reason) {
+    if (session->phase == WSS__SESSION_DONE) return WSS__SESSION_NEED;
+    int ours = session->phase == WSS__SESSION_CLOSING;
+    event->code = ours ? session->code : code;
+    event->cause = ours ? session->cause : cause;
+    event->data = (char *)(uintptr_t)reason.data;
+    event->size = ours ? 0 : reason.size;
+    session->phase = WSS__SESSION_DONE;
+    return WSS__SESSION_END;
+}
+
+static int wss__session_code_of(int cause) {
+    switch (cause) {
+    case WSS_CAUSE_UTF8: return WSS_CLOSE_BAD_DATA;
+    case WSS_CAUSE_TOO_BIG: return WSS_CLOSE_TOO_BIG;
+    case WSS_CAUSE_TOO_MANY_FRAGMENTS:
+    case WSS_CAUSE_MESSAGE_TIMEOUT:
+    case WSS_CAUSE_IDLE_TIMEOUT: return WSS_CLOSE_POLICY;
+    case WSS_CAUSE_MEMORY:
+    case WSS_CAUSE_SLOW_READER: return WSS_CLOSE_TRY_LATER;
+    case WSS_CAUSE_PEER_VANISHED:
+    case WSS_CAUSE_PONG_TIMEOUT:
+    case WSS_CAUSE_SYSTEM: return WSS_CLOSE_LOST;
+    default: return WSS_CLOSE_PROTOCOL_ERROR;
+    }
+}
+
+/* Ends an open session for a fault: Close with the code of the cause, unless our Close is out or the peer is lost. */
+static int wss__session_fail(wss__session_host *host, wss__session *session, int cause, wss__session_event *event) {
+    int code = wss__session_code_of(cause);
+    wss__span reason = wss__base_text(wss_cause_text(cause));
+    if (session->phase == WSS__SESSION_OPEN && code != WSS_CLOSE_LOST)
+        wss__session_put_close(host, session, code, reason);
+    return wss__session_end(session, event, code, cause, wss__base_span(NULL, 0));
+}
+
+/* Begins the closing handshake from our side; the end comes with the peer's Close, its end of stream, or a deadline. */
+static void wss__session_close(wss__session_host *host, wss__session *session, int code, wss__span reason, int cause) {
+    if (session->phase != WSS__SESSION_OPEN) return;
+    wss__session_put_close(host, session, code, reason);
+    session->phase = WSS__SESSION_CLOSING;
+    session->code = (uint16_t)code;
+    session->cause = (uint8_t)cause;
+}
+
+/* ---- input ---- */
+
+static wss__session_input *wss__session_need_input(wss__session_host *host, wss__session *session) {
+    if (!session->input)
+        session->input = (wss__session_input *)wss__mem_get_zeroed(host->mem, sizeof *session->input);
+    return session->input;
+}
+
+static void wss__session_free_data(wss__session_host *host, wss__session_input *input) {
+    wss__mem_free(host->mem, input->data, input->capacity);
+    input->data = NULL;
+    input->size = 0;
+    input->capacity = 0;
+}
+
+static void wss__session_free_held(wss__session_host *host, wss__session_input *input) {
+    wss__mem_free(host->mem, input->held, input->held_size + 1);
+    input->held = NULL;
+    input->held_size = 0;
+    input->held_at = 0;
+}
+
+static void wss__session_free_input(wss__session_host *host, wss__session *session) {
+    wss__session_input *input = session->input;
+    if (!input) return;
+    wss__session_free_data(host, input);
+    wss__session_free_held(host, input);
+    wss__mem_free(host->mem, input, sizeof *input);
+    session->input = NULL;
+}
+
+/* After an event has been handled: gives back what held it. */
+static void wss__session_release(wss__session_host *host, wss__session *session) {
+    wss__session_input *input = session->input;
+    if (!input) return;
+    if (!input->in_message) wss__session_free_data(host, input);
+    if (!input->in_message && !input->in_frame && !input->head_size && !input->held)
+        wss__session_free_input(host, session);
+}
+
+/* Part of a head or message has come and the rest has not. */
+static int wss__session_is_partial(const wss__session *session) {
+    const wss__session_input *input = session->input;
+    return input && (input->in_message || input->in_frame || input->head_size);
+}
+
+/* Keeps input that may not be looked at now; false where memory is short. */
+static int wss__session_hold(wss__session_host *host, wss__session *session, wss__session_bytes *bytes) {
+    wss__session_input *input = session->input;
+    uintptr_t start = input ? (uintptr_t)input->held : 0;
+    if (start && (uintptr_t)bytes->data >= start && (uintptr_t)bytes->data <= start + input->held_size) {
+        input->held_at = (size_t)(bytes->data - input->held);
+        if (!bytes->size) wss__session_free_held(host, input);
+        return 1;
+    }
+    if (!bytes->size) return 1;
+    input = wss__session_need_input(host, session);
+    if (!input || bytes->size == SIZE_MAX) return 0;
+    input->held = (char *)wss__mem_get(host->mem, bytes->size + 1);
+    if (!input->held) return 0;
+    memcpy(input->held, bytes->data, bytes->size);
+    input->held_size = bytes->size;
+    input->held_at = 0;
+    return 1;
+}
+
+/* The held input, to be looked at now and given to wss__session_hold again afterwards. False: there is none. */
+static int wss__session_take_held(wss__session *session, wss__session_bytes *bytes) {
+    wss__session_input *input = session->input;
+    if (!input || !input->held) return 0;
+    bytes->data = input->held + input->held_at;
+    bytes->size = input->held_size - input->held_at;
+    return 1;
+}
+
+/* Capacity for more bytes and a NUL. Grows with what has come, never with what was announced. */
+static int wss__session_grow(wss__session_host *host, wss__session_input *input, size_t more, size_t most) {
+    if (more < input->capacity - input->size) return 1;
+    size_t least = wss__base_add(wss__base_add(input->size, more), 1);
+    size_t wanted = wss__base_min(wss__base_multiply(input->capacity, 2), wss__base_add(most, 1));
+    size_t capacity = wss__base_max(least, wanted);
+    char *data = (char *)wss__mem_resize(host->mem, input->data, input->capacity, capacity);
+    if (!data) return 0;
+    input->data = data;
+    input->capacity = capacity;
+    return 1;
+}
+
+static int wss__session_deliver(wss__session_host *host, wss__session *session, int opcode, char *data, size_t size,
+                                wss__session_event *event) {
+    WSS__COUNT(host->stats.messages_in, 1);
+    if (session->phase == WSS__SESSION_CLOSING) {
+        wss__session_release(host, session);
+        return WSS__SESSION_AGAIN;
+    }
+    event->opcode = opcode;
+    event->data = data;
+    event->size = size;
+    return WSS__SESSION_MESSAGE;
+}
+
+/* RFC 6455 section 5.5.1. */
+static int wss__session_on_close(wss__session_host *host, wss__session *session, wss__span payload,
+                                 wss__session_event *event) {
+    if (payload.size == 1) return wss__session_fail(host, session, WSS_CAUSE_CLOSE_FRAME, event);
+    int code = payload.size ? (int)wss__base_load_be(payload.data, 2) : WSS_CLOSE_NO_CODE;
+    if (payload.size && !wss__frame_code_valid(code))
+        return wss__session_fail(host, session, WSS_CAUSE_CLOSE_FRAME, event);
+    wss__span reason = payload.size ? wss__base_span(payload.data + 2, payload.size - 2) : payload;
+    if (wss__utf8_check(0, reason.data, reason.size) != 0)
+        return wss__session_fail(host, session, WSS_CAUSE_UTF8, event);
+    if (session->phase == WSS__SESSION_OPEN) wss__session_put_close(host, session, code, wss__base_span(NULL, 0));
+    return wss__session_end(session, event, code, WSS_CAUSE_PEER_CLOSED, reason);
+}
+
+static int wss__session_control(wss__session_host *host, wss__session *session, int opcode, char *data, size_t size,
+                                wss__session_event *event) {
+    wss__span payload = wss__base_span(data, size);
+    if (opcode == WSS__FRAME_CLOSE) return wss__session_on_close(host, session, payload, event);
+    if (session->phase != WSS__SESSION_OPEN) return WSS__SESSION_AGAIN;
+    if (opcode == WSS__FRAME_PING) {
+        if (!wss__session_put_pong(host, session, payload))
+            return wss__session_fail(host, session, WSS_CAUSE_MEMORY, event);
+        return WSS__SESSION_AGAIN;
+    }
+    event->data = data;
+    event->size = size;
+    return WSS__SESSION_PONG;
+}
+
+/* The next frame's header: its length, 0 where input ended, or minus a cause. */
+static int wss__session_take_head(wss__session_host *host, wss__session *session, wss__session_bytes *bytes,
+                                  wss__frame_head *head) {
+    wss__session_input *input = session->input;
+    if (!input || !input->head_size) {
+        int length = wss__frame_decode(bytes->data, bytes->size, head);
+        if (length > 0) wss__session_skip(bytes, (size_t)length);
+        if (length != 0 || !bytes->size) return length;
+        input = wss__session_need_input(host, session);
+        if (!input) return -WSS_CAUSE_MEMORY;
+        memcpy(input->head, bytes->data, bytes->size);
+        input->head_size = (uint8_t)bytes->size;
+        wss__session_skip(bytes, bytes->size);
+        return 0;
+    }
+    while (bytes->size) {
+        input->head[input->head_size++] = *bytes->data;
+        wss__session_skip(bytes, 1);
+        int length = wss__frame_decode(input->head, input->head_size, head);
+        if (length == 0) continue;
+        input->head_size = 0;
+        return length;
+    }
+    return 0;
+}
+
+/* Whether a data frame may come now, and this large. 0 or the cause. */
+static int wss__session_judge(const wss__session_host *host, const wss__session *session, const wss__frame_head *head) {
+    const wss__session_input *input = session->input;
+    int in_message = input && input->in_message;
+    size_t before = in_message ? input->size : 0;
+    int most = host->options->max_fragments;
+    if ((head->opcode == WSS__FRAME_CONTINUATION) != in_message) return WSS_CAUSE_CONTINUATION;
+    if (in_message && most != WSS_OFF && input->fragments >= (uint32_t)most) return WSS_CAUSE_TOO_MANY_FRAGMENTS;
+    if (head->size > host->options->max_message - before) return WSS_CAUSE_TOO_BIG;
+    return 0;
+}
+
+/* Takes what has come of the payload of the frame in hand. */
+static int wss__session_payload(wss__session_host *host, wss__session *session, wss__session_bytes *bytes,
+                                wss__session_event *event) {
+    wss__session_input *input = session->input;
+    size_t size = wss__base_min(bytes->size, input->frame_left);
+    size_t offset = (size_t)input->frame.size - input->frame_left;
+    int control = wss__frame_is_control(input->frame.opcode);
+    if (!control && !wss__session_grow(host, input, size, input->size + input->frame_left))
+        return wss__session_fail(host, session, WSS_CAUSE_MEMORY, event);
+    char *place = control ? input->control + offset : input->data + input->size;
+    wss__frame_unmask(place, bytes->data, size, input->frame.mask, offset);
+    wss__session_skip(bytes, size);
+    input->frame_left -= size;
+    if (!control) input->size += size;
+    if (!control && input->opcode == WSS_TEXT) input->utf8 = wss__utf8_check(input->utf8, place, size);
+    if (input->utf8 == WSS__UTF8_REJECT) return wss__session_fail(host, session, WSS_CAUSE_UTF8, event);
+    if (input->frame_left) return WSS__SESSION_NEED;
+    input->in_frame = 0;
+    if (control)
+        return wss__session_control(host, session, input->frame.opcode, input->control, (size_t)input->frame.size,
+                                    event);
+    if (!input->frame.final) return WSS__SESSION_AGAIN;
+    if (input->utf8 != 0) return wss__session_fail(host, session, WSS_CAUSE_UTF8, event);
+    input->in_message = 0;
+    input->since = 0;
+    return wss__session_deliver(host, session, input->opcode, input->data, input->size, event);
+}
+
+/* A frame that has come whole and is a message or control frame by itself: unmasked and used where it lies. */
+static int wss__session_whole(wss__session_host *host, wss__session *session, const wss__frame_head *head,
+                              wss__session_bytes *bytes, wss__session_event *event) {
+    char *data = bytes->data;
+    size_t size = (size_t)head->size;
+    wss__session_skip(bytes, size);
+    wss__frame_unmask(data, data, size, head->mask, 0);
+    if (wss__frame_is_control(head->opcode)) return wss__session_control(host, session, head->opcode, data, size, event);
+    if (head->opcode == WSS_TEXT && wss__utf8_check(0, data, size) != 0)
+        return wss__session_fail(host, session, WSS_CAUSE_UTF8, event);
+    return wss__session_deliver(host, session, head->opcode, data, size, event);
+}
+
+static int wss__session_frame(wss__session_host *host, wss__session *session, wss__session_bytes *bytes,
+                              wss__session_event *event) {
+    if (session->input && session->input->in_frame) return wss__session_payload(host, session, bytes, event);
+    wss__frame_head head;
+    int taken = wss__session_take_head(host, session, bytes, &head);
+    if (taken == 0) return WSS__SESSION_NEED;
+    int control = taken > 0 && wss__frame_is_control(head.opcode);
+    int cause = taken < 0 ? -taken : control ? 0 : wss__session_judge(host, session, &head);
+    if (cause) return wss__session_fail(host, session, cause, event);
+    WSS__COUNT(host->stats.frames_in, 1);
+    int alone = control || (head.final && head.opcode != WSS__FRAME_CONTINUATION);
+    if (alone && head.size <= bytes->size) return wss__session_whole(host, session, &head, bytes, event);
+    wss__session_input *input = wss__session_need_input(host, session);
+    if (!input) return wss__session_fail(host, session, WSS_CAUSE_MEMORY, event);
+    if (!control && !input->in_message) {
+        input->in_message = 1;
+        input->opcode = (uint8_t)head.opcode;
+        input->fragments = 0;
+        input->utf8 = 0;
+        input->size = 0;
+    }
+    if (!control) input->fragments++;
+    input->frame = head;
+    input->frame_left = (size_t)head.size;
+    input->in_frame = 1;
+    return wss__session_payload(host, session, bytes, event);
+}
+
+/* ---- handshake ---- */
+
+/* Answers a request with anything but 101: the session is done when it has left. */
+static void wss__session_answer(wss__session_host *host, wss__session *session, const wss_answer *answer, int with_body) {
+    char small[1024];
+    size_t size = wss__http_write_answer(small, sizeof small, answer);
+    wss__span body = wss__base_span((const char *)answer->body, wss__http_body_size(answer, !with_body));
+    session->phase = WSS__SESSION_DONE;
+    if (size <= sizeof small) {
+        wss__session_put_raw(host, session, wss__base_span(small, size), body);
+        return;
+    }
+    char *head = (char *)wss__mem_get(host->mem, size);
+    if (!head) return;
+    wss__http_write_answer(head, size, answer);
+    wss__session_put_raw(host, session, wss__base_span(head, size), body);
+    wss__mem_free(host->mem, head, size);
+}
+
+/* Refuses a request in the library's own words. */
+static int wss__session_reject(wss__session_host *host, wss__session *session, int status, int with_body,
+                               wss__session_event *event) {
+    wss_answer answer;
+    wss__span text = wss__base_text(wss__http_explain(status));
+    memset(&answer, 0, sizeof answer);
+    answer.status = status;
+    answer.body = text.data;
+    answer.size = text.size;
+    wss__session_answer(host, session, &answer, with_body);
+    WSS__COUNT(host->stats.refused, 1);
+    WSS__COUNT(host->stats.refused_status[status / 100], 1);
+    event->status = status;
+    event->code = WSS_CLOSE_LOST;
+    event->cause = WSS_CAUSE_HANDSHAKE;
+    event->size = 0;
+    return WSS__SESSION_END;
+}
+
+/* Lets the client in. False where memory is short: the session is then done. */
+static int wss__session_accept(wss__session_host *host, wss__session *session, wss__span key, const char *protocol,
+                               const wss_header *headers, size_t count) {
+    char small[1024];
+    char *head = small;
+    size_t size = wss__http_write_accept(small, sizeof small, key, protocol, headers, count);
+    if (size > sizeof small) head = (char *)wss__mem_get(host->mem, size);
+    if (head && head != small) wss__http_write_accept(head, size, key, protocol, headers, count);
+    int put = head && wss__session_put_raw(host, session, wss__base_span(head, size), wss__base_span(NULL, 0));
+    if (head != small) wss__mem_free(host->mem, head, size);
+    session->phase = put ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
+    return put;
+}
+
+static int wss__session_request(wss__session_host *host, wss__session *session, char *head, size_t size,
+                                wss__session_event *event) {
+    const wss_options *options = host->options;
+    wss_request *request = &event->request;
+    int upgrade = 0;
+    int status = wss__http_parse(head, size, options->max_headers, request);
+    int with_body = status != 0 || !request->is_head;
+    if (!status) upgrade = wss__http_upgrade(request, &status);
+    if (!status && !wss__http_host_allowed(request, options->hosts)) status = 421;
+    if (!status && upgrade && !wss__http_origin_allowed(request, options->origins)) status = 403;
+    if (status) return wss__session_reject(host, session, status, with_body, event);
+    session->phase = WSS__SESSION_ASKED;
+    return upgrade ? WSS__SESSION_UPGRADE : WSS__SESSION_HTTP;
+}
+
+/* Gathers the request head. It is looked for once per byte, however it trickles in. */
+static int wss__session_head(wss__session_host *host, wss__session *session, wss__session_bytes *bytes,
+                             wss__session_event *event) {
+    size_t most = (size_t)host->options->max_head;
+    wss__session_input *input = session->input;
+    char *data = bytes->data;
+    size_t before = input ? input->size : 0;
+    size_t size = bytes->size;
+    if (!bytes->size) return WSS__SESSION_NEED;
+    if (input) {
+        size = before + wss__base_min(bytes->size, most + 1 - before);
+        if (!wss__session_grow(host, input, size - before, most)) return wss__session_reject(host, session, 503, 1, event);
+        data = input->data;
+        memcpy(data + before, bytes->data, size - before);
+    }
+    size_t end = wss__http_find_end(data, size, before);
+    int status = wss__http_prefix_status(data, end ? end : size, host->options->max_head);
+    if (status) return wss__session_reject(host, session, status, 1, event);
+    if (end) {
+        wss__session_skip(bytes, end - before);
+        return wss__session_request(host, session, data, end, event);
+    }
+    if (!input) {
+        input = wss__session_need_input(host, session);
+        if (!input || !wss__session_grow(host, input, size, most))
+            return wss__session_reject(host, session, 503, 1, event);
+        memcpy(input->data, bytes->data, size);
+    }
+    input->size = size;
+    wss__session_skip(bytes, size - before);
+    return WSS__SESSION_NEED;
+}
+
+/* The next event in the input, which is modified and used up step by step. After NEED nothing is left of it, unless the
+   request waits for an answer: then the rest must be held. After any event call wss__session_release. */
+static int wss__session_next(wss__session_host *host, wss__session *session, wss__session_bytes *bytes,
+                             wss__session_event *event) {
+    int kind = WSS__SESSION_AGAIN;
+    while (kind == WSS__SESSION_AGAIN) {
+        if (session->phase == WSS__SESSION_ASKED) return WSS__SESSION_NEED;
+        if (session->phase == WSS__SESSION_DONE) wss__session_skip(bytes, bytes->size);
+        if (session->phase == WSS__SESSION_DONE) return WSS__SESSION_NEED;
+        if (session->phase == WSS__SESSION_HEAD) kind = wss__session_head(host, session, bytes, event);
+        else kind = wss__session_frame(host, session, bytes, event);
+    }
+    return kind;
+}
+
+/* The peer ended its stream, or the socket failed. */
+static int wss__session_lost(wss__session *session, int cause, wss__session_event *event) {
+    return wss__session_end(session, event, WSS_CLOSE_LOST, cause, wss__base_span(NULL, 0));
+}
+
+/* Where the next bytes from the socket may be received so that they need no copy, and how many; NULL: anywhere else. */
+static char *wss__session_direct(wss__session_host *host, wss__session *session, size_t *size) {
+    wss__session_input *input = session->input;
+    if (session->phase != WSS__SESSION_OPEN || !input || !input->in_frame || input->held) return NULL;
+    if (wss__frame_is_control(input->frame.opcode) || input->frame_left < WSS__SESSION_DIRECT_MIN) return NULL;
+    if (input->capacity - input->size <= WSS__SESSION_DIRECT_MIN &&
+        !wss__session_grow(host, input, WSS__SESSION_DIRECT_MIN, input->size + input->frame_left))
+        return NULL;
+    *size = wss__base_min(input->frame_left, input->capacity - input->size - 1);
+    return input->data + input->size;
+}
+
+static void wss__session_free(wss__session_host *host, wss__session *session) {
+    wss__session_drop_unsent(host, session);
+    if (session->queue) wss__session_account(host, session, 0, wss__session_queued(session));
+    wss__buf_free_queue(host->mem, &session->queue);
+    wss__session_free_input(host, session);
+}
+
+/* ---- [queue] -----------------------------------------------------------------------------------------------
+   purpose  work handed from any thread to one: a list under a mutex, and an eventfd that says it is no longer empty
+   knows    base, mem
+   owns     jobs leave in the order of their arrival; the wake-up is decided and written under the mutex, so none is lost
+            and none comes after the descriptor has closed; a refused job stays with the caller; posted user functions are
+            called in one function here
+   threads  any may push; one takes */
+
+enum { WSS__QUEUE_POST = 0 }; /* a job that calls function(arg); other kinds belong to the loop */
+
+typedef struct wss__queue_job {
+    struct wss__queue_job *next;
+    void (*function)(void *arg);
+    void *arg;
+    size_t size; /* of the job's allocation */
+    size_t cost; /* bytes it counts for in the limit; 0: outside the limits */
+    int kind;
+} wss__queue_job;
+
+typedef struct wss__queue_inbox {
+    pthread_mutex_t mutex;
+    wss__queue_job *first;
+    wss__queue_job *last;
+    int fd;
+    int closed;
+    size_t count; /* of jobs inside the limits; atomic, for the statistics */
+    size_t bytes;
+    size_t max_count;
+    size_t max_bytes;
+} wss__queue_inbox;
+
+static int wss__queue_init(wss__queue_inbox *inbox, const wss_options *options) {
+    memset(inbox, 0, sizeof *inbox);
+    inbox->max_count = options->max_posted == WSS_OFF ? SIZE_MAX : (size_t)options->max_posted;
+    inbox->max_bytes = options->max_posted_bytes;
+    inbox->fd = WSSERVER_SYSTEM(eventfd)(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (inbox->fd < 0) return 0;
+    pthread_mutex_init(&inbox->mutex, NULL);
+    return 1;
+}
+
+static void wss__queue_destroy(wss__queue_inbox *inbox) {
+    if (inbox->fd < 0) return;
+    WSSERVER_SYSTEM(close)(inbox->fd);
+    inbox->fd = -1;
+    pthread_mutex_destroy(&inbox->mutex);
+}
+
+/* A full counter (EAGAIN) is as good as a write: the descriptor is readable. Async-signal-safe. */
+static void wss__queue_signal(int fd) {
+    uint64_t one = 1;
+    while (WSSERVER_SYSTEM(write)(fd, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}
+
+static int wss__queue_over_limit(const wss__queue_inbox *inbox, size_t cost) {
+    if (!cost || !inbox->count) return 0;
+    if (inbox->count >= inbox->max_count || inbox->bytes >= inbox->max_bytes) return 1;
+    return cost > inbox->max_bytes - inbox->bytes;
+}
+
+/* WSS_OK: the job belongs to the queue. WSS_ERR_STOPPED, WSS_ERR_QUEUE_FULL: it stays with the caller. */
+static int wss__queue_push(wss__queue_inbox *inbox, wss__queue_job *job) {
+    int result = WSS_OK;
+    pthread_mutex_lock(&inbox->mutex);
+    if (inbox->closed) {
+        result = WSS_ERR_STOPPED;
+    } else if (wss__queue_over_limit(inbox, job->cost)) {
+        result = WSS_ERR_QUEUE_FULL;
+    } else {
+        job->next = NULL;
+        if (inbox->last) inbox->last->next = job;
+        else inbox->first = job;
+        if (!inbox->last) wss__queue_signal(inbox->fd);
+        inbox->last = job;
+        if (job->cost) __atomic_store_n(&inbox->count, inbox->count + 1, __ATOMIC_RELAXED);
+        inbox->bytes += job->cost;
+    }
+    pthread_mutex_unlock(&inbox->mutex);
+    return result;
+}
+
+/* Takes all that is there. close_it: nothing gets in after this. */
+static wss__queue_job *wss__queue_take(wss__queue_inbox *inbox, int close_it) {
+    pthread_mutex_lock(&inbox->mutex);
+    wss__queue_job *first = inbox->first;
+    inbox->first = NULL;
+    inbox->last = NULL;
+    __atomic_store_n(&inbox->count, 0, __ATOMIC_RELAXED);
+    inbox->bytes = 0;
+    if (close_it) inbox->closed = 1;
+    pthread_mutex_unlock(&inbox->mutex);
+    return first;
+}
+
+/* Puts jobs that were taken and not run back in front. */
+static void wss__queue_put_back(wss__queue_inbox *inbox, wss__queue_job *first) {
+    if (!first) return;
+    pthread_mutex_lock(&inbox->mutex);
+    wss__queue_job *last = first;
+    for (wss__queue_job *job = first; job; job = job->next) {
+        last = job;
+        if (job->cost) __atomic_store_n(&inbox->count, inbox->count + 1, __ATOMIC_RELAXED);
+        inbox->bytes += job->cost;
+    }
+    last->next = inbox->first;
+    if (!inbox->last) inbox->last = last;
+    inbox->first = first;
+    wss__queue_signal(inbox->fd);
+    pthread_mutex_unlock(&inbox->mutex);
+}
+
+/* Makes the descriptor unreadable. Before taking, never after: what comes in between is then signalled again. */
+static void wss__queue_clear(wss__queue_inbox *inbox) {
+    uint64_t count;
+    while (WSSERVER_SYSTEM(read)(inbox->fd, &count, sizeof count) < 0 && errno == EINTR) {
+    }
+}
+
+static wss__queue_job *wss__queue_new_post(wss__mem *mem, void (*function)(void *arg), void *arg) {
+    wss__queue_job *job = (wss__queue_job *)wss__mem_get_zeroed(mem, sizeof *job);
+    if (!job) return NULL;
+    job->kind = WSS__QUEUE_POST;
+    job->function = function;
+    job->arg = arg;
+    job->size = sizeof *job;
+    job->cost = sizeof *job;
+    return job;
+}
+
+/* The one place that calls what users posted. */
+static void wss__queue_call(wss__mem *mem, wss__queue_job *job) {
+    void (*function)(void *) = job->function;
+    void *arg = job->arg;
+    wss__mem_free(mem, job, job->size);
+    function(arg);
+}
+
+struct wss_queue {
+    wss__mem mem;
+    wss__queue_inbox inbox;
+    int attached;  /* servers that were made with it and not destroyed; atomic */
+    int serving;   /* of these, the ones whose end has not been seen; atomic */
+    int ended;     /* a server's end was seen since the last run returned */
+    int stopping;  /* atomic */
+    int draining;  /* a thread is in run or poll; atomic */
+};
+
+/* ---- [socket] ----------------------------------------------------------------------------------------------
+   purpose  system calls on sockets, epoll and the clock, each at one place
+   knows    base
+   owns     every descriptor is made close-on-exec and non-blocking; every send carries MSG_NOSIGNAL */
+
+enum { WSS__SOCKET_LISTENERS_MAX = 16 };
+
+typedef struct wss__socket_listener {
+    int fd;
+    int is_unix;
+    char path[108]; /* of a Unix socket that we made, to be unlinked; "" else */
+} wss__socket_listener;
+
+typedef struct wss__socket_listeners {
+    wss__socket_listener list[WSS__SOCKET_LISTENERS_MAX];
+    int count;
+    int port; /* of the first TCP listener */
+} wss__socket_listeners;
+
+typedef union wss__socket_address {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    struct sockaddr_un local;
+    struct sockaddr_storage storage;
+} wss__socket_address;
+
+/* Milliseconds that only grow. */
+static uint64_t wss__socket_clock(void) {
+    struct timespec now;
+    WSSERVER_SYSTEM(clock_gettime)(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static uint64_t wss__socket_clock_us(void) {
+    struct timespec now;
+    WSSERVER_SYSTEM(clock_gettime)(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* An unpredictable number; handles only need it to differ between servers, so a clock will do where there is none. */
+static uint64_t wss__socket_random(void) {
+    uint64_t random = 0;
+    if (WSSERVER_SYSTEM(getrandom)(&random, sizeof random, GRND_NONBLOCK) == (ssize_t)sizeof random) return random;
+    return wss__socket_clock_us() * 0x9e3779b97f4a7c15u;
+}
+
+/* glibc hides accept4 from programs compiled in GNU mode whose first header was not ours. */
+static int wss__socket_accept(int listener) {
+#if defined(__GLIBC__) && !defined(__USE_GNU)
+    return (int)WSSERVER_SYSTEM(syscall)(SYS_accept4, listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+#else
+    return WSSERVER_SYSTEM(accept4)(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+#endif
+}
+
+static ssize_t wss__socket_receive(int fd, char *data, size_t size) {
+    ssize_t got;
+    do got = WSSERVER_SYSTEM(recv)(fd, data, size, 0);
+    while (got < 0 && errno == EINTR);
+    return got;
+}
+
+static ssize_t wss__socket_send(int fd, struct iovec *parts, size_t count) {
+    ssize_t sent;
+    if (count == 1) {
+        do sent = WSSERVER_SYSTEM(send)(fd, parts[0].iov_base, parts[0].iov_len, MSG_NOSIGNAL);
+        while (sent < 0 && errno == EINTR);
+        return sent;
+    }
+    struct msghdr message;
+    memset(&message, 0, sizeof message);
+    message.msg_iov = parts;
+    message.msg_iovlen = count;
+    do sent = WSSERVER_SYSTEM(sendmsg)(fd, &message, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
+static int wss__socket_watch(int epoll, int fd, uint32_t events, uint64_t tag) {
+    struct epoll_event event;
+    memset(&event, 0, sizeof event);
+    event.events = events;
+    event.data.u64 = tag;
+    return WSSERVER_SYSTEM(epoll_ctl)(epoll, EPOLL_CTL_ADD, fd, &event);
+}
+
+/* Taken out of epoll before it is closed: a child that inherited it would keep its registration alive. */
+static void wss__socket_unwatch(int epoll, int fd) {
+    struct epoll_event event;
+    memset(&event, 0, sizeof event);
+    WSSERVER_SYSTEM(epoll_ctl)(epoll, EPOLL_CTL_DEL, fd, &event);
+}
+
+/* Never repeated: after EINTR the descriptor is gone all the same. */
+static void wss__socket_close(int fd) {
+    if (fd >= 0) WSSERVER_SYSTEM(close)(fd);
+}
+
+/* So that close() resets the connection instead of leaving it to the kernel. */
+static void wss__socket_set_reset(int fd) {
+    struct linger linger;
+    linger.l_onoff = 1;
+    linger.l_linger = 0;
+    WSSERVER_SYSTEM(setsockopt)(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
+static void wss__socket_set_flag(int fd, int level, int name) {
+    int one = 1;
+    WSSERVER_SYSTEM(setsockopt)(fd, level, name, &one, sizeof one);
+}
+
+/* Text of the peer's address; "unix" for Unix sockets. */
+static void wss__socket_peer(int fd, char out[64], int *port) {
+    wss__socket_address address;
+    socklen_t size = sizeof address;
+    memset(&address, 0, sizeof address);
+    out[0] = 0;
+    *port = 0;
+    if (WSSERVER_SYSTEM(getpeername)(fd, &address.any, &size) != 0) return;
+    if (address.any.sa_family == AF_INET) {
+        inet_ntop(AF_INET, &address.v4.sin_addr, out, 64);
+        *port = ntohs(address.v4.sin_port);
+    } else if (address.any.sa_family == AF_INET6) {
+        int mapped = IN6_IS_ADDR_V4MAPPED(&address.v6.sin6_addr);
+        const unsigned char *bytes = address.v6.sin6_addr.s6_addr;
+        if (mapped) inet_ntop(AF_INET, bytes + 12, out, 64);
+        else inet_ntop(AF_INET6, bytes, out, 64);
+        *port = ntohs(address.v6.sin6_port);
+    } else if (address.any.sa_family == AF_UNIX) {
+        memcpy(out, "unix", 5);
+    }
+}
+
+/* Who is at the other end of a Unix socket. The layout is the kernel's struct ucred, which glibc hides in GNU mode. */
+static int wss__socket_credentials(int fd, int *pid, int *uid, int *gid) {
+    int credentials[3];
+    socklen_t size = sizeof credentials;
+    if (WSSERVER_SYSTEM(getsockopt)(fd, SOL_SOCKET, SO_PEERCRED, credentials, &size) != 0) return 0;
+    *pid = credentials[0];
+    *uid = credentials[1];
+    *gid = credentials[2];
+    return 1;
+}
+
+/* ---- listening ---- */
+
+static int wss__socket_explain(wss_error *why, int code, const char *what, wss__span address) {
+    int number = errno;
+    char reason[64];
+    memset(why, 0, sizeof *why);
+    why->code = code;
+    why->system_errno = code == WSS_ERR_SYSTEM ? number : 0;
+    reason[0] = 0;
+#if defined(__GLIBC__) && defined(__USE_GNU)
+    const char *text = strerror_r(number, reason, sizeof reason);
+#else
+    const char *text = strerror_r(number, reason, sizeof reason) == 0 ? reason : "unknown error";
+#endif
+    snprintf(why->text, sizeof why->text, "%s %.*s: %s", what, (int)wss__base_min(address.size, 80), address.data,
+             code == WSS_ERR_SYSTEM ? text : wss_strerror(code));
+    return code;
+}
+
+static int wss__socket_port_of(const wss__socket_address *address) {
+    if (address->any.sa_family == AF_INET) return ntohs(address->v4.sin_port);
+    return address->any.sa_family == AF_INET6 ? ntohs(address->v6.sin6_port) : 0;
+}
+
+/* A whole decimal number from 0 to most, or -1. */
+static int wss__socket_number(wss__span text, int most) {
+    int value = 0;
+    if (!text.size) return -1;
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9') return -1;
+        value = value * 10 + (text.data[i] - '0');
+        if (value > most) return -1;
+    }
+    return value;
+}
+
+/* ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT into a socket address; 0 where it is neither IPv4 nor IPv6. */
+static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address *address) {
+    char host[64];
+    const char *colon = text.size ? (const char *)memchr(text.data, ':', text.size) : NULL;
+    const char *bracket = text.size && text.data[0] == '[' ? (const char *)memchr(text.data, ']', text.size) : NULL;
+    wss__span name = text;
+    wss__span tail = wss__base_span(NULL, 0);
+    const char *end = text.data + text.size;
+    memset(address, 0, sizeof *address);
+    if (bracket) {
+        name = wss__base_span(text.data + 1, (size_t)(bracket - text.data) - 1);
+        tail = wss__base_span(bracket + 1, (size_t)(end - bracket) - 1);
+    } else if (colon && !memchr(colon + 1, ':', (size_t)(end - colon) - 1)) {
+        name = wss__base_span(text.data, (size_t)(colon - text.data));
+        tail = wss__base_span(colon, (size_t)(end - colon));
+    }
+    if (tail.size && tail.data[0] != ':') return 0;
+    if (tail.size) port = wss__socket_number(wss__base_span(tail.data + 1, tail.size - 1), 65535);
+    if (port < 0 || name.size >= sizeof host) return 0;
+    memcpy(host, name.data, name.size);
+    host[name.size] = 0;
+    if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &address->v4.sin_addr) == 1) {
+        address->v4.sin_family = AF_INET;
+        address->v4.sin_port = htons((uint16_t)port);
+        return sizeof address->v4;
+    }
+    if (inet_pton(AF_INET6, host, &address->v6.sin6_addr) != 1) return 0;
+    address->v6.sin6_family = AF_INET6;
+    address->v6.sin6_port = htons((uint16_t)port);
+    return sizeof address->v6;
+}
+
+/* Removes the socket that a dead server left behind; one that answers is in use. */
+static void wss__socket_remove_stale(const wss__socket_address *address, socklen_t size) {
+    struct stat info;
+    if (WSSERVER_SYSTEM(lstat)(address->local.sun_path, &info) != 0 || !S_ISSOCK(info.st_mode)) return;
+    int fd = WSSERVER_SYSTEM(socket)(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return;
+    if (WSSERVER_SYSTEM(connect)(fd, &address->any, size) != 0 && errno == ECONNREFUSED)
+        WSSERVER_SYSTEM(unlink)(address->local.sun_path);
+    wss__socket_close(fd);
+}
+
+/* Socket, options, bind, listen. Negative with errno set on failure. */
+static int wss__socket_bind(const wss__socket_address *address, socklen_t size, const wss_options *options) {
+    int family = address->any.sa_family;
+    int off = 0;
+    int fd = WSSERVER_SYSTEM(socket)(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return -1;
+    if (family != AF_UNIX) {
+        wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEADDR);
+        wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY); /* what it accepts inherits this */
+    }
+    if (options->reuse_port) wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEPORT);
+    if (family == AF_INET6) WSSERVER_SYSTEM(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    int mode = options->unix_mode ? options->unix_mode : 0660;
+    int failed = WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0;
+    if (!failed && family == AF_UNIX) failed = WSSERVER_SYSTEM(chmod)(address->local.sun_path, (mode_t)mode) != 0;
+    if (!failed) failed = WSSERVER_SYSTEM(listen)(fd, options->backlog) != 0;
+    if (!failed) return fd;
+    int number = errno;
+    wss__socket_close(fd);
+    errno = number;
+    return -1;
+}
+
+static wss__socket_listener *wss__socket_add(wss__socket_listeners *all, int fd) {
+    wss__socket_listener *listener = &all->list[all->count++];
+    wss__socket_address address;
+    socklen_t size = sizeof address;
+    memset(listener, 0, sizeof *listener);
+    memset(&address, 0, sizeof address);
+    listener->fd = fd;
+    WSSERVER_SYSTEM(getsockname)(fd, &address.any, &size);
+    listener->is_unix = address.any.sa_family == AF_UNIX;
+    if (!all->port) all->port = wss__socket_port_of(&address);
+    return listener;
+}
+
+static int wss__socket_listen_unix(wss__socket_listeners *all, wss__span path, const wss_options *options) {
+    wss__socket_address address;
+    memset(&address, 0, sizeof address);
+    if (!path.size || path.size >= sizeof address.local.sun_path || path.size >= sizeof all->list[0].path) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    address.local.sun_family = AF_UNIX;
+    memcpy(address.local.sun_path, path.data, path.size);
+    wss__socket_remove_stale(&address, sizeof address.local);
+    int fd = wss__socket_bind(&address, sizeof address.local, options);
+    if (fd < 0) return -1;
+    memcpy(wss__socket_add(all, fd)->path, path.data, path.size);
+    return 0;
+}
+
+/* A listening descriptor that somebody else made. */
+static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
+    int listening = 0;
+    socklen_t size = sizeof listening;
+    if (WSSERVER_SYSTEM(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) return -1;
+    int flags = WSSERVER_SYSTEM(fcntl)(fd, F_GETFL, 0);
+    if (!listening || flags < 0) {
+        if (!listening) errno = EINVAL;
+        return -1;
+    }
+    if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -1;
+    if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0) return -1;
+    wss__socket_add(all, fd);
+    if (!all->list[all->count - 1].is_unix) wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY);
+    return 0;
+}
+
+/* The descriptors that a service manager passes from number 3 on, if they are meant for this process. */
+static int wss__socket_adopt_inherited(wss__socket_listeners *all) {
+    const char *pid = getenv("LISTEN_PID");
+    const char *fds = getenv("LISTEN_FDS");
+    int count = fds ? wss__socket_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
+    if (!pid || count < 1 || wss__socket_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid()) {
+        errno = ENOENT;
+        return -1;
+    }
+    for (int i = 0; i < count; i++)
+        if (wss__socket_adopt(all, 3 + i) != 0) return -1;
+    return 0;
+}
+
+static int wss__socket_listen_tcp(wss__socket_listeners *all, wss__span text, const wss_options *options) {
+    wss__socket_address address;
+    socklen_t size = wss__socket_parse(text, options->port ? options->port : all->port, &address);
+    if (!size) return WSS_ERR_ADDRESS;
+    int fd = wss__socket_bind(&address, size, options);
+    if (fd < 0) return WSS_ERR_SYSTEM;
+    wss__socket_add(all, fd);
+    return WSS_OK;
+}
+
+static int wss__socket_starts(wss__span text, const char *prefix, wss__span *rest) {
+    size_t size = strlen(prefix);
+    if (text.size < size || memcmp(text.data, prefix, size) != 0) return 0;
+    *rest = wss__base_span(text.data + size, text.size - size);
+    return 1;
+}
+
+static int wss__socket_listen_one(wss__socket_listeners *all, wss__span text, const wss_options *options,
+                                  wss_error *why) {
+    wss__span rest;
+    int result;
+    if (all->count == WSS__SOCKET_LISTENERS_MAX) {
+        result = WSS_ERR_ADDRESS;
+    } else if (wss__socket_starts(text, "unix:", &rest)) {
+        result = wss__socket_listen_unix(all, rest, options) ? WSS_ERR_SYSTEM : WSS_OK;
+    } else if (wss__socket_starts(text, "fd:", &rest)) {
+        result = wss__socket_adopt(all, wss__socket_number(rest, INT_MAX / 10 - 1)) ? WSS_ERR_SYSTEM : WSS_OK;
+    } else if (wss__base_equal(text, wss__base_text("systemd"))) {
+        result = wss__socket_adopt_inherited(all) ? WSS_ERR_SYSTEM : WSS_OK;
+    } else {
+        result = wss__socket_listen_tcp(all, text, options);
+    }
+    return result ? wss__socket_explain(why, result, "cannot listen on", text) : WSS_OK;
+}
+
+static void wss__socket_close_listeners(wss__socket_listeners *all) {
+    for (int i = 0; i < all->count; i++) {
+        wss__socket_close(all->list[i].fd);
+        if (all->list[i].path[0]) WSSERVER_SYSTEM(unlink)(all->list[i].path);
+    }
+    all->count = 0;
+}
+
+/* All interfaces: IPv6 that takes IPv4 too, or IPv4 alone on machines without IPv6. */
+static int wss__socket_listen_any(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
+    char text[32];
+    int result = wss__socket_listen_tcp(all, wss__base_text("::"), options);
+    if (result && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
+        result = wss__socket_listen_tcp(all, wss__base_text("0.0.0.0"), options);
+    if (!result) return WSS_OK;
+    int number = errno;
+    snprintf(text, sizeof text, "port %d", options->port);
+    errno = number;
+    return wss__socket_explain(why, result, "cannot listen on", wss__base_text(text));
+}
+
+static int wss__socket_listen(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
+    if (!options->address) return wss__socket_listen_any(all, options, why);
+    wss__span rest = wss__base_text(options->address);
+    wss__span item;
+    int result = WSS_OK;
+    while (result == WSS_OK && wss__base_next_item(&rest, ',', &item))
+        result = wss__socket_listen_one(all, item, options, why);
+    if (result) wss__socket_close_listeners(all);
+    return result;
+}
+
+/* ---- [event] -----------------------------------------------------------------------------------------------
+   purpose  the registered handlers, and the one place that calls them
+   knows    base, mem, utf8, json, queue
+   owns     lists only grow: published with release, read with acquire; an event is seen by the handlers that were there
+            when it began; no lock is held while a handler runs
+   threads  any registers; the loop, or the thread that drains the queue, emits */
+
+typedef struct wss__event_handler {
+    struct wss__event_handler *next; /* atomic */
+    wss_handler *handler;
+    void *context;
+} wss__event_handler;
+
+typedef struct wss__event_list {
+    wss__event_handler *first; /* atomic */
+    wss__event_handler *last;  /* atomic */
+} wss__event_list;
+
+typedef struct wss__event_type {
+    struct wss__event_type *next; /* atomic */
+    size_t size;
+    wss__event_list handlers; /* the name and its NUL follow */
+} wss__event_type;
+
+typedef struct wss__event_table {
+    pthread_mutex_t mutex; /* between registrations */
+    wss__mem *mem;
+    int failed; /* a registration found no memory; atomic */
+    wss__event_list connect;
+    wss__event_list disconnect;
+    wss__event_list data;
+    wss__event_list drain;
+    wss__event_list upgrade; /* of these two the last one counts */
+    wss__event_list http;
+    wss__event_type *first_type; /* atomic */
+    wss__event_type *last_type;
+} wss__event_table;
+
+/* The server whose handler this thread is in; NULL outside. */
+static __thread wss_server *wss__event_inside;
+
+static const char *wss__event_type_name(const wss__event_type *type) {
+    return (const char *)(type + 1);
+}
+
+static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span name) {
+    wss__event_type *type = __atomic_load_n(&table->first_type, __ATOMIC_ACQUIRE);
+    for (; type; type = __atomic_load_n(&type->next, __ATOMIC_ACQUIRE))
+        if (wss__base_equal(wss__base_span(wss__event_type_name(type), type->size), name)) return type;
+    return NULL;
+}
+
+/* The type a raw JSON string names. */
+static wss__event_type *wss__event_match_type(wss__event_table *table, wss__span raw) {
+    wss__event_type *type = __atomic_load_n(&table->first_type, __ATOMIC_ACQUIRE);
+    for (; type; type = __atomic_load_n(&type->next, __ATOMIC_ACQUIRE))
+        if (wss__json_equals(raw, wss__base_span(wss__event_type_name(type), type->size))) return type;
+    return NULL;
+}
+
+static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span name) {
+    wss__event_type *type = wss__event_find_type(table, name);
+    if (type) return type;
+    type = (wss__event_type *)wss__mem_get_zeroed(table->mem, wss__base_add(sizeof *type + 1, name.size));
+    if (!type) return NULL;
+    type->size = name.size;
+    if (name.size) memcpy(type + 1, name.data, name.size);
+    if (table->last_type) __atomic_store_n(&table->last_type->next, type, __ATOMIC_RELEASE);
+    else __atomic_store_n(&table->first_type, type, __ATOMIC_RELEASE);
+    table->last_type = type;
+    return type;
+}
+
+static int wss__event_append(wss__event_table *table, wss__event_list *list, wss_handler *handler, void *context) {
+    wss__event_handler *entry = (wss__event_handler *)wss__mem_get_zeroed(table->mem, sizeof *entry);
+    if (!entry) return 0;
+    entry->handler = handler;
+    entry->context = context;
+    if (list->last) __atomic_store_n(&list->last->next, entry, __ATOMIC_RELEASE);
+    else __atomic_store_n(&list->first, entry, __ATOMIC_RELEASE);
+    __atomic_store_n(&list->last, entry, __ATOMIC_RELEASE);
+    return 1;
+}
+
+/* Registers for list, or where list is NULL for messages of this type. */
+static int wss__event_register(wss__event_table *table, wss__event_list *list, const char *type_name,
+                               wss_handler *handler, void *context) {
+    if (!handler || (!list && !type_name)) return WSS_ERR_ARGUMENT;
+    pthread_mutex_lock(&table->mutex);
+    if (!list) {
+        wss__event_type *type = wss__event_add_type(table, wss__base_text(type_name));
+        list = type ? &type->handlers : NULL;
+    }
+    int added = list && wss__event_append(table, list, handler, context);
+    pthread_mutex_unlock(&table->mutex);
+    if (added) return WSS_OK;
+    __atomic_store_n(&table->failed, 1, __ATOMIC_RELEASE);
+    return WSS_ERR_MEMORY;
+}
+
+static void wss__event_free_list(wss__event_table *table, wss__event_list *list) {
+    while (list->first) {
+        wss__event_handler *next = list->first->next;
+        wss__mem_free(table->mem, list->first, sizeof *list->first);
+        list->first = next;
+    }
+}
+
+static void wss__event_free(wss__event_table *table) {
+    wss__event_free_list(table, &table->connect);
+    wss__event_free_list(table, &table->disconnect);
+    wss__event_free_list(table, &table->data);
+    wss__event_free_list(table, &table->drain);
+    wss__event_free_list(table, &table->upgrade);
+    wss__event_free_list(table, &table->http);
+    while (table->first_type) {
+        wss__event_type *type = table->first_type;
+        table->first_type = type->next;
+        wss__event_free_list(table, &type->handlers);
+        wss__mem_free(table->mem, type, sizeof *type + 1 + type->size);
+    }
+    pthread_mutex_destroy(&table->mutex);
+}
+
+static int wss__event_is_empty(const wss__event_list *list) {
+    return __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) == NULL;
+}
+
+/* The one place that calls handlers. */
+static void wss__event_call(wss_handler *handler, void *context, const wss_event *event) {
+    wss_server *outside = wss__event_inside;
+    wss_event own = *event;
+    own.context = context;
+    wss__event_inside = event->server;
+    handler(&own);
+    wss__event_inside = outside;
+}
+
+static void wss__event_emit(wss__event_list *list, const wss_event *event) {
+    wss__event_handler *last = __atomic_load_n(&list->last, __ATOMIC_ACQUIRE);
+    wss__event_handler *entry = last ? __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) : NULL;
+    while (entry) {
+        wss__event_call(entry->handler, entry->context, event);
+        if (entry == last) break;
+        entry = __atomic_load_n(&entry->next, __ATOMIC_ACQUIRE);
+    }
+}
+
+static void wss__event_emit_last(wss__event_list *list, const wss_event *event) {
+    wss__event_handler *last = __atomic_load_n(&list->last, __ATOMIC_ACQUIRE);
+    if (last) wss__event_call(last->handler, last->context, event);
+}
+
+/* If data is a typed message that somebody handles: takes the type out, in place, and calls them. The byte behind data
+   must be writable: it holds the NUL meanwhile. */
+static void wss__event_emit_message(wss__event_table *table, const wss_options *options, const wss_event *event, char *data,
+                                    size_t size) {
+    wss__span member = wss__base_text(options->type_member);
+    wss__json_split split;
+    wss_event typed = *event;
+    if (!__atomic_load_n(&table->first_type, __ATOMIC_ACQUIRE)) return;
+    if (wss__json_find(wss__base_span(data, size), member, options->json_depth, &split) != WSS_OK) return;
+    if (!split.type.data) return;
+    if (event->opcode == WSS_BINARY && wss__utf8_check(0, data, size) != 0) return;
+    wss__event_type *type = wss__event_match_type(table, split.type);
+    if (!type) return;
+    wss__span args = wss__json_cut(data, size, &split, member);
+    char *end = data + (args.data - data) + args.size;
+    char behind = *end;
+    *end = 0;
+    typed.kind = WSS_EVENT_MESSAGE;
+    typed.type = wss__event_type_name(type);
+    typed.args.text = args.data;
+    typed.args.length = args.size;
+    typed.data = NULL;
+    typed.size = 0;
+    wss__event_emit(&type->handlers, &typed);
+    *end = behind;
+}
+
+/* ---- [message] ---------------------------------------------------------------------------------------------
+   purpose  what a send is given, checked and measured before any byte of it is written
+   knows    base, mem, utf8, frame, json, buf
+   owns     size is exact: whoever makes room for it writes no byte more or less */
+
+typedef struct wss__message {
+    int opcode;
+    size_t size;           /* of the payload */
+    wss__span data;        /* the payload, or for typed messages the args */
+    wss__span type;        /* typed messages; data NULL: this is plain data */
+    wss__span member;
+    wss__json_split split; /* members of args that carry the type's name: they are left out */
+} wss__message;
+
+static int wss__message_init_data(wss__message *message, int opcode, const void *data, size_t size) {
+    memset(message, 0, sizeof *message);
+    if ((opcode != WSS_TEXT && opcode != WSS_BINARY) || (!data && size)) return WSS_ERR_ARGUMENT;
+    if (opcode == WSS_TEXT && wss__utf8_check(0, (const char *)data, size) != 0) return WSS_ERR_UTF8;
+    if (size > SIZE_MAX / 4) return WSS_ERR_TOO_BIG;
+    message->opcode = opcode;
+    message->size = size;
+    message->data = wss__base_span((const char *)data, size);
+    return WSS_OK;
+}
+
+/* {"MEMBER":"TYPE"} and, behind a comma, what args has inside its braces. */
+static int wss__message_init_typed(wss__message *message, const wss_options *options, const char *type, wss_args args) {
+    memset(message, 0, sizeof *message);
+    if (args.error) return args.error;
+    if (!type) return WSS_ERR_ARGUMENT;
+    message->opcode = WSS_TEXT;
+    message->type = wss__base_text(type);
+    message->member = wss__base_text(options->type_member);
+    message->data = args.text ? wss__base_span(args.text, args.length) : wss__base_text("{}");
+    while (message->data.size && strchr(" \t\r\n", *message->data.data) && *message->data.data)
+        message->data = wss__base_span(message->data.data + 1, message->data.size - 1);
+    if (wss__utf8_check(0, message->type.data, message->type.size) != 0) return WSS_ERR_UTF8;
+    if (message->data.size > SIZE_MAX / 4 || message->type.size > SIZE_MAX / 32) return WSS_ERR_TOO_BIG;
+    int result = wss__json_find(message->data, message->member, options->json_depth, &message->split);
+    if (result) return result == WSS_ERR_TYPE ? WSS_ERR_JSON : result;
+    if (wss__utf8_check(0, message->data.data, message->data.size) != 0) return WSS_ERR_UTF8;
+    message->size = wss__json_escaped_size(message->member) + wss__json_escaped_size(message->type) + 2;
+    message->size += message->split.has_members ? message->data.size - message->split.removed : 1;
+    return WSS_OK;
+}
+
+static void wss__message_write(const wss__message *message, char *out) {
+    if (!message->type.data) {
+        if (message->size) memcpy(out, message->data.data, message->size);
+        return;
+    }
+    char *at = out;
+    *at++ = '{';
+    at = wss__json_escape(message->member, at);
+    *at++ = ':';
+    at = wss__json_escape(message->type, at);
+    if (message->split.has_members) wss__json_copy_without(message->data, &message->split, message->member, at);
+    *at = message->split.has_members ? ',' : '}'; /* where the brace of args stood */
+}
+
+/* The message as a frame of its own. */
+static wss__buf_frame *wss__message_frame(wss__mem *mem, const wss__message *message, wss__span key) {
+    char *payload = NULL;
+    wss__buf_frame *frame = wss__buf_new(mem, message->opcode, message->size, key, &payload);
+    if (frame) wss__message_write(message, payload);
+    return frame;
+}
+
+/* ---- [conn] ------------------------------------------------------------------------------------------------
+   purpose  what a connection, a loop and a server are to each other: the structs, their lists and deadlines
+   knows    base, mem, http, frame, buf, timer, slot, session, queue, socket, event
+   owns     a connection belongs to one loop; only that loop touches it, except for what the slot's flags, the account of
+            queued bytes and the fields marked atomic or "mutex" tell others; flags change under the array's mutex
+   threads  as marked */
+
+enum { /* flags of a connection's slot, beside WSS__SLOT_LIVE; written under the array's mutex */
+    WSS__CONN_OPEN = 2,    /* counted: connect has begun, disconnect has not */
+    WSS__CONN_GONE = 4,    /* sends are refused */
+    WSS__CONN_SILENT = 8,  /* closed by the application: no more messages to it */
+    WSS__CONN_ASKED = 16,  /* a request waits for the application's answer */
+    WSS__CONN_REMOTE = 32  /* the request is an upgrade, not plain HTTP */
+};
+
+enum { /* work of a connection, for its loop alone */
+    WSS__CONN_READABLE = 1,
+    WSS__CONN_WRITABLE = 2,
+    WSS__CONN_HANGUP = 4,         /* end of stream or an error is known: read until it shows */
+    WSS__CONN_READY = 8,          /* on the ready list */
+    WSS__CONN_PAUSED = 16,        /* by the application */
+    WSS__CONN_FULL = 32,          /* by its own send queue */
+    WSS__CONN_THROTTLED = 64,     /* by events not yet delivered */
+    WSS__CONN_PINGED = 128,       /* a ping is out and nothing has come since */
+    WSS__CONN_CROWDED = 256,      /* above half its limit: counted in the server */
+    WSS__CONN_CONNECTED = 512,    /* its connect handlers were called */
+    WSS__CONN_BROKEN = 1024,      /* the socket failed while sending */
+    WSS__CONN_ENDED_INPUT = 2048, /* the peer ended its stream */
+    WSS__CONN_HANDSHAKE = 4096,   /* counted in the loop's handshakes */
+    WSS__CONN_STARVED = 8192      /* the kernel lacked memory to send: try again by time */
+};
+
+enum { /* states */
+    WSS__CONN_SERVING = 0,
+    WSS__CONN_FLUSHING,  /* the session is done, what is queued leaves */
+    WSS__CONN_LINGERING, /* our stream is ended, the peer's is read to its end */
+    WSS__CONN_DEAD       /* to be freed at its turn on the ready list */
+};
+
+enum {
+    WSS__CONN_STEP = 64,          /* milliseconds to which deadlines are rounded up, so that many share a wake-up */
+    WSS__CONN_LINGER_MAX = 65536, /* bytes read from a peer that does not end */
+    WSS__CONN_RETRY = 100         /* milliseconds until a starved send or accept is tried again */
+};
+
+/* A request that the application has to answer, with its head. Shared with the event that carries it. */
+typedef struct wss__conn_asked {
+    uint32_t references; /* atomic */
+    size_t bytes;        /* of this allocation; the head follows */
+    wss_request request;
+} wss__conn_asked;
+
+struct wss__conn;
+
+typedef struct wss__conn_job {
+    wss__queue_job job;
+    wss_event event;
+    struct wss__conn *conn;
+    wss__conn_asked *asked;
+} wss__conn_job; /* the data and a NUL follow */
+
+/* With options.queue: the events that may never be lost, and the account of what is under way. */
+typedef struct wss__conn_delivery {
+    wss__conn_job connect;
+    wss__conn_job disconnect;
+    char reason[WSS__FRAME_CONTROL_MAX];
+    size_t undelivered; /* bytes; atomic */
+    int waiting;        /* the loop waits for it to fall; atomic */
+    int holders;        /* the loop, and the disconnect event; atomic */
+} wss__conn_delivery;
+
+/* What most connections never have. */
+typedef struct wss__conn_rare {
+    wss__conn_asked *asked;  /* mutex */
+    char *path;              /* mutex; NULL: "/" */
+    size_t path_size;
+    char *protocol;          /* mutex; NULL: none */
+    size_t protocol_size;
+    char *reason;            /* of our Close */
+    size_t reason_size;
+    uint64_t last_message;   /* for the idle timeout */
+    char peer[64];           /* for max_per_address; mutex */
+} wss__conn_rare;
+
+typedef struct wss__conn {
+    wss__slot slot;
+    wss__session session;
+    wss__timer_node timer;
+    uint64_t bytes_in;            /* atomic; when lingering: since then */
+    uint64_t bytes_out;           /* atomic */
+    void *user;                   /* atomic */
+    wss__conn_rare *rare;
+    wss__conn_delivery *delivery; /* NULL without options.queue */
+    int fd;                       /* mutex */
+    uint32_t seen;                /* when bytes last came, or when the end began: milliseconds, modulo 2^32; atomic */
+    uint32_t opened;              /* when it was accepted, in WSS__CONN_STEPs */
+    uint32_t round_trip;          /* of the last ping in milliseconds, plus 1; atomic */
+    uint16_t work;
+    uint8_t state;
+    uint8_t loop;
+} wss__conn;
+
+enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
+    WSS__CONN_JOB_SEND = 1,
+    WSS__CONN_JOB_BROADCAST,
+    WSS__CONN_JOB_CLOSE,
+    WSS__CONN_JOB_ANSWER,
+    WSS__CONN_JOB_ADOPT,
+    WSS__CONN_JOB_READ,  /* pause, resume, or events were delivered */
+    WSS__CONN_JOB_TIMER,
+    WSS__CONN_JOB_EVENT, /* for a queue */
+    WSS__CONN_JOB_ENDED  /* for a queue: a server has ended */
+};
+
+typedef struct wss__conn_task {
+    wss__queue_job job;
+    wss_conn conn;
+    wss__buf_frame *frame;
+    int code;       /* close: code. answer: phase that follows. read: the work bits to clear, or to set */
+    int set;        /* read: set rather than clear */
+    int forced;     /* broadcast: was judged as a whole */
+    int fd;         /* adopt */
+    size_t size;    /* of the reason that follows */
+} wss__conn_task;
+
+typedef struct wss__loop {
+    wss_server *server;
+    wss__queue_inbox inbox;
+    wss__session_host host;
+    wss__timer_wheel wheel;
+    char *receive;
+    size_t receive_size;
+    uint64_t now;              /* milliseconds, read once a turn */
+    uint32_t first_ready;
+    uint32_t last_ready;
+    size_t connections;        /* sockets it holds; atomic */
+    size_t handshakes;
+    int epoll;
+    int index;
+    int stopping;
+    int finished;
+    int accepting;             /* its listeners are in epoll; the first loop's alone ever are */
+    int accept_backoff;        /* milliseconds until accepting is tried again after a failure */
+    uint64_t accept_at;
+    uint64_t stop_at;
+    int timer_fd;              /* -1 until wss_fd asks for it */
+    int timer_set;
+    pthread_t thread;
+    int has_thread;
+    int result;
+} wss__loop;
+
+struct wss_server {
+    wss__mem mem;
+    wss_options options;
+    char *strings;             /* copies of the options' strings */
+    size_t strings_size;
+    wss__slot_table conns;
+    wss__slot_table timers;
+    wss__event_table handlers;
+    wss__socket_listeners listeners;
+    wss__loop *loops;
+    int loop_count;
+    int loops_made;
+    int running;               /* atomic: wss_run, wss_start or wss_poll has begun */
+    int entered;               /* atomic: a thread is inside wss_poll or wss_run */
+    int ended;                 /* atomic: it has stopped */
+    int stopping;              /* atomic */
+    int stop_ms;               /* atomic */
+    size_t open;               /* atomic: connections that are counted */
+    size_t crowded;            /* atomic: connections above half their limit */
+    size_t broadcasting;       /* atomic: bytes of broadcasts to all that are not in the queues yet */
+    wss__queue_job ended_job;  /* tells the queue that this server has ended */
+    pthread_t thread;          /* of wss_start */
+    int has_thread;
+};
+
+/* The loop whose turn this thread is in; NULL outside. */
+static __thread wss__loop *wss__conn_loop;
+
+static int wss__conn_flags(const wss__conn *conn) {
+    return (int)__atomic_load_n(&conn->slot.flags, __ATOMIC_ACQUIRE);
+}
+
+static void wss__conn_set_flags(wss__conn *conn, int set, int clear) {
+    uint32_t flags = __atomic_load_n(&conn->slot.flags, __ATOMIC_RELAXED);
+    __atomic_store_n(&conn->slot.flags, (flags | (uint32_t)set) & ~(uint32_t)clear, __ATOMIC_RELEASE);
+}
+
+static void wss__conn_lock(const wss_server *server) {
+    pthread_mutex_lock((pthread_mutex_t *)(uintptr_t)&server->conns.mutex);
+}
+
+static void wss__conn_unlock(const wss_server *server) {
+    pthread_mutex_unlock((pthread_mutex_t *)(uintptr_t)&server->conns.mutex);
+}
+
+static wss__conn *wss__conn_find(const wss_server *server, wss_conn handle) {
+    return (wss__conn *)(void *)wss__slot_find(&server->conns, handle.id);
+}
+
+static wss__conn *wss__conn_at(const wss_server *server, uint32_t index) {
+    return (wss__conn *)(void *)wss__slot_at(&server->conns, index);
+}
+
+static wss_conn wss__conn_handle(const wss__conn *conn) {
+    wss_conn handle;
+    handle.id = conn->slot.id;
+    return handle;
+}
+
+/* The loop of this server that the calling thread is in, or NULL. */
+static wss__loop *wss__conn_own_loop(const wss_server *server) {
+    return wss__conn_loop && wss__conn_loop->server == server ? wss__conn_loop : NULL;
+}
+
+/* The connection, if the calling thread is its loop: then it can be used without the mutex. */
+static wss__conn *wss__conn_find_own(wss__loop *loop, wss_conn handle) {
+    wss__conn *conn = loop ? wss__conn_find(loop->server, handle) : NULL;
+    return conn && __atomic_load_n(&conn->loop, __ATOMIC_RELAXED) == loop->index ? conn : NULL;
+}
+
+static wss__conn_rare *wss__conn_need_rare(wss_server *server, wss__conn *conn) {
+    if (!conn->rare) conn->rare = (wss__conn_rare *)wss__mem_get_zeroed(&server->mem, sizeof *conn->rare);
+    return conn->rare;
+}
+
+static void wss__conn_release_asked(wss_server *server, wss__conn_asked *asked) {
+    if (asked && __atomic_sub_fetch(&asked->references, 1, __ATOMIC_ACQ_REL) == 0)
+        wss__mem_free(&server->mem, asked, asked->bytes);
+}
+
+static char *wss__conn_copy(wss_server *server, wss__span text, size_t *size) {
+    char *copy = text.size ? (char *)wss__mem_get(&server->mem, text.size) : NULL;
+    if (copy) memcpy(copy, text.data, text.size);
+    *size = copy ? text.size : 0;
+    return copy;
+}
+
+static void wss__conn_free_rare(wss_server *server, wss__conn *conn) {
+    wss__conn_rare *rare = conn->rare;
+    if (!rare) return;
+    wss__conn_release_asked(server, rare->asked);
+    wss__mem_free(&server->mem, rare->path, rare->path_size);
+    wss__mem_free(&server->mem, rare->protocol, rare->protocol_size);
+    wss__mem_free(&server->mem, rare->reason, rare->reason_size);
+    wss__mem_free(&server->mem, rare, sizeof *rare);
+    conn->rare = NULL;
+}
+
+/* The last holder gives the place back: the loop when the socket is closed, the queue's thread when disconnect was
+   delivered. Nothing of the connection is used after this. */
+static void wss__conn_release(wss_server *server, wss__conn *conn) {
+    if (conn->delivery && __atomic_sub_fetch(&conn->delivery->holders, 1, __ATOMIC_ACQ_REL) > 0) return;
+    void *user = __atomic_load_n(&conn->user, __ATOMIC_ACQUIRE);
+    if (user && server->options.user_free) server->options.user_free(user);
+    wss__conn_lock(server);
+    wss__conn_free_rare(server, conn);
+    wss__mem_free(&server->mem, conn->delivery, sizeof *conn->delivery);
+    conn->delivery = NULL;
+    wss__slot_release(&server->conns, &conn->slot);
+    wss__conn_unlock(server);
+}
+
+/* ---- ready list ---- */
+
+static void wss__conn_make_ready(wss__loop *loop, wss__conn *conn) {
+    if (conn->work & WSS__CONN_READY) return;
+    uint32_t index = wss__slot_index(conn->slot.id);
+    conn->work |= WSS__CONN_READY;
+    conn->slot.next = WSS__SLOT_NONE;
+    if (loop->last_ready == WSS__SLOT_NONE) loop->first_ready = index;
+    else wss__conn_at(loop->server, loop->last_ready)->slot.next = index;
+    loop->last_ready = index;
+}
+
+static wss__conn *wss__conn_take_ready(wss__loop *loop, uint32_t *first) {
+    if (*first == WSS__SLOT_NONE) return NULL;
+    wss__conn *conn = wss__conn_at(loop->server, *first);
+    *first = conn->slot.next;
+    conn->slot.next = WSS__SLOT_NONE;
+    conn->work = (uint16_t)(conn->work & ~WSS__CONN_READY);
+    return conn;
+}
+
+/* ---- pressure ---- */
+
+static size_t wss__conn_half(const wss_server *server) {
+    return server->options.max_queued / 2;
+}
+
+/* Keeps the marks that depend on how much is queued. True when the drain event is due. */
+static int wss__conn_weigh(wss_server *server, wss__conn *conn) {
+    size_t queued = wss__session_queued(&conn->session);
+    size_t half = wss__conn_half(server);
+    int crowded = queued > half && conn->state == WSS__CONN_SERVING;
+    int drained = 0;
+    if (crowded && !(conn->work & WSS__CONN_CROWDED)) {
+        conn->work |= WSS__CONN_CROWDED;
+        __atomic_add_fetch(&server->crowded, 1, __ATOMIC_ACQ_REL);
+    } else if (conn->work & WSS__CONN_CROWDED && (queued <= half / 2 || conn->state != WSS__CONN_SERVING)) {
+        conn->work = (uint16_t)(conn->work & ~WSS__CONN_CROWDED);
+        __atomic_sub_fetch(&server->crowded, 1, __ATOMIC_ACQ_REL);
+        drained = conn->state == WSS__CONN_SERVING;
+    }
+    return drained;
+}
+
+/* What the pause rules weigh: bytes queued, and with a queue those of events not yet handled. */
+static size_t wss__conn_load(const wss__conn *conn) {
+    size_t load = wss__session_queued(&conn->session);
+    if (conn->delivery) load = wss__base_add(load, __atomic_load_n(&conn->delivery->undelivered, __ATOMIC_SEQ_CST));
+    return load;
+}
+
+/* Reading stops while the replies to what was read fill the queue. Decided again after each message. With a queue the
+   thread that drains it is asked to say when it has caught up; asking comes before looking again, so that its answer cannot
+   fall in between. */
+static int wss__conn_is_paused(const wss_server *server, wss__conn *conn) {
+    size_t half = wss__conn_half(server);
+    size_t load = wss__conn_load(conn);
+    if (conn->work & WSS__CONN_FULL && load <= half / 2) conn->work = (uint16_t)(conn->work & ~WSS__CONN_FULL);
+    if (load > half) conn->work |= WSS__CONN_FULL;
+    if (conn->work & WSS__CONN_FULL && conn->delivery) {
+        __atomic_store_n(&conn->delivery->waiting, 1, __ATOMIC_SEQ_CST);
+        if (wss__conn_load(conn) <= half / 2) conn->work = (uint16_t)(conn->work & ~WSS__CONN_FULL);
+    }
+    return (conn->work & (WSS__CONN_FULL | WSS__CONN_PAUSED)) != 0;
+}
+
+/* ---- deadlines ---- */
+
+static uint64_t wss__conn_since(const wss__loop *loop, uint32_t moment) {
+    return loop->now - (uint32_t)((uint32_t)loop->now - moment);
+}
+
+static uint64_t wss__conn_after(uint64_t moment, int milliseconds) {
+    return milliseconds == WSS_OFF ? UINT64_MAX : moment + (uint64_t)milliseconds;
+}
+
+static uint64_t wss__conn_earlier(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+static uint64_t wss__conn_handshake_end(const wss__loop *loop, const wss__conn *conn) {
+    return wss__conn_after((uint64_t)conn->opened * WSS__CONN_STEP, loop->server->options.handshake_ms);
+}
+
+/* When the silence of an open connection must be acted on: a ping, or the end. Not while reading is paused: then the peer's
+   bytes wait unread and the stall deadline rules. */
+static uint64_t wss__conn_silence_end(const wss__loop *loop, const wss__conn *conn) {
+    const wss_options *options = &loop->server->options;
+    uint64_t ping = wss__conn_after(wss__conn_since(loop, conn->seen), options->ping_ms);
+    if (conn->work & (WSS__CONN_PAUSED | WSS__CONN_FULL)) return UINT64_MAX;
+    if (!(conn->work & WSS__CONN_PINGED)) return ping;
+    return ping == UINT64_MAX ? ping : wss__conn_after(ping, options->pong_ms);
+}
+
+static uint64_t wss__conn_message_end(const wss__loop *loop, const wss__conn *conn) {
+    const wss__session_input *input = conn->session.input;
+    if (!wss__session_is_partial(&conn->session) || conn->work & (WSS__CONN_PAUSED | WSS__CONN_FULL)) return UINT64_MAX;
+    return wss__conn_after(input->since, loop->server->options.message_ms);
+}
+
+static uint64_t wss__conn_stall_end(const wss__loop *loop, const wss__conn *conn) {
+    if (!conn->session.queue) return UINT64_MAX;
+    return wss__conn_after(conn->session.queue->since, loop->server->options.stall_ms);
+}
+
+static uint64_t wss__conn_idle_end(const wss__loop *loop, const wss__conn *conn) {
+    if (loop->server->options.idle_ms == WSS_OFF || !conn->rare) return UINT64_MAX;
+    return wss__conn_after(conn->rare->last_message, loop->server->options.idle_ms);
+}
+
+/* The earliest moment at which something must be done although nothing comes. */
+static uint64_t wss__conn_due(const wss__loop *loop, const wss__conn *conn) {
+    const wss_options *options = &loop->server->options;
+    uint64_t began = wss__conn_since(loop, conn->seen);
+    uint64_t due = conn->work & WSS__CONN_STARVED ? loop->now + WSS__CONN_RETRY : UINT64_MAX;
+    if (conn->state == WSS__CONN_LINGERING) return wss__conn_earlier(due, wss__conn_after(began, options->linger_ms));
+    if (conn->state == WSS__CONN_FLUSHING || conn->session.phase == WSS__SESSION_CLOSING)
+        return wss__conn_earlier(due, wss__conn_after(began, options->close_ms));
+    if (conn->session.phase != WSS__SESSION_OPEN) return wss__conn_earlier(due, wss__conn_handshake_end(loop, conn));
+    due = wss__conn_earlier(due, wss__conn_silence_end(loop, conn));
+    due = wss__conn_earlier(due, wss__conn_message_end(loop, conn));
+    due = wss__conn_earlier(due, wss__conn_stall_end(loop, conn));
+    return wss__conn_earlier(due, wss__conn_idle_end(loop, conn));
+}
+
+/* A timer that rings too early is cheap, moving it at every byte is not: it is only ever moved forward. */
+static void wss__conn_schedule(wss__loop *loop, wss__conn *conn) {
+    uint64_t due = wss__conn_due(loop, conn);
+    if (due == UINT64_MAX) return;
+    due = (due + WSS__CONN_STEP - 1) / WSS__CONN_STEP * WSS__CONN_STEP;
+    if (wss__timer_pending(&conn->timer) && (int32_t)(conn->timer.due - (uint32_t)due) <= 0) return;
+    wss__timer_set(&loop->wheel, wss__slot_index(conn->slot.id), due);
+}
+
+static void wss__conn_touch(wss__loop *loop, wss__conn *conn) {
+    __atomic_store_n(&conn->seen, (uint32_t)loop->now, __ATOMIC_RELAXED);
+}
+
+/* ---- [loop] ------------------------------------------------------------------------------------------------
+   purpose  one epoll set and the connections on it: bytes in, events to the application, bytes out, and the end
+   knows    base, mem, utf8, http, buf, timer, slot, session, queue, socket, event, message, conn
+   owns     sockets are registered once, edge-triggered; a connection is freed in one function, at its turn on the ready
+            list; after every call of user code its state is looked at again; nothing the user calls runs a handler
+   threads  the loop's own, except where a function says otherwise */
+
+enum {
+    WSS__LOOP_RECEIVE = 512 * 1024,
+    WSS__LOOP_CORK = 512 * 1024,
+    WSS__LOOP_WRITE = 256 * 1024, /* bytes written to one connection in a turn, at most one frame more */
+    WSS__LOOP_DIRECT = 16384,     /* payload that is sent from the caller's memory */
+    WSS__LOOP_GATHER = 4096,      /* frame that is cheaper to copy than to name to the kernel */
+    WSS__LOOP_PARTS = 64,
+    WSS__LOOP_EVENTS = 256,
+    WSS__LOOP_ACCEPTS = 64,
+    WSS__LOOP_RETRY_MAX = 1000
+};
+
+/* Tags of what is no connection: their numbers have no generation, so no handle equals them. */
+enum { WSS__LOOP_TAG_INBOX = 0, WSS__LOOP_TAG_TIMER = 1, WSS__LOOP_TAG_LISTENER = 2 };
+
+#define WSS__LOOP_TIMER_BIT 0x80000000u
+
+/* A timer of the application. */
+typedef struct wss__loop_timer {
+    wss__slot slot;
+    wss__timer_node node;
+    uint64_t due;
+    uint64_t repeat; /* 0: once */
+    wss_handler *handler;
+    void *context;
+    wss__conn_job job;
+    int cancelled;   /* under the mutex of the timers' table */
+    int delivering;  /* its event is on its way to the queue's thread; likewise */
+} wss__loop_timer;
+
+static wss__timer_node *wss__loop_timer_at(void *owner, uint32_t number) {
+    wss_server *server = (wss_server *)owner;
+    if (!(number & WSS__LOOP_TIMER_BIT)) return &wss__conn_at(server, number)->timer;
+    return &((wss__loop_timer *)(void *)wss__slot_at(&server->timers, number & ~WSS__LOOP_TIMER_BIT))->node;
+}
+
+/* ---- events to the application ---- */
+
+static void wss__loop_event(wss_server *server, wss__conn *conn, int kind, wss_event *event) {
+    memset(event, 0, sizeof *event);
+    event->server = server;
+    event->conn = wss__conn_handle(conn);
+    event->kind = kind;
+    event->user = __atomic_load_n(&conn->user, __ATOMIC_ACQUIRE);
+}
+
+/* To the queue's thread. Outside the queue's limits: what may be under way is bounded where it comes from. */
+static void wss__loop_hand_over(wss_server *server, wss__conn *conn, wss__conn_job *job, const wss_event *event) {
+    job->event = *event;
+    job->conn = conn;
+    job->job.kind = WSS__CONN_JOB_EVENT;
+    wss__queue_push(&server->options.queue->inbox, &job->job);
+}
+
+static void wss__loop_connect(wss__loop *loop, wss__conn *conn) {
+    wss_server *server = loop->server;
+    wss_event event;
+    conn->work |= WSS__CONN_CONNECTED;
+    if (conn->work & WSS__CONN_HANDSHAKE) loop->handshakes--;
+    conn->work = (uint16_t)(conn->work & ~WSS__CONN_HANDSHAKE);
+    wss__conn_lock(server);
+    wss__conn_set_flags(conn, WSS__CONN_OPEN, WSS__CONN_ASKED);
+    __atomic_add_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
+    wss__conn_unlock(server);
+    WSS__COUNT(loop->host.stats.opened, 1);
+    wss__loop_event(server, conn, WSS_EVENT_CONNECT, &event);
+    if (!conn->delivery) {
+        wss__event_emit(&server->handlers.connect, &event);
+        return;
+    }
+    __atomic_store_n(&conn->delivery->holders, 2, __ATOMIC_RELEASE);
+    wss__loop_hand_over(server, conn, &conn->delivery->connect, &event);
+}
+
+static void wss__loop_disconnect(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
+    wss_server *server = loop->server;
+    char reason[WSS__FRAME_CONTROL_MAX];
+    wss_event event;
+    wss__conn_lock(server);
+    if (wss__conn_flags(conn) & WSS__CONN_OPEN) __atomic_sub_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
+    wss__conn_set_flags(conn, WSS__CONN_GONE, WSS__CONN_OPEN | WSS__CONN_ASKED);
+    wss__conn_unlock(server);
+    if (!(conn->work & WSS__CONN_CONNECTED)) return;
+    int ours = end->cause == WSS_CAUSE_LOCAL_CLOSE && conn->rare && conn->rare->reason;
+    wss__span text = ours ? wss__base_span(conn->rare->reason, conn->rare->reason_size)
+                          : wss__base_span(end->data, end->size);
+    char *copy = conn->delivery ? conn->delivery->reason : reason;
+    if (text.size) memcpy(copy, text.data, wss__base_min(text.size, sizeof reason - 1));
+    copy[wss__base_min(text.size, sizeof reason - 1)] = 0;
+    wss__loop_event(server, conn, WSS_EVENT_DISCONNECT, &event);
+    event.code = end->code;
+    event.cause = end->cause;
+    event.reason = copy;
+    event.reason_length = text.size;
+    if (conn->delivery) wss__loop_hand_over(server, conn, &conn->delivery->disconnect, &event);
+    else wss__event_emit(&server->handlers.disconnect, &event);
+}
+
+/* The socket is done with, or of no use; the connection is freed when its turn comes. */
+static void wss__loop_kill(wss__loop *loop, wss__conn *conn, int reset) {
+    if (conn->state == WSS__CONN_DEAD) return;
+    if (reset) wss__socket_set_reset(conn->fd);
+    conn->state = WSS__CONN_DEAD;
+    wss__conn_weigh(loop->server, conn);
+    wss__conn_make_ready(loop, conn);
+}
+
+/* The session has ended: tell, then let what is queued leave. */
+static void wss__loop_finish(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
+    if (conn->state != WSS__CONN_SERVING) return;
+    conn->state = WSS__CONN_FLUSHING;
+    wss__conn_touch(loop, conn);
+    wss__conn_weigh(loop->server, conn);
+    WSS__COUNT(loop->host.stats.closes[end->cause], 1);
+    wss__loop_disconnect(loop, conn, end);
+    wss__conn_make_ready(loop, conn);
+}
+
+static void wss__loop_fail(wss__loop *loop, wss__conn *conn, int cause) {
+    wss__session_event end;
+    end.size = 0;
+    end.data = NULL;
+    if (wss__session_fail(&loop->host, &conn->session, cause, &end) == WSS__SESSION_END)
+        wss__loop_finish(loop, conn, &end);
+}
+
+/* No more can be said to this peer. */
+static void wss__loop_lost(wss__loop *loop, wss__conn *conn, int cause, int reset) {
+    wss__session_event end;
+    end.size = 0;
+    end.data = NULL;
+    if (wss__session_lost(&conn->session, cause, &end) == WSS__SESSION_END) wss__loop_finish(loop, conn, &end);
+    wss__loop_kill(loop, conn, reset);
+}
+
+static void wss__loop_reject(wss__loop *loop, wss__conn *conn, int status) {
+    wss__session_event end;
+    wss__session_reject(&loop->host, &conn->session, status, 1, &end);
+    end.data = NULL;
+    wss__loop_finish(loop, conn, &end);
+}
+
+/* ---- sending ---- */
+
+/* Names to the kernel what is to be sent: the cork, then frames. Small frames are copied behind the cork, so that they leave
+   as one part. */
+static size_t wss__loop_gather(wss__loop *loop, wss__conn *conn, size_t corked, struct iovec *parts, size_t *total) {
+    char *scratch = loop->host.cork;
+    size_t used = corked;
+    size_t count = corked ? 1 : 0;
+    int open = count != 0;
+    parts[0].iov_base = scratch;
+    parts[0].iov_len = corked;
+    *total = corked;
+    for (uint32_t i = 0; conn->session.queue && i < conn->session.queue->count && *total < WSS__LOOP_WRITE; i++) {
+        size_t size;
+        const char *data = wss__buf_peek(conn->session.queue, i, &size);
+        int small = size <= WSS__LOOP_GATHER && size <= loop->host.cork_capacity - used;
+        if (!(small && open) && count == WSS__LOOP_PARTS) break;
+        if (!(small && open)) parts[count++].iov_len = 0;
+        struct iovec *part = &parts[count - 1];
+        if (small) {
+            if (!open) part->iov_base = scratch + used;
+            memcpy(scratch + used, data, size);
+            used += size;
+        } else {
+            part->iov_base = (char *)(uintptr_t)data;
+        }
+        part->iov_len += size;
+        open = small;
+        *total += size;
+    }
+    return count;
+}
+
+/* What a failed send means. */
+static void wss__loop_send_failed(wss__conn *conn) {
+    conn->work = (uint16_t)(conn->work & ~WSS__CONN_WRITABLE);
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+    if (errno == ENOBUFS || errno == ENOMEM) conn->work |= WSS__CONN_STARVED;
+    else conn->work |= WSS__CONN_BROKEN;
+}
+
+static void wss__loop_count_out(wss__loop *loop, wss__conn *conn, size_t size) {
+    WSS__COUNT(conn->bytes_out, size);
+    WSS__COUNT(loop->host.stats.bytes_out, size);
+}
+
+/* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. A send that takes less
+   than it was given means that the kernel is full: EPOLLOUT will come. */
+static void wss__loop_flush(wss__loop *loop, wss__conn *conn) {
+    wss__session_host *host = &loop->host;
+    struct iovec parts[WSS__LOOP_PARTS];
+    size_t corked = host->corked == &conn->session ? host->cork_size : 0;
+    size_t written = 0;
+    while ((corked || conn->session.queue) && conn->work & WSS__CONN_WRITABLE && written < WSS__LOOP_WRITE) {
+        size_t total;
+        size_t count = wss__loop_gather(loop, conn, corked, parts, &total);
+        ssize_t sent = wss__socket_send(conn->fd, parts, count);
+        if (sent < 0) {
+            wss__loop_send_failed(conn);
+            break;
+        }
+        size_t left = (size_t)sent;
+        wss__loop_count_out(loop, conn, left);
+        written += left;
+        if (left < total) conn->work = (uint16_t)(conn->work & ~WSS__CONN_WRITABLE);
+        size_t from_cork = wss__base_min(left, corked);
+        if (corked && !wss__session_uncork(host, &conn->session, from_cork)) conn->work |= WSS__CONN_BROKEN;
+        corked = 0;
+        wss__session_sent(host, &conn->session, left - from_cork);
+        if (conn->session.queue) conn->session.queue->since = loop->now;
+    }
+    if (corked && !wss__session_uncork(host, &conn->session, 0)) conn->work |= WSS__CONN_BROKEN;
+}
+
+/* Sends a large message from the caller's memory; what the kernel does not take is copied. */
+static int wss__loop_send_direct(wss__loop *loop, wss__conn *conn, const wss__message *message) {
+    char head[WSS__FRAME_HEAD_MAX_OUT];
+    struct iovec parts[2];
+    size_t head_size = wss__frame_encode(head, message->opcode, message->size);
+    parts[0].iov_base = head;
+    parts[0].iov_len = head_size;
+    parts[1].iov_base = (char *)(uintptr_t)message->data.data;
+    parts[1].iov_len = message->size;
+    ssize_t sent = wss__socket_send(conn->fd, parts, 2);
+    if (sent < 0) wss__loop_send_failed(conn);
+    size_t done = sent < 0 ? 0 : (size_t)sent;
+    wss__loop_count_out(loop, conn, done);
+    size_t left = head_size + message->size - done;
+    if (left) conn->work = (uint16_t)(conn->work & ~WSS__CONN_WRITABLE);
+    if (left && !(conn->work & WSS__CONN_BROKEN)) {
+        wss__buf_frame *frame = wss__buf_new_raw(&loop->server->mem, left, wss__base_span(NULL, 0));
+        size_t head_left = done < head_size ? head_size - done : 0;
+        if (frame) {
+            frame->fixed = done != 0;
+            memcpy(wss__buf_frame_data(frame), head + head_size - head_left, head_left);
+            memcpy(wss__buf_frame_data(frame) + head_left, message->data.data + message->size - (left - head_left),
+                   left - head_left);
+        }
+        if (!frame || !wss__buf_append(&loop->server->mem, &conn->session.queue, frame)) {
+            if (done) conn->work |= WSS__CONN_BROKEN;
+            wss__conn_make_ready(loop, conn);
+            return WSS_ERR_MEMORY;
+        }
+        wss__session_account(&loop->host, &conn->session, left, 0);
+    }
+    WSS__COUNT(loop->host.stats.frames_out, 1);
+    WSS__COUNT(loop->host.stats.messages_out, 1);
+    wss__conn_make_ready(loop, conn);
+    return WSS_OK;
+}
+
+/* Closes for the peer's slowness: the frame that has begun is finished, the rest dropped. */
+static void wss__loop_close_slow(wss__loop *loop, wss__conn *conn) {
+    wss_server *server = loop->server;
+    wss__conn_lock(server);
+    wss__conn_set_flags(conn, WSS__CONN_GONE, 0);
+    wss__conn_unlock(server);
+    wss__session_drop_unsent(&loop->host, &conn->session);
+    wss__session_close(&loop->host, &conn->session, WSS_CLOSE_TRY_LATER,
+                       wss__base_text(wss_cause_text(WSS_CAUSE_SLOW_READER)), WSS_CAUSE_SLOW_READER);
+    wss__conn_touch(loop, conn);
+    wss__conn_make_ready(loop, conn);
+}
+
+static int wss__loop_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int mode) {
+    int result = wss__session_push(&loop->host, &conn->session, frame, mode);
+    if (result == WSS_ERR_FULL) WSS__COUNT(loop->host.stats.refused_full, 1);
+    if (result == WSS_ERR_FULL && loop->server->options.send_policy == WSS_POLICY_CLOSE) wss__loop_close_slow(loop, conn);
+    wss__conn_weigh(loop->server, conn);
+    wss__conn_make_ready(loop, conn);
+    return result;
+}
+
+/* A send by the connection's own loop. Nothing queued: a large message goes out at once, a small one with the cork. The cork
+   counts against the limit like the queue, so it is offered to the kernel before a message is refused. */
+static int wss__loop_send(wss__loop *loop, wss__conn *conn, const wss__message *message, wss__span key) {
+    wss__session_host *host = &loop->host;
+    size_t whole = message->size + wss__frame_head_size(message->size);
+    int corked = host->corked == &conn->session;
+    int direct = message->size >= WSS__LOOP_DIRECT && !message->type.data && conn->work & WSS__CONN_WRITABLE;
+    int plain = !key.size && loop->server->options.send_policy != WSS_POLICY_DROP_OLDEST;
+    if (conn->session.phase != WSS__SESSION_OPEN || conn->work & WSS__CONN_BROKEN) return WSS_ERR_GONE;
+    if (corked && !conn->session.queue && host->cork_size &&
+        (direct || host->cork_size >= host->options->max_queued || whole > host->cork_capacity - host->cork_size))
+        wss__loop_flush(loop, conn);
+    if (plain && !conn->session.queue && direct && conn->work & WSS__CONN_WRITABLE)
+        return wss__loop_send_direct(loop, conn, message);
+    char *place = plain ? wss__session_cork(host, &conn->session, whole) : NULL;
+    if (place) {
+        wss__message_write(message, place + wss__frame_encode(place, message->opcode, message->size));
+        WSS__COUNT(host->stats.frames_out, 1);
+        WSS__COUNT(host->stats.messages_out, 1);
+        return WSS_OK;
+    }
+    wss__buf_frame *frame = wss__message_frame(&loop->server->mem, message, key);
+    if (!frame) return WSS_ERR_MEMORY;
+    return wss__loop_push(loop, conn, frame, WSS__SESSION_CHECK);
+}
+
+/* Gives every connection of this loop its share. Takes over the caller's reference. */
+static void wss__loop_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_t except, int forced) {
+    wss_server *server = loop->server;
+    uint32_t made = __atomic_load_n(&server->conns.made, __ATOMIC_ACQUIRE);
+    for (uint32_t i = 0; i < made; i++) {
+        wss__conn *conn = wss__conn_at(server, i);
+        int flags = wss__conn_flags(conn);
+        if ((flags & (WSS__CONN_OPEN | WSS__CONN_GONE)) != WSS__CONN_OPEN) continue;
+        if (__atomic_load_n(&conn->loop, __ATOMIC_RELAXED) != loop->index || conn->slot.id == except) continue;
+        if (conn->session.phase != WSS__SESSION_OPEN) continue;
+        wss__buf_retain(frame);
+        wss__loop_push(loop, conn, frame, forced ? WSS__SESSION_FORCED : WSS__SESSION_CHECK);
+    }
+    if (forced) __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
+    wss__buf_release(&server->mem, frame);
+}
+
+/* Closes on the application's behalf. The flags are set. */
+static void wss__loop_close(wss__loop *loop, wss__conn *conn, int code, wss__span reason, int cause) {
+    if (conn->session.phase != WSS__SESSION_OPEN) return;
+    wss__conn_rare *rare = reason.size ? wss__conn_need_rare(loop->server, conn) : NULL;
+    if (rare && !rare->reason) rare->reason = wss__conn_copy(loop->server, reason, &rare->reason_size);
+    wss__session_close(&loop->host, &conn->session, code, reason, cause);
+    wss__conn_touch(loop, conn);
+    wss__conn_make_ready(loop, conn);
+}
+
+/* Applies the application's answer to a request. Takes over the caller's reference. */
+static void wss__loop_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int phase) {
+    wss_server *server = loop->server;
+    if (conn->session.phase != WSS__SESSION_ASKED) {
+        wss__buf_release(&server->mem, frame);
+        return;
+    }
+    conn->session.phase = (uint8_t)phase;
+    wss__conn_touch(loop, conn);
+    if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__CONN_BROKEN;
+    if (phase == WSS__SESSION_DONE) {
+        conn->state = WSS__CONN_FLUSHING;
+        wss__conn_lock(server);
+        wss__conn_set_flags(conn, WSS__CONN_GONE, WSS__CONN_ASKED);
+        wss__conn_unlock(server);
+    }
+    wss__conn_make_ready(loop, conn);
+}
+
+/* ---- receiving ---- */
+
+static void wss__loop_message(wss__loop *loop, wss__conn *conn, const wss__session_event *message) {
+    wss_server *server = loop->server;
+    wss_event event;
+    wss__loop_event(server, conn, WSS_EVENT_DATA, &event);
+    event.opcode = message->opcode;
+    event.size = message->size;
+    event.data = message->data;
+    if (conn->rare) conn->rare->last_message = loop->now;
+    if (!conn->delivery) {
+        wss__event_emit(&server->handlers.data, &event);
+        if (wss__conn_flags(conn) & WSS__CONN_SILENT) return;
+        wss__event_emit_message(&server->handlers, &server->options, &event, message->data, message->size);
+        return;
+    }
+    size_t size = wss__base_add(sizeof(wss__conn_job) + 1, message->size);
+    wss__conn_job *job = (wss__conn_job *)wss__mem_get(&server->mem, size);
+    if (!job) {
+        wss__loop_fail(loop, conn, WSS_CAUSE_MEMORY);
+        return;
+    }
+    memset(job, 0, sizeof *job);
+    job->job.size = size;
+    char *copy = (char *)(job + 1);
+    if (message->size) memcpy(copy, message->data, message->size);
+    copy[message->size] = 0;
+    event.data = copy;
+    __atomic_add_fetch(&conn->delivery->undelivered, size, __ATOMIC_SEQ_CST);
+    wss__loop_hand_over(server, conn, job, &event);
+}
+
+static void wss__loop_pong(wss__loop *loop, wss__conn *conn, const wss__session_event *pong) {
+    uint64_t sent = pong->size == 8 ? wss__base_load_be(pong->data, 8) : UINT64_MAX;
+    if (sent <= loop->now && loop->now - sent < 3600000)
+        __atomic_store_n(&conn->round_trip, (uint32_t)(loop->now - sent) + 1, __ATOMIC_RELAXED);
+}
+
+/* Remembers what wss_get_info tells; it is no fault of the client if memory is too short for it. */
+static void wss__loop_keep_path(wss__loop *loop, wss__conn *conn, const wss_request *request) {
+    const char *target = wss_request_target(request);
+    wss__span path = wss__base_span(target, strcspn(target, "?"));
+    if (path.size == 1) return;
+    wss__conn_rare *rare = wss__conn_need_rare(loop->server, conn);
+    if (rare && !rare->path) rare->path = wss__conn_copy(loop->server, path, &rare->path_size);
+}
+
+/* Keeps the request, with a copy of its head, until it is answered. */
+static wss__conn_asked *wss__loop_keep_request(wss__loop *loop, wss__conn *conn, const wss_request *request) {
+    wss_server *server = loop->server;
+    size_t bytes = wss__base_add(sizeof(wss__conn_asked), request->size);
+    wss__conn_rare *rare = wss__conn_need_rare(server, conn);
+    wss__conn_asked *asked = rare ? (wss__conn_asked *)wss__mem_get(&server->mem, bytes) : NULL;
+    if (!asked) return NULL;
+    asked->references = 1;
+    asked->bytes = bytes;
+    asked->request = *request;
+    asked->request.base = (char *)(asked + 1);
+    memcpy(asked->request.base, request->base, request->size);
+    wss__socket_peer(conn->fd, asked->request.address, &asked->request.port);
+    if (strcmp(asked->request.address, "unix") == 0) asked->request.address[0] = 0;
+    return asked;
+}
+
+/* Asks the application what to do with a request. */
+static void wss__loop_ask(wss__loop *loop, wss__conn *conn, const wss_request *request, int upgrade) {
+    wss_server *server = loop->server;
+    wss_event event;
+    wss__event_list *list = upgrade ? &server->handlers.upgrade : &server->handlers.http;
+    wss__conn_asked *asked = wss__loop_keep_request(loop, conn, request);
+    wss__conn_job *job = NULL;
+    if (asked && conn->delivery) job = (wss__conn_job *)wss__mem_get_zeroed(&server->mem, sizeof *job);
+    if (!asked || (conn->delivery && !job)) {
+        wss__conn_release_asked(server, asked);
+        wss__loop_reject(loop, conn, 503);
+        return;
+    }
+    wss__conn_lock(server);
+    conn->rare->asked = asked;
+    wss__conn_set_flags(conn, WSS__CONN_ASKED | (upgrade ? WSS__CONN_REMOTE : 0), 0);
+    wss__conn_unlock(server);
+    __atomic_add_fetch(&asked->references, 1, __ATOMIC_RELAXED);
+    wss__loop_event(server, conn, upgrade ? WSS_EVENT_UPGRADE : WSS_EVENT_HTTP, &event);
+    event.request = &asked->request;
+    if (job) {
+        job->job.size = sizeof *job;
+        job->asked = asked;
+        wss__loop_hand_over(server, conn, job, &event);
+        return;
+    }
+    wss__event_emit_last(list, &event);
+    wss__conn_release_asked(server, asked);
+}
+
+static void wss__loop_upgrade(wss__loop *loop, wss__conn *conn, const wss_request *request) {
+    wss__loop_keep_path(loop, conn, request);
+    if (!wss__event_is_empty(&loop->server->handlers.upgrade)) {
+        wss__loop_ask(loop, conn, request, 1);
+    } else if (!wss__session_accept(&loop->host, &conn->session, wss__http_key(request), NULL, NULL, 0)) {
+        conn->session.phase = WSS__SESSION_ASKED;
+        wss__loop_lost(loop, conn, WSS_CAUSE_MEMORY, 1);
+    }
+}
+
+static void wss__loop_http(wss__loop *loop, wss__conn *conn, const wss_request *request) {
+    if (wss__event_is_empty(&loop->server->handlers.http)) wss__loop_reject(loop, conn, 426);
+    else wss__loop_ask(loop, conn, request, 0);
+}
+
+static void wss__loop_handle(wss__loop *loop, wss__conn *conn, int kind, const wss__session_event *event) {
+    switch (kind) {
+    case WSS__SESSION_MESSAGE: wss__loop_message(loop, conn, event); break;
+    case WSS__SESSION_PONG: wss__loop_pong(loop, conn, event); break;
+    case WSS__SESSION_UPGRADE: wss__loop_upgrade(loop, conn, &event->request); break;
+    case WSS__SESSION_HTTP: wss__loop_http(loop, conn, &event->request); break;
+    default: wss__loop_finish(loop, conn, event); break;
+    }
+}
+
+/* Hands out what the bytes hold, until they are used up or reading must pause; the rest is held. */
+static void wss__loop_dispatch(wss__loop *loop, wss__conn *conn, wss__session_bytes *bytes) {
+    wss__session_host *host = &loop->host;
+    wss__session_event event;
+    while (conn->state == WSS__CONN_SERVING) {
+        if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__loop_connect(loop, conn);
+        if (host->cork_size >= WSS__LOOP_CORK / 2 || host->cork_size > wss__conn_half(loop->server))
+            wss__loop_flush(loop, conn);
+        if (wss__conn_is_paused(loop->server, conn)) break;
+        int kind = wss__session_next(host, &conn->session, bytes, &event);
+        if (kind == WSS__SESSION_NEED) break;
+        wss__loop_handle(loop, conn, kind, &event);
+        wss__session_release(host, &conn->session);
+    }
+    if (conn->state != WSS__CONN_SERVING) wss__session_free_input(host, &conn->session);
+    else if (!wss__session_hold(host, &conn->session, bytes)) wss__loop_fail(loop, conn, WSS_CAUSE_MEMORY);
+    wss__session_release(host, &conn->session);
+    wss__session_input *input = conn->session.input;
+    if (input && !input->since) input->since = loop->now;
+}
+
+/* End of stream, or an error. */
+static void wss__loop_read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !(conn->work & WSS__CONN_HANGUP)) {
+        conn->work = (uint16_t)(conn->work & ~WSS__CONN_READABLE);
+        return;
+    }
+    conn->work = (uint16_t)((conn->work & ~WSS__CONN_READABLE) | WSS__CONN_ENDED_INPUT);
+    wss__loop_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, got < 0);
+}
+
+/* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to follow. */
+static void wss__loop_read(wss__loop *loop, wss__conn *conn) {
+    wss__session_bytes bytes;
+    size_t room = loop->receive_size;
+    bytes.data = wss__session_direct(&loop->host, &conn->session, &room);
+    if (!bytes.data) {
+        bytes.data = loop->receive;
+        room = loop->receive_size;
+    }
+    ssize_t got = wss__socket_receive(conn->fd, bytes.data, room);
+    if (got <= 0) {
+        wss__loop_read_ended(loop, conn, got);
+        return;
+    }
+    bytes.size = (size_t)got;
+    wss__conn_touch(loop, conn);
+    conn->work = (uint16_t)(conn->work & ~WSS__CONN_PINGED);
+    WSS__COUNT(conn->bytes_in, got);
+    WSS__COUNT(loop->host.stats.bytes_in, got);
+    if (bytes.size < room && !(conn->work & WSS__CONN_HANGUP))
+        conn->work = (uint16_t)(conn->work & ~WSS__CONN_READABLE);
+    wss__loop_dispatch(loop, conn, &bytes);
+}
+
+/* Our stream has ended; the peer's is read and dropped until it ends too, or is too long: closing with unread input would
+   reset the connection and destroy the tail of what we sent. */
+static void wss__loop_linger(wss__loop *loop, wss__conn *conn) {
+    ssize_t got = wss__socket_receive(conn->fd, loop->receive, loop->receive_size);
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !(conn->work & WSS__CONN_HANGUP)) {
+        conn->work = (uint16_t)(conn->work & ~WSS__CONN_READABLE);
+        return;
+    }
+    if (got > 0) WSS__COUNT(conn->bytes_in, got);
+    if (got <= 0 || conn->bytes_in > WSS__CONN_LINGER_MAX) wss__loop_kill(loop, conn, 0);
+    else if ((size_t)got < loop->receive_size && !(conn->work & WSS__CONN_HANGUP))
+        conn->work = (uint16_t)(conn->work & ~WSS__CONN_READABLE);
+}
+
+/* ---- one connection's turn ---- */
+
+/* The one place that frees a connection. With a queue its slot lives on until disconnect was delivered. */
+static void wss__loop_free(wss__loop *loop, wss__conn *conn) {
+    wss_server *server = loop->server;
+    wss__timer_remove(&loop->wheel, wss__slot_index(conn->slot.id));
+    if (conn->work & WSS__CONN_HANDSHAKE) loop->handshakes--;
+    wss__socket_unwatch(loop->epoll, conn->fd);
+    wss__conn_lock(server);
+    wss__socket_close(conn->fd);
+    conn->fd = -1;
+    wss__conn_unlock(server);
+    wss__session_free(&loop->host, &conn->session);
+    __atomic_sub_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
+    wss__conn_release(server, conn);
+}
+
+static void wss__loop_drained(wss__loop *loop, wss__conn *conn) {
+    wss_event event;
+    wss_server *server = loop->server;
+    if (wss__event_is_empty(&server->handlers.drain)) return;
+    wss__loop_event(server, conn, WSS_EVENT_DRAIN, &event);
+    if (!conn->delivery) {
+        wss__event_emit(&server->handlers.drain, &event);
+        return;
+    }
+    wss__conn_job *job = (wss__conn_job *)wss__mem_get_zeroed(&server->mem, sizeof *job);
+    if (!job) return;
+    job->job.size = sizeof *job;
+    __atomic_add_fetch(&conn->delivery->undelivered, sizeof *job, __ATOMIC_SEQ_CST);
+    wss__loop_hand_over(server, conn, job, &event);
+}
+
+/* The last byte has left: ends our stream first, as RFC 6455 section 7.1.1 asks of the server. */
+static void wss__loop_end_stream(wss__loop *loop, wss__conn *conn) {
+    if (conn->work & WSS__CONN_ENDED_INPUT || WSSERVER_SYSTEM(shutdown)(conn->fd, SHUT_WR) != 0) {
+        wss__loop_kill(loop, conn, 0);
+        return;
+    }
+    conn->state = WSS__CONN_LINGERING;
+    conn->work |= WSS__CONN_READABLE;
+    __atomic_store_n(&conn->bytes_in, 0, __ATOMIC_RELAXED);
+    wss__conn_touch(loop, conn);
+}
+
+static int wss__loop_has_more(wss__loop *loop, wss__conn *conn) {
+    if (conn->state == WSS__CONN_DEAD) return 1;
+    if (conn->session.queue && conn->work & WSS__CONN_WRITABLE) return 1;
+    if (conn->state == WSS__CONN_LINGERING) return conn->work & WSS__CONN_READABLE;
+    if (conn->state == WSS__CONN_FLUSHING || conn->session.phase == WSS__SESSION_ASKED) return 0;
+    if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) return 1;
+    int held = conn->session.input && conn->session.input->held;
+    return (held || conn->work & WSS__CONN_READABLE) && !wss__conn_is_paused(loop->server, conn);
+}
+
+/* Brings a connection to rest: what can leave leaves, what can be decided is decided, the deadline is set. */
+static void wss__loop_settle(wss__loop *loop, wss__conn *conn) {
+    wss__loop_flush(loop, conn);
+    loop->host.corked = NULL;
+    loop->host.cork_size = 0;
+    if (conn->work & WSS__CONN_BROKEN && conn->state != WSS__CONN_DEAD) wss__loop_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 1);
+    if (conn->state == WSS__CONN_FLUSHING && !conn->session.queue) wss__loop_end_stream(loop, conn);
+    if (wss__conn_weigh(loop->server, conn)) wss__loop_drained(loop, conn);
+    if (conn->session.queue && !conn->session.queue->since) conn->session.queue->since = loop->now;
+    if (wss__loop_has_more(loop, conn)) wss__conn_make_ready(loop, conn);
+    if (conn->state != WSS__CONN_DEAD) wss__conn_schedule(loop, conn);
+}
+
+static void wss__loop_service(wss__loop *loop, wss__conn *conn) {
+    wss__session_bytes bytes;
+    loop->host.corked = &conn->session;
+    loop->host.cork_size = 0;
+    if (conn->session.queue) wss__loop_flush(loop, conn);
+    if (conn->state == WSS__CONN_LINGERING) {
+        if (conn->work & WSS__CONN_READABLE) wss__loop_linger(loop, conn);
+    } else if (conn->state == WSS__CONN_SERVING && conn->session.phase != WSS__SESSION_ASKED) {
+        if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__loop_connect(loop, conn);
+        if (conn->state == WSS__CONN_SERVING && !wss__conn_is_paused(loop->server, conn)) {
+            if (wss__session_take_held(&conn->session, &bytes)) wss__loop_dispatch(loop, conn, &bytes);
+            else if (conn->work & WSS__CONN_READABLE) wss__loop_read(loop, conn);
+        }
+    }
+    wss__loop_settle(loop, conn);
+}
+
+/* What epoll says of a connection. An error while nobody reads would otherwise never be noticed. */
+static void wss__loop_on_socket(wss__loop *loop, wss__conn *conn, uint32_t events) {
+    if (conn->state == WSS__CONN_DEAD) return;
+    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__CONN_READABLE;
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__CONN_HANGUP;
+    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) conn->work |= WSS__CONN_WRITABLE;
+    int reading = conn->state == WSS__CONN_LINGERING ||
+                  (conn->session.phase != WSS__SESSION_ASKED && !wss__conn_is_paused(loop->server, conn));
+    if (events & (EPOLLHUP | EPOLLERR) && (conn->state == WSS__CONN_FLUSHING || !reading))
+        wss__loop_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 1);
+    else
+        wss__loop_service(loop, conn);
+}
+
+/* ---- deadlines ---- */
+
+static void wss__loop_ping(wss__loop *loop, wss__conn *conn) {
+    char payload[8];
+    wss__base_store_be(payload, loop->now, 8);
+    conn->work |= WSS__CONN_PINGED;
+    if (!wss__session_put_control(&loop->host, &conn->session, WSS__FRAME_PING, wss__base_span(payload, 8)))
+        wss__loop_fail(loop, conn, WSS_CAUSE_MEMORY);
+}
+
+/* The handshake took too long: the client's doing, or the application's. */
+static void wss__loop_handshake_late(wss__loop *loop, wss__conn *conn) {
+    wss_server *server = loop->server;
+    wss__conn_lock(server);
+    int unanswered = wss__conn_flags(conn) & WSS__CONN_ASKED;
+    wss__conn_set_flags(conn, WSS__CONN_GONE, WSS__CONN_ASKED);
+    wss__conn_unlock(server);
+    int asked = conn->session.phase == WSS__SESSION_ASKED;
+    if (asked && !unanswered) wss__loop_lost(loop, conn, WSS_CAUSE_HANDSHAKE_TIMEOUT, 1);
+    else wss__loop_reject(loop, conn, asked ? 503 : 408);
+}
+
+static void wss__loop_open_late(wss__loop *loop, wss__conn *conn) {
+    if (wss__conn_stall_end(loop, conn) <= loop->now) {
+        wss__loop_lost(loop, conn, WSS_CAUSE_SLOW_READER, 1);
+    } else if (wss__conn_message_end(loop, conn) <= loop->now) {
+        wss__loop_fail(loop, conn, WSS_CAUSE_MESSAGE_TIMEOUT);
+    } else if (wss__conn_idle_end(loop, conn) <= loop->now) {
+        wss__loop_fail(loop, conn, WSS_CAUSE_IDLE_TIMEOUT);
+    } else if (wss__conn_silence_end(loop, conn) <= loop->now) {
+        if (conn->work & WSS__CONN_PINGED) wss__loop_lost(loop, conn, WSS_CAUSE_PONG_TIMEOUT, 1);
+        else wss__loop_ping(loop, conn);
+    }
+}
+
+static void wss__loop_on_deadline(wss__loop *loop, wss__conn *conn) {
+    if (conn->state == WSS__CONN_DEAD) return;
+    loop->host.corked = &conn->session;
+    loop->host.cork_size = 0;
+    if (conn->work & WSS__CONN_STARVED) conn->work = (uint16_t)((conn->work & ~WSS__CONN_STARVED) | WSS__CONN_WRITABLE);
+    if (wss__conn_due(loop, conn) > loop->now) {
+        /* Something has happened since the timer was set. */
+    } else if (conn->state != WSS__CONN_SERVING) {
+        wss__loop_kill(loop, conn, conn->state == WSS__CONN_FLUSHING);
+    } else if (conn->session.phase == WSS__SESSION_CLOSING) {
+        wss__loop_lost(loop, conn, WSS_CAUSE_LOCAL_CLOSE, conn->session.queue != NULL);
+    } else if (conn->session.phase == WSS__SESSION_OPEN) {
+        wss__loop_open_late(loop, conn);
+    } else {
+        wss__loop_handshake_late(loop, conn);
+    }
+    wss__loop_settle(loop, conn);
+}
+
+/* A timer of the application is due. Its handle is dead, or set anew, before the handler runs. */
+static void wss__loop_on_timer(wss__loop *loop, uint32_t index) {
+    wss_server *server = loop->server;
+    wss__slot_table *table = &server->timers;
+    wss__loop_timer *timer = (wss__loop_timer *)(void *)wss__slot_at(table, index);
+    wss_handler *handler = timer->handler;
+    wss_event event;
+    int run = 0;
+    memset(&event, 0, sizeof event);
+    event.server = server;
+    event.kind = WSS_EVENT_TIMER;
+    pthread_mutex_lock(&table->mutex);
+    event.context = timer->context;
+    int early = timer->due > loop->now;
+    if (!early && timer->repeat) timer->due += ((loop->now - timer->due) / timer->repeat + 1) * timer->repeat;
+    int again = early || timer->repeat;
+    if (!early && !timer->cancelled && !timer->delivering) run = 1;
+    if (run && server->options.queue) timer->delivering = 1;
+    else if (!again && !timer->delivering) wss__slot_release(table, &timer->slot);
+    pthread_mutex_unlock(&table->mutex);
+    if (again) wss__timer_set(&loop->wheel, index | WSS__LOOP_TIMER_BIT, timer->due);
+    if (!run) return;
+    if (server->options.queue) wss__loop_hand_over(server, NULL, &timer->job, &event);
+    else wss__event_call(handler, event.context, &event);
+}
+
+static void wss__loop_run_timers(wss__loop *loop) {
+    uint32_t number;
+    while ((number = wss__timer_pop(&loop->wheel, loop->now)) != WSS__TIMER_NONE) {
+        if (number & WSS__LOOP_TIMER_BIT) wss__loop_on_timer(loop, number & ~WSS__LOOP_TIMER_BIT);
+        else wss__loop_on_deadline(loop, wss__conn_at(loop->server, number));
+    }
+}
+
+/* Starts a timer that was made, or takes one back that was cancelled. */
+static void wss__loop_change_timer(wss__loop *loop, uint64_t id) {
+    wss__slot_table *table = &loop->server->timers;
+    pthread_mutex_lock(&table->mutex);
+    wss__loop_timer *timer = (wss__loop_timer *)(void *)wss__slot_find(table, id);
+    int cancelled = timer && timer->cancelled;
+    uint64_t due = timer ? timer->due : 0;
+    uint32_t number = wss__slot_index(id) | WSS__LOOP_TIMER_BIT;
+    if (cancelled) wss__timer_remove(&loop->wheel, number);
+    if (cancelled && !timer->delivering) wss__slot_release(table, &timer->slot);
+    pthread_mutex_unlock(&table->mutex);
+    if (timer && !cancelled) wss__timer_set(&loop->wheel, number, due);
+}
+
+/* ---- events on the queue's thread ---- */
+
+/* Tells the loop that its connection's events were delivered, in the memory of the event that was the last. */
+static void wss__loop_report_delivered(wss_server *server, wss__conn *conn, wss__conn_job *done) {
+    wss__conn_task *task = (wss__conn_task *)(void *)done;
+    size_t size = done->job.size;
+    wss_conn handle = wss__conn_handle(conn);
+    int index = __atomic_load_n(&conn->loop, __ATOMIC_RELAXED);
+    memset(task, 0, sizeof *task);
+    task->job.size = size;
+    task->job.kind = WSS__CONN_JOB_READ;
+    task->conn = handle;
+    if (wss__queue_push(&server->loops[index].inbox, &task->job) != WSS_OK) wss__mem_free(&server->mem, task, size);
+}
+
+/* Settles the account of a delivered event and frees it. */
+static void wss__loop_delivered(wss_server *server, wss__conn *conn, wss__conn_job *job) {
+    size_t size = job->job.size;
+    wss__conn_delivery *delivery = conn->delivery;
+    size_t left = __atomic_sub_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
+    if (left <= wss__conn_half(server) / 2 && __atomic_exchange_n(&delivery->waiting, 0, __ATOMIC_SEQ_CST))
+        wss__loop_report_delivered(server, conn, job);
+    else
+        wss__mem_free(&server->mem, job, size);
+}
+
+static void wss__loop_deliver_timer(wss__conn_job *job) {
+    wss_server *server = job->event.server;
+    wss__slot_table *table = &server->timers;
+    wss__loop_timer *timer = (wss__loop_timer *)(void *)((char *)job - offsetof(wss__loop_timer, job));
+    wss_event event = job->event;
+    wss_handler *handler = timer->handler;
+    pthread_mutex_lock(&table->mutex);
+    int cancelled = timer->cancelled;
+    int done = cancelled || !timer->repeat;
+    timer->delivering = 0;
+    if (done && (!cancelled || !wss__timer_pending(&timer->node))) wss__slot_release(table, &timer->slot);
+    pthread_mutex_unlock(&table->mutex);
+    if (!cancelled) wss__event_call(handler, event.context, &event);
+}
+
+/* Runs the handlers of an event that was handed over. The connection's place lives until its disconnect was delivered. */
+static void wss__loop_deliver(wss__conn_job *job) {
+    wss__conn *conn = job->conn;
+    wss_event event = job->event;
+    wss_server *server = event.server;
+    char *data = (char *)(job + 1);
+    if (event.kind == WSS_EVENT_TIMER) {
+        wss__loop_deliver_timer(job);
+        return;
+    }
+    event.user = __atomic_load_n(&conn->user, __ATOMIC_ACQUIRE);
+    switch (event.kind) {
+    case WSS_EVENT_CONNECT: wss__event_emit(&server->handlers.connect, &event); break;
+    case WSS_EVENT_DISCONNECT:
+        wss__event_emit(&server->handlers.disconnect, &event);
+        wss__conn_release(server, conn);
+        break;
+    case WSS_EVENT_UPGRADE:
+    case WSS_EVENT_HTTP:
+        event.user = NULL;
+        wss__event_emit_last(event.kind == WSS_EVENT_HTTP ? &server->handlers.http : &server->handlers.upgrade, &event);
+        wss__conn_release_asked(server, job->asked);
+        wss__mem_free(&server->mem, job, job->job.size);
+        break;
+    case WSS_EVENT_DRAIN:
+        if (!(wss__conn_flags(conn) & WSS__CONN_GONE)) wss__event_emit(&server->handlers.drain, &event);
+        wss__loop_delivered(server, conn, job);
+        break;
+    default:
+        if (!(wss__conn_flags(conn) & WSS__CONN_SILENT)) wss__event_emit(&server->handlers.data, &event);
+        if (!(wss__conn_flags(conn) & WSS__CONN_SILENT))
+            wss__event_emit_message(&server->handlers, &server->options, &event, data, event.size);
+        wss__loop_delivered(server, conn, job);
+        break;
+    }
+}
+
+/* ---- accepting ---- */
+
+static void wss__loop_watch_listeners(wss__loop *loop, int on) {
+    wss__socket_listeners *all = &loop->server->listeners;
+    if (loop->accepting == on) return;
+    loop->accepting = on;
+    for (int i = 0; i < all->count; i++) {
+        if (all->list[i].fd < 0) continue;
+        if (!on) wss__socket_unwatch(loop->epoll, all->list[i].fd);
+        else if (wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, (uint64_t)(WSS__LOOP_TAG_LISTENER + i)) != 0)
+            loop->accept_at = loop->now + WSS__CONN_RETRY;
+    }
+}
+
+static size_t wss__loop_count_connections(const wss_server *server) {
+    size_t count = 0;
+    for (int i = 0; i < server->loop_count; i++)
+        count += __atomic_load_n(&server->loops[i].connections, __ATOMIC_ACQUIRE);
+    return count;
+}
+
+static int wss__loop_may_accept(const wss__loop *loop) {
+    const wss_options *options = &loop->server->options;
+    if (options->max_handshakes != WSS_OFF && loop->handshakes >= (size_t)options->max_handshakes) return 0;
+    return wss__loop_count_connections(loop->server) < (size_t)options->max_connections;
+}
+
+/* True while this address may have one more connection. */
+static int wss__loop_address_allowed(wss_server *server, const char *address) {
+    int count = 0;
+    wss__conn_lock(server);
+    for (uint32_t i = 0; i < server->conns.made; i++) {
+        wss__conn *conn = wss__conn_at(server, i);
+        if (!(wss__conn_flags(conn) & WSS__SLOT_LIVE) || conn->fd < 0 || !conn->rare) continue;
+        if (strcmp(conn->rare->peer, address) == 0) count++;
+    }
+    wss__conn_unlock(server);
+    return count < server->options.max_per_address;
+}
+
+static int wss__loop_prepare(wss__loop *loop, wss__conn *conn, int fd) {
+    wss_server *server = loop->server;
+    char address[64];
+    int port;
+    memset((char *)conn + sizeof conn->slot, 0, sizeof *conn - sizeof conn->slot);
+    conn->fd = fd;
+    conn->opened = (uint32_t)(loop->now / WSS__CONN_STEP);
+    conn->work = WSS__CONN_WRITABLE | WSS__CONN_HANDSHAKE;
+    __atomic_store_n(&conn->loop, (uint8_t)loop->index, __ATOMIC_RELAXED);
+    wss__conn_touch(loop, conn);
+    if (server->options.queue) {
+        conn->delivery = (wss__conn_delivery *)wss__mem_get_zeroed(&server->mem, sizeof *conn->delivery);
+        if (!conn->delivery) return 0;
+        conn->delivery->holders = 1;
+    }
+    if (server->options.idle_ms == WSS_OFF && server->options.max_per_address == WSS_OFF) return 1;
+    if (!wss__conn_need_rare(server, conn)) return 0;
+    conn->rare->last_message = loop->now;
+    if (server->options.max_per_address == WSS_OFF) return 1;
+    wss__socket_peer(fd, address, &port);
+    if (strcmp(address, "unix") != 0 && !wss__loop_address_allowed(server, address)) return 0;
+    memcpy(conn->rare->peer, address, sizeof address);
+    return 1;
+}
+
+/* Makes a socket a connection of this loop, or closes it. */
+static void wss__loop_adopt(wss__loop *loop, int fd) {
+    wss_server *server = loop->server;
+    wss__conn_lock(server);
+    wss__conn *conn = loop->stopping ? NULL : (wss__conn *)(void *)wss__slot_take(&server->conns);
+    wss__conn_unlock(server);
+    if (!conn) {
+        wss__socket_close(fd);
+        return;
+    }
+    int good = wss__loop_prepare(loop, conn, fd);
+    uint32_t events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | (uint32_t)EPOLLET;
+    if (good) good = wss__socket_watch(loop->epoll, fd, events, conn->slot.id) == 0;
+    if (!good) {
+        wss__socket_close(fd);
+        wss__conn_release(server, conn);
+        return;
+    }
+    wss__conn_lock(server);
+    wss__slot_publish(&conn->slot, 0);
+    wss__conn_unlock(server);
+    __atomic_add_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
+    loop->handshakes++;
+    wss__conn_schedule(loop, conn);
+}
+
+/* Gives a new socket to the loop with the fewest. */
+static void wss__loop_deal(wss__loop *loop, int fd) {
+    wss_server *server = loop->server;
+    wss__loop *best = loop;
+    for (int i = 0; i < server->loop_count; i++) {
+        wss__loop *other = &server->loops[i];
+        if (__atomic_load_n(&other->connections, __ATOMIC_ACQUIRE) <
+            __atomic_load_n(&best->connections, __ATOMIC_ACQUIRE))
+            best = other;
+    }
+    if (best == loop) {
+        wss__loop_adopt(loop, fd);
+        return;
+    }
+    wss__conn_task *task = (wss__conn_task *)wss__mem_get_zeroed(&server->mem, sizeof *task);
+    if (task) {
+        task->job.size = sizeof *task;
+        task->job.kind = WSS__CONN_JOB_ADOPT;
+        task->fd = fd;
+    }
+    if (task && wss__queue_push(&best->inbox, &task->job) == WSS_OK) return;
+    wss__mem_free(&server->mem, task, sizeof *task);
+    wss__socket_close(fd);
+}
+
+/* What a failed accept means: go on, wait for the next event, wait for the kernel, or never again. */
+static int wss__loop_accept_failed(wss__loop *loop, wss__socket_listener *listener) {
+    if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
+    if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        WSS__COUNT(loop->host.stats.accept_failures, 1);
+        loop->accept_backoff = loop->accept_backoff ? loop->accept_backoff * 2 : WSS__CONN_RETRY;
+        if (loop->accept_backoff > WSS__LOOP_RETRY_MAX) loop->accept_backoff = WSS__LOOP_RETRY_MAX;
+        loop->accept_at = loop->now + (uint64_t)loop->accept_backoff;
+        wss__loop_watch_listeners(loop, 0);
+        return 0;
+    }
+    if (errno != EBADF && errno != EINVAL && errno != ENOTSOCK && errno != EOPNOTSUPP) return 1;
+    wss__socket_unwatch(loop->epoll, listener->fd);
+    wss__socket_close(listener->fd);
+    listener->fd = -1;
+    return 0;
+}
+
+static void wss__loop_accept(wss__loop *loop, wss__socket_listener *listener) {
+    for (int i = 0; i < WSS__LOOP_ACCEPTS && loop->accepting; i++) {
+        if (!wss__loop_may_accept(loop)) {
+            wss__loop_watch_listeners(loop, 0);
+            return;
+        }
+        int fd = wss__socket_accept(listener->fd);
+        if (fd < 0) {
+            if (!wss__loop_accept_failed(loop, listener)) return;
+            continue;
+        }
+        loop->accept_backoff = 0;
+        WSS__COUNT(loop->host.stats.accepted, 1);
+        wss__loop_deal(loop, fd);
+    }
+}
+
+/* ---- jobs ---- */
+
+static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
+    wss__conn *conn = wss__conn_find_own(loop, task->conn);
+    if (conn && conn->session.phase == WSS__SESSION_OPEN) {
+        wss__loop_push(loop, conn, task->frame, WSS__SESSION_RESERVED);
+        return;
+    }
+    if (conn) wss__session_account(&loop->host, &conn->session, 0, task->frame->size);
+    WSS__COUNT(loop->host.stats.dropped_gone, 1);
+    wss__buf_release(&loop->server->mem, task->frame);
+}
+
+static void wss__loop_run_answer(wss__loop *loop, wss__conn_task *task) {
+    wss__conn *conn = wss__conn_find_own(loop, task->conn);
+    if (conn) wss__loop_answer(loop, conn, task->frame, task->code);
+    else wss__buf_release(&loop->server->mem, task->frame);
+}
+
+static void wss__loop_run_read(wss__loop *loop, wss__conn_task *task) {
+    wss__conn *conn = wss__conn_find_own(loop, task->conn);
+    if (!conn) return;
+    if (task->set) conn->work = (uint16_t)(conn->work | task->code);
+    else conn->work = (uint16_t)(conn->work & ~task->code);
+    wss__conn_touch(loop, conn);
+    wss__conn_make_ready(loop, conn);
+}
+
+static void wss__loop_run_task(wss__loop *loop, wss__conn_task *task) {
+    wss__conn *conn;
+    switch (task->job.kind) {
+    case WSS__CONN_JOB_SEND: wss__loop_run_send(loop, task); break;
+    case WSS__CONN_JOB_BROADCAST: wss__loop_broadcast(loop, task->frame, task->conn.id, task->forced); break;
+    case WSS__CONN_JOB_CLOSE:
+        conn = wss__conn_find_own(loop, task->conn);
+        if (conn && task->set) wss__loop_close_slow(loop, conn);
+        else if (conn)
+            wss__loop_close(loop, conn, task->code, wss__base_span((const char *)(task + 1), task->size),
+                            WSS_CAUSE_LOCAL_CLOSE);
+        break;
+    case WSS__CONN_JOB_ANSWER: wss__loop_run_answer(loop, task); break;
+    case WSS__CONN_JOB_ADOPT: wss__loop_adopt(loop, task->fd); break;
+    case WSS__CONN_JOB_READ: wss__loop_run_read(loop, task); break;
+    default: wss__loop_change_timer(loop, task->conn.id); break;
+    }
+    wss__mem_free(&loop->server->mem, task, task->job.size);
+}
+
+/* Runs what was there when it was asked: what the jobs post waits for the next turn. */
+static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
+    wss__queue_job *job = wss__queue_take(&loop->inbox, close_it);
+    while (job) {
+        wss__queue_job *next = job->next;
+        if (job->kind == WSS__QUEUE_POST) wss__queue_call(&loop->server->mem, job);
+        else wss__loop_run_task(loop, (wss__conn_task *)(void *)job);
+        job = next;
+    }
+}
+
+/* ---- stopping ---- */
+
+static wss__conn *wss__loop_next_own(wss__loop *loop, uint32_t *index) {
+    wss_server *server = loop->server;
+    uint32_t made = __atomic_load_n(&server->conns.made, __ATOMIC_ACQUIRE);
+    while (*index < made) {
+        wss__conn *conn = wss__conn_at(server, (*index)++);
+        if (!(wss__conn_flags(conn) & WSS__SLOT_LIVE)) continue;
+        if (__atomic_load_n(&conn->loop, __ATOMIC_RELAXED) == loop->index && conn->fd >= 0) return conn;
+    }
+    return NULL;
+}
+
+static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
+    wss_server *server = loop->server;
+    if (conn->state != WSS__CONN_SERVING) return;
+    wss__conn_lock(server);
+    wss__conn_set_flags(conn, WSS__CONN_GONE, WSS__CONN_ASKED);
+    wss__conn_unlock(server);
+    if (conn->session.phase == WSS__SESSION_OPEN)
+        wss__loop_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
+    else if (conn->session.phase == WSS__SESSION_ASKED || wss__session_is_partial(&conn->session) || conn->session.input)
+        wss__loop_reject(loop, conn, 503);
+    else if (conn->session.phase == WSS__SESSION_HEAD)
+        wss__loop_lost(loop, conn, WSS_CAUSE_STOPPING, 0);
+}
+
+static void wss__loop_begin_stop(wss__loop *loop) {
+    uint32_t index = 0;
+    wss__conn *conn;
+    int milliseconds = __atomic_load_n(&loop->server->stop_ms, __ATOMIC_ACQUIRE);
+    loop->stop_at = loop->now + (uint64_t)(milliseconds > 0 ? milliseconds : 0);
+    wss__loop_watch_listeners(loop, 0);
+    if (loop->index == 0) wss__socket_close_listeners(&loop->server->listeners);
+    wss__loop_run_jobs(loop, 1);
+    loop->stopping = 1;
+    while ((conn = wss__loop_next_own(loop, &index)) != NULL) wss__loop_stop_conn(loop, conn);
+}
+
+static void wss__loop_force_stop(wss__loop *loop) {
+    uint32_t index = 0;
+    wss__conn *conn;
+    while ((conn = wss__loop_next_own(loop, &index)) != NULL) wss__loop_lost(loop, conn, WSS_CAUSE_STOPPING, 1);
+}
+
+/* ---- turns ---- */
+
+static void wss__loop_run_ready(wss__loop *loop) {
+    uint32_t first = loop->first_ready;
+    wss__conn *conn;
+    loop->first_ready = WSS__SLOT_NONE;
+    loop->last_ready = WSS__SLOT_NONE;
+    while ((conn = wss__conn_take_ready(loop, &first)) != NULL) {
+        if (conn->state == WSS__CONN_DEAD) wss__loop_free(loop, conn);
+        else wss__loop_service(loop, conn);
+    }
+}
+
+static void wss__loop_rearm(wss__loop *loop) {
+    if (loop->index != 0 || loop->accepting || loop->stopping) return;
+    if (loop->accept_at > loop->now || !wss__loop_may_accept(loop)) return;
+    loop->accept_at = 0;
+    wss__loop_watch_listeners(loop, 1);
+}
+
+/* Moment at which something must be done although nothing comes. */
+static uint64_t wss__loop_due(const wss__loop *loop) {
+    uint64_t due = wss__timer_next(&loop->wheel);
+    if (loop->stopping) due = wss__conn_earlier(due, loop->stop_at);
+    if (loop->accept_at && !loop->accepting) due = wss__conn_earlier(due, loop->accept_at);
+    return loop->first_ready != WSS__SLOT_NONE ? loop->now : due;
+}
+
+static int wss__loop_timeout(const wss__loop *loop, int milliseconds) {
+    uint64_t due = wss__loop_due(loop);
+    if (due == UINT64_MAX) return milliseconds;
+    uint64_t left = due <= loop->now ? 0 : wss__conn_earlier(due - loop->now, INT_MAX);
+    return milliseconds >= 0 && (uint64_t)milliseconds < left ? milliseconds : (int)left;
+}
+
+/* Keeps the descriptor of wss_fd readable while there is work that no socket announces. */
+static void wss__loop_arm_timer(wss__loop *loop) {
+    struct itimerspec when;
+    uint64_t due = wss__loop_due(loop);
+    if (loop->timer_fd < 0) return;
+    memset(&when, 0, sizeof when);
+    if (due != UINT64_MAX) {
+        uint64_t left = due > loop->now ? due - loop->now : 0;
+        when.it_value.tv_sec = (time_t)(left / 1000);
+        when.it_value.tv_nsec = left ? (long)(left % 1000) * 1000000 : 1;
+    }
+    WSSERVER_SYSTEM(timerfd_settime)(loop->timer_fd, 0, &when, NULL);
+}
+
+static void wss__loop_on_event(wss__loop *loop, uint64_t tag, uint32_t events) {
+    if (tag == WSS__LOOP_TAG_INBOX) {
+        wss__loop_run_jobs(loop, 0);
+    } else if (tag >> WSS__SLOT_INDEX_BITS) {
+        wss_conn handle;
+        handle.id = tag;
+        wss__conn *conn = wss__conn_find_own(loop, handle);
+        if (conn) wss__loop_on_socket(loop, conn, events);
+    } else if (tag >= WSS__LOOP_TAG_LISTENER) {
+        wss__loop_accept(loop, &loop->server->listeners.list[tag - WSS__LOOP_TAG_LISTENER]);
+    }
+}
+
+/* Sleeps in the kernel; before that, if the user wants it, asks again and again for a while. */
+static int wss__loop_wait(wss__loop *loop, struct epoll_event *events, int timeout) {
+    int spin = loop->server->options.spin_us;
+    uint64_t until = spin > 0 && timeout != 0 ? wss__socket_clock_us() + (uint64_t)spin : 0;
+    int count = 0;
+    while (until && count == 0 && wss__socket_clock_us() < until)
+        count = WSSERVER_SYSTEM(epoll_wait)(loop->epoll, events, WSS__LOOP_EVENTS, 0);
+    if (count == 0) count = WSSERVER_SYSTEM(epoll_wait)(loop->epoll, events, WSS__LOOP_EVENTS, timeout);
+    WSS__COUNT(loop->host.stats.wakeups, 1);
+    return count;
+}
+
+/* One turn: wait, then handle what came, what was posted, what is due and what was left over. */
+static void wss__loop_turn(wss__loop *loop, int milliseconds) {
+    struct epoll_event events[WSS__LOOP_EVENTS];
+    wss__loop *outside = wss__conn_loop;
+    int count = wss__loop_wait(loop, events, wss__loop_timeout(loop, milliseconds));
+    wss__conn_loop = loop;
+    loop->now = wss__socket_clock();
+    if (count < 0 && errno != EINTR) {
+        loop->result = WSS_ERR_SYSTEM;
+        __atomic_store_n(&loop->server->stopping, 1, __ATOMIC_RELEASE);
+    }
+    for (int i = 0; i < count; i++) wss__loop_on_event(loop, events[i].data.u64, events[i].events);
+    if (!loop->stopping && __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE)) wss__loop_begin_stop(loop);
+    wss__loop_run_timers(loop);
+    if (loop->stopping && loop->stop_at <= loop->now) wss__loop_force_stop(loop);
+    wss__loop_run_ready(loop);
+    wss__loop_rearm(loop);
+    loop->finished = loop->stopping && __atomic_load_n(&loop->connections, __ATOMIC_ACQUIRE) == 0;
+    wss__loop_arm_timer(loop);
+    wss__conn_loop = outside;
+}
+
+static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
+    memset(loop, 0, sizeof *loop);
+    loop->server = server;
+    loop->index = index;
+    loop->timer_fd = -1;
+    loop->first_ready = WSS__SLOT_NONE;
+    loop->last_ready = WSS__SLOT_NONE;
+    loop->receive_size = WSS__LOOP_RECEIVE;
+    loop->host.mem = &server->mem;
+    loop->host.options = &server->options;
+    loop->host.cork_capacity = WSS__LOOP_CORK;
+    loop->now = wss__socket_clock();
+    wss__timer_init(&loop->wheel, wss__loop_timer_at, server, loop->now);
+    loop->epoll = WSSERVER_SYSTEM(epoll_create1)(EPOLL_CLOEXEC);
+    loop->inbox.fd = -1;
+    if (loop->epoll < 0 || !wss__queue_init(&loop->inbox, &server->options)) return WSS_ERR_SYSTEM;
+    if (wss__socket_watch(loop->epoll, loop->inbox.fd, EPOLLIN | (uint32_t)EPOLLET, WSS__LOOP_TAG_INBOX) != 0)
+        return WSS_ERR_SYSTEM;
+    loop->receive = (char *)wss__mem_get(&server->mem, loop->receive_size + 1);
+    loop->host.cork = (char *)wss__mem_get(&server->mem, loop->host.cork_capacity);
+    return loop->receive && loop->host.cork ? WSS_OK : WSS_ERR_MEMORY;
+}
+
+/* Drops a job that will never run. */
+static void wss__loop_drop_task(wss__loop *loop, wss__conn_task *task) {
+    wss__mem *mem = &loop->server->mem;
+    if (task->frame) wss__buf_release(mem, task->frame);
+    if (task->job.kind == WSS__CONN_JOB_ADOPT) wss__socket_close(task->fd);
+    wss__mem_free(mem, task, task->job.size);
+}
+
+static void wss__loop_destroy(wss__loop *loop) {
+    wss__mem *mem = &loop->server->mem;
+    wss__queue_job *job = loop->inbox.fd >= 0 ? wss__queue_take(&loop->inbox, 1) : NULL;
+    while (job) {
+        wss__queue_job *next = job->next;
+        if (job->kind == WSS__QUEUE_POST) wss__mem_free(mem, job, job->size);
+        else wss__loop_drop_task(loop, (wss__conn_task *)(void *)job);
+        job = next;
+    }
+    wss__queue_destroy(&loop->inbox);
+    if (loop->timer_fd >= 0) wss__socket_close(loop->timer_fd);
+    if (loop->epoll >= 0) wss__socket_close(loop->epoll);
+    if (loop->receive) wss__mem_free(mem, loop->receive, loop->receive_size + 1);
+    if (loop->host.cork) wss__mem_free(mem, loop->host.cork, loop->host.cork_capacity);
+}
+
+/* ---- [public] ----------------------------------------------------------------------------------------------
+   purpose  the calls: arguments are checked, handles resolved, work is done here or handed to the loop it belongs to
+   knows    all
+   owns     nothing the user calls runs a handler, but for wss_run, wss_poll, wss_destroy and the queue's run and poll */
+
+#define WSS__PUBLIC_TEXT(name, value, text) \
+    case value: return text;
+
+WSSERVER_API const char *wss_strerror(int error) {
+    switch (error) {
+        WSS_ERROR_TABLE(WSS__PUBLIC_TEXT)
+    default: return "unknown error";
+    }
+}
+
+WSSERVER_API const char *wss_cause_text(int cause) {
+    switch (cause) {
+        WSS_CAUSE_TABLE(WSS__PUBLIC_TEXT)
+    default: return "unknown cause";
+    }
+}
+#undef WSS__PUBLIC_TEXT
+
+/* ---- making and ending a server ---- */
+
+static void wss__public_default(int *option, int value) {
+    if (*option == 0) *option = value;
+    if (*option < 0) *option = WSS_OFF;
+}
+
+static void wss__public_default_size(size_t *option, size_t value) {
+    if (*option == 0) *option = value;
+}
+
+/* Limits that cannot be switched off take their largest value instead. */
+static void wss__public_bound(int *option, int most) {
+    if (*option == WSS_OFF || *option > most) *option = most;
+}
+
+static int wss__public_descriptors(void) {
+    struct rlimit limit;
+    if (WSSERVER_SYSTEM(getrlimit)(RLIMIT_NOFILE, &limit) != 0) return INT_MAX;
+    if (limit.rlim_cur >= (rlim_t)INT_MAX) return INT_MAX;
+    return limit.rlim_cur > 64 ? (int)limit.rlim_cur - 32 : (int)limit.rlim_cur;
+}
+
+static void wss__public_resolve(wss_options *options) {
+    const size_t mebibyte = 1024 * 1024;
+    if (!options->type_member) options->type_member = "__MESSAGE__";
+    wss__public_default(&options->threads, 1);
+    wss__public_bound(&options->threads, 64);
+    wss__public_default_size(&options->max_message, mebibyte);
+    wss__public_default(&options->max_fragments, 1024);
+    wss__public_default(&options->max_head, 8192);
+    wss__public_bound(&options->max_head, 1024 * 1024);
+    wss__public_default(&options->max_headers, 64);
+    wss__public_bound(&options->max_headers, WSS__HTTP_FIELDS_MAX);
+    wss__public_default(&options->max_connections, 10000);
+    wss__public_bound(&options->max_connections, (int)WSS__SLOT_LIMIT);
+    wss__public_bound(&options->max_connections, wss__public_descriptors());
+    wss__public_default(&options->max_handshakes, 1024);
+    wss__public_default(&options->max_per_address, WSS_OFF);
+    wss__public_default_size(&options->max_queued, mebibyte);
+    wss__public_default_size(&options->memory_budget, 256 * mebibyte);
+    wss__public_default(&options->max_posted, 65536);
+    wss__public_default_size(&options->max_posted_bytes, 16 * mebibyte);
+    wss__public_default(&options->json_depth, 128);
+    wss__public_bound(&options->json_depth, WSS__JSON_DEPTH_MAX);
+    wss__public_default(&options->handshake_ms, 10000);
+    wss__public_default(&options->ping_ms, 20000);
+    wss__public_default(&options->pong_ms, 20000);
+    wss__public_default(&options->idle_ms, WSS_OFF);
+    wss__public_default(&options->message_ms, 30000);
+    wss__public_default(&options->stall_ms, 10000);
+    wss__public_default(&options->close_ms, 5000);
+    wss__public_default(&options->linger_ms, 2000);
+    wss__public_default(&options->backlog, 511);
+    wss__public_default(&options->log_level, WSS_LOG_INFO);
+}
+
+/* All strings of the options in one block. */
+static int wss__public_copy_strings(wss_server *server) {
+    const char **strings[4];
+    strings[0] = &server->options.address;
+    strings[1] = &server->options.type_member;
+    strings[2] = &server->options.origins;
+    strings[3] = &server->options.hosts;
+    for (int i = 0; i < 4; i++)
+        if (*strings[i]) server->strings_size = wss__base_add(server->strings_size, strlen(*strings[i]) + 1);
+    server->strings = (char *)wss__mem_get(&server->mem, server->strings_size);
+    if (!server->strings) return 0;
+    char *at = server->strings;
+    for (int i = 0; i < 4; i++) {
+        if (!*strings[i]) continue;
+        size_t size = strlen(*strings[i]) + 1;
+        memcpy(at, *strings[i], size);
+        *strings[i] = at;
+        at += size;
+    }
+    return 1;
+}
+
+static int wss__public_set_up(wss_server *server, wss_error *why) {
+    uint64_t random = wss__socket_random();
+    wss__span what = wss__base_text("server");
+    pthread_mutex_init(&server->handlers.mutex, NULL);
+    server->handlers.mem = &server->mem;
+    if (!wss__public_copy_strings(server)) return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
+    int result = wss__socket_listen(&server->listeners, &server->options, why);
+    if (result) return result;
+    if (server->listeners.port) server->options.port = server->listeners.port;
+    uint32_t limit = (uint32_t)server->options.max_connections;
+    if (!wss__slot_init(&server->conns, &server->mem, sizeof(wss__conn), limit, random) ||
+        !wss__slot_init(&server->timers, &server->mem, sizeof(wss__loop_timer), 1 << 20, random >> 20))
+        return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
+    size_t loops = (size_t)server->options.threads;
+    server->loops = (wss__loop *)wss__mem_get_zeroed(&server->mem, loops * sizeof *server->loops);
+    if (!server->loops) return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
+    server->loop_count = (int)loops;
+    for (int i = 0; i < server->loop_count && !result; i++) {
+        server->loops_made = i + 1;
+        result = wss__loop_init(&server->loops[i], server, i);
+    }
+    return result ? wss__socket_explain(why, result, "cannot make", what) : WSS_OK;
+}
+
+static void wss__public_tear_down(wss_server *server) {
+    wss__mem mem = server->mem;
+    wss__socket_close_listeners(&server->listeners);
+    for (int i = 0; i < server->loops_made; i++) wss__loop_destroy(&server->loops[i]);
+    if (server->loops) wss__mem_free(&server->mem, server->loops, (size_t)server->loop_count * sizeof *server->loops);
+    wss__slot_destroy(&server->conns);
+    wss__slot_destroy(&server->timers);
+    wss__event_free(&server->handlers);
+    wss__mem_free(&server->mem, server->strings, server->strings_size);
+    wss__mem_free(&mem, server, sizeof *server);
+}
+
+WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) {
+    wss_options resolved;
+    wss_error unused;
+    wss__mem mem;
+    if (!why) why = &unused;
+    memset(why, 0, sizeof *why);
+    memset(&resolved, 0, sizeof resolved);
+    if (options) resolved = *options;
+    wss__public_resolve(&resolved);
+    if (resolved.port < 0 || resolved.port > 65535) {
+        wss__socket_explain(why, WSS_ERR_ARGUMENT, "cannot listen on", wss__base_text("a port outside 0 to 65535"));
+        return NULL;
+    }
+    wss__mem_init(&mem, &resolved);
+    wss_server *server = (wss_server *)wss__mem_get_zeroed(&mem, sizeof *server);
+    if (!server) {
+        wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", wss__base_text("server"));
+        return NULL;
+    }
+    server->mem = mem;
+    server->options = resolved;
+    if (wss__public_set_up(server, why) != WSS_OK) {
+        wss__public_tear_down(server);
+        return NULL;
+    }
+    if (resolved.queue) __atomic_add_fetch(&resolved.queue->attached, 1, __ATOMIC_ACQ_REL);
+    if (resolved.queue) __atomic_add_fetch(&resolved.queue->serving, 1, __ATOMIC_ACQ_REL);
+    return server;
+}
+
+WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options) {
+    if (server && options) *options = server->options;
+}
+
+/* True for the one call that may run this server. */
+static int wss__public_claim(wss_server *server) {
+    int idle = 0;
+    if (wss__conn_own_loop(server) || wss__event_inside == server) return 0;
+    return __atomic_compare_exchange_n(&server->running, &idle, 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+}
+
+static void wss__public_begin(wss_server *server) {
+    for (int i = 0; i < server->loop_count; i++) {
+        wss__loop *loop = &server->loops[i];
+        loop->now = wss__socket_clock();
+        loop->wheel.now = loop->now;
+    }
+    wss__loop_rearm(&server->loops[0]);
+}
+
+static void *wss__public_run_loop(void *arg) {
+    wss__loop *loop = (wss__loop *)arg;
+    while (!loop->finished) wss__loop_turn(loop, -1);
+    return NULL;
+}
+
+/* A thread that takes none of the program's signals. */
+static int wss__public_thread(pthread_t *thread, void *(*function)(void *), void *arg) {
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = WSSERVER_SYSTEM(pthread_create)(thread, NULL, function, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed == 0;
+}
+
+/* Tells the queue, behind all of this server's events, that there will be no more. */
+static void wss__public_end(wss_server *server) {
+    wss_queue *queue = server->options.queue;
+    if (__atomic_exchange_n(&server->ended, 1, __ATOMIC_ACQ_REL) || !queue) return;
+    memset(&server->ended_job, 0, sizeof server->ended_job);
+    server->ended_job.kind = WSS__CONN_JOB_ENDED;
+    server->ended_job.arg = server;
+    wss__queue_push(&queue->inbox, &server->ended_job);
+}
+
+static int wss__public_serve(wss_server *server) {
+    int result = WSS_OK;
+    wss__public_begin(server);
+    for (int i = 1; i < server->loop_count; i++) {
+        wss__loop *loop = &server->loops[i];
+        loop->has_thread = wss__public_thread(&loop->thread, wss__public_run_loop, loop);
+        if (loop->has_thread) continue;
+        result = WSS_ERR_SYSTEM;
+        loop->finished = 1;
+        wss_stop(server, 0);
+    }
+    wss__public_run_loop(&server->loops[0]);
+    for (int i = 0; i < server->loop_count; i++) {
+        if (server->loops[i].has_thread) pthread_join(server->loops[i].thread, NULL);
+        if (server->loops[i].result) result = server->loops[i].result;
+    }
+    wss__public_end(server);
+    return result;
+}
+
+WSSERVER_API int wss_run(wss_server *server) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    if (!wss__public_claim(server)) return WSS_ERR_BUSY;
+    if (__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) {
+        wss__public_end(server);
+        return WSS_ERR_MEMORY;
+    }
+    __atomic_store_n(&server->entered, 1, __ATOMIC_RELEASE);
+    int result = wss__public_serve(server);
+    __atomic_store_n(&server->entered, 0, __ATOMIC_RELEASE);
+    return result;
+}
+
+static void *wss__public_run_thread(void *arg) {
+    wss__public_serve((wss_server *)arg);
+    return NULL;
+}
+
+WSSERVER_API int wss_start(wss_server *server) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    if (!wss__public_claim(server)) return WSS_ERR_BUSY;
+    if (__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) {
+        wss__public_end(server);
+        return WSS_ERR_MEMORY;
+    }
+    server->has_thread = wss__public_thread(&server->thread, wss__public_run_thread, server);
+    if (server->has_thread) return WSS_OK;
+    wss__public_end(server);
+    return WSS_ERR_SYSTEM;
+}
+
+WSSERVER_API int wss_poll(wss_server *server, int milliseconds) {
+    if (!server || server->loop_count != 1 || server->has_thread) return WSS_ERR_ARGUMENT;
+    if (wss__conn_own_loop(server) || wss__event_inside == server) return WSS_ERR_BUSY;
+    if (__atomic_exchange_n(&server->entered, 1, __ATOMIC_ACQ_REL)) return WSS_ERR_BUSY;
+    int result = WSS_OK;
+    if (__atomic_load_n(&server->ended, __ATOMIC_ACQUIRE)) {
+        result = WSS_ERR_STOPPED;
+    } else if (wss__public_claim(server)) {
+        if (__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) result = WSS_ERR_MEMORY;
+        else wss__public_begin(server);
+        if (result) wss__public_end(server);
+    }
+    if (!result) {
+        wss__loop_turn(&server->loops[0], milliseconds);
+        if (server->loops[0].finished) {
+            wss__public_end(server);
+            result = server->loops[0].result ? server->loops[0].result : WSS_ERR_STOPPED;
+        }
+    }
+    __atomic_store_n(&server->entered, 0, __ATOMIC_RELEASE);
+    return result;
+}
+
+WSSERVER_API int wss_fd(wss_server *server) {
+    if (!server || server->loop_count != 1) return WSS_ERR_ARGUMENT;
+    wss__loop *loop = &server->loops[0];
+    if (loop->timer_fd >= 0) return loop->epoll;
+    int fd = WSSERVER_SYSTEM(timerfd_create)(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (fd < 0) return WSS_ERR_SYSTEM;
+    if (wss__socket_watch(loop->epoll, fd, EPOLLIN, WSS__LOOP_TAG_TIMER) != 0) {
+        wss__socket_close(fd);
+        return WSS_ERR_SYSTEM;
+    }
+    loop->timer_fd = fd;
+    wss__loop_rearm(loop);
+    wss__loop_arm_timer(loop);
+    return loop->epoll;
+}
+
+WSSERVER_API void wss_stop(wss_server *server, int milliseconds) {
+    int before = 0;
+    int number = errno;
+    if (!server) return;
+    if (__atomic_compare_exchange_n(&server->stop_ms, &before, milliseconds > 0 ? milliseconds : -1, 0, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE)) {
+        __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
+        for (int i = 0; i < server->loop_count; i++) wss__queue_signal(server->loops[i].inbox.fd);
+    }
+    errno = number;
+}
+
+/* Runs this server's events and drops them from the queue; other jobs keep their place. */
+static void wss__public_deliver_rest(wss_server *server) {
+    wss_queue *queue = server->options.queue;
+    wss__queue_job *job = wss__queue_take(&queue->inbox, 0);
+    wss__queue_job *others = NULL;
+    wss__queue_job **end = &others;
+    while (job) {
+        wss__queue_job *next = job->next;
+        if (job->kind == WSS__CONN_JOB_ENDED && job->arg == server) {
+            queue->ended = 1;
+            __atomic_sub_fetch(&queue->serving, 1, __ATOMIC_ACQ_REL);
+        } else if (job->kind == WSS__CONN_JOB_EVENT && ((wss__conn_job *)(void *)job)->event.server == server) {
+            wss__loop_deliver((wss__conn_job *)(void *)job);
+        } else {
+            job->next = NULL;
+            *end = job;
+            end = &job->next;
+        }
+        job = next;
+    }
+    wss__queue_put_back(&queue->inbox, others);
+}
+
+WSSERVER_API int wss_destroy(wss_server *server) {
+    if (!server) return WSS_OK;
+    if (wss__conn_own_loop(server) || wss__event_inside == server) return WSS_ERR_BUSY;
+    int polled = __atomic_load_n(&server->running, __ATOMIC_ACQUIRE) && !server->has_thread &&
+                 !__atomic_load_n(&server->ended, __ATOMIC_ACQUIRE);
+    if (polled && __atomic_load_n(&server->entered, __ATOMIC_ACQUIRE)) return WSS_ERR_BUSY;
+    wss_stop(server, server->options.close_ms);
+    if (server->has_thread) pthread_join(server->thread, NULL);
+    while (polled && wss_poll(server, -1) == WSS_OK) {
+    }
+    wss__public_end(server);
+    if (server->options.queue) {
+        wss__public_deliver_rest(server);
+        __atomic_sub_fetch(&server->options.queue->attached, 1, __ATOMIC_ACQ_REL);
+    }
+    wss__public_tear_down(server);
+    return WSS_OK;
+}
+
+/* ---- handlers ---- */
+
+WSSERVER_API int wss_on_connect(wss_server *server, wss_handler *handler, void *context) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    return wss__event_register(&server->handlers, &server->handlers.connect, NULL, handler, context);
+}
+
+WSSERVER_API int wss_on_disconnect(wss_server *server, wss_handler *handler, void *context) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    return wss__event_register(&server->handlers, &server->handlers.disconnect, NULL, handler, context);
+}
+
+WSSERVER_API int wss_on_message(wss_server *server, const char *type, wss_handler *handler, void *context) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    return wss__event_register(&server->handlers, NULL, type, handler, context);
+}
+
+WSSERVER_API int wss_on_data(wss_server *server, wss_handler *handler, void *context) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    return wss__event_register(&server->handlers, &server->handlers.data, NULL, handler, context);
+}
+
+WSSERVER_API int wss_on_drain(wss_server *server, wss_handler *handler, void *context) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    return wss__event_register(&server->handlers, &server->handlers.drain, NULL, handler, context);
+}
+
+WSSERVER_API int wss_on_upgrade(wss_server *server, wss_handler *handler, void *context) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    return wss__event_register(&server->handlers, &server->handlers.upgrade, NULL, handler, context);
+}
+
+WSSERVER_API int wss_on_http(wss_server *server, wss_handler *handler, void *context) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    return wss__event_register(&server->handlers, &server->handlers.http, NULL, handler, context);
+}
+
+/* ---- sending ---- */
+
+static int wss__public_is_stopping(const wss_server *server) {
+    return __atomic_load_n(&server->stopping, __ATOMIC_ACQUIRE);
+}
+
+static wss__conn_task *wss__public_task(wss_server *server, int kind, wss_conn conn, size_t more) {
+    size_t size = wss__base_add(sizeof(wss__conn_task), more);
+    wss__conn_task *task = (wss__conn_task *)wss__mem_get(&server->mem, size);
+    if (!task) return NULL;
+    memset(task, 0, sizeof *task);
+    task->job.kind = kind;
+    task->job.size = size;
+    task->conn = conn;
+    return task;
+}
+
+static void wss__public_free_task(wss_server *server, wss__conn_task *task) {
+    if (!task) return;
+    wss__buf_release(&server->mem, task->frame);
+    wss__mem_free(&server->mem, task, task->job.size);
+}
+
+/* The connection if it takes messages; under the mutex. */
+static wss__conn *wss__public_find_open(const wss_server *server, wss_conn handle) {
+    wss__conn *conn = wss__conn_find(server, handle);
+    int flags = conn ? wss__conn_flags(conn) : 0;
+    return (flags & (WSS__CONN_OPEN | WSS__CONN_GONE)) == WSS__CONN_OPEN ? conn : NULL;
+}
+
+static int wss__public_push(wss_server *server, const wss__conn *conn, wss__conn_task *task) {
+    return wss__queue_push(&server->loops[conn->loop].inbox, &task->job);
+}
+
+/* Judges the limit and reserves, then hands the frame to the connection's loop. A keyed message goes even to a full queue,
+   where one of its key may wait to be replaced. Under the mutex. */
+static int wss__public_reserve(wss_server *server, wss__conn *conn, wss__conn_task *task) {
+    const wss_options *options = &server->options;
+    size_t size = task->frame->size;
+    size_t queued = wss__session_queued(&conn->session);
+    int full = queued && queued >= options->max_queued;
+    int admitted = !full || task->frame->key_size || options->send_policy == WSS_POLICY_DROP_OLDEST;
+    if (!admitted && options->send_policy == WSS_POLICY_CLOSE) {
+        wss__buf_release(&server->mem, task->frame);
+        task->frame = NULL;
+        task->job.kind = WSS__CONN_JOB_CLOSE;
+        task->job.cost = 0;
+        task->set = 1;
+        return wss__public_push(server, conn, task) == WSS_OK ? WSS_ERR_FULL : WSS_ERR_STOPPED;
+    }
+    if (!admitted) return WSS_ERR_FULL;
+    __atomic_add_fetch(&conn->session.queued, size, __ATOMIC_RELAXED);
+    int result = wss__public_push(server, conn, task);
+    if (result) __atomic_sub_fetch(&conn->session.queued, size, __ATOMIC_RELAXED);
+    return result;
+}
+
+static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const wss__message *message, wss__span key) {
+    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_SEND, handle, 0);
+    if (task) task->frame = wss__message_frame(&server->mem, message, key);
+    if (!task || !task->frame) {
+        wss__public_free_task(server, task);
+        return wss__mem_error(&server->mem, message->size);
+    }
+    task->job.cost = sizeof *task + task->frame->size;
+    wss__conn_lock(server);
+    wss__conn *conn = wss__public_find_open(server, handle);
+    int result = conn ? wss__public_reserve(server, conn, task) : WSS_ERR_GONE;
+    int taken = result == WSS_OK || (result == WSS_ERR_FULL && !task->frame);
+    wss__conn_unlock(server);
+    if (!taken) wss__public_free_task(server, task);
+    return result;
+}
+
+static int wss__public_send(wss_server *server, wss_conn handle, const wss__message *message, wss__span key) {
+    if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
+    wss__loop *loop = wss__conn_own_loop(server);
+    wss__conn *conn = wss__conn_find_own(loop, handle);
+    if (!conn) return wss__public_send_elsewhere(server, handle, message, key);
+    if (wss__conn_flags(conn) & WSS__CONN_GONE) return WSS_ERR_GONE;
+    int result = wss__loop_send(loop, conn, message, key);
+    return result == WSS_ERR_MEMORY ? wss__mem_error(&server->mem, message->size) : result;
+}
+
+WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args) {
+    wss__message message;
+    if (!server) return WSS_ERR_ARGUMENT;
+    int result = wss__message_init_typed(&message, &server->options, type, args);
+    return result ? result : wss__public_send(server, conn, &message, wss__base_span(NULL, 0));
+}
+
+WSSERVER_API int wss_send_data(wss_server *server, wss_conn conn, int opcode, const void *data, size_t size) {
+    wss__message message;
+    if (!server) return WSS_ERR_ARGUMENT;
+    int result = wss__message_init_data(&message, opcode, data, size);
+    return result ? result : wss__public_send(server, conn, &message, wss__base_span(NULL, 0));
+}
+
+static int wss__public_check_key(const char *key, wss__span *span) {
+    *span = wss__base_text(key);
+    return span->size && span->size <= 64 ? WSS_OK : WSS_ERR_ARGUMENT;
+}
+
+WSSERVER_API int wss_send_latest(wss_server *server, wss_conn conn, const char *key, const char *type, wss_args args) {
+    wss__message message;
+    wss__span span;
+    if (!server) return WSS_ERR_ARGUMENT;
+    int result = wss__public_check_key(key, &span);
+    if (!result) result = wss__message_init_typed(&message, &server->options, type, args);
+    return result ? result : wss__public_send(server, conn, &message, span);
+}
+
+/* Room for one more broadcast to all: no connection above half its limit, and less than that under way to all of them. */
+static int wss__public_all_have_room(wss_server *server) {
+    if (__atomic_load_n(&server->crowded, __ATOMIC_ACQUIRE)) return 0;
+    size_t under_way = __atomic_load_n(&server->broadcasting, __ATOMIC_ACQUIRE) / (size_t)server->loop_count;
+    return under_way == 0 || under_way < wss__conn_half(server);
+}
+
+/* Hands a frame to every loop but this thread's own, which gets it last and at once. All the memory is got before anything
+   is handed on, and only the first loop is asked whether there is room, so that it goes to all or to none. */
+static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_conn except, int all) {
+    wss__loop *own = wss__conn_own_loop(server);
+    wss__queue_job *tasks = NULL;
+    int result = WSS_OK;
+    for (int i = server->loop_count; i-- > 0 && !result;) {
+        if (own && own->index == i) continue;
+        wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_BROADCAST, except, 0);
+        if (!task) {
+            result = wss__mem_error(&server->mem, sizeof *task);
+            break;
+        }
+        wss__buf_retain(frame);
+        task->frame = frame;
+        task->forced = all;
+        task->code = i;
+        task->job.next = tasks;
+        tasks = &task->job;
+    }
+    if (tasks && !own) tasks->cost = sizeof(wss__conn_task) + frame->size;
+    if (all) __atomic_add_fetch(&server->broadcasting, frame->size * (size_t)server->loop_count, __ATOMIC_ACQ_REL);
+    while (tasks) {
+        wss__conn_task *task = (wss__conn_task *)(void *)tasks;
+        tasks = tasks->next;
+        int pushed = result ? result : wss__queue_push(&server->loops[task->code].inbox, &task->job);
+        if (!pushed) continue;
+        if (all) __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
+        if (!result && !own && task->code == 0) result = pushed;
+        wss__public_free_task(server, task);
+    }
+    if (own && !result) {
+        wss__buf_retain(frame);
+        wss__loop_broadcast(own, frame, except.id, all);
+    } else if (own && all) {
+        __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
+    }
+    return result;
+}
+
+static int wss__public_broadcast(wss_server *server, const wss__message *message, wss__span key, wss_conn except,
+                                 int all) {
+    if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
+    if (all && !wss__public_all_have_room(server)) return WSS_ERR_FULL;
+    wss__buf_frame *frame = wss__message_frame(&server->mem, message, key);
+    if (!frame) return wss__mem_error(&server->mem, message->size);
+    int result = wss__public_spread(server, frame, except, all);
+    wss__buf_release(&server->mem, frame);
+    return result;
+}
+
+static int wss__public_broadcast_typed(wss_server *server, wss_conn except, const char *type, wss_args args, int all) {
+    wss__message message;
+    if (!server) return WSS_ERR_ARGUMENT;
+    int result = wss__message_init_typed(&message, &server->options, type, args);
+    return result ? result : wss__public_broadcast(server, &message, wss__base_span(NULL, 0), except, all);
+}
+
+static wss_conn wss__public_none(void) {
+    wss_conn none;
+    none.id = 0;
+    return none;
+}
+
+WSSERVER_API int wss_broadcast(wss_server *server, const char *type, wss_args args) {
+    return wss__public_broadcast_typed(server, wss__public_none(), type, args, 0);
+}
+
+WSSERVER_API int wss_broadcast_all(wss_server *server, const char *type, wss_args args) {
+    return wss__public_broadcast_typed(server, wss__public_none(), type, args, 1);
+}
+
+WSSERVER_API int wss_broadcast_except(wss_server *server, wss_conn except, const char *type, wss_args args) {
+    return wss__public_broadcast_typed(server, except, type, args, 0);
+}
+
+WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, int opcode, const void *data, size_t size) {
+    wss__message message;
+    if (!server) return WSS_ERR_ARGUMENT;
+    int result = wss__message_init_data(&message, opcode, data, size);
+    return result ? result : wss__public_broadcast(server, &message, wss__base_span(NULL, 0), except, 0);
+}
+
+WSSERVER_API int wss_broadcast_data(wss_server *server, int opcode, const void *data, size_t size) {
+    return wss_broadcast_data_except(server, wss__public_none(), opcode, data, size);
+}
+
+WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const char *type, wss_args args) {
+    wss__message message;
+    wss__span span;
+    if (!server) return WSS_ERR_ARGUMENT;
+    int result = wss__public_check_key(key, &span);
+    if (!result) result = wss__message_init_typed(&message, &server->options, type, args);
+    return result ? result : wss__public_broadcast(server, &message, span, wss__public_none(), 0);
+}
+
+/* ---- connections ---- */
+
+WSSERVER_API int wss_close(wss_server *server, wss_conn handle, int code, const char *reason) {
+    wss__span text = wss__base_text(reason);
+    if (!server || !wss__frame_code_valid(code) || text.size > WSS__FRAME_CONTROL_MAX - 2) return WSS_ERR_ARGUMENT;
+    if (wss__utf8_check(0, text.data, text.size) != 0) return WSS_ERR_UTF8;
+    wss__loop *loop = wss__conn_own_loop(server);
+    wss__conn *own = wss__conn_find_own(loop, handle);
+    wss__conn_task *task = own ? NULL : wss__public_task(server, WSS__CONN_JOB_CLOSE, handle, text.size);
+    if (!own && !task) return wss__mem_error(&server->mem, sizeof *task + text.size);
+    if (task) {
+        task->code = code;
+        task->size = text.size;
+        if (text.size) memcpy(task + 1, text.data, text.size);
+    }
+    wss__conn_lock(server);
+    wss__conn *conn = own ? own : wss__public_find_open(server, handle);
+    int result = !conn || wss__conn_flags(conn) & WSS__CONN_GONE ? WSS_ERR_GONE : WSS_OK;
+    if (own && own->session.phase != WSS__SESSION_OPEN) result = WSS_ERR_GONE;
+    if (!result && task) result = wss__public_push(server, conn, task);
+    if (!result) wss__conn_set_flags(conn, WSS__CONN_GONE | WSS__CONN_SILENT, 0);
+    wss__conn_unlock(server);
+    if (own && !result) wss__loop_close(loop, own, code, text, WSS_CAUSE_LOCAL_CLOSE);
+    if (result) wss__public_free_task(server, task);
+    return result;
+}
+
+WSSERVER_API size_t wss_count(const wss_server *server) {
+    return server ? __atomic_load_n(&server->open, __ATOMIC_ACQUIRE) : 0;
+}
+
+WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn handle) {
+    size_t queued = 0;
+    if (!server) return 0;
+    wss__conn_lock(server);
+    wss__conn *conn = wss__conn_find(server, handle);
+    if (conn) queued = wss__session_queued(&conn->session);
+    wss__conn_unlock(server);
+    return queued;
+}
+
+WSSERVER_API int wss_set_user(wss_server *server, wss_conn handle, void *user) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    wss__conn_lock(server);
+    wss__conn *conn = wss__conn_find(server, handle);
+    if (conn) __atomic_store_n(&conn->user, user, __ATOMIC_RELEASE);
+    wss__conn_unlock(server);
+    return conn ? WSS_OK : WSS_ERR_GONE;
+}
+
+static int wss__public_set_paused(wss_server *server, wss_conn handle, int paused) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_READ, handle, 0);
+    if (!task) return wss__mem_error(&server->mem, sizeof *task);
+    task->code = WSS__CONN_PAUSED;
+    task->set = paused;
+    wss__loop *loop = wss__conn_own_loop(server);
+    wss__conn *own = wss__conn_find_own(loop, handle);
+    wss__conn_lock(server);
+    wss__conn *conn = wss__conn_find(server, handle);
+    int result = !conn || wss__conn_flags(conn) & WSS__CONN_GONE ? WSS_ERR_GONE : WSS_OK;
+    if (!result && !own) result = wss__public_push(server, conn, task);
+    wss__conn_unlock(server);
+    if (!result && own) wss__loop_run_read(loop, task);
+    if (result || own) wss__public_free_task(server, task);
+    return result;
+}
+
+WSSERVER_API int wss_pause(wss_server *server, wss_conn conn) {
+    return wss__public_set_paused(server, conn, 1);
+}
+
+WSSERVER_API int wss_resume(wss_server *server, wss_conn conn) {
+    return wss__public_set_paused(server, conn, 0);
+}
+
+WSSERVER_API wss_conn wss_next(const wss_server *server, wss_conn conn) {
+    wss_conn next = wss__public_none();
+    if (!server) return next;
+    wss__conn_lock(server);
+    uint32_t index = conn.id ? wss__slot_index(conn.id) + 1 : 0;
+    for (; index < server->conns.made && !next.id; index++)
+        if (wss__conn_flags(wss__conn_at(server, index)) & WSS__CONN_OPEN) next = wss__conn_handle(wss__conn_at(server, index));
+    wss__conn_unlock(server);
+    return next;
+}
+
+static void wss__public_copy_text(char *out, size_t size, const char *text, size_t length) {
+    size_t kept = wss__base_min(length, size - 1);
+    if (kept) memcpy(out, text, kept);
+    out[kept] = 0;
+}
+
+static void wss__public_fill_info(wss_server *server, const wss__conn *conn, wss_info *info) {
+    const wss__conn_rare *rare = conn->rare;
+    uint64_t now = wss__socket_clock();
+    uint32_t round_trip = __atomic_load_n(&conn->round_trip, __ATOMIC_RELAXED);
+    info->conn = wss__conn_handle(conn);
+    info->uid = -1;
+    info->gid = -1;
+    info->pid = -1;
+    if (conn->fd >= 0) wss__socket_peer(conn->fd, info->address, &info->port);
+    if (strcmp(info->address, "unix") == 0) wss__socket_credentials(conn->fd, &info->pid, &info->uid, &info->gid);
+    info->path[0] = '/';
+    if (rare && rare->path) wss__public_copy_text(info->path, sizeof info->path, rare->path, rare->path_size);
+    if (rare) wss__public_copy_text(info->protocol, sizeof info->protocol, rare->protocol, rare->protocol_size);
+    info->age_ms = now - (uint64_t)conn->opened * WSS__CONN_STEP;
+    info->silent_ms = (uint32_t)((uint32_t)now - __atomic_load_n(&conn->seen, __ATOMIC_RELAXED));
+    info->bytes_in = __atomic_load_n(&conn->bytes_in, __ATOMIC_RELAXED);
+    info->bytes_out = __atomic_load_n(&conn->bytes_out, __ATOMIC_RELAXED);
+    info->buffered = wss__session_queued(&conn->session);
+    info->round_trip_ms = round_trip ? (int)(round_trip - 1) : -1;
+    (void)server;
+}
+
+WSSERVER_API int wss_get_info(wss_server *server, wss_conn handle, wss_info *info) {
+    if (!server || !info) return WSS_ERR_ARGUMENT;
+    memset(info, 0, sizeof *info);
+    wss__conn_lock(server);
+    wss__conn *conn = wss__conn_find(server, handle);
+    if (conn) wss__public_fill_info(server, conn, info);
+    wss__conn_unlock(server);
+    return conn ? WSS_OK : WSS_ERR_GONE;
+}
+
+/* Adds the counters, which are all of one kind and stand side by side. */
+static void wss__public_add_stats(wss_stats *sum, const wss_stats *part) {
+    uint64_t *to = (uint64_t *)(void *)sum;
+    const uint64_t *from = (const uint64_t *)(const void *)part;
+    for (size_t i = 0; i < sizeof *sum / sizeof *to; i++) to[i] += __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+}
+
+WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
+    uint64_t peak = 0;
+    if (!stats) return;
+    memset(stats, 0, sizeof *stats);
+    if (!server) return;
+    for (int i = 0; i < server->loop_count; i++) {
+        const wss_stats *part = &server->loops[i].host.stats;
+        uint64_t queued = __atomic_load_n(&part->queued_peak, __ATOMIC_RELAXED);
+        wss__public_add_stats(stats, part);
+        stats->posted += __atomic_load_n(&server->loops[i].inbox.count, __ATOMIC_RELAXED);
+        if (queued > peak) peak = queued;
+    }
+    stats->queued_peak = peak;
+    stats->connections = __atomic_load_n(&server->open, __ATOMIC_ACQUIRE);
+    stats->memory = __atomic_load_n(&server->mem.used, __ATOMIC_RELAXED);
+    stats->memory_peak = __atomic_load_n(&server->mem.peak, __ATOMIC_RELAXED);
+    stats->memory_budget = server->mem.budget;
+}
+
+/* ---- answers ---- */
+
+/* The request that this handle names, if it is of this kind and unanswered; under the mutex. */
+static int wss__public_find_asked(const wss_server *server, wss_conn handle, int upgrade, wss__conn **found) {
+    wss__conn *conn = wss__conn_find(server, handle);
+    int flags = conn ? wss__conn_flags(conn) : 0;
+    *found = conn;
+    if (!conn || flags & WSS__CONN_GONE) return WSS_ERR_GONE;
+    if (!(flags & WSS__CONN_ASKED)) return WSS_ERR_ANSWERED;
+    return !(flags & WSS__CONN_REMOTE) == !upgrade ? WSS_OK : WSS_ERR_ARGUMENT;
+}
+
+/* Marks the request as answered and hands the answer on. On success the frame is taken over; under the mutex. */
+static int wss__public_give_answer(wss_server *server, wss__conn *conn, wss__conn_task *task, int own) {
+    int result = own ? WSS_OK : wss__public_push(server, conn, task);
+    if (!result) wss__conn_set_flags(conn, 0, WSS__CONN_ASKED);
+    return result;
+}
+
+static void wss__public_apply_answer(wss_server *server, wss_conn handle, wss__conn_task *task, int result) {
+    wss__loop *loop = wss__conn_own_loop(server);
+    wss__conn *own = wss__conn_find_own(loop, handle);
+    if (!result && own) {
+        wss__loop_answer(loop, own, task->frame, task->code);
+        task->frame = NULL;
+    }
+    if (result || own) wss__public_free_task(server, task);
+}
+
+static wss__buf_frame *wss__public_accept_frame(wss_server *server, const wss_request *request, const char *protocol,
+                                                const wss_header *headers, size_t count) {
+    wss__span key = wss__http_key(request);
+    size_t size = wss__http_write_accept(NULL, 0, key, protocol, headers, count);
+    wss__buf_frame *frame = wss__buf_new_raw(&server->mem, size, wss__base_span(NULL, 0));
+    if (!frame) return NULL;
+    frame->control = 1;
+    wss__http_write_accept(wss__buf_frame_data(frame), size, key, protocol, headers, count);
+    return frame;
+}
+
+/* Under the mutex. */
+static int wss__public_accept(wss_server *server, wss__conn *conn, wss__conn_task *task, const char *protocol,
+                              const wss_header *headers, size_t count, void *user, int own) {
+    wss__conn_rare *rare = conn->rare;
+    const wss_request *request = &rare->asked->request;
+    if (protocol && !wss__http_offers(request, wss__base_text(protocol))) return WSS_ERR_PROTOCOL;
+    task->frame = wss__public_accept_frame(server, request, protocol, headers, count);
+    if (!task->frame) return wss__mem_error(&server->mem, sizeof *task);
+    int result = wss__public_give_answer(server, conn, task, own);
+    if (result) return result;
+    __atomic_store_n(&conn->user, user, __ATOMIC_RELEASE);
+    if (protocol) rare->protocol = wss__conn_copy(server, wss__base_text(protocol), &rare->protocol_size);
+    return WSS_OK;
+}
+
+WSSERVER_API int wss_accept(wss_server *server, wss_conn handle, const char *protocol, const wss_header *headers,
+                            size_t header_count, void *user) {
+    wss__conn *conn;
+    if (!server || (!headers && header_count)) return WSS_ERR_ARGUMENT;
+    if (wss__http_headers_allowed(headers, header_count) != WSS_OK) return WSS_ERR_HEADER;
+    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_ANSWER, handle, 0);
+    if (!task) return wss__mem_error(&server->mem, sizeof *task);
+    task->code = WSS__SESSION_OPEN;
+    int own = wss__conn_find_own(wss__conn_own_loop(server), handle) != NULL;
+    wss__conn_lock(server);
+    int result = wss__public_find_asked(server, handle, 1, &conn);
+    if (!result)
+        result = wss__public_accept(server, conn, task, protocol, headers, header_count, user, own);
+    wss__conn_unlock(server);
+    wss__public_apply_answer(server, handle, task, result);
+    return result;
+}
+
+/* An answer that is no 101: head and body in one frame. */
+static wss__buf_frame *wss__public_answer_frame(wss_server *server, const wss_answer *answer, int with_body) {
+    size_t head = wss__http_write_answer(NULL, 0, answer);
+    size_t body = wss__http_body_size(answer, !with_body);
+    wss__buf_frame *frame = wss__buf_new_raw(&server->mem, wss__base_add(head, body), wss__base_span(NULL, 0));
+    if (!frame) return NULL;
+    frame->control = 1;
+    wss__http_write_answer(wss__buf_frame_data(frame), head, answer);
+    if (body) memcpy(wss__buf_frame_data(frame) + head, answer->body, body);
+    return frame;
+}
+
+static int wss__public_answer(wss_server *server, wss_conn handle, const wss_answer *given, int upgrade) {
+    wss_answer answer;
+    wss__conn *conn;
+    memset(&answer, 0, sizeof answer);
+    if (given) answer = *given;
+    if (!answer.status) answer.status = upgrade ? 403 : 200;
+    if (!server || (!answer.body && answer.size)) return WSS_ERR_ARGUMENT;
+    int result = wss__http_answer_allowed(&answer, upgrade ? 300 : 200);
+    if (result) return result;
+    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_ANSWER, handle, 0);
+    if (!task) return wss__mem_error(&server->mem, sizeof *task);
+    task->code = WSS__SESSION_DONE;
+    int own = wss__conn_find_own(wss__conn_own_loop(server), handle) != NULL;
+    wss__conn_lock(server);
+    result = wss__public_find_asked(server, handle, upgrade, &conn);
+    if (!result) {
+        int with_body = !conn->rare->asked->request.is_head;
+        task->frame = wss__public_answer_frame(server, &answer, with_body);
+        result = task->frame ? wss__public_give_answer(server, conn, task, own)
+                             : wss__mem_error(&server->mem, answer.size);
+    }
+    wss__conn_unlock(server);
+    wss__public_apply_answer(server, handle, task, result);
+    return result;
+}
+
+WSSERVER_API int wss_refuse(wss_server *server, wss_conn conn, const wss_answer *answer) {
+    return wss__public_answer(server, conn, answer, 1);
+}
+
+WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *answer) {
+    return wss__public_answer(server, conn, answer, 0);
+}
+
+/* ---- work ---- */
+
+WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg) {
+    if (!server || !function) return WSS_ERR_ARGUMENT;
+    if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
+    wss__queue_job *job = wss__queue_new_post(&server->mem, function, arg);
+    if (!job) return wss__mem_error(&server->mem, sizeof *job);
+    int result = wss__queue_push(&server->loops[0].inbox, job);
+    if (result) wss__mem_free(&server->mem, job, job->size);
+    return result;
+}
+
+/* Makes the first loop look at a timer; false where the word could not be sent. */
+static int wss__public_tell_timer(wss_server *server, uint64_t id) {
+    wss__loop *loop = wss__conn_own_loop(server);
+    wss_conn carrier;
+    carrier.id = id;
+    if (loop && loop->index == 0) {
+        wss__loop_change_timer(loop, id);
+        return 1;
+    }
+    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_TIMER, carrier, 0);
+    if (task && wss__queue_push(&server->loops[0].inbox, &task->job) == WSS_OK) return 1;
+    wss__public_free_task(server, task);
+    return 0;
+}
+
+WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
+                                       void *context) {
+    wss_timer handle;
+    handle.id = 0;
+    if (!server || !handler || delay_ms < 0 || wss__public_is_stopping(server)) return handle;
+    wss__slot_table *table = &server->timers;
+    pthread_mutex_lock(&table->mutex);
+    wss__loop_timer *timer = (wss__loop_timer *)(void *)wss__slot_take(table);
+    if (timer) {
+        memset((char *)timer + sizeof timer->slot, 0, sizeof *timer - sizeof timer->slot);
+        timer->due = wss__socket_clock() + (uint64_t)delay_ms;
+        timer->repeat = repeat_ms > 0 ? (uint64_t)repeat_ms : 0;
+        timer->handler = handler;
+        timer->context = context;
+        wss__slot_publish(&timer->slot, 0);
+        handle.id = timer->slot.id;
+    }
+    pthread_mutex_unlock(&table->mutex);
+    if (!timer || wss__public_tell_timer(server, handle.id)) return handle;
+    pthread_mutex_lock(&table->mutex);
+    wss__slot_release(table, &timer->slot);
+    pthread_mutex_unlock(&table->mutex);
+    handle.id = 0;
+    return handle;
+}
+
+WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer handle) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    wss__slot_table *table = &server->timers;
+    pthread_mutex_lock(&table->mutex);
+    wss__loop_timer *timer = (wss__loop_timer *)(void *)wss__slot_find(table, handle.id);
+    int result = timer && !timer->cancelled ? WSS_OK : WSS_ERR_GONE;
+    if (!result) timer->cancelled = 1;
+    pthread_mutex_unlock(&table->mutex);
+    /* Where the word is lost for want of memory the place is given back when the timer would have rung. */
+    if (!result) wss__public_tell_timer(server, handle.id);
+    return result;
+}
+
+/* ---- queues ---- */
+
+WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *why) {
+    wss_options resolved;
+    wss_error unused;
+    wss__mem mem;
+    if (!why) why = &unused;
+    memset(why, 0, sizeof *why);
+    memset(&resolved, 0, sizeof resolved);
+    if (options) resolved = *options;
+    wss__public_resolve(&resolved);
+    wss__mem_init(&mem, &resolved);
+    wss_queue *queue = (wss_queue *)wss__mem_get_zeroed(&mem, sizeof *queue);
+    if (!queue) {
+        wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", wss__base_text("queue"));
+        return NULL;
+    }
+    queue->mem = mem;
+    if (wss__queue_init(&queue->inbox, &resolved)) return queue;
+    wss__socket_explain(why, WSS_ERR_SYSTEM, "cannot make", wss__base_text("queue"));
+    wss__mem_free(&mem, queue, sizeof *queue);
+    return NULL;
+}
+
+WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), void *arg) {
+    if (!queue || !function) return WSS_ERR_ARGUMENT;
+    wss__queue_job *job = wss__queue_new_post(&queue->mem, function, arg);
+    if (!job) return wss__mem_error(&queue->mem, sizeof *job);
+    int result = wss__queue_push(&queue->inbox, job);
+    if (result) wss__mem_free(&queue->mem, job, job->size);
+    return result;
+}
+
+/* True once what has run says that the draining ends: a stop, or the end of the last server. */
+static int wss__public_queue_done(wss_queue *queue) {
+    if (__atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL)) return 1;
+    if (!queue->ended || __atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) return 0;
+    queue->ended = 0;
+    return 1;
+}
+
+/* Runs what was there when it was asked. What a stop leaves over keeps its place. */
+static void wss__public_run_batch(wss_queue *queue) {
+    wss__queue_clear(&queue->inbox);
+    wss__queue_job *job = wss__queue_take(&queue->inbox, 0);
+    while (job && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE)) {
+        wss__queue_job *next = job->next;
+        if (job->kind == WSS__QUEUE_POST) {
+            wss__queue_call(&queue->mem, job);
+        } else if (job->kind == WSS__CONN_JOB_EVENT) {
+            wss__loop_deliver((wss__conn_job *)(void *)job);
+        } else {
+            queue->ended = 1;
+            __atomic_sub_fetch(&queue->serving, 1, __ATOMIC_ACQ_REL);
+        }
+        job = next;
+    }
+    wss__queue_put_back(&queue->inbox, job);
+}
+
+WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds) {
+    struct pollfd ready;
+    if (!queue) return WSS_ERR_ARGUMENT;
+    if (__atomic_exchange_n(&queue->draining, 1, __ATOMIC_ACQ_REL)) return WSS_ERR_BUSY;
+    ready.fd = queue->inbox.fd;
+    ready.events = POLLIN;
+    ready.revents = 0;
+    int done = wss__public_queue_done(queue);
+    if (!done && WSSERVER_SYSTEM(poll)(&ready, 1, milliseconds) > 0) {
+        wss__public_run_batch(queue);
+        done = wss__public_queue_done(queue);
+    }
+    __atomic_store_n(&queue->draining, 0, __ATOMIC_RELEASE);
+    return done ? WSS_ERR_STOPPED : WSS_OK;
+}
+
+WSSERVER_API int wss_queue_run(wss_queue *queue) {
+    int result;
+    do result = wss_queue_poll(queue, -1);
+    while (result == WSS_OK);
+    return result == WSS_ERR_STOPPED ? WSS_OK : result;
+}
+
+WSSERVER_API void wss_queue_stop(wss_queue *queue) {
+    int number = errno;
+    if (!queue) return;
+    __atomic_store_n(&queue->stopping, 1, __ATOMIC_RELEASE);
+    wss__queue_signal(queue->inbox.fd);
+    errno = number;
+}
+
+WSSERVER_API int wss_queue_fd(const wss_queue *queue) {
+    return queue ? queue->inbox.fd : WSS_ERR_ARGUMENT;
+}
+
+WSSERVER_API int wss_queue_destroy(wss_queue *queue) {
+    if (!queue) return WSS_OK;
+    if (__atomic_load_n(&queue->attached, __ATOMIC_ACQUIRE) || __atomic_load_n(&queue->draining, __ATOMIC_ACQUIRE))
+        return WSS_ERR_BUSY;
+    wss__queue_job *job = wss__queue_take(&queue->inbox, 1);
+    while (job) {
+        wss__queue_job *next = job->next;
+        wss__mem_free(&queue->mem, job, job->size);
+        job = next;
+    }
+    wss__queue_destroy(&queue->inbox);
+    wss__mem mem = queue->mem;
+    wss__mem_free(&mem, queue, sizeof *queue);
+    return WSS_OK;
+}
+
+#endif /* WSSERVER_IMPLEMENTATION */
+
+/* ---- [tail] ------------------------------------------------------------------------------------------------
+
+   Versions. Until 1.0 a minor version may change the interface, and CHANGELOG.md says how. From 1.0 on: patch versions
+   repair, minor versions add, major versions may change. New fields of public structs are added at their ends: always
+   start them as all zero.
+
+   License. This software is available under two licenses; choose the one you prefer.
+
+   Alternative A, MIT License
+
+   Copyright (c) 2026 the authors of wsserver.h
+
+   Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
+   documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
+   rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
+   persons to whom the Software is furnished to do so, subject to the following conditions:
+
+   The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
+   Software.
+
+   THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT LIMITED TO THE
+   WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
+   COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
+   OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+
+   Alternative B, public domain
+
+   This is free and unencumbered software released into the public domain. Anyone is free to copy, modify, publish, use,
+   compile, sell, or distribute this software, either in source code form or as a compiled binary, for any purpose,
+   commercial or non-commercial, and by any means. In jurisdictions that recognize copyright laws, the authors dedicate
+   any and all copyright interest in the software to the public domain. THE SOFTWARE IS PROVIDED "AS IS", WITHOUT
+   WARRANTY OF ANY KIND. */
