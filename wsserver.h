@@ -89,7 +89,10 @@
        [session] protocol of one connection    [queue]   work between threads
        [socket]  system calls                  [event]   handlers and the place that calls them
        [message] what a send is given          [conn]    connection, loop and server: structs and rules
-       [loop]    epoll, connections, handlers  [public]  the calls
+       [notify]  events to the application     [write]   bytes out
+       [read]    bytes in                      [serve]   one connection's turn, deadlines, end
+       [deliver] handlers on a queue's thread  [accept]  new sockets
+       [loop]    turns of an epoll set         [public]  the calls
        [tail]    versions, license
 */
 #if defined(WSSERVER_IMPLEMENTATION) && !defined(_GNU_SOURCE)
@@ -761,6 +764,24 @@ static int wss__base_copy_out(wss__span from, char *out, size_t size, size_t *le
     out[from.size] = 0;
     return WSS_OK;
 }
+
+#define WSS__BASE_TEXT(name, value, text) \
+    case value: return text;
+
+WSSERVER_API const char *wss_strerror(int error) {
+    switch (error) {
+        WSS_ERROR_TABLE(WSS__BASE_TEXT)
+    default: return "unknown error";
+    }
+}
+
+WSSERVER_API const char *wss_cause_text(int cause) {
+    switch (cause) {
+        WSS_CAUSE_TABLE(WSS__BASE_TEXT)
+    default: return "unknown cause";
+    }
+}
+#undef WSS__BASE_TEXT
 
 /* ---- [mem] -------------------------------------------------------------------------------------------------
    purpose  the one way to allocate, and the account of what is held
@@ -5219,52 +5240,13 @@ static void wss__conn_touch(wss__loop *loop, wss__conn *conn) {
     __atomic_store_n(&conn->seen, (uint32_t)loop->now, __ATOMIC_RELAXED);
 }
 
-/* ---- [loop] ------------------------------------------------------------------------------------------------
-   purpose  one epoll set and the connections on it: bytes in, events to the application, bytes out, and the end
-   knows    base, mem, utf8, http, buf, timer, slot, session, queue, socket, event, message, conn
-   owns     sockets are registered once, edge-triggered; a connection is freed in one function, at its turn on the ready
-            list; after every call of user code its state is looked at again; nothing the user calls runs a handler
+/* ---- [notify] ----------------------------------------------------------------------------------------------
+   purpose  what befalls a connection, told to the application: here on the loop, or handed to the queue
+   knows    base, mem, timer, slot, frame, session, queue, socket, event, conn
+   owns     connect before all else, disconnect once, nothing after it; the ends of connections all pass here
    threads  the loop's own, except where a function says otherwise */
 
-enum {
-    WSS__LOOP_RECEIVE = 512 * 1024,
-    WSS__LOOP_CORK = 512 * 1024,
-    WSS__LOOP_WRITE = 256 * 1024, /* bytes written to one connection in a turn, at most one frame more */
-    WSS__LOOP_DIRECT = 16384,     /* payload that is sent from the caller's memory */
-    WSS__LOOP_GATHER = 4096,      /* frame that is cheaper to copy than to name to the kernel */
-    WSS__LOOP_PARTS = 64,
-    WSS__LOOP_EVENTS = 256,
-    WSS__LOOP_ACCEPTS = 64,
-    WSS__LOOP_RETRY_MAX = 1000
-};
-
-/* Tags of what is no connection: their numbers have no generation, so no handle equals them. */
-enum { WSS__LOOP_TAG_INBOX = 0, WSS__LOOP_TAG_TIMER = 1, WSS__LOOP_TAG_LISTENER = 2 };
-
-#define WSS__LOOP_TIMER_BIT 0x80000000u
-
-/* A timer of the application. */
-typedef struct wss__loop_timer {
-    wss__slot slot;
-    wss__timer_node node;
-    uint64_t due;
-    uint64_t repeat; /* 0: once */
-    wss_handler *handler;
-    void *context;
-    wss__conn_job job;
-    int cancelled;   /* under the mutex of the timers' table */
-    int delivering;  /* its event is on its way to the queue's thread; likewise */
-} wss__loop_timer;
-
-static wss__timer_node *wss__loop_timer_at(void *owner, uint32_t number) {
-    wss_server *server = (wss_server *)owner;
-    if (!(number & WSS__LOOP_TIMER_BIT)) return &wss__conn_at(server, number)->timer;
-    return &((wss__loop_timer *)(void *)wss__slot_at(&server->timers, number & ~WSS__LOOP_TIMER_BIT))->node;
-}
-
-/* ---- events to the application ---- */
-
-static void wss__loop_event(wss_server *server, wss__conn *conn, int kind, wss_event *event) {
+static void wss__notify_init(wss_server *server, wss__conn *conn, int kind, wss_event *event) {
     memset(event, 0, sizeof *event);
     event->server = server;
     event->conn = wss__conn_handle(conn);
@@ -5273,14 +5255,14 @@ static void wss__loop_event(wss_server *server, wss__conn *conn, int kind, wss_e
 }
 
 /* To the queue's thread. Outside the queue's limits: what may be under way is bounded where it comes from. */
-static void wss__loop_hand_over(wss_server *server, wss__conn *conn, wss__conn_job *job, const wss_event *event) {
+static void wss__notify_hand_over(wss_server *server, wss__conn *conn, wss__conn_job *job, const wss_event *event) {
     job->event = *event;
     job->conn = conn;
     job->job.kind = WSS__CONN_JOB_EVENT;
     wss__queue_push(&server->options.queue->inbox, &job->job);
 }
 
-static void wss__loop_connect(wss__loop *loop, wss__conn *conn) {
+static void wss__notify_connect(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     wss_event event;
     conn->work |= WSS__CONN_CONNECTED;
@@ -5291,16 +5273,16 @@ static void wss__loop_connect(wss__loop *loop, wss__conn *conn) {
     __atomic_add_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
     wss__conn_unlock(server);
     WSS__COUNT(loop->host.stats.opened, 1);
-    wss__loop_event(server, conn, WSS_EVENT_CONNECT, &event);
+    wss__notify_init(server, conn, WSS_EVENT_CONNECT, &event);
     if (!conn->delivery) {
         wss__event_emit(&server->handlers.connect, &event);
         return;
     }
     __atomic_store_n(&conn->delivery->holders, 2, __ATOMIC_RELEASE);
-    wss__loop_hand_over(server, conn, &conn->delivery->connect, &event);
+    wss__notify_hand_over(server, conn, &conn->delivery->connect, &event);
 }
 
-static void wss__loop_disconnect(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
+static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
     wss_server *server = loop->server;
     char reason[WSS__FRAME_CONTROL_MAX];
     wss_event event;
@@ -5315,17 +5297,17 @@ static void wss__loop_disconnect(wss__loop *loop, wss__conn *conn, const wss__se
     char *copy = conn->delivery ? conn->delivery->reason : reason;
     if (text.size) memcpy(copy, text.data, wss__base_min(text.size, sizeof reason - 1));
     copy[wss__base_min(text.size, sizeof reason - 1)] = 0;
-    wss__loop_event(server, conn, WSS_EVENT_DISCONNECT, &event);
+    wss__notify_init(server, conn, WSS_EVENT_DISCONNECT, &event);
     event.code = end->code;
     event.cause = end->cause;
     event.reason = copy;
     event.reason_length = text.size;
-    if (conn->delivery) wss__loop_hand_over(server, conn, &conn->delivery->disconnect, &event);
+    if (conn->delivery) wss__notify_hand_over(server, conn, &conn->delivery->disconnect, &event);
     else wss__event_emit(&server->handlers.disconnect, &event);
 }
 
 /* The socket is done with, or of no use; the connection is freed when its turn comes. */
-static void wss__loop_kill(wss__loop *loop, wss__conn *conn, int reset) {
+static void wss__notify_kill(wss__loop *loop, wss__conn *conn, int reset) {
     if (conn->state == WSS__CONN_DEAD) return;
     if (reset) wss__socket_set_reset(conn->fd);
     conn->state = WSS__CONN_DEAD;
@@ -5334,45 +5316,57 @@ static void wss__loop_kill(wss__loop *loop, wss__conn *conn, int reset) {
 }
 
 /* The session has ended: tell, then let what is queued leave. */
-static void wss__loop_finish(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
+static void wss__notify_finish(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
     if (conn->state != WSS__CONN_SERVING) return;
     conn->state = WSS__CONN_FLUSHING;
     wss__conn_touch(loop, conn);
     wss__conn_weigh(loop->server, conn);
     WSS__COUNT(loop->host.stats.closes[end->cause], 1);
-    wss__loop_disconnect(loop, conn, end);
+    wss__notify_disconnect(loop, conn, end);
     wss__conn_make_ready(loop, conn);
 }
 
-static void wss__loop_fail(wss__loop *loop, wss__conn *conn, int cause) {
+static void wss__notify_fail(wss__loop *loop, wss__conn *conn, int cause) {
     wss__session_event end;
     end.size = 0;
     end.data = NULL;
     if (wss__session_fail(&loop->host, &conn->session, cause, &end) == WSS__SESSION_END)
-        wss__loop_finish(loop, conn, &end);
+        wss__notify_finish(loop, conn, &end);
 }
 
 /* No more can be said to this peer. */
-static void wss__loop_lost(wss__loop *loop, wss__conn *conn, int cause, int reset) {
+static void wss__notify_lost(wss__loop *loop, wss__conn *conn, int cause, int reset) {
     wss__session_event end;
     end.size = 0;
     end.data = NULL;
-    if (wss__session_lost(&conn->session, cause, &end) == WSS__SESSION_END) wss__loop_finish(loop, conn, &end);
-    wss__loop_kill(loop, conn, reset);
+    if (wss__session_lost(&conn->session, cause, &end) == WSS__SESSION_END) wss__notify_finish(loop, conn, &end);
+    wss__notify_kill(loop, conn, reset);
 }
 
-static void wss__loop_reject(wss__loop *loop, wss__conn *conn, int status) {
+static void wss__notify_reject(wss__loop *loop, wss__conn *conn, int status) {
     wss__session_event end;
     wss__session_reject(&loop->host, &conn->session, status, 1, &end);
     end.data = NULL;
-    wss__loop_finish(loop, conn, &end);
+    wss__notify_finish(loop, conn, &end);
 }
 
-/* ---- sending ---- */
+/* ---- [write] -----------------------------------------------------------------------------------------------
+   purpose  bytes out: the cork, the queue, and what is sent from the caller's memory
+   knows    base, mem, frame, buf, slot, session, socket, event, message, conn
+   owns     what was begun is finished or the connection dies; nothing here calls a handler
+   threads  the loop's own, except where a function says otherwise */
+
+enum {
+    WSS__WRITE_CORK = 512 * 1024,
+    WSS__WRITE_TURN = 256 * 1024, /* bytes written to one connection in a turn, at most one frame more */
+    WSS__WRITE_DIRECT = 16384,     /* payload that is sent from the caller's memory */
+    WSS__WRITE_GATHER = 4096,      /* frame that is cheaper to copy than to name to the kernel */
+    WSS__WRITE_PARTS = 64
+};
 
 /* Names to the kernel what is to be sent: the cork, then frames. Small frames are copied behind the cork, so that they leave
    as one part. */
-static size_t wss__loop_gather(wss__loop *loop, wss__conn *conn, size_t corked, struct iovec *parts, size_t *total) {
+static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked, struct iovec *parts, size_t *total) {
     char *scratch = loop->host.cork;
     size_t used = corked;
     size_t count = corked ? 1 : 0;
@@ -5380,11 +5374,11 @@ static size_t wss__loop_gather(wss__loop *loop, wss__conn *conn, size_t corked, 
     parts[0].iov_base = scratch;
     parts[0].iov_len = corked;
     *total = corked;
-    for (uint32_t i = 0; conn->session.queue && i < conn->session.queue->count && *total < WSS__LOOP_WRITE; i++) {
+    for (uint32_t i = 0; conn->session.queue && i < conn->session.queue->count && *total < WSS__WRITE_TURN; i++) {
         size_t size;
         const char *data = wss__buf_peek(conn->session.queue, i, &size);
-        int small = size <= WSS__LOOP_GATHER && size <= loop->host.cork_capacity - used;
-        if (!(small && open) && count == WSS__LOOP_PARTS) break;
+        int small = size <= WSS__WRITE_GATHER && size <= loop->host.cork_capacity - used;
+        if (!(small && open) && count == WSS__WRITE_PARTS) break;
         if (!(small && open)) parts[count++].iov_len = 0;
         struct iovec *part = &parts[count - 1];
         if (small) {
@@ -5402,35 +5396,35 @@ static size_t wss__loop_gather(wss__loop *loop, wss__conn *conn, size_t corked, 
 }
 
 /* What a failed send means. */
-static void wss__loop_send_failed(wss__conn *conn) {
+static void wss__write_failed(wss__conn *conn) {
     conn->work = (uint16_t)(conn->work & ~WSS__CONN_WRITABLE);
     if (errno == EAGAIN || errno == EWOULDBLOCK) return;
     if (errno == ENOBUFS || errno == ENOMEM) conn->work |= WSS__CONN_STARVED;
     else conn->work |= WSS__CONN_BROKEN;
 }
 
-static void wss__loop_count_out(wss__loop *loop, wss__conn *conn, size_t size) {
+static void wss__write_count_out(wss__loop *loop, wss__conn *conn, size_t size) {
     WSS__COUNT(conn->bytes_out, size);
     WSS__COUNT(loop->host.stats.bytes_out, size);
 }
 
 /* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. A send that takes less
    than it was given means that the kernel is full: EPOLLOUT will come. */
-static void wss__loop_flush(wss__loop *loop, wss__conn *conn) {
+static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
     wss__session_host *host = &loop->host;
-    struct iovec parts[WSS__LOOP_PARTS];
+    struct iovec parts[WSS__WRITE_PARTS];
     size_t corked = host->corked == &conn->session ? host->cork_size : 0;
     size_t written = 0;
-    while ((corked || conn->session.queue) && conn->work & WSS__CONN_WRITABLE && written < WSS__LOOP_WRITE) {
+    while ((corked || conn->session.queue) && conn->work & WSS__CONN_WRITABLE && written < WSS__WRITE_TURN) {
         size_t total;
-        size_t count = wss__loop_gather(loop, conn, corked, parts, &total);
+        size_t count = wss__write_gather(loop, conn, corked, parts, &total);
         ssize_t sent = wss__socket_send(conn->fd, parts, count);
         if (sent < 0) {
-            wss__loop_send_failed(conn);
+            wss__write_failed(conn);
             break;
         }
         size_t left = (size_t)sent;
-        wss__loop_count_out(loop, conn, left);
+        wss__write_count_out(loop, conn, left);
         written += left;
         if (left < total) conn->work = (uint16_t)(conn->work & ~WSS__CONN_WRITABLE);
         size_t from_cork = wss__base_min(left, corked);
@@ -5443,7 +5437,7 @@ static void wss__loop_flush(wss__loop *loop, wss__conn *conn) {
 }
 
 /* Sends a large message from the caller's memory; what the kernel does not take is copied. */
-static int wss__loop_send_direct(wss__loop *loop, wss__conn *conn, const wss__message *message) {
+static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__message *message) {
     char head[WSS__FRAME_HEAD_MAX_OUT];
     struct iovec parts[2];
     size_t head_size = wss__frame_encode(head, message->opcode, message->size);
@@ -5452,9 +5446,9 @@ static int wss__loop_send_direct(wss__loop *loop, wss__conn *conn, const wss__me
     parts[1].iov_base = (char *)(uintptr_t)message->data.data;
     parts[1].iov_len = message->size;
     ssize_t sent = wss__socket_send(conn->fd, parts, 2);
-    if (sent < 0) wss__loop_send_failed(conn);
+    if (sent < 0) wss__write_failed(conn);
     size_t done = sent < 0 ? 0 : (size_t)sent;
-    wss__loop_count_out(loop, conn, done);
+    wss__write_count_out(loop, conn, done);
     size_t left = head_size + message->size - done;
     if (left) conn->work = (uint16_t)(conn->work & ~WSS__CONN_WRITABLE);
     if (left && !(conn->work & WSS__CONN_BROKEN)) {
@@ -5480,7 +5474,7 @@ static int wss__loop_send_direct(wss__loop *loop, wss__conn *conn, const wss__me
 }
 
 /* Closes for the peer's slowness: the frame that has begun is finished, the rest dropped. */
-static void wss__loop_close_slow(wss__loop *loop, wss__conn *conn) {
+static void wss__write_close_slow(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     wss__conn_lock(server);
     wss__conn_set_flags(conn, WSS__CONN_GONE, 0);
@@ -5492,10 +5486,10 @@ static void wss__loop_close_slow(wss__loop *loop, wss__conn *conn) {
     wss__conn_make_ready(loop, conn);
 }
 
-static int wss__loop_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int mode) {
+static int wss__write_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int mode) {
     int result = wss__session_push(&loop->host, &conn->session, frame, mode);
     if (result == WSS_ERR_FULL) WSS__COUNT(loop->host.stats.refused_full, 1);
-    if (result == WSS_ERR_FULL && loop->server->options.send_policy == WSS_POLICY_CLOSE) wss__loop_close_slow(loop, conn);
+    if (result == WSS_ERR_FULL && loop->server->options.send_policy == WSS_POLICY_CLOSE) wss__write_close_slow(loop, conn);
     wss__conn_weigh(loop->server, conn);
     wss__conn_make_ready(loop, conn);
     return result;
@@ -5503,18 +5497,18 @@ static int wss__loop_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *fram
 
 /* A send by the connection's own loop. Nothing queued: a large message goes out at once, a small one with the cork. The cork
    counts against the limit like the queue, so it is offered to the kernel before a message is refused. */
-static int wss__loop_send(wss__loop *loop, wss__conn *conn, const wss__message *message, wss__span key) {
+static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__message *message, wss__span key) {
     wss__session_host *host = &loop->host;
     size_t whole = message->size + wss__frame_head_size(message->size);
     int corked = host->corked == &conn->session;
-    int direct = message->size >= WSS__LOOP_DIRECT && !message->type.data && conn->work & WSS__CONN_WRITABLE;
+    int direct = message->size >= WSS__WRITE_DIRECT && !message->type.data && conn->work & WSS__CONN_WRITABLE;
     int plain = !key.size && loop->server->options.send_policy != WSS_POLICY_DROP_OLDEST;
     if (conn->session.phase != WSS__SESSION_OPEN || conn->work & WSS__CONN_BROKEN) return WSS_ERR_GONE;
     if (corked && !conn->session.queue && host->cork_size &&
         (direct || host->cork_size >= host->options->max_queued || whole > host->cork_capacity - host->cork_size))
-        wss__loop_flush(loop, conn);
+        wss__write_flush(loop, conn);
     if (plain && !conn->session.queue && direct && conn->work & WSS__CONN_WRITABLE)
-        return wss__loop_send_direct(loop, conn, message);
+        return wss__write_direct(loop, conn, message);
     char *place = plain ? wss__session_cork(host, &conn->session, whole) : NULL;
     if (place) {
         wss__message_write(message, place + wss__frame_encode(place, message->opcode, message->size));
@@ -5524,11 +5518,11 @@ static int wss__loop_send(wss__loop *loop, wss__conn *conn, const wss__message *
     }
     wss__buf_frame *frame = wss__message_frame(&loop->server->mem, message, key);
     if (!frame) return WSS_ERR_MEMORY;
-    return wss__loop_push(loop, conn, frame, WSS__SESSION_CHECK);
+    return wss__write_push(loop, conn, frame, WSS__SESSION_CHECK);
 }
 
 /* Gives every connection of this loop its share. Takes over the caller's reference. */
-static void wss__loop_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_t except, int forced) {
+static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_t except, int forced) {
     wss_server *server = loop->server;
     uint32_t made = __atomic_load_n(&server->conns.made, __ATOMIC_ACQUIRE);
     for (uint32_t i = 0; i < made; i++) {
@@ -5538,14 +5532,14 @@ static void wss__loop_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_t
         if (__atomic_load_n(&conn->loop, __ATOMIC_RELAXED) != loop->index || conn->slot.id == except) continue;
         if (conn->session.phase != WSS__SESSION_OPEN) continue;
         wss__buf_retain(frame);
-        wss__loop_push(loop, conn, frame, forced ? WSS__SESSION_FORCED : WSS__SESSION_CHECK);
+        wss__write_push(loop, conn, frame, forced ? WSS__SESSION_FORCED : WSS__SESSION_CHECK);
     }
     if (forced) __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
     wss__buf_release(&server->mem, frame);
 }
 
 /* Closes on the application's behalf. The flags are set. */
-static void wss__loop_close(wss__loop *loop, wss__conn *conn, int code, wss__span reason, int cause) {
+static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__span reason, int cause) {
     if (conn->session.phase != WSS__SESSION_OPEN) return;
     wss__conn_rare *rare = reason.size ? wss__conn_need_rare(loop->server, conn) : NULL;
     if (rare && !rare->reason) rare->reason = wss__conn_copy(loop->server, reason, &rare->reason_size);
@@ -5555,7 +5549,7 @@ static void wss__loop_close(wss__loop *loop, wss__conn *conn, int code, wss__spa
 }
 
 /* Applies the application's answer to a request. Takes over the caller's reference. */
-static void wss__loop_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int phase) {
+static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int phase) {
     wss_server *server = loop->server;
     if (conn->session.phase != WSS__SESSION_ASKED) {
         wss__buf_release(&server->mem, frame);
@@ -5573,12 +5567,16 @@ static void wss__loop_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *f
     wss__conn_make_ready(loop, conn);
 }
 
-/* ---- receiving ---- */
+/* ---- [read] ------------------------------------------------------------------------------------------------
+   purpose  bytes in: received, taken apart by the session, and handed to the application
+   knows    base, mem, http, session, queue, socket, event, conn, notify, write
+   owns     after every call of user code the state is looked at again; input that may not be looked at is held
+   threads  the loop's own, except where a function says otherwise */
 
-static void wss__loop_message(wss__loop *loop, wss__conn *conn, const wss__session_event *message) {
+static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__session_event *message) {
     wss_server *server = loop->server;
     wss_event event;
-    wss__loop_event(server, conn, WSS_EVENT_DATA, &event);
+    wss__notify_init(server, conn, WSS_EVENT_DATA, &event);
     event.opcode = message->opcode;
     event.size = message->size;
     event.data = message->data;
@@ -5592,7 +5590,7 @@ static void wss__loop_message(wss__loop *loop, wss__conn *conn, const wss__sessi
     size_t size = wss__base_add(sizeof(wss__conn_job) + 1, message->size);
     wss__conn_job *job = (wss__conn_job *)wss__mem_get(&server->mem, size);
     if (!job) {
-        wss__loop_fail(loop, conn, WSS_CAUSE_MEMORY);
+        wss__notify_fail(loop, conn, WSS_CAUSE_MEMORY);
         return;
     }
     memset(job, 0, sizeof *job);
@@ -5602,17 +5600,17 @@ static void wss__loop_message(wss__loop *loop, wss__conn *conn, const wss__sessi
     copy[message->size] = 0;
     event.data = copy;
     __atomic_add_fetch(&conn->delivery->undelivered, size, __ATOMIC_SEQ_CST);
-    wss__loop_hand_over(server, conn, job, &event);
+    wss__notify_hand_over(server, conn, job, &event);
 }
 
-static void wss__loop_pong(wss__loop *loop, wss__conn *conn, const wss__session_event *pong) {
+static void wss__read_pong(wss__loop *loop, wss__conn *conn, const wss__session_event *pong) {
     uint64_t sent = pong->size == 8 ? wss__base_load_be(pong->data, 8) : UINT64_MAX;
     if (sent <= loop->now && loop->now - sent < 3600000)
         __atomic_store_n(&conn->round_trip, (uint32_t)(loop->now - sent) + 1, __ATOMIC_RELAXED);
 }
 
 /* Remembers what wss_get_info tells; it is no fault of the client if memory is too short for it. */
-static void wss__loop_keep_path(wss__loop *loop, wss__conn *conn, const wss_request *request) {
+static void wss__read_keep_path(wss__loop *loop, wss__conn *conn, const wss_request *request) {
     const char *target = wss_request_target(request);
     wss__span path = wss__base_span(target, strcspn(target, "?"));
     if (path.size == 1) return;
@@ -5621,7 +5619,7 @@ static void wss__loop_keep_path(wss__loop *loop, wss__conn *conn, const wss_requ
 }
 
 /* Keeps the request, with a copy of its head, until it is answered. */
-static wss__conn_asked *wss__loop_keep_request(wss__loop *loop, wss__conn *conn, const wss_request *request) {
+static wss__conn_asked *wss__read_keep_request(wss__loop *loop, wss__conn *conn, const wss_request *request) {
     wss_server *server = loop->server;
     size_t bytes = wss__base_add(sizeof(wss__conn_asked), request->size);
     wss__conn_rare *rare = wss__conn_need_rare(server, conn);
@@ -5638,16 +5636,16 @@ static wss__conn_asked *wss__loop_keep_request(wss__loop *loop, wss__conn *conn,
 }
 
 /* Asks the application what to do with a request. */
-static void wss__loop_ask(wss__loop *loop, wss__conn *conn, const wss_request *request, int upgrade) {
+static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *request, int upgrade) {
     wss_server *server = loop->server;
     wss_event event;
     wss__event_list *list = upgrade ? &server->handlers.upgrade : &server->handlers.http;
-    wss__conn_asked *asked = wss__loop_keep_request(loop, conn, request);
+    wss__conn_asked *asked = wss__read_keep_request(loop, conn, request);
     wss__conn_job *job = NULL;
     if (asked && conn->delivery) job = (wss__conn_job *)wss__mem_get_zeroed(&server->mem, sizeof *job);
     if (!asked || (conn->delivery && !job)) {
         wss__conn_release_asked(server, asked);
-        wss__loop_reject(loop, conn, 503);
+        wss__notify_reject(loop, conn, 503);
         return;
     }
     wss__conn_lock(server);
@@ -5655,76 +5653,76 @@ static void wss__loop_ask(wss__loop *loop, wss__conn *conn, const wss_request *r
     wss__conn_set_flags(conn, WSS__CONN_ASKED | (upgrade ? WSS__CONN_REMOTE : 0), 0);
     wss__conn_unlock(server);
     __atomic_add_fetch(&asked->references, 1, __ATOMIC_RELAXED);
-    wss__loop_event(server, conn, upgrade ? WSS_EVENT_UPGRADE : WSS_EVENT_HTTP, &event);
+    wss__notify_init(server, conn, upgrade ? WSS_EVENT_UPGRADE : WSS_EVENT_HTTP, &event);
     event.request = &asked->request;
     if (job) {
         job->job.size = sizeof *job;
         job->asked = asked;
-        wss__loop_hand_over(server, conn, job, &event);
+        wss__notify_hand_over(server, conn, job, &event);
         return;
     }
     wss__event_emit_last(list, &event);
     wss__conn_release_asked(server, asked);
 }
 
-static void wss__loop_upgrade(wss__loop *loop, wss__conn *conn, const wss_request *request) {
-    wss__loop_keep_path(loop, conn, request);
+static void wss__read_upgrade(wss__loop *loop, wss__conn *conn, const wss_request *request) {
+    wss__read_keep_path(loop, conn, request);
     if (!wss__event_is_empty(&loop->server->handlers.upgrade)) {
-        wss__loop_ask(loop, conn, request, 1);
+        wss__read_ask(loop, conn, request, 1);
     } else if (!wss__session_accept(&loop->host, &conn->session, wss__http_key(request), NULL, NULL, 0)) {
         conn->session.phase = WSS__SESSION_ASKED;
-        wss__loop_lost(loop, conn, WSS_CAUSE_MEMORY, 1);
+        wss__notify_lost(loop, conn, WSS_CAUSE_MEMORY, 1);
     }
 }
 
-static void wss__loop_http(wss__loop *loop, wss__conn *conn, const wss_request *request) {
-    if (wss__event_is_empty(&loop->server->handlers.http)) wss__loop_reject(loop, conn, 426);
-    else wss__loop_ask(loop, conn, request, 0);
+static void wss__read_http(wss__loop *loop, wss__conn *conn, const wss_request *request) {
+    if (wss__event_is_empty(&loop->server->handlers.http)) wss__notify_reject(loop, conn, 426);
+    else wss__read_ask(loop, conn, request, 0);
 }
 
-static void wss__loop_handle(wss__loop *loop, wss__conn *conn, int kind, const wss__session_event *event) {
+static void wss__read_handle(wss__loop *loop, wss__conn *conn, int kind, const wss__session_event *event) {
     switch (kind) {
-    case WSS__SESSION_MESSAGE: wss__loop_message(loop, conn, event); break;
-    case WSS__SESSION_PONG: wss__loop_pong(loop, conn, event); break;
-    case WSS__SESSION_UPGRADE: wss__loop_upgrade(loop, conn, &event->request); break;
-    case WSS__SESSION_HTTP: wss__loop_http(loop, conn, &event->request); break;
-    default: wss__loop_finish(loop, conn, event); break;
+    case WSS__SESSION_MESSAGE: wss__read_message(loop, conn, event); break;
+    case WSS__SESSION_PONG: wss__read_pong(loop, conn, event); break;
+    case WSS__SESSION_UPGRADE: wss__read_upgrade(loop, conn, &event->request); break;
+    case WSS__SESSION_HTTP: wss__read_http(loop, conn, &event->request); break;
+    default: wss__notify_finish(loop, conn, event); break;
     }
 }
 
 /* Hands out what the bytes hold, until they are used up or reading must pause; the rest is held. */
-static void wss__loop_dispatch(wss__loop *loop, wss__conn *conn, wss__session_bytes *bytes) {
+static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_bytes *bytes) {
     wss__session_host *host = &loop->host;
     wss__session_event event;
     while (conn->state == WSS__CONN_SERVING) {
-        if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__loop_connect(loop, conn);
-        if (host->cork_size >= WSS__LOOP_CORK / 2 || host->cork_size > wss__conn_half(loop->server))
-            wss__loop_flush(loop, conn);
+        if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__notify_connect(loop, conn);
+        if (host->cork_size >= WSS__WRITE_CORK / 2 || host->cork_size > wss__conn_half(loop->server))
+            wss__write_flush(loop, conn);
         if (wss__conn_is_paused(loop->server, conn)) break;
         int kind = wss__session_next(host, &conn->session, bytes, &event);
         if (kind == WSS__SESSION_NEED) break;
-        wss__loop_handle(loop, conn, kind, &event);
+        wss__read_handle(loop, conn, kind, &event);
         wss__session_release(host, &conn->session);
     }
     if (conn->state != WSS__CONN_SERVING) wss__session_free_input(host, &conn->session);
-    else if (!wss__session_hold(host, &conn->session, bytes)) wss__loop_fail(loop, conn, WSS_CAUSE_MEMORY);
+    else if (!wss__session_hold(host, &conn->session, bytes)) wss__notify_fail(loop, conn, WSS_CAUSE_MEMORY);
     wss__session_release(host, &conn->session);
     wss__session_input *input = conn->session.input;
     if (input && !input->since) input->since = loop->now;
 }
 
 /* End of stream, or an error. */
-static void wss__loop_read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
+static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !(conn->work & WSS__CONN_HANGUP)) {
         conn->work = (uint16_t)(conn->work & ~WSS__CONN_READABLE);
         return;
     }
     conn->work = (uint16_t)((conn->work & ~WSS__CONN_READABLE) | WSS__CONN_ENDED_INPUT);
-    wss__loop_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, got < 0);
+    wss__notify_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, got < 0);
 }
 
 /* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to follow. */
-static void wss__loop_read(wss__loop *loop, wss__conn *conn) {
+static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
     size_t room = loop->receive_size;
     bytes.data = wss__session_direct(&loop->host, &conn->session, &room);
@@ -5734,7 +5732,7 @@ static void wss__loop_read(wss__loop *loop, wss__conn *conn) {
     }
     ssize_t got = wss__socket_receive(conn->fd, bytes.data, room);
     if (got <= 0) {
-        wss__loop_read_ended(loop, conn, got);
+        wss__read_ended(loop, conn, got);
         return;
     }
     bytes.size = (size_t)got;
@@ -5744,27 +5742,31 @@ static void wss__loop_read(wss__loop *loop, wss__conn *conn) {
     WSS__COUNT(loop->host.stats.bytes_in, got);
     if (bytes.size < room && !(conn->work & WSS__CONN_HANGUP))
         conn->work = (uint16_t)(conn->work & ~WSS__CONN_READABLE);
-    wss__loop_dispatch(loop, conn, &bytes);
+    wss__read_dispatch(loop, conn, &bytes);
 }
 
 /* Our stream has ended; the peer's is read and dropped until it ends too, or is too long: closing with unread input would
    reset the connection and destroy the tail of what we sent. */
-static void wss__loop_linger(wss__loop *loop, wss__conn *conn) {
+static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
     ssize_t got = wss__socket_receive(conn->fd, loop->receive, loop->receive_size);
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !(conn->work & WSS__CONN_HANGUP)) {
         conn->work = (uint16_t)(conn->work & ~WSS__CONN_READABLE);
         return;
     }
     if (got > 0) WSS__COUNT(conn->bytes_in, got);
-    if (got <= 0 || conn->bytes_in > WSS__CONN_LINGER_MAX) wss__loop_kill(loop, conn, 0);
+    if (got <= 0 || conn->bytes_in > WSS__CONN_LINGER_MAX) wss__notify_kill(loop, conn, 0);
     else if ((size_t)got < loop->receive_size && !(conn->work & WSS__CONN_HANGUP))
         conn->work = (uint16_t)(conn->work & ~WSS__CONN_READABLE);
 }
 
-/* ---- one connection's turn ---- */
+/* ---- [serve] -----------------------------------------------------------------------------------------------
+   purpose  one connection's turn, its deadlines, and its end
+   knows    base, mem, timer, slot, frame, buf, session, socket, event, conn, notify, write, read
+   owns     a connection is freed in one function, at its turn on the ready list; after each turn its deadline is set
+   threads  the loop's own, except where a function says otherwise */
 
 /* The one place that frees a connection. With a queue its slot lives on until disconnect was delivered. */
-static void wss__loop_free(wss__loop *loop, wss__conn *conn) {
+static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     wss__timer_remove(&loop->wheel, wss__slot_index(conn->slot.id));
     if (conn->work & WSS__CONN_HANDSHAKE) loop->handshakes--;
@@ -5778,11 +5780,11 @@ static void wss__loop_free(wss__loop *loop, wss__conn *conn) {
     wss__conn_release(server, conn);
 }
 
-static void wss__loop_drained(wss__loop *loop, wss__conn *conn) {
+static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_event event;
     wss_server *server = loop->server;
     if (wss__event_is_empty(&server->handlers.drain)) return;
-    wss__loop_event(server, conn, WSS_EVENT_DRAIN, &event);
+    wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
     if (!conn->delivery) {
         wss__event_emit(&server->handlers.drain, &event);
         return;
@@ -5791,13 +5793,13 @@ static void wss__loop_drained(wss__loop *loop, wss__conn *conn) {
     if (!job) return;
     job->job.size = sizeof *job;
     __atomic_add_fetch(&conn->delivery->undelivered, sizeof *job, __ATOMIC_SEQ_CST);
-    wss__loop_hand_over(server, conn, job, &event);
+    wss__notify_hand_over(server, conn, job, &event);
 }
 
 /* The last byte has left: ends our stream first, as RFC 6455 section 7.1.1 asks of the server. */
-static void wss__loop_end_stream(wss__loop *loop, wss__conn *conn) {
+static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
     if (conn->work & WSS__CONN_ENDED_INPUT || WSSERVER_SYSTEM(shutdown)(conn->fd, SHUT_WR) != 0) {
-        wss__loop_kill(loop, conn, 0);
+        wss__notify_kill(loop, conn, 0);
         return;
     }
     conn->state = WSS__CONN_LINGERING;
@@ -5806,7 +5808,7 @@ static void wss__loop_end_stream(wss__loop *loop, wss__conn *conn) {
     wss__conn_touch(loop, conn);
 }
 
-static int wss__loop_has_more(wss__loop *loop, wss__conn *conn) {
+static int wss__serve_has_more(wss__loop *loop, wss__conn *conn) {
     if (conn->state == WSS__CONN_DEAD) return 1;
     if (conn->session.queue && conn->work & WSS__CONN_WRITABLE) return 1;
     if (conn->state == WSS__CONN_LINGERING) return conn->work & WSS__CONN_READABLE;
@@ -5817,37 +5819,37 @@ static int wss__loop_has_more(wss__loop *loop, wss__conn *conn) {
 }
 
 /* Brings a connection to rest: what can leave leaves, what can be decided is decided, the deadline is set. */
-static void wss__loop_settle(wss__loop *loop, wss__conn *conn) {
-    wss__loop_flush(loop, conn);
+static void wss__serve_settle(wss__loop *loop, wss__conn *conn) {
+    wss__write_flush(loop, conn);
     loop->host.corked = NULL;
     loop->host.cork_size = 0;
-    if (conn->work & WSS__CONN_BROKEN && conn->state != WSS__CONN_DEAD) wss__loop_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 1);
-    if (conn->state == WSS__CONN_FLUSHING && !conn->session.queue) wss__loop_end_stream(loop, conn);
-    if (wss__conn_weigh(loop->server, conn)) wss__loop_drained(loop, conn);
+    if (conn->work & WSS__CONN_BROKEN && conn->state != WSS__CONN_DEAD) wss__notify_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 1);
+    if (conn->state == WSS__CONN_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
+    if (wss__conn_weigh(loop->server, conn)) wss__serve_drained(loop, conn);
     if (conn->session.queue && !conn->session.queue->since) conn->session.queue->since = loop->now;
-    if (wss__loop_has_more(loop, conn)) wss__conn_make_ready(loop, conn);
+    if (wss__serve_has_more(loop, conn)) wss__conn_make_ready(loop, conn);
     if (conn->state != WSS__CONN_DEAD) wss__conn_schedule(loop, conn);
 }
 
-static void wss__loop_service(wss__loop *loop, wss__conn *conn) {
+static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
     loop->host.corked = &conn->session;
     loop->host.cork_size = 0;
-    if (conn->session.queue) wss__loop_flush(loop, conn);
+    if (conn->session.queue) wss__write_flush(loop, conn);
     if (conn->state == WSS__CONN_LINGERING) {
-        if (conn->work & WSS__CONN_READABLE) wss__loop_linger(loop, conn);
+        if (conn->work & WSS__CONN_READABLE) wss__read_linger(loop, conn);
     } else if (conn->state == WSS__CONN_SERVING && conn->session.phase != WSS__SESSION_ASKED) {
-        if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__loop_connect(loop, conn);
+        if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__notify_connect(loop, conn);
         if (conn->state == WSS__CONN_SERVING && !wss__conn_is_paused(loop->server, conn)) {
-            if (wss__session_take_held(&conn->session, &bytes)) wss__loop_dispatch(loop, conn, &bytes);
-            else if (conn->work & WSS__CONN_READABLE) wss__loop_read(loop, conn);
+            if (wss__session_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
+            else if (conn->work & WSS__CONN_READABLE) wss__read_some(loop, conn);
         }
     }
-    wss__loop_settle(loop, conn);
+    wss__serve_settle(loop, conn);
 }
 
 /* What epoll says of a connection. An error while nobody reads would otherwise never be noticed. */
-static void wss__loop_on_socket(wss__loop *loop, wss__conn *conn, uint32_t events) {
+static void wss__serve_on_socket(wss__loop *loop, wss__conn *conn, uint32_t events) {
     if (conn->state == WSS__CONN_DEAD) return;
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__CONN_READABLE;
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__CONN_HANGUP;
@@ -5855,47 +5857,45 @@ static void wss__loop_on_socket(wss__loop *loop, wss__conn *conn, uint32_t event
     int reading = conn->state == WSS__CONN_LINGERING ||
                   (conn->session.phase != WSS__SESSION_ASKED && !wss__conn_is_paused(loop->server, conn));
     if (events & (EPOLLHUP | EPOLLERR) && (conn->state == WSS__CONN_FLUSHING || !reading))
-        wss__loop_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 1);
+        wss__notify_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 1);
     else
-        wss__loop_service(loop, conn);
+        wss__serve_turn(loop, conn);
 }
 
-/* ---- deadlines ---- */
-
-static void wss__loop_ping(wss__loop *loop, wss__conn *conn) {
+static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
     char payload[8];
     wss__base_store_be(payload, loop->now, 8);
     conn->work |= WSS__CONN_PINGED;
     if (!wss__session_put_control(&loop->host, &conn->session, WSS__FRAME_PING, wss__base_span(payload, 8)))
-        wss__loop_fail(loop, conn, WSS_CAUSE_MEMORY);
+        wss__notify_fail(loop, conn, WSS_CAUSE_MEMORY);
 }
 
 /* The handshake took too long: the client's doing, or the application's. */
-static void wss__loop_handshake_late(wss__loop *loop, wss__conn *conn) {
+static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     wss__conn_lock(server);
     int unanswered = wss__conn_flags(conn) & WSS__CONN_ASKED;
     wss__conn_set_flags(conn, WSS__CONN_GONE, WSS__CONN_ASKED);
     wss__conn_unlock(server);
     int asked = conn->session.phase == WSS__SESSION_ASKED;
-    if (asked && !unanswered) wss__loop_lost(loop, conn, WSS_CAUSE_HANDSHAKE_TIMEOUT, 1);
-    else wss__loop_reject(loop, conn, asked ? 503 : 408);
+    if (asked && !unanswered) wss__notify_lost(loop, conn, WSS_CAUSE_HANDSHAKE_TIMEOUT, 1);
+    else wss__notify_reject(loop, conn, asked ? 503 : 408);
 }
 
-static void wss__loop_open_late(wss__loop *loop, wss__conn *conn) {
+static void wss__serve_open_late(wss__loop *loop, wss__conn *conn) {
     if (wss__conn_stall_end(loop, conn) <= loop->now) {
-        wss__loop_lost(loop, conn, WSS_CAUSE_SLOW_READER, 1);
+        wss__notify_lost(loop, conn, WSS_CAUSE_SLOW_READER, 1);
     } else if (wss__conn_message_end(loop, conn) <= loop->now) {
-        wss__loop_fail(loop, conn, WSS_CAUSE_MESSAGE_TIMEOUT);
+        wss__notify_fail(loop, conn, WSS_CAUSE_MESSAGE_TIMEOUT);
     } else if (wss__conn_idle_end(loop, conn) <= loop->now) {
-        wss__loop_fail(loop, conn, WSS_CAUSE_IDLE_TIMEOUT);
+        wss__notify_fail(loop, conn, WSS_CAUSE_IDLE_TIMEOUT);
     } else if (wss__conn_silence_end(loop, conn) <= loop->now) {
-        if (conn->work & WSS__CONN_PINGED) wss__loop_lost(loop, conn, WSS_CAUSE_PONG_TIMEOUT, 1);
-        else wss__loop_ping(loop, conn);
+        if (conn->work & WSS__CONN_PINGED) wss__notify_lost(loop, conn, WSS_CAUSE_PONG_TIMEOUT, 1);
+        else wss__serve_ping(loop, conn);
     }
 }
 
-static void wss__loop_on_deadline(wss__loop *loop, wss__conn *conn) {
+static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
     if (conn->state == WSS__CONN_DEAD) return;
     loop->host.corked = &conn->session;
     loop->host.cork_size = 0;
@@ -5903,69 +5903,47 @@ static void wss__loop_on_deadline(wss__loop *loop, wss__conn *conn) {
     if (wss__conn_due(loop, conn) > loop->now) {
         /* Something has happened since the timer was set. */
     } else if (conn->state != WSS__CONN_SERVING) {
-        wss__loop_kill(loop, conn, conn->state == WSS__CONN_FLUSHING);
+        wss__notify_kill(loop, conn, conn->state == WSS__CONN_FLUSHING);
     } else if (conn->session.phase == WSS__SESSION_CLOSING) {
-        wss__loop_lost(loop, conn, WSS_CAUSE_LOCAL_CLOSE, conn->session.queue != NULL);
+        wss__notify_lost(loop, conn, WSS_CAUSE_LOCAL_CLOSE, conn->session.queue != NULL);
     } else if (conn->session.phase == WSS__SESSION_OPEN) {
-        wss__loop_open_late(loop, conn);
+        wss__serve_open_late(loop, conn);
     } else {
-        wss__loop_handshake_late(loop, conn);
+        wss__serve_handshake_late(loop, conn);
     }
-    wss__loop_settle(loop, conn);
+    wss__serve_settle(loop, conn);
 }
 
-/* A timer of the application is due. Its handle is dead, or set anew, before the handler runs. */
-static void wss__loop_on_timer(wss__loop *loop, uint32_t index) {
-    wss_server *server = loop->server;
-    wss__slot_table *table = &server->timers;
-    wss__loop_timer *timer = (wss__loop_timer *)(void *)wss__slot_at(table, index);
-    wss_handler *handler = timer->handler;
-    wss_event event;
-    int run = 0;
-    memset(&event, 0, sizeof event);
-    event.server = server;
-    event.kind = WSS_EVENT_TIMER;
-    pthread_mutex_lock(&table->mutex);
-    event.context = timer->context;
-    int early = timer->due > loop->now;
-    if (!early && timer->repeat) timer->due += ((loop->now - timer->due) / timer->repeat + 1) * timer->repeat;
-    int again = early || timer->repeat;
-    if (!early && !timer->cancelled && !timer->delivering) run = 1;
-    if (run && server->options.queue) timer->delivering = 1;
-    else if (!again && !timer->delivering) wss__slot_release(table, &timer->slot);
-    pthread_mutex_unlock(&table->mutex);
-    if (again) wss__timer_set(&loop->wheel, index | WSS__LOOP_TIMER_BIT, timer->due);
-    if (!run) return;
-    if (server->options.queue) wss__loop_hand_over(server, NULL, &timer->job, &event);
-    else wss__event_call(handler, event.context, &event);
-}
+/* ---- [deliver] ---------------------------------------------------------------------------------------------
+   purpose  handlers on the thread that drains a queue, and the application's timers
+   knows    base, mem, timer, slot, queue, event, conn, notify
+   owns     a connection's place lives until its disconnect was delivered; a timer's handle is dead or set anew before its handler
+            runs; one event of a repeating timer is under way at most
+   threads  as each function says */
 
-static void wss__loop_run_timers(wss__loop *loop) {
-    uint32_t number;
-    while ((number = wss__timer_pop(&loop->wheel, loop->now)) != WSS__TIMER_NONE) {
-        if (number & WSS__LOOP_TIMER_BIT) wss__loop_on_timer(loop, number & ~WSS__LOOP_TIMER_BIT);
-        else wss__loop_on_deadline(loop, wss__conn_at(loop->server, number));
-    }
-}
+#define WSS__DELIVER_TIMER_BIT 0x80000000u
 
-/* Starts a timer that was made, or takes one back that was cancelled. */
-static void wss__loop_change_timer(wss__loop *loop, uint64_t id) {
-    wss__slot_table *table = &loop->server->timers;
-    pthread_mutex_lock(&table->mutex);
-    wss__loop_timer *timer = (wss__loop_timer *)(void *)wss__slot_find(table, id);
-    int cancelled = timer && timer->cancelled;
-    uint64_t due = timer ? timer->due : 0;
-    uint32_t number = wss__slot_index(id) | WSS__LOOP_TIMER_BIT;
-    if (cancelled) wss__timer_remove(&loop->wheel, number);
-    if (cancelled && !timer->delivering) wss__slot_release(table, &timer->slot);
-    pthread_mutex_unlock(&table->mutex);
-    if (timer && !cancelled) wss__timer_set(&loop->wheel, number, due);
-}
+/* A timer of the application. */
+typedef struct wss__deliver_timer {
+    wss__slot slot;
+    wss__timer_node node;
+    uint64_t due;
+    uint64_t repeat; /* 0: once */
+    wss_handler *handler;
+    void *context;
+    wss__conn_job job;
+    int cancelled;   /* under the mutex of the timers' table */
+    int delivering;  /* its event is on its way to the queue's thread; likewise */
+} wss__deliver_timer;
 
-/* ---- events on the queue's thread ---- */
+static wss__timer_node *wss__deliver_timer_at(void *owner, uint32_t number) {
+    wss_server *server = (wss_server *)owner;
+    if (!(number & WSS__DELIVER_TIMER_BIT)) return &wss__conn_at(server, number)->timer;
+    return &((wss__deliver_timer *)(void *)wss__slot_at(&server->timers, number & ~WSS__DELIVER_TIMER_BIT))->node;
+}
 
 /* Tells the loop that its connection's events were delivered, in the memory of the event that was the last. */
-static void wss__loop_report_delivered(wss_server *server, wss__conn *conn, wss__conn_job *done) {
+static void wss__deliver_report(wss_server *server, wss__conn *conn, wss__conn_job *done) {
     wss__conn_task *task = (wss__conn_task *)(void *)done;
     size_t size = done->job.size;
     wss_conn handle = wss__conn_handle(conn);
@@ -5978,20 +5956,20 @@ static void wss__loop_report_delivered(wss_server *server, wss__conn *conn, wss_
 }
 
 /* Settles the account of a delivered event and frees it. */
-static void wss__loop_delivered(wss_server *server, wss__conn *conn, wss__conn_job *job) {
+static void wss__deliver_settle(wss_server *server, wss__conn *conn, wss__conn_job *job) {
     size_t size = job->job.size;
     wss__conn_delivery *delivery = conn->delivery;
     size_t left = __atomic_sub_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
     if (left <= wss__conn_half(server) / 2 && __atomic_exchange_n(&delivery->waiting, 0, __ATOMIC_SEQ_CST))
-        wss__loop_report_delivered(server, conn, job);
+        wss__deliver_report(server, conn, job);
     else
         wss__mem_free(&server->mem, job, size);
 }
 
-static void wss__loop_deliver_timer(wss__conn_job *job) {
+static void wss__deliver_timer_event(wss__conn_job *job) {
     wss_server *server = job->event.server;
     wss__slot_table *table = &server->timers;
-    wss__loop_timer *timer = (wss__loop_timer *)(void *)((char *)job - offsetof(wss__loop_timer, job));
+    wss__deliver_timer *timer = (wss__deliver_timer *)(void *)((char *)job - offsetof(wss__deliver_timer, job));
     wss_event event = job->event;
     wss_handler *handler = timer->handler;
     pthread_mutex_lock(&table->mutex);
@@ -6004,13 +5982,13 @@ static void wss__loop_deliver_timer(wss__conn_job *job) {
 }
 
 /* Runs the handlers of an event that was handed over. The connection's place lives until its disconnect was delivered. */
-static void wss__loop_deliver(wss__conn_job *job) {
+static void wss__deliver_event(wss__conn_job *job) {
     wss__conn *conn = job->conn;
     wss_event event = job->event;
     wss_server *server = event.server;
     char *data = (char *)(job + 1);
     if (event.kind == WSS_EVENT_TIMER) {
-        wss__loop_deliver_timer(job);
+        wss__deliver_timer_event(job);
         return;
     }
     event.user = __atomic_load_n(&conn->user, __ATOMIC_ACQUIRE);
@@ -6029,46 +6007,95 @@ static void wss__loop_deliver(wss__conn_job *job) {
         break;
     case WSS_EVENT_DRAIN:
         if (!(wss__conn_flags(conn) & WSS__CONN_GONE)) wss__event_emit(&server->handlers.drain, &event);
-        wss__loop_delivered(server, conn, job);
+        wss__deliver_settle(server, conn, job);
         break;
     default:
         if (!(wss__conn_flags(conn) & WSS__CONN_SILENT)) wss__event_emit(&server->handlers.data, &event);
         if (!(wss__conn_flags(conn) & WSS__CONN_SILENT))
             wss__event_emit_message(&server->handlers, &server->options, &event, data, event.size);
-        wss__loop_delivered(server, conn, job);
+        wss__deliver_settle(server, conn, job);
         break;
     }
 }
 
-/* ---- accepting ---- */
+/* A timer of the application is due. Its handle is dead, or set anew, before the handler runs. */
+static void wss__deliver_on_timer(wss__loop *loop, uint32_t index) {
+    wss_server *server = loop->server;
+    wss__slot_table *table = &server->timers;
+    wss__deliver_timer *timer = (wss__deliver_timer *)(void *)wss__slot_at(table, index);
+    wss_handler *handler = timer->handler;
+    wss_event event;
+    int run = 0;
+    memset(&event, 0, sizeof event);
+    event.server = server;
+    event.kind = WSS_EVENT_TIMER;
+    pthread_mutex_lock(&table->mutex);
+    event.context = timer->context;
+    int early = timer->due > loop->now;
+    if (!early && timer->repeat) timer->due += ((loop->now - timer->due) / timer->repeat + 1) * timer->repeat;
+    int again = early || timer->repeat;
+    if (!early && !timer->cancelled && !timer->delivering) run = 1;
+    if (run && server->options.queue) timer->delivering = 1;
+    else if (!again && !timer->delivering) wss__slot_release(table, &timer->slot);
+    pthread_mutex_unlock(&table->mutex);
+    if (again) wss__timer_set(&loop->wheel, index | WSS__DELIVER_TIMER_BIT, timer->due);
+    if (!run) return;
+    if (server->options.queue) wss__notify_hand_over(server, NULL, &timer->job, &event);
+    else wss__event_call(handler, event.context, &event);
+}
 
-static void wss__loop_watch_listeners(wss__loop *loop, int on) {
+/* Starts a timer that was made, or takes one back that was cancelled. */
+static void wss__deliver_change_timer(wss__loop *loop, uint64_t id) {
+    wss__slot_table *table = &loop->server->timers;
+    pthread_mutex_lock(&table->mutex);
+    wss__deliver_timer *timer = (wss__deliver_timer *)(void *)wss__slot_find(table, id);
+    int cancelled = timer && timer->cancelled;
+    uint64_t due = timer ? timer->due : 0;
+    uint32_t number = wss__slot_index(id) | WSS__DELIVER_TIMER_BIT;
+    if (cancelled) wss__timer_remove(&loop->wheel, number);
+    if (cancelled && !timer->delivering) wss__slot_release(table, &timer->slot);
+    pthread_mutex_unlock(&table->mutex);
+    if (timer && !cancelled) wss__timer_set(&loop->wheel, number, due);
+}
+
+/* ---- [accept] ----------------------------------------------------------------------------------------------
+   purpose  new sockets: accepted by the first loop, dealt to the loop with the fewest
+   knows    base, mem, slot, session, queue, socket, conn
+   owns     a socket becomes a connection or is closed; want of descriptors pauses accepting, it never spins
+   threads  the loop's own, except where a function says otherwise */
+
+enum { WSS__ACCEPT_TURN = 64, WSS__ACCEPT_RETRY_MAX = 1000 };
+
+/* Tag of the first listener in epoll. What is no connection has a tag without a generation, so no handle equals it. */
+enum { WSS__ACCEPT_TAG = 2 };
+
+static void wss__accept_watch_listeners(wss__loop *loop, int on) {
     wss__socket_listeners *all = &loop->server->listeners;
     if (loop->accepting == on) return;
     loop->accepting = on;
     for (int i = 0; i < all->count; i++) {
         if (all->list[i].fd < 0) continue;
         if (!on) wss__socket_unwatch(loop->epoll, all->list[i].fd);
-        else if (wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, (uint64_t)(WSS__LOOP_TAG_LISTENER + i)) != 0)
+        else if (wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, (uint64_t)(WSS__ACCEPT_TAG + i)) != 0)
             loop->accept_at = loop->now + WSS__CONN_RETRY;
     }
 }
 
-static size_t wss__loop_count_connections(const wss_server *server) {
+static size_t wss__accept_count_connections(const wss_server *server) {
     size_t count = 0;
     for (int i = 0; i < server->loop_count; i++)
         count += __atomic_load_n(&server->loops[i].connections, __ATOMIC_ACQUIRE);
     return count;
 }
 
-static int wss__loop_may_accept(const wss__loop *loop) {
+static int wss__accept_allowed(const wss__loop *loop) {
     const wss_options *options = &loop->server->options;
     if (options->max_handshakes != WSS_OFF && loop->handshakes >= (size_t)options->max_handshakes) return 0;
-    return wss__loop_count_connections(loop->server) < (size_t)options->max_connections;
+    return wss__accept_count_connections(loop->server) < (size_t)options->max_connections;
 }
 
 /* True while this address may have one more connection. */
-static int wss__loop_address_allowed(wss_server *server, const char *address) {
+static int wss__accept_address_allowed(wss_server *server, const char *address) {
     int count = 0;
     wss__conn_lock(server);
     for (uint32_t i = 0; i < server->conns.made; i++) {
@@ -6080,7 +6107,7 @@ static int wss__loop_address_allowed(wss_server *server, const char *address) {
     return count < server->options.max_per_address;
 }
 
-static int wss__loop_prepare(wss__loop *loop, wss__conn *conn, int fd) {
+static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd) {
     wss_server *server = loop->server;
     char address[64];
     int port;
@@ -6100,13 +6127,13 @@ static int wss__loop_prepare(wss__loop *loop, wss__conn *conn, int fd) {
     conn->rare->last_message = loop->now;
     if (server->options.max_per_address == WSS_OFF) return 1;
     wss__socket_peer(fd, address, &port);
-    if (strcmp(address, "unix") != 0 && !wss__loop_address_allowed(server, address)) return 0;
+    if (strcmp(address, "unix") != 0 && !wss__accept_address_allowed(server, address)) return 0;
     memcpy(conn->rare->peer, address, sizeof address);
     return 1;
 }
 
 /* Makes a socket a connection of this loop, or closes it. */
-static void wss__loop_adopt(wss__loop *loop, int fd) {
+static void wss__accept_adopt(wss__loop *loop, int fd) {
     wss_server *server = loop->server;
     wss__conn_lock(server);
     wss__conn *conn = loop->stopping ? NULL : (wss__conn *)(void *)wss__slot_take(&server->conns);
@@ -6115,7 +6142,7 @@ static void wss__loop_adopt(wss__loop *loop, int fd) {
         wss__socket_close(fd);
         return;
     }
-    int good = wss__loop_prepare(loop, conn, fd);
+    int good = wss__accept_prepare(loop, conn, fd);
     uint32_t events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | (uint32_t)EPOLLET;
     if (good) good = wss__socket_watch(loop->epoll, fd, events, conn->slot.id) == 0;
     if (!good) {
@@ -6132,7 +6159,7 @@ static void wss__loop_adopt(wss__loop *loop, int fd) {
 }
 
 /* Gives a new socket to the loop with the fewest. */
-static void wss__loop_deal(wss__loop *loop, int fd) {
+static void wss__accept_deal(wss__loop *loop, int fd) {
     wss_server *server = loop->server;
     wss__loop *best = loop;
     for (int i = 0; i < server->loop_count; i++) {
@@ -6142,7 +6169,7 @@ static void wss__loop_deal(wss__loop *loop, int fd) {
             best = other;
     }
     if (best == loop) {
-        wss__loop_adopt(loop, fd);
+        wss__accept_adopt(loop, fd);
         return;
     }
     wss__conn_task *task = (wss__conn_task *)wss__mem_get_zeroed(&server->mem, sizeof *task);
@@ -6157,14 +6184,14 @@ static void wss__loop_deal(wss__loop *loop, int fd) {
 }
 
 /* What a failed accept means: go on, wait for the next event, wait for the kernel, or never again. */
-static int wss__loop_accept_failed(wss__loop *loop, wss__socket_listener *listener) {
+static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
     if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         WSS__COUNT(loop->host.stats.accept_failures, 1);
         loop->accept_backoff = loop->accept_backoff ? loop->accept_backoff * 2 : WSS__CONN_RETRY;
-        if (loop->accept_backoff > WSS__LOOP_RETRY_MAX) loop->accept_backoff = WSS__LOOP_RETRY_MAX;
+        if (loop->accept_backoff > WSS__ACCEPT_RETRY_MAX) loop->accept_backoff = WSS__ACCEPT_RETRY_MAX;
         loop->accept_at = loop->now + (uint64_t)loop->accept_backoff;
-        wss__loop_watch_listeners(loop, 0);
+        wss__accept_watch_listeners(loop, 0);
         return 0;
     }
     if (errno != EBADF && errno != EINVAL && errno != ENOTSOCK && errno != EOPNOTSUPP) return 1;
@@ -6174,29 +6201,48 @@ static int wss__loop_accept_failed(wss__loop *loop, wss__socket_listener *listen
     return 0;
 }
 
-static void wss__loop_accept(wss__loop *loop, wss__socket_listener *listener) {
-    for (int i = 0; i < WSS__LOOP_ACCEPTS && loop->accepting; i++) {
-        if (!wss__loop_may_accept(loop)) {
-            wss__loop_watch_listeners(loop, 0);
+static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
+    for (int i = 0; i < WSS__ACCEPT_TURN && loop->accepting; i++) {
+        if (!wss__accept_allowed(loop)) {
+            wss__accept_watch_listeners(loop, 0);
             return;
         }
         int fd = wss__socket_accept(listener->fd);
         if (fd < 0) {
-            if (!wss__loop_accept_failed(loop, listener)) return;
+            if (!wss__accept_failed(loop, listener)) return;
             continue;
         }
         loop->accept_backoff = 0;
         WSS__COUNT(loop->host.stats.accepted, 1);
-        wss__loop_deal(loop, fd);
+        wss__accept_deal(loop, fd);
     }
 }
 
+/* ---- [loop] ------------------------------------------------------------------------------------------------
+   purpose  one epoll set: turns, jobs from other threads, and the stop
+   knows    base, mem, buf, timer, slot, session, queue, socket, conn, notify, write, read, serve, deliver, accept
+   owns     sockets are registered once, edge-triggered; a turn waits once and handles what came, what was posted, what is due
+            and what was left over
+   threads  the loop's own, except where a function says otherwise */
+
+enum { WSS__LOOP_RECEIVE = 512 * 1024, WSS__LOOP_EVENTS = 256 };
+
+/* Tags in epoll, beside handles and listeners. */
+enum { WSS__LOOP_TAG_INBOX = 0, WSS__LOOP_TAG_TIMER = 1 };
+
 /* ---- jobs ---- */
+static void wss__loop_run_timers(wss__loop *loop) {
+    uint32_t number;
+    while ((number = wss__timer_pop(&loop->wheel, loop->now)) != WSS__TIMER_NONE) {
+        if (number & WSS__DELIVER_TIMER_BIT) wss__deliver_on_timer(loop, number & ~WSS__DELIVER_TIMER_BIT);
+        else wss__serve_on_deadline(loop, wss__conn_at(loop->server, number));
+    }
+}
 
 static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
     wss__conn *conn = wss__conn_find_own(loop, task->conn);
     if (conn && conn->session.phase == WSS__SESSION_OPEN) {
-        wss__loop_push(loop, conn, task->frame, WSS__SESSION_RESERVED);
+        wss__write_push(loop, conn, task->frame, WSS__SESSION_RESERVED);
         return;
     }
     if (conn) wss__session_account(&loop->host, &conn->session, 0, task->frame->size);
@@ -6206,7 +6252,7 @@ static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
 
 static void wss__loop_run_answer(wss__loop *loop, wss__conn_task *task) {
     wss__conn *conn = wss__conn_find_own(loop, task->conn);
-    if (conn) wss__loop_answer(loop, conn, task->frame, task->code);
+    if (conn) wss__write_answer(loop, conn, task->frame, task->code);
     else wss__buf_release(&loop->server->mem, task->frame);
 }
 
@@ -6223,18 +6269,18 @@ static void wss__loop_run_task(wss__loop *loop, wss__conn_task *task) {
     wss__conn *conn;
     switch (task->job.kind) {
     case WSS__CONN_JOB_SEND: wss__loop_run_send(loop, task); break;
-    case WSS__CONN_JOB_BROADCAST: wss__loop_broadcast(loop, task->frame, task->conn.id, task->forced); break;
+    case WSS__CONN_JOB_BROADCAST: wss__write_broadcast(loop, task->frame, task->conn.id, task->forced); break;
     case WSS__CONN_JOB_CLOSE:
         conn = wss__conn_find_own(loop, task->conn);
-        if (conn && task->set) wss__loop_close_slow(loop, conn);
+        if (conn && task->set) wss__write_close_slow(loop, conn);
         else if (conn)
-            wss__loop_close(loop, conn, task->code, wss__base_span((const char *)(task + 1), task->size),
+            wss__write_close(loop, conn, task->code, wss__base_span((const char *)(task + 1), task->size),
                             WSS_CAUSE_LOCAL_CLOSE);
         break;
     case WSS__CONN_JOB_ANSWER: wss__loop_run_answer(loop, task); break;
-    case WSS__CONN_JOB_ADOPT: wss__loop_adopt(loop, task->fd); break;
+    case WSS__CONN_JOB_ADOPT: wss__accept_adopt(loop, task->fd); break;
     case WSS__CONN_JOB_READ: wss__loop_run_read(loop, task); break;
-    default: wss__loop_change_timer(loop, task->conn.id); break;
+    default: wss__deliver_change_timer(loop, task->conn.id); break;
     }
     wss__mem_free(&loop->server->mem, task, task->job.size);
 }
@@ -6270,11 +6316,11 @@ static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
     wss__conn_set_flags(conn, WSS__CONN_GONE, WSS__CONN_ASKED);
     wss__conn_unlock(server);
     if (conn->session.phase == WSS__SESSION_OPEN)
-        wss__loop_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
+        wss__write_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
     else if (conn->session.phase == WSS__SESSION_ASKED || wss__session_is_partial(&conn->session) || conn->session.input)
-        wss__loop_reject(loop, conn, 503);
+        wss__notify_reject(loop, conn, 503);
     else if (conn->session.phase == WSS__SESSION_HEAD)
-        wss__loop_lost(loop, conn, WSS_CAUSE_STOPPING, 0);
+        wss__notify_lost(loop, conn, WSS_CAUSE_STOPPING, 0);
 }
 
 static void wss__loop_begin_stop(wss__loop *loop) {
@@ -6282,7 +6328,7 @@ static void wss__loop_begin_stop(wss__loop *loop) {
     wss__conn *conn;
     int milliseconds = __atomic_load_n(&loop->server->stop_ms, __ATOMIC_ACQUIRE);
     loop->stop_at = loop->now + (uint64_t)(milliseconds > 0 ? milliseconds : 0);
-    wss__loop_watch_listeners(loop, 0);
+    wss__accept_watch_listeners(loop, 0);
     if (loop->index == 0) wss__socket_close_listeners(&loop->server->listeners);
     wss__loop_run_jobs(loop, 1);
     loop->stopping = 1;
@@ -6292,7 +6338,7 @@ static void wss__loop_begin_stop(wss__loop *loop) {
 static void wss__loop_force_stop(wss__loop *loop) {
     uint32_t index = 0;
     wss__conn *conn;
-    while ((conn = wss__loop_next_own(loop, &index)) != NULL) wss__loop_lost(loop, conn, WSS_CAUSE_STOPPING, 1);
+    while ((conn = wss__loop_next_own(loop, &index)) != NULL) wss__notify_lost(loop, conn, WSS_CAUSE_STOPPING, 1);
 }
 
 /* ---- turns ---- */
@@ -6303,16 +6349,16 @@ static void wss__loop_run_ready(wss__loop *loop) {
     loop->first_ready = WSS__SLOT_NONE;
     loop->last_ready = WSS__SLOT_NONE;
     while ((conn = wss__conn_take_ready(loop, &first)) != NULL) {
-        if (conn->state == WSS__CONN_DEAD) wss__loop_free(loop, conn);
-        else wss__loop_service(loop, conn);
+        if (conn->state == WSS__CONN_DEAD) wss__serve_free(loop, conn);
+        else wss__serve_turn(loop, conn);
     }
 }
 
 static void wss__loop_rearm(wss__loop *loop) {
     if (loop->index != 0 || loop->accepting || loop->stopping) return;
-    if (loop->accept_at > loop->now || !wss__loop_may_accept(loop)) return;
+    if (loop->accept_at > loop->now || !wss__accept_allowed(loop)) return;
     loop->accept_at = 0;
-    wss__loop_watch_listeners(loop, 1);
+    wss__accept_watch_listeners(loop, 1);
 }
 
 /* Moment at which something must be done although nothing comes. */
@@ -6351,9 +6397,9 @@ static void wss__loop_on_event(wss__loop *loop, uint64_t tag, uint32_t events) {
         wss_conn handle;
         handle.id = tag;
         wss__conn *conn = wss__conn_find_own(loop, handle);
-        if (conn) wss__loop_on_socket(loop, conn, events);
-    } else if (tag >= WSS__LOOP_TAG_LISTENER) {
-        wss__loop_accept(loop, &loop->server->listeners.list[tag - WSS__LOOP_TAG_LISTENER]);
+        if (conn) wss__serve_on_socket(loop, conn, events);
+    } else if (tag >= WSS__ACCEPT_TAG) {
+        wss__accept_all(loop, &loop->server->listeners.list[tag - WSS__ACCEPT_TAG]);
     }
 }
 
@@ -6401,9 +6447,9 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     loop->receive_size = WSS__LOOP_RECEIVE;
     loop->host.mem = &server->mem;
     loop->host.options = &server->options;
-    loop->host.cork_capacity = WSS__LOOP_CORK;
+    loop->host.cork_capacity = WSS__WRITE_CORK;
     loop->now = wss__socket_clock();
-    wss__timer_init(&loop->wheel, wss__loop_timer_at, server, loop->now);
+    wss__timer_init(&loop->wheel, wss__deliver_timer_at, server, loop->now);
     loop->epoll = WSSERVER_SYSTEM(epoll_create1)(EPOLL_CLOEXEC);
     loop->inbox.fd = -1;
     if (loop->epoll < 0 || !wss__queue_init(&loop->inbox, &server->options)) return WSS_ERR_SYSTEM;
@@ -6442,24 +6488,6 @@ static void wss__loop_destroy(wss__loop *loop) {
    purpose  the calls: arguments are checked, handles resolved, work is done here or handed to the loop it belongs to
    knows    all
    owns     nothing the user calls runs a handler, but for wss_run, wss_poll, wss_destroy and the queue's run and poll */
-
-#define WSS__PUBLIC_TEXT(name, value, text) \
-    case value: return text;
-
-WSSERVER_API const char *wss_strerror(int error) {
-    switch (error) {
-        WSS_ERROR_TABLE(WSS__PUBLIC_TEXT)
-    default: return "unknown error";
-    }
-}
-
-WSSERVER_API const char *wss_cause_text(int cause) {
-    switch (cause) {
-        WSS_CAUSE_TABLE(WSS__PUBLIC_TEXT)
-    default: return "unknown cause";
-    }
-}
-#undef WSS__PUBLIC_TEXT
 
 /* ---- making and ending a server ---- */
 
@@ -6551,7 +6579,7 @@ static int wss__public_set_up(wss_server *server, wss_error *why) {
     if (server->listeners.port) server->options.port = server->listeners.port;
     uint32_t limit = (uint32_t)server->options.max_connections;
     if (!wss__slot_init(&server->conns, &server->mem, sizeof(wss__conn), limit, random) ||
-        !wss__slot_init(&server->timers, &server->mem, sizeof(wss__loop_timer), 1 << 20, random >> 20))
+        !wss__slot_init(&server->timers, &server->mem, sizeof(wss__deliver_timer), 1 << 20, random >> 20))
         return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
     size_t loops = (size_t)server->options.threads;
     server->loops = (wss__loop *)wss__mem_get_zeroed(&server->mem, loops * sizeof *server->loops);
@@ -6767,7 +6795,7 @@ static void wss__public_deliver_rest(wss_server *server) {
             queue->ended = 1;
             __atomic_sub_fetch(&queue->serving, 1, __ATOMIC_ACQ_REL);
         } else if (job->kind == WSS__CONN_JOB_EVENT && ((wss__conn_job *)(void *)job)->event.server == server) {
-            wss__loop_deliver((wss__conn_job *)(void *)job);
+            wss__deliver_event((wss__conn_job *)(void *)job);
         } else {
             job->next = NULL;
             *end = job;
@@ -6914,7 +6942,7 @@ static int wss__public_send(wss_server *server, wss_conn handle, const wss__mess
     wss__conn *conn = wss__conn_find_own(loop, handle);
     if (!conn) return wss__public_send_elsewhere(server, handle, message, key);
     if (wss__conn_flags(conn) & WSS__CONN_GONE) return WSS_ERR_GONE;
-    int result = wss__loop_send(loop, conn, message, key);
+    int result = wss__write_message(loop, conn, message, key);
     return result == WSS_ERR_MEMORY ? wss__mem_error(&server->mem, message->size) : result;
 }
 
@@ -6986,7 +7014,7 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
     }
     if (own && !result) {
         wss__buf_retain(frame);
-        wss__loop_broadcast(own, frame, except.id, all);
+        wss__write_broadcast(own, frame, except.id, all);
     } else if (own && all) {
         __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
     }
@@ -7071,7 +7099,7 @@ WSSERVER_API int wss_close(wss_server *server, wss_conn handle, int code, const 
     if (!result && task) result = wss__public_push(server, conn, task);
     if (!result) wss__conn_set_flags(conn, WSS__CONN_GONE | WSS__CONN_SILENT, 0);
     wss__conn_unlock(server);
-    if (own && !result) wss__loop_close(loop, own, code, text, WSS_CAUSE_LOCAL_CLOSE);
+    if (own && !result) wss__write_close(loop, own, code, text, WSS_CAUSE_LOCAL_CLOSE);
     if (result) wss__public_free_task(server, task);
     return result;
 }
@@ -7223,7 +7251,7 @@ static void wss__public_apply_answer(wss_server *server, wss_conn handle, wss__c
     wss__loop *loop = wss__conn_own_loop(server);
     wss__conn *own = wss__conn_find_own(loop, handle);
     if (!result && own) {
-        wss__loop_answer(loop, own, task->frame, task->code);
+        wss__write_answer(loop, own, task->frame, task->code);
         task->frame = NULL;
     }
     if (result || own) wss__public_free_task(server, task);
@@ -7337,7 +7365,7 @@ static int wss__public_tell_timer(wss_server *server, uint64_t id) {
     wss_conn carrier;
     carrier.id = id;
     if (loop && loop->index == 0) {
-        wss__loop_change_timer(loop, id);
+        wss__deliver_change_timer(loop, id);
         return 1;
     }
     wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_TIMER, carrier, 0);
@@ -7353,7 +7381,7 @@ WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int
     if (!server || !handler || delay_ms < 0 || wss__public_is_stopping(server)) return handle;
     wss__slot_table *table = &server->timers;
     pthread_mutex_lock(&table->mutex);
-    wss__loop_timer *timer = (wss__loop_timer *)(void *)wss__slot_take(table);
+    wss__deliver_timer *timer = (wss__deliver_timer *)(void *)wss__slot_take(table);
     if (timer) {
         memset((char *)timer + sizeof timer->slot, 0, sizeof *timer - sizeof timer->slot);
         timer->due = wss__socket_clock() + (uint64_t)delay_ms;
@@ -7376,7 +7404,7 @@ WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer handle) {
     if (!server) return WSS_ERR_ARGUMENT;
     wss__slot_table *table = &server->timers;
     pthread_mutex_lock(&table->mutex);
-    wss__loop_timer *timer = (wss__loop_timer *)(void *)wss__slot_find(table, handle.id);
+    wss__deliver_timer *timer = (wss__deliver_timer *)(void *)wss__slot_find(table, handle.id);
     int result = timer && !timer->cancelled ? WSS_OK : WSS_ERR_GONE;
     if (!result) timer->cancelled = 1;
     pthread_mutex_unlock(&table->mutex);
@@ -7435,7 +7463,7 @@ static void wss__public_run_batch(wss_queue *queue) {
         if (job->kind == WSS__QUEUE_POST) {
             wss__queue_call(&queue->mem, job);
         } else if (job->kind == WSS__CONN_JOB_EVENT) {
-            wss__loop_deliver((wss__conn_job *)(void *)job);
+            wss__deliver_event((wss__conn_job *)(void *)job);
         } else {
             queue->ended = 1;
             __atomic_sub_fetch(&queue->serving, 1, __ATOMIC_ACQ_REL);
