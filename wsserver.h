@@ -2997,7 +2997,7 @@ static void wss__buf_free_queue(wss__mem *mem, wss__buf_queue **queue) {
 static int wss__buf_make_room(wss__mem *mem, wss__buf_queue **queue) {
     wss__buf_queue *old = *queue;
     if (old && old->count < old->capacity) return 1;
-    uint32_t capacity = old ? old->capacity * 2 : WSS__BUF_RING_MIN;
+    uint32_t capacity = old ? old->capacity * 2 : (uint32_t)WSS__BUF_RING_MIN;
     if (capacity > UINT32_MAX / 2) return 0;
     wss__buf_queue *grown = (wss__buf_queue *)wss__mem_get(mem, wss__buf_queue_bytes(capacity));
     if (!grown) return 0;
@@ -3114,7 +3114,7 @@ static const char *wss__buf_peek(wss__buf_queue *queue, uint32_t index, size_t *
     return wss__buf_frame_data(frame) + skip;
 }
 
-/* Takes size sent bytes off the front; returns how many of them were data. Adds whole messages to *messages. */
+/* Takes size sent bytes off the front; returns how many of them were data. */
 static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size) {
     size_t data = 0;
     while (size) {
@@ -3300,7 +3300,7 @@ typedef struct wss__slot_table {
     char **chunks;
     size_t entry_size;
     uint32_t limit;
-    uint32_t made; /* places that exist */
+    uint32_t made; /* places that exist; atomic */
     uint32_t first_free;
     uint32_t last_free;
     uint32_t live;
@@ -3367,8 +3367,9 @@ static int wss__slot_grow(wss__slot_table *table) {
     if (!chunk) return 0;
     uint32_t first = table->made;
     __atomic_store_n(&table->chunks[first / WSS__SLOT_CHUNK], chunk, __ATOMIC_RELEASE);
-    table->made = (uint32_t)wss__base_min((size_t)first + WSS__SLOT_CHUNK, table->limit);
-    for (uint32_t index = first; index < table->made; index++) {
+    uint32_t made = (uint32_t)wss__base_min((size_t)first + WSS__SLOT_CHUNK, table->limit);
+    __atomic_store_n(&table->made, made, __ATOMIC_RELEASE);
+    for (uint32_t index = first; index < made; index++) {
         __atomic_store_n(&wss__slot_at(table, index)->id, table->generation << WSS__SLOT_INDEX_BITS | index,
                          __ATOMIC_RELEASE);
         wss__slot_append_free(table, index);
@@ -3525,16 +3526,17 @@ static char *wss__session_cork(wss__session_host *host, wss__session *session, s
 static int wss__session_put_raw(wss__session_host *host, wss__session *session, wss__span first, wss__span second) {
     size_t size = wss__base_add(first.size, second.size);
     char *place = wss__session_cork(host, session, size);
+    wss__buf_frame *frame = NULL;
     if (!place) {
-        wss__buf_frame *frame = wss__buf_new_raw(host->mem, size, wss__base_span(NULL, 0));
+        frame = wss__buf_new_raw(host->mem, size, wss__base_span(NULL, 0));
         if (!frame) return 0;
         frame->control = 1;
+        frame->fixed = session->phase != WSS__SESSION_OPEN; /* without its 101 nothing that follows makes sense */
         place = wss__buf_frame_data(frame);
-        if (!wss__buf_append(host->mem, &session->queue, frame)) return 0;
     }
-    memcpy(place, first.data, first.size);
+    if (first.size) memcpy(place, first.data, first.size);
     if (second.size) memcpy(place + first.size, second.data, second.size);
-    return 1;
+    return !frame || wss__buf_append(host->mem, &session->queue, frame);
 }
 
 static int wss__session_put_control(wss__session_host *host, wss__session *session, int opcode, wss__span payload) {
@@ -3547,7 +3549,7 @@ static int wss__session_put_control(wss__session_host *host, wss__session *sessi
 static int wss__session_put_close(wss__session_host *host, wss__session *session, int code, wss__span reason) {
     char payload[WSS__FRAME_CONTROL_MAX];
     if (code == WSS_CLOSE_NO_CODE)
-        return wss__session_put_control(host, session, WSS__FRAME_CLOSE, wss__base_span(payload, 0));
+        return wss__session_put_control(host, session, WSS__FRAME_CLOSE, wss__base_span(NULL, 0));
     wss__base_store_be(payload, (uint64_t)code, 2);
     size_t size = wss__base_min(reason.size, sizeof payload - 2);
     if (size) memcpy(payload + 2, reason.data, size);
@@ -3726,7 +3728,7 @@ static void wss__session_free_input(wss__session_host *host, wss__session *sessi
 /* After an event has been handled: gives back what held it. */
 static void wss__session_release(wss__session_host *host, wss__session *session) {
     wss__session_input *input = session->input;
-    if (!input) return;
+    if (!input || session->phase == WSS__SESSION_HEAD) return; /* the head so far is in it */
     if (!input->in_message) wss__session_free_data(host, input);
     if (!input->in_message && !input->in_frame && !input->head_size && !input->held)
         wss__session_free_input(host, session);
@@ -3884,7 +3886,6 @@ static int wss__session_payload(wss__session_host *host, wss__session *session, 
     if (!input->frame.final) return WSS__SESSION_AGAIN;
     if (input->utf8 != 0) return wss__session_fail(host, session, WSS_CAUSE_UTF8, event);
     input->in_message = 0;
-    input->since = 0;
     return wss__session_deliver(host, session, input->opcode, input->data, input->size, event);
 }
 
@@ -3904,6 +3905,7 @@ static int wss__session_whole(wss__session_host *host, wss__session *session, co
 static int wss__session_frame(wss__session_host *host, wss__session *session, wss__session_bytes *bytes,
                               wss__session_event *event) {
     if (session->input && session->input->in_frame) return wss__session_payload(host, session, bytes, event);
+    if (session->input && !wss__session_is_partial(session)) session->input->since = 0;
     wss__frame_head head;
     int taken = wss__session_take_head(host, session, bytes, &head);
     if (taken == 0) return WSS__SESSION_NEED;
@@ -4849,8 +4851,9 @@ enum { /* flags of a connection's slot, beside WSS__SLOT_LIVE; written under the
     WSS__CONN_OPEN = 2,    /* counted: connect has begun, disconnect has not */
     WSS__CONN_GONE = 4,    /* sends are refused */
     WSS__CONN_SILENT = 8,  /* closed by the application: no more messages to it */
-    WSS__CONN_ASKED = 16,  /* a request waits for the application's answer */
-    WSS__CONN_REMOTE = 32  /* the request is an upgrade, not plain HTTP */
+    WSS__CONN_ASKED = 16,   /* a request waits for the application's answer */
+    WSS__CONN_UPGRADE = 32, /* the request is an upgrade, not plain HTTP */
+    WSS__CONN_LOOP_SHIFT = 16 /* the number of its loop stands in the bits from here on */
 };
 
 enum { /* work of a connection, for its loop alone */
@@ -4860,7 +4863,6 @@ enum { /* work of a connection, for its loop alone */
     WSS__CONN_READY = 8,          /* on the ready list */
     WSS__CONN_PAUSED = 16,        /* by the application */
     WSS__CONN_FULL = 32,          /* by its own send queue */
-    WSS__CONN_THROTTLED = 64,     /* by events not yet delivered */
     WSS__CONN_PINGED = 128,       /* a ping is out and nothing has come since */
     WSS__CONN_CROWDED = 256,      /* above half its limit: counted in the server */
     WSS__CONN_CONNECTED = 512,    /* its connect handlers were called */
@@ -4937,7 +4939,6 @@ typedef struct wss__conn {
     uint32_t round_trip;          /* of the last ping in milliseconds, plus 1; atomic */
     uint16_t work;
     uint8_t state;
-    uint8_t loop;
 } wss__conn;
 
 enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
@@ -4974,7 +4975,7 @@ typedef struct wss__loop {
     uint32_t first_ready;
     uint32_t last_ready;
     size_t connections;        /* sockets it holds; atomic */
-    size_t handshakes;
+    size_t handshakes;         /* of them, not upgraded yet; atomic */
     int epoll;
     int index;
     int stopping;
@@ -5027,6 +5028,10 @@ static void wss__conn_set_flags(wss__conn *conn, int set, int clear) {
     __atomic_store_n(&conn->slot.flags, (flags | (uint32_t)set) & ~(uint32_t)clear, __ATOMIC_RELEASE);
 }
 
+static int wss__conn_loop_of(const wss__conn *conn) {
+    return wss__conn_flags(conn) >> WSS__CONN_LOOP_SHIFT;
+}
+
 static void wss__conn_lock(const wss_server *server) {
     pthread_mutex_lock((pthread_mutex_t *)(uintptr_t)&server->conns.mutex);
 }
@@ -5057,12 +5062,16 @@ static wss__loop *wss__conn_own_loop(const wss_server *server) {
 /* The connection, if the calling thread is its loop: then it can be used without the mutex. */
 static wss__conn *wss__conn_find_own(wss__loop *loop, wss_conn handle) {
     wss__conn *conn = loop ? wss__conn_find(loop->server, handle) : NULL;
-    return conn && __atomic_load_n(&conn->loop, __ATOMIC_RELAXED) == loop->index ? conn : NULL;
+    return conn && wss__conn_loop_of(conn) == loop->index ? conn : NULL;
 }
 
 static wss__conn_rare *wss__conn_need_rare(wss_server *server, wss__conn *conn) {
-    if (!conn->rare) conn->rare = (wss__conn_rare *)wss__mem_get_zeroed(&server->mem, sizeof *conn->rare);
-    return conn->rare;
+    if (conn->rare) return conn->rare;
+    wss__conn_rare *rare = (wss__conn_rare *)wss__mem_get_zeroed(&server->mem, sizeof *rare);
+    wss__conn_lock(server);
+    conn->rare = rare;
+    wss__conn_unlock(server);
+    return rare;
 }
 
 static void wss__conn_release_asked(wss_server *server, wss__conn_asked *asked) {
@@ -5165,7 +5174,7 @@ static int wss__conn_is_paused(const wss_server *server, wss__conn *conn) {
         __atomic_store_n(&conn->delivery->waiting, 1, __ATOMIC_SEQ_CST);
         if (wss__conn_load(conn) <= half / 2) conn->work = (uint16_t)(conn->work & ~WSS__CONN_FULL);
     }
-    return (conn->work & (WSS__CONN_FULL | WSS__CONN_PAUSED)) != 0;
+    return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__CONN_FULL | WSS__CONN_PAUSED)) != 0;
 }
 
 /* ---- deadlines ---- */
@@ -5236,6 +5245,11 @@ static void wss__conn_schedule(wss__loop *loop, wss__conn *conn) {
     wss__timer_set(&loop->wheel, wss__slot_index(conn->slot.id), due);
 }
 
+static void wss__conn_end_handshake(wss__loop *loop, wss__conn *conn) {
+    if (conn->work & WSS__CONN_HANDSHAKE) __atomic_sub_fetch(&loop->handshakes, 1, __ATOMIC_ACQ_REL);
+    conn->work = (uint16_t)(conn->work & ~WSS__CONN_HANDSHAKE);
+}
+
 static void wss__conn_touch(wss__loop *loop, wss__conn *conn) {
     __atomic_store_n(&conn->seen, (uint32_t)loop->now, __ATOMIC_RELAXED);
 }
@@ -5266,8 +5280,7 @@ static void wss__notify_connect(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     wss_event event;
     conn->work |= WSS__CONN_CONNECTED;
-    if (conn->work & WSS__CONN_HANDSHAKE) loop->handshakes--;
-    conn->work = (uint16_t)(conn->work & ~WSS__CONN_HANDSHAKE);
+    wss__conn_end_handshake(loop, conn);
     wss__conn_lock(server);
     wss__conn_set_flags(conn, WSS__CONN_OPEN, WSS__CONN_ASKED);
     __atomic_add_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
@@ -5529,7 +5542,7 @@ static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_
         wss__conn *conn = wss__conn_at(server, i);
         int flags = wss__conn_flags(conn);
         if ((flags & (WSS__CONN_OPEN | WSS__CONN_GONE)) != WSS__CONN_OPEN) continue;
-        if (__atomic_load_n(&conn->loop, __ATOMIC_RELAXED) != loop->index || conn->slot.id == except) continue;
+        if (wss__conn_loop_of(conn) != loop->index || conn->slot.id == except) continue;
         if (conn->session.phase != WSS__SESSION_OPEN) continue;
         wss__buf_retain(frame);
         wss__write_push(loop, conn, frame, forced ? WSS__SESSION_FORCED : WSS__SESSION_CHECK);
@@ -5557,6 +5570,7 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
     }
     conn->session.phase = (uint8_t)phase;
     wss__conn_touch(loop, conn);
+    frame->fixed = 1; /* nothing makes sense to the client before it */
     if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__CONN_BROKEN;
     if (phase == WSS__SESSION_DONE) {
         conn->state = WSS__CONN_FLUSHING;
@@ -5615,7 +5629,9 @@ static void wss__read_keep_path(wss__loop *loop, wss__conn *conn, const wss_requ
     wss__span path = wss__base_span(target, strcspn(target, "?"));
     if (path.size == 1) return;
     wss__conn_rare *rare = wss__conn_need_rare(loop->server, conn);
+    wss__conn_lock(loop->server);
     if (rare && !rare->path) rare->path = wss__conn_copy(loop->server, path, &rare->path_size);
+    wss__conn_unlock(loop->server);
 }
 
 /* Keeps the request, with a copy of its head, until it is answered. */
@@ -5650,7 +5666,7 @@ static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *r
     }
     wss__conn_lock(server);
     conn->rare->asked = asked;
-    wss__conn_set_flags(conn, WSS__CONN_ASKED | (upgrade ? WSS__CONN_REMOTE : 0), 0);
+    wss__conn_set_flags(conn, WSS__CONN_ASKED | (upgrade ? WSS__CONN_UPGRADE : 0), 0);
     wss__conn_unlock(server);
     __atomic_add_fetch(&asked->references, 1, __ATOMIC_RELAXED);
     wss__notify_init(server, conn, upgrade ? WSS_EVENT_UPGRADE : WSS_EVENT_HTTP, &event);
@@ -5736,7 +5752,7 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
         return;
     }
     bytes.size = (size_t)got;
-    wss__conn_touch(loop, conn);
+    if (conn->session.phase != WSS__SESSION_CLOSING) wss__conn_touch(loop, conn);
     conn->work = (uint16_t)(conn->work & ~WSS__CONN_PINGED);
     WSS__COUNT(conn->bytes_in, got);
     WSS__COUNT(loop->host.stats.bytes_in, got);
@@ -5769,7 +5785,7 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
 static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     wss__timer_remove(&loop->wheel, wss__slot_index(conn->slot.id));
-    if (conn->work & WSS__CONN_HANDSHAKE) loop->handshakes--;
+    wss__conn_end_handshake(loop, conn);
     wss__socket_unwatch(loop->epoll, conn->fd);
     wss__conn_lock(server);
     wss__socket_close(conn->fd);
@@ -5947,7 +5963,7 @@ static void wss__deliver_report(wss_server *server, wss__conn *conn, wss__conn_j
     wss__conn_task *task = (wss__conn_task *)(void *)done;
     size_t size = done->job.size;
     wss_conn handle = wss__conn_handle(conn);
-    int index = __atomic_load_n(&conn->loop, __ATOMIC_RELAXED);
+    int index = wss__conn_loop_of(conn);
     memset(task, 0, sizeof *task);
     task->job.size = size;
     task->job.kind = WSS__CONN_JOB_READ;
@@ -6081,17 +6097,17 @@ static void wss__accept_watch_listeners(wss__loop *loop, int on) {
     }
 }
 
-static size_t wss__accept_count_connections(const wss_server *server) {
-    size_t count = 0;
-    for (int i = 0; i < server->loop_count; i++)
-        count += __atomic_load_n(&server->loops[i].connections, __ATOMIC_ACQUIRE);
-    return count;
-}
-
 static int wss__accept_allowed(const wss__loop *loop) {
-    const wss_options *options = &loop->server->options;
-    if (options->max_handshakes != WSS_OFF && loop->handshakes >= (size_t)options->max_handshakes) return 0;
-    return wss__accept_count_connections(loop->server) < (size_t)options->max_connections;
+    const wss_server *server = loop->server;
+    const wss_options *options = &server->options;
+    size_t connections = 0;
+    size_t handshakes = 0;
+    for (int i = 0; i < server->loop_count; i++) {
+        connections += __atomic_load_n(&server->loops[i].connections, __ATOMIC_ACQUIRE);
+        handshakes += __atomic_load_n(&server->loops[i].handshakes, __ATOMIC_ACQUIRE);
+    }
+    if (options->max_handshakes != WSS_OFF && handshakes >= (size_t)options->max_handshakes) return 0;
+    return connections < (size_t)options->max_connections;
 }
 
 /* True while this address may have one more connection. */
@@ -6115,7 +6131,6 @@ static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd) {
     conn->fd = fd;
     conn->opened = (uint32_t)(loop->now / WSS__CONN_STEP);
     conn->work = WSS__CONN_WRITABLE | WSS__CONN_HANDSHAKE;
-    __atomic_store_n(&conn->loop, (uint8_t)loop->index, __ATOMIC_RELAXED);
     wss__conn_touch(loop, conn);
     if (server->options.queue) {
         conn->delivery = (wss__conn_delivery *)wss__mem_get_zeroed(&server->mem, sizeof *conn->delivery);
@@ -6151,10 +6166,10 @@ static void wss__accept_adopt(wss__loop *loop, int fd) {
         return;
     }
     wss__conn_lock(server);
-    wss__slot_publish(&conn->slot, 0);
+    wss__slot_publish(&conn->slot, (uint32_t)loop->index << WSS__CONN_LOOP_SHIFT);
     wss__conn_unlock(server);
     __atomic_add_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
-    loop->handshakes++;
+    __atomic_add_fetch(&loop->handshakes, 1, __ATOMIC_ACQ_REL);
     wss__conn_schedule(loop, conn);
 }
 
@@ -6304,7 +6319,7 @@ static wss__conn *wss__loop_next_own(wss__loop *loop, uint32_t *index) {
     while (*index < made) {
         wss__conn *conn = wss__conn_at(server, (*index)++);
         if (!(wss__conn_flags(conn) & WSS__SLOT_LIVE)) continue;
-        if (__atomic_load_n(&conn->loop, __ATOMIC_RELAXED) == loop->index && conn->fd >= 0) return conn;
+        if (wss__conn_loop_of(conn) == loop->index && conn->fd >= 0) return conn;
     }
     return NULL;
 }
@@ -6424,7 +6439,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     loop->now = wss__socket_clock();
     if (count < 0 && errno != EINTR) {
         loop->result = WSS_ERR_SYSTEM;
-        __atomic_store_n(&loop->server->stopping, 1, __ATOMIC_RELEASE);
+        wss_stop(loop->server, 0);
     }
     for (int i = 0; i < count; i++) wss__loop_on_event(loop, events[i].data.u64, events[i].events);
     if (!loop->stopping && __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE)) wss__loop_begin_stop(loop);
@@ -6893,7 +6908,7 @@ static wss__conn *wss__public_find_open(const wss_server *server, wss_conn handl
 }
 
 static int wss__public_push(wss_server *server, const wss__conn *conn, wss__conn_task *task) {
-    return wss__queue_push(&server->loops[conn->loop].inbox, &task->job);
+    return wss__queue_push(&server->loops[wss__conn_loop_of(conn)].inbox, &task->job);
 }
 
 /* Judges the limit and reserves, then hands the frame to the connection's loop. A keyed message goes even to a full queue,
@@ -7237,7 +7252,7 @@ static int wss__public_find_asked(const wss_server *server, wss_conn handle, int
     *found = conn;
     if (!conn || flags & WSS__CONN_GONE) return WSS_ERR_GONE;
     if (!(flags & WSS__CONN_ASKED)) return WSS_ERR_ANSWERED;
-    return !(flags & WSS__CONN_REMOTE) == !upgrade ? WSS_OK : WSS_ERR_ARGUMENT;
+    return !(flags & WSS__CONN_UPGRADE) == !upgrade ? WSS_OK : WSS_ERR_ARGUMENT;
 }
 
 /* Marks the request as answered and hands the answer on. On success the frame is taken over; under the mutex. */
