@@ -820,8 +820,17 @@ static size_t wss__mem_charge(size_t size) {
 }
 
 /* The last eighth of the budget is for small things, so that large ones cannot starve the replies of others. */
+static size_t wss__mem_largest(const wss__mem *mem) {
+    return mem->budget == WSS_UNLIMITED ? mem->budget : mem->budget - mem->budget / 8;
+}
+
+/* True while new clients should be turned away, so that those who are here can be served. */
+static int wss__mem_is_tight(const wss__mem *mem) {
+    return __atomic_load_n(&mem->used, __ATOMIC_RELAXED) > wss__mem_largest(mem);
+}
+
 static int wss__mem_reserve(wss__mem *mem, size_t charge) {
-    size_t limit = charge > WSS__MEM_SMALL && mem->budget != WSS_UNLIMITED ? mem->budget - mem->budget / 8 : mem->budget;
+    size_t limit = charge > WSS__MEM_SMALL ? wss__mem_largest(mem) : mem->budget;
     size_t used = __atomic_add_fetch(&mem->used, charge, __ATOMIC_RELAXED);
     if (used < charge || used > limit) {
         __atomic_sub_fetch(&mem->used, charge, __ATOMIC_RELAXED);
@@ -864,7 +873,7 @@ static void *wss__mem_get_zeroed(wss__mem *mem, size_t size) {
 /* Which error an allocation of this size that failed is. */
 static int wss__mem_error(const wss__mem *mem, size_t size) {
     size_t used = __atomic_load_n(&mem->used, __ATOMIC_RELAXED);
-    size_t limit = size > WSS__MEM_SMALL ? mem->budget - mem->budget / 8 : mem->budget;
+    size_t limit = wss__mem_charge(size) > WSS__MEM_SMALL ? wss__mem_largest(mem) : mem->budget;
     return used > limit || wss__mem_charge(size) > limit - used ? WSS_ERR_BUDGET : WSS_ERR_MEMORY;
 }
 /* ---- [hash] ------------------------------------------------------------------------------------------------
@@ -3993,6 +4002,7 @@ static int wss__session_request(wss__session_host *host, wss__session *session, 
     if (!status) upgrade = wss__http_upgrade(request, &status);
     if (!status && !wss__http_host_allowed(request, options->hosts)) status = 421;
     if (!status && upgrade && !wss__http_origin_allowed(request, options->origins)) status = 403;
+    if (!status && wss__mem_is_tight(host->mem)) status = 503;
     if (status) return wss__session_reject(host, session, status, with_body, event);
     session->phase = WSS__SESSION_ASKED;
     return upgrade ? WSS__SESSION_UPGRADE : WSS__SESSION_HTTP;
@@ -5109,6 +5119,18 @@ static void wss__conn_release(wss_server *server, wss__conn *conn) {
     conn->delivery = NULL;
     wss__slot_release(&server->conns, &conn->slot);
     wss__conn_unlock(server);
+}
+
+/* Asks all loops to stop; the first call counts. Async-signal-safe. */
+static void wss__conn_stop(wss_server *server, int milliseconds) {
+    int before = 0;
+    int number = errno;
+    if (__atomic_compare_exchange_n(&server->stop_ms, &before, milliseconds > 0 ? milliseconds : -1, 0, __ATOMIC_ACQ_REL,
+                                    __ATOMIC_ACQUIRE)) {
+        __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
+        for (int i = 0; i < server->loop_count; i++) wss__queue_signal(server->loops[i].inbox.fd);
+    }
+    errno = number;
 }
 
 /* ---- ready list ---- */
@@ -6439,7 +6461,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     loop->now = wss__socket_clock();
     if (count < 0 && errno != EINTR) {
         loop->result = WSS_ERR_SYSTEM;
-        wss_stop(loop->server, 0);
+        wss__conn_stop(loop->server, 0);
     }
     for (int i = 0; i < count; i++) wss__loop_on_event(loop, events[i].data.u64, events[i].events);
     if (!loop->stopping && __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE)) wss__loop_begin_stop(loop);
@@ -6787,15 +6809,7 @@ WSSERVER_API int wss_fd(wss_server *server) {
 }
 
 WSSERVER_API void wss_stop(wss_server *server, int milliseconds) {
-    int before = 0;
-    int number = errno;
-    if (!server) return;
-    if (__atomic_compare_exchange_n(&server->stop_ms, &before, milliseconds > 0 ? milliseconds : -1, 0, __ATOMIC_ACQ_REL,
-                                    __ATOMIC_ACQUIRE)) {
-        __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
-        for (int i = 0; i < server->loop_count; i++) wss__queue_signal(server->loops[i].inbox.fd);
-    }
-    errno = number;
+    if (server) wss__conn_stop(server, milliseconds);
 }
 
 /* Runs this server's events and drops them from the queue; other jobs keep their place. */
@@ -6953,6 +6967,7 @@ static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const
 
 static int wss__public_send(wss_server *server, wss_conn handle, const wss__message *message, wss__span key) {
     if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
+    if (message->size > wss__mem_largest(&server->mem)) return WSS_ERR_TOO_BIG;
     wss__loop *loop = wss__conn_own_loop(server);
     wss__conn *conn = wss__conn_find_own(loop, handle);
     if (!conn) return wss__public_send_elsewhere(server, handle, message, key);
@@ -7039,6 +7054,7 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
 static int wss__public_broadcast(wss_server *server, const wss__message *message, wss__span key, wss_conn except,
                                  int all) {
     if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
+    if (message->size > wss__mem_largest(&server->mem)) return WSS_ERR_TOO_BIG;
     if (all && !wss__public_all_have_room(server)) return WSS_ERR_FULL;
     wss__buf_frame *frame = wss__message_frame(&server->mem, message, key);
     if (!frame) return wss__mem_error(&server->mem, message->size);
