@@ -81,8 +81,9 @@
    MAP. Search for the tag in brackets; it stands here and at the room itself.
        [types]   constants, structs            [calls]   the functions: stop here if you only use the library
        [config]  switches, system headers      [base]    bytes and numbers
-       [mem]     the one way to allocate       [hash]    SHA-1 and base64
-       [utf8]    validator                     [http]    request head, upgrade rules, replies
+       [mem]     the one way to allocate       [log]     lines for the application's log
+       [hash]    SHA-1 and base64              [utf8]    validator
+       [http]    request head, upgrade rules, replies
        [frame]   RFC 6455 frames               [json]    scanner and splitter
        [args]    JSON readers and writer       [buf]     frames waiting to be sent
        [timer]   wheel of deadlines            [slot]    handles
@@ -876,6 +877,100 @@ static int wss__mem_error(const wss__mem *mem, size_t size) {
     size_t limit = wss__mem_charge(size) > WSS__MEM_SMALL ? wss__mem_largest(mem) : mem->budget;
     return used > limit || wss__mem_charge(size) > limit - used ? WSS_ERR_BUDGET : WSS_ERR_MEMORY;
 }
+/* ---- [log] -------------------------------------------------------------------------------------------------
+   purpose  lines for the application's log: levels, peers' text made harmless, floods cut
+   knows    base
+   owns     a line has no control characters; text of a peer is cut; a level that floods is silenced for a while and the
+            number of lines lost is told; no lock is held while the callback runs
+   threads  any */
+
+enum {
+    WSS__LOG_LINE = 400,
+    WSS__LOG_PEER = 128,  /* bytes of a peer's text that are shown */
+    WSS__LOG_BURST = 20,  /* lines of one level at once */
+    WSS__LOG_REFILL = 100 /* milliseconds for one more */
+};
+
+typedef struct wss__log {
+    void (*write)(void *context, int level, const char *text);
+    void *context;
+    int level;
+    pthread_mutex_t mutex;
+    struct {
+        uint64_t full_at; /* when the burst would be whole again */
+        uint64_t lost;
+    } classes[WSS_LOG_DEBUG + 1];
+} wss__log;
+
+static void wss__log_init(wss__log *log, const wss_options *options) {
+    log->write = options->log;
+    log->context = options->log_context;
+    log->level = options->log_level;
+    pthread_mutex_init(&log->mutex, NULL);
+}
+
+/* True if a line of this level may be written now; *lost is how many were not since the last one. */
+static int wss__log_admit(wss__log *log, int level, uint64_t now, uint64_t *lost) {
+    uint64_t most = now + (uint64_t)WSS__LOG_BURST * WSS__LOG_REFILL;
+    pthread_mutex_lock(&log->mutex);
+    uint64_t full_at = log->classes[level].full_at;
+    if (full_at < now) full_at = now;
+    int admitted = full_at + WSS__LOG_REFILL <= most;
+    if (admitted) {
+        log->classes[level].full_at = full_at + WSS__LOG_REFILL;
+        *lost = log->classes[level].lost;
+        log->classes[level].lost = 0;
+    } else {
+        log->classes[level].lost++;
+    }
+    pthread_mutex_unlock(&log->mutex);
+    return admitted;
+}
+
+static int wss__log_wants(const wss__log *log, int level) {
+    return log->write && level <= log->level;
+}
+
+__attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, int level, uint64_t now,
+                                                                const char *format, ...) {
+    char line[WSS__LOG_LINE];
+    uint64_t lost = 0;
+    if (!wss__log_wants(log, level) || !wss__log_admit(log, level, now, &lost)) return;
+    if (lost) {
+        snprintf(line, sizeof line, "%llu lines like the next were left out", (unsigned long long)lost);
+        log->write(log->context, level, line);
+    }
+    va_list values;
+    va_start(values, format);
+    vsnprintf(line, sizeof line, format, values);
+    va_end(values);
+    log->write(log->context, level, line);
+}
+
+/* A peer's text as it may stand in a log: printable ASCII, the rest as \xNN, cut. */
+static const char *wss__log_escape(wss__span text, char out[WSS__LOG_PEER * 4 + 4]) {
+    static const char hex[] = "0123456789abcdef";
+    size_t size = wss__base_min(text.size, WSS__LOG_PEER);
+    char *at = out;
+    for (size_t i = 0; i < size; i++) {
+        unsigned char byte = (unsigned char)text.data[i];
+        if (byte >= 0x20 && byte < 0x7f && byte != '\\' && byte != '"') {
+            *at++ = (char)byte;
+            continue;
+        }
+        *at++ = '\\';
+        *at++ = 'x';
+        *at++ = hex[byte >> 4];
+        *at++ = hex[byte & 15];
+    }
+    if (size < text.size) {
+        memcpy(at, "...", 3);
+        at += 3;
+    }
+    *at = 0;
+    return out;
+}
+
 /* ---- [hash] ------------------------------------------------------------------------------------------------
    purpose  SHA-1 and base64, as far as the opening handshake needs them
    knows    base
@@ -4852,7 +4947,7 @@ static wss__buf_frame *wss__message_frame(wss__mem *mem, const wss__message *mes
 
 /* ---- [conn] ------------------------------------------------------------------------------------------------
    purpose  what a connection, a loop and a server are to each other: the structs, their lists and deadlines
-   knows    base, mem, http, frame, buf, timer, slot, session, queue, socket, event
+   knows    base, mem, log, http, frame, buf, timer, slot, session, queue, socket, event
    owns     a connection belongs to one loop; only that loop touches it, except for what the slot's flags, the account of
             queued bytes and the fields marked atomic or "mutex" tell others; flags change under the array's mutex
    threads  as marked */
@@ -5003,6 +5098,7 @@ typedef struct wss__loop {
 
 struct wss_server {
     wss__mem mem;
+    wss__log log;
     wss_options options;
     char *strings;             /* copies of the options' strings */
     size_t strings_size;
@@ -5278,7 +5374,7 @@ static void wss__conn_touch(wss__loop *loop, wss__conn *conn) {
 
 /* ---- [notify] ----------------------------------------------------------------------------------------------
    purpose  what befalls a connection, told to the application: here on the loop, or handed to the queue
-   knows    base, mem, timer, slot, frame, session, queue, socket, event, conn
+   knows    base, mem, log, http, timer, slot, frame, session, queue, socket, event, conn
    owns     connect before all else, disconnect once, nothing after it; the ends of connections all pass here
    threads  the loop's own, except where a function says otherwise */
 
@@ -5350,6 +5446,34 @@ static void wss__notify_kill(wss__loop *loop, wss__conn *conn, int reset) {
     wss__conn_make_ready(loop, conn);
 }
 
+static void wss__notify_log_refusal(wss__loop *loop, const wss__session_event *end) {
+    char origin[WSS__LOG_PEER * 4 + 4];
+    char host[WSS__LOG_PEER * 4 + 4];
+    wss__log *log = &loop->server->log;
+    if (end->status != 403 && end->status != 421) {
+        wss__log_line(log, WSS_LOG_INFO, loop->now, "request refused: %d", end->status);
+        return;
+    }
+    wss__log_escape(wss__base_text(wss_request_header(&end->request, "Origin")), origin);
+    wss__log_escape(wss__base_text(wss_request_header(&end->request, "Host")), host);
+    wss__log_line(log, WSS_LOG_WARNING, loop->now, "request refused: %d, Origin \"%.150s\", Host \"%.150s\": see options.%s",
+                  end->status, origin, host, end->status == 403 ? "origins" : "hosts");
+}
+
+static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const wss__session_event *end) {
+    char reason[WSS__LOG_PEER * 4 + 4];
+    wss__log *log = &loop->server->log;
+    int level = end->cause >= WSS_CAUSE_UNMASKED ? WSS_LOG_INFO : WSS_LOG_DEBUG;
+    if (!wss__log_wants(log, WSS_LOG_WARNING)) return;
+    if (end->cause == WSS_CAUSE_HANDSHAKE) {
+        wss__notify_log_refusal(loop, end);
+    } else if (wss__log_wants(log, level)) {
+        wss__log_line(log, level, loop->now, "connection %llx ended: %s, code %d, reason \"%s\"",
+                      (unsigned long long)conn->slot.id, wss_cause_text(end->cause), end->code,
+                      wss__log_escape(wss__base_span(end->data, end->size), reason));
+    }
+}
+
 /* The session has ended: tell, then let what is queued leave. */
 static void wss__notify_finish(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
     if (conn->state != WSS__CONN_SERVING) return;
@@ -5357,6 +5481,7 @@ static void wss__notify_finish(wss__loop *loop, wss__conn *conn, const wss__sess
     wss__conn_touch(loop, conn);
     wss__conn_weigh(loop->server, conn);
     WSS__COUNT(loop->host.stats.closes[end->cause], 1);
+    wss__notify_log_end(loop, conn, end);
     wss__notify_disconnect(loop, conn, end);
     wss__conn_make_ready(loop, conn);
 }
@@ -6098,7 +6223,7 @@ static void wss__deliver_change_timer(wss__loop *loop, uint64_t id) {
 
 /* ---- [accept] ----------------------------------------------------------------------------------------------
    purpose  new sockets: accepted by the first loop, dealt to the loop with the fewest
-   knows    base, mem, slot, session, queue, socket, conn
+   knows    base, mem, log, slot, session, queue, socket, conn
    owns     a socket becomes a connection or is closed; want of descriptors pauses accepting, it never spins
    threads  the loop's own, except where a function says otherwise */
 
@@ -6228,10 +6353,13 @@ static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
         loop->accept_backoff = loop->accept_backoff ? loop->accept_backoff * 2 : WSS__CONN_RETRY;
         if (loop->accept_backoff > WSS__ACCEPT_RETRY_MAX) loop->accept_backoff = WSS__ACCEPT_RETRY_MAX;
         loop->accept_at = loop->now + (uint64_t)loop->accept_backoff;
+        wss__log_line(&loop->server->log, WSS_LOG_WARNING, loop->now, "cannot accept: error %d, next try in %d ms", errno,
+                      loop->accept_backoff);
         wss__accept_watch_listeners(loop, 0);
         return 0;
     }
     if (errno != EBADF && errno != EINVAL && errno != ENOTSOCK && errno != EOPNOTSUPP) return 1;
+    wss__log_line(&loop->server->log, WSS_LOG_ERROR, loop->now, "a listener failed for good: error %d", errno);
     wss__socket_unwatch(loop->epoll, listener->fd);
     wss__socket_close(listener->fd);
     listener->fd = -1;
@@ -6257,12 +6385,16 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
 
 /* ---- [loop] ------------------------------------------------------------------------------------------------
    purpose  one epoll set: turns, jobs from other threads, and the stop
-   knows    base, mem, buf, timer, slot, session, queue, socket, conn, notify, write, read, serve, deliver, accept
+   knows    base, mem, log, buf, timer, slot, session, queue, socket, conn, notify, write, read, serve, deliver, accept
    owns     sockets are registered once, edge-triggered; a turn waits once and handles what came, what was posted, what is due
             and what was left over
    threads  the loop's own, except where a function says otherwise */
 
-enum { WSS__LOOP_RECEIVE = 512 * 1024, WSS__LOOP_EVENTS = 256 };
+enum {
+    WSS__LOOP_RECEIVE = 512 * 1024,
+    WSS__LOOP_EVENTS = 256,
+    WSS__LOOP_SLOW = 100 /* milliseconds of a turn that are worth a line with options.debug */
+};
 
 /* Tags in epoll, beside handles and listeners. */
 enum { WSS__LOOP_TAG_INBOX = 0, WSS__LOOP_TAG_TIMER = 1 };
@@ -6452,6 +6584,16 @@ static int wss__loop_wait(wss__loop *loop, struct epoll_event *events, int timeo
     return count;
 }
 
+/* How long the others waited for this turn to end. */
+static void wss__loop_measure(wss__loop *loop) {
+    const wss_options *options = &loop->server->options;
+    uint64_t lag = wss__socket_clock() - loop->now;
+    if (lag > loop->host.stats.loop_lag_ms) __atomic_store_n(&loop->host.stats.loop_lag_ms, lag, __ATOMIC_RELAXED);
+    if (options->debug && lag >= WSS__LOOP_SLOW)
+        wss__log_line(&loop->server->log, WSS_LOG_WARNING, loop->now,
+                      "debug: a turn took %llu ms: a handler is slow, and all connections waited", (unsigned long long)lag);
+}
+
 /* One turn: wait, then handle what came, what was posted, what is due and what was left over. */
 static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     struct epoll_event events[WSS__LOOP_EVENTS];
@@ -6470,6 +6612,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     wss__loop_run_ready(loop);
     wss__loop_rearm(loop);
     loop->finished = loop->stopping && __atomic_load_n(&loop->connections, __ATOMIC_ACQUIRE) == 0;
+    wss__loop_measure(loop);
     wss__loop_arm_timer(loop);
     wss__conn_loop = outside;
 }
@@ -6637,6 +6780,7 @@ static void wss__public_tear_down(wss_server *server) {
     wss__slot_destroy(&server->conns);
     wss__slot_destroy(&server->timers);
     wss__event_free(&server->handlers);
+    pthread_mutex_destroy(&server->log.mutex);
     wss__mem_free(&server->mem, server->strings, server->strings_size);
     wss__mem_free(&mem, server, sizeof *server);
 }
@@ -6662,6 +6806,7 @@ WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) 
     }
     server->mem = mem;
     server->options = resolved;
+    wss__log_init(&server->log, &resolved);
     if (wss__public_set_up(server, why) != WSS_OK) {
         wss__public_tear_down(server);
         return NULL;
@@ -7242,6 +7387,7 @@ static void wss__public_add_stats(wss_stats *sum, const wss_stats *part) {
 
 WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
     uint64_t peak = 0;
+    uint64_t lag = 0;
     if (!stats) return;
     memset(stats, 0, sizeof *stats);
     if (!server) return;
@@ -7251,8 +7397,11 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
         wss__public_add_stats(stats, part);
         stats->posted += __atomic_load_n(&server->loops[i].inbox.count, __ATOMIC_RELAXED);
         if (queued > peak) peak = queued;
+        uint64_t turn = __atomic_load_n(&part->loop_lag_ms, __ATOMIC_RELAXED);
+        if (turn > lag) lag = turn;
     }
     stats->queued_peak = peak;
+    stats->loop_lag_ms = lag;
     stats->connections = __atomic_load_n(&server->open, __ATOMIC_ACQUIRE);
     stats->memory = __atomic_load_n(&server->mem.used, __ATOMIC_RELAXED);
     stats->memory_peak = __atomic_load_n(&server->mem.peak, __ATOMIC_RELAXED);
