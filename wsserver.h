@@ -5528,7 +5528,7 @@ enum {
    as one part. */
 static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked, struct iovec *parts, size_t *total) {
     char *scratch = loop->host.cork;
-    size_t used = corked;
+    size_t used = loop->host.cork_size; /* of this connection, or of another one whose turn it is */
     size_t count = corked ? 1 : 0;
     int open = count != 0;
     parts[0].iov_base = scratch;
@@ -5646,7 +5646,11 @@ static void wss__write_close_slow(wss__loop *loop, wss__conn *conn) {
     wss__conn_make_ready(loop, conn);
 }
 
+/* Queues a frame. A queue at its limit is offered to the kernel before anything is refused or dropped: only what the peer does
+   not take counts. */
 static int wss__write_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int mode) {
+    if (mode == WSS__SESSION_CHECK && conn->session.queue && !wss__session_has_room(&loop->host, &conn->session))
+        wss__write_flush(loop, conn);
     int result = wss__session_push(&loop->host, &conn->session, frame, mode);
     if (result == WSS_ERR_FULL) WSS__COUNT(loop->host.stats.refused_full, 1);
     if (result == WSS_ERR_FULL && loop->server->options.send_policy == WSS_POLICY_CLOSE) wss__write_close_slow(loop, conn);

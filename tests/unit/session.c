@@ -998,3 +998,1416 @@ static void input_waits_for_the_answer(void) {
     check_idle(&d);
     finish(&d);
 }
+
+/* Limits of messages. -------------------------------------------------------------------------------------------- */
+
+/* Ends the session, or not, when the message is one byte below, at, or one above the limit; in one frame or in two. */
+static void limit_of_a_message(void) {
+    static const size_t limits[] = {1, 125, 126, 300, 65535, 65536};
+    for (size_t l = 0; l < sizeof limits / sizeof limits[0]; l++) {
+        for (size_t size = limits[l] - 1; size <= limits[l] + 1; size++) {
+            for (size_t first = 0; first <= size; first += 1 + size / 3) {
+                driver d;
+                script input = {0};
+                begin_open(&d, NULL);
+                d.options.max_message = limits[l];
+                if (first) script_fill(&input, SCRIPT_TEXT, SCRIPT_MORE, first);
+                script_fill(&input, first ? SCRIPT_CONTINUATION : SCRIPT_TEXT, SCRIPT_FINAL, size - first);
+                feed_script(&d, &input);
+                CHECK_INT(d.messages, size <= limits[l]);
+                CHECK_INT(d.ended, size > limits[l]);
+                if (d.ended) check_trace(&d, "end 1009 9 0 \n");
+                check_idle(&d);
+                finish(&d);
+            }
+        }
+    }
+}
+
+/* Judged at the header: nothing is allocated for what is too big. */
+static void too_big_costs_nothing(void) {
+    mode how = {0};
+    driver d;
+    script want = {0};
+    how.cork = 256;
+    begin_open(&d, &how);
+    d.options.max_message = 300;
+    feed(&d, "\x82\xfe\x01\x2d" Z4, 8);
+    check_trace(&d, "end 1009 9 0 \n");
+    CHECK_INT(d.calls, 0);
+    script_reply_close(&want, 1009, "message too big");
+    check_output(&d, &want);
+    finish(&d);
+}
+
+static void limit_of_fragments(void) {
+    for (int empty = 0; empty < 2; empty++) {
+        for (int frames = MAX_FRAGMENTS - 1; frames <= MAX_FRAGMENTS + 1; frames++) {
+            driver d;
+            script input = {0};
+            begin_open(&d, NULL);
+            for (int i = 0; i < frames; i++)
+                script_frame(&input, i ? SCRIPT_CONTINUATION : SCRIPT_BINARY, i == frames - 1, "x", empty ? 0 : 1);
+            feed_script(&d, &input);
+            CHECK_INT(d.messages, frames <= MAX_FRAGMENTS);
+            if (frames > MAX_FRAGMENTS) check_trace(&d, "end 1008 10 0 \n");
+            check_idle(&d);
+            finish(&d);
+        }
+    }
+}
+
+static void limits_switched_off(void) {
+    driver d;
+    script input = {0};
+    begin_open(&d, NULL);
+    d.options.max_fragments = WSS_OFF;
+    d.options.max_message = WSS_UNLIMITED;
+    for (int i = 0; i < 5000; i++) script_frame(&input, i ? SCRIPT_CONTINUATION : SCRIPT_TEXT, i == 4999, "0123456789", 10);
+    script_fill(&input, SCRIPT_BINARY, SCRIPT_FINAL, 300000);
+    feed_script(&d, &input);
+    CHECK_INT(d.messages, 2);
+    feed(&d, "\x82\xff\x80\0\0\0\0\0\0\0" Z4, 14);
+    CHECK_INT(d.ended, 1);
+    finish(&d);
+}
+
+/* The smallest limit of fragments admits whole messages. */
+static void one_fragment(void) {
+    driver d;
+    begin_open(&d, NULL);
+    d.options.max_fragments = 1;
+    feed(&d, "\x81\x80" Z4 "\x82\x80" Z4 "\x01\x80" Z4, 18);
+    check_trace(&d, "message 1 0 \nmessage 2 0 \n");
+    feed(&d, "\x80\x80" Z4, 6);
+    check_trace(&d, "message 1 0 \nmessage 2 0 \nend 1008 10 0 \n");
+    finish(&d);
+}
+
+/* Conversations, cut in every way. ------------------------------------------------------------------------------- */
+
+static void talk_small(script *s) {
+    script_text(s, SCRIPT_HANDSHAKE);
+    script_say(s, SCRIPT_TEXT, "hello");
+    script_say(s, SCRIPT_PING, "are you there");
+    script_say(s, SCRIPT_BINARY, "\x80\xff\xfe");
+    script_say(s, SCRIPT_PONG, "12345678");
+    script_close(s, 1000, "bye");
+    script_say(s, SCRIPT_TEXT, "never");
+    script_bytes(s, "\xff\xff\xff", 3);
+}
+
+static void talk_fragments(script *s) {
+    script_text(s, SCRIPT_HANDSHAKE);
+    script_frame(s, SCRIPT_TEXT, SCRIPT_MORE, "one ", 4);
+    script_say(s, SCRIPT_PING, "a");
+    script_frame(s, SCRIPT_CONTINUATION, SCRIPT_MORE, "", 0);
+    script_say(s, SCRIPT_PING, "");
+    script_say(s, SCRIPT_PONG, "b");
+    script_frame(s, SCRIPT_CONTINUATION, SCRIPT_MORE, "two ", 4);
+    script_fill(s, SCRIPT_PING, SCRIPT_FINAL, 125);
+    script_frame(s, SCRIPT_CONTINUATION, SCRIPT_FINAL, "three", 5);
+    script_frame(s, SCRIPT_BINARY, SCRIPT_MORE, "\xff\x00", 2);
+    script_frame(s, SCRIPT_CONTINUATION, SCRIPT_FINAL, "\xfe", 1);
+    script_frame(s, SCRIPT_TEXT, SCRIPT_MORE, "", 0);
+    script_frame(s, SCRIPT_CONTINUATION, SCRIPT_FINAL, "", 0);
+    script_fill(s, SCRIPT_TEXT, SCRIPT_MORE, 126);
+    script_fill(s, SCRIPT_CONTINUATION, SCRIPT_FINAL, 200);
+    script_say(s, SCRIPT_CLOSE, "");
+}
+
+/* Characters of one to four bytes, cut after each byte. */
+static void talk_utf8(script *s) {
+    static const char text[] = "\xce\xba\xe2\x82\xac\xf0\x9f\x98\x80!\xed\x9f\xbf\xf4\x8f\xbf\xbf";
+    script_text(s, SCRIPT_HANDSHAKE);
+    for (size_t at = 0; at < sizeof text; at++) {
+        script_frame(s, SCRIPT_TEXT, SCRIPT_MORE, text, at);
+        script_say(s, SCRIPT_PONG, "");
+        script_frame(s, SCRIPT_CONTINUATION, SCRIPT_FINAL, text + at, sizeof text - 1 - at);
+    }
+    for (size_t at = 0; at + 6 < sizeof text; at += 6) {
+        for (size_t i = 0; i < 6; i++)
+            script_frame(s, i ? SCRIPT_CONTINUATION : SCRIPT_TEXT, i == 5, text + at + i, 1);
+    }
+}
+
+static void talk_empty(script *s) {
+    script_text(s, SCRIPT_HANDSHAKE);
+    script_say(s, SCRIPT_TEXT, "");
+    script_say(s, SCRIPT_BINARY, "");
+    script_say(s, SCRIPT_PING, "");
+    script_say(s, SCRIPT_PONG, "");
+    script_say(s, SCRIPT_TEXT, "");
+    script_close(s, 1001, "");
+}
+
+static void talk_sizes(script *s) {
+    static const size_t sizes[] = {1, 124, 125, 126, 127, 65535, 65536};
+    script_text(s, SCRIPT_HANDSHAKE);
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        script_fill(s, i % 2 ? SCRIPT_TEXT : SCRIPT_BINARY, SCRIPT_FINAL, sizes[i]);
+        script_say(s, SCRIPT_PING, "between");
+    }
+    script_close(s, 4999, "done");
+}
+
+static void talk_large_fragments(script *s) {
+    script_text(s, SCRIPT_HANDSHAKE);
+    script_fill(s, SCRIPT_TEXT, SCRIPT_MORE, 30000);
+    script_say(s, SCRIPT_PING, "1");
+    script_fill(s, SCRIPT_CONTINUATION, SCRIPT_MORE, 40000);
+    script_say(s, SCRIPT_PING, "2");
+    script_fill(s, SCRIPT_CONTINUATION, SCRIPT_FINAL, 30000);
+    script_fill(s, SCRIPT_BINARY, SCRIPT_FINAL, 20000);
+}
+
+static void talk_too_big(script *s) {
+    script_text(s, SCRIPT_HANDSHAKE);
+    script_fill(s, SCRIPT_BINARY, SCRIPT_MORE, 300);
+    script_say(s, SCRIPT_PING, "last");
+    script_fill(s, SCRIPT_CONTINUATION, SCRIPT_MORE, MAX_MESSAGE - 299);
+}
+
+static void talk_too_many(script *s) {
+    script_text(s, SCRIPT_HANDSHAKE);
+    for (int i = 0; i < MAX_FRAGMENTS + 3; i++)
+        script_frame(s, i ? SCRIPT_CONTINUATION : SCRIPT_TEXT, SCRIPT_MORE, "ab", (size_t)(i % 3));
+    script_say(s, SCRIPT_PING, "never");
+}
+
+/* It stops in the middle of a frame: the end is that of the stream. */
+static void talk_unfinished(script *s) {
+    script_text(s, SCRIPT_HANDSHAKE);
+    script_say(s, SCRIPT_TEXT, "whole");
+    script_frame(s, SCRIPT_TEXT, SCRIPT_MORE, "half", 4);
+    script_say(s, SCRIPT_BINARY + 7, "ping"); /* 9 */
+    script_frame(s, SCRIPT_CONTINUATION, SCRIPT_FINAL, "the rest of it", 14);
+    s->size -= 5;
+}
+
+static void talk_unfinished_head(script *s) {
+    script_text(s, SCRIPT_REQUEST "Cookie: a=b\r\n");
+}
+
+static void talk_unfinished_frame_head(script *s) {
+    script_text(s, SCRIPT_HANDSHAKE);
+    script_say(s, SCRIPT_TEXT, "x");
+    script_bytes(s, "\x82\xff\0\0\0\0\0\1\0", 9);
+}
+
+static void talk_unfinished_control(script *s) {
+    script_text(s, SCRIPT_HANDSHAKE);
+    script_say(s, SCRIPT_PING, "0123456789");
+    s->size -= 3;
+}
+
+static void talk_many(script *s) {
+    script_text(s, SCRIPT_HANDSHAKE);
+    for (int i = 0; i < 12; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "number %d", i);
+        script_say(s, i % 3 ? SCRIPT_TEXT : SCRIPT_PING, text);
+    }
+}
+
+static void talk_long_head(script *s) {
+    script_request_of(s, MAX_HEAD);
+    script_say(s, SCRIPT_TEXT, "first");
+}
+
+static void talk_head_too_long(script *s) {
+    script_request_of(s, MAX_HEAD + 1);
+    script_say(s, SCRIPT_TEXT, "first");
+}
+
+typedef struct conversation {
+    const char *name;
+    void (*talk)(script *s);
+    size_t close_after; /* our Close goes out after so many messages */
+} conversation;
+
+static const conversation conversations[] = {
+    {"small", talk_small, 0},
+    {"fragments", talk_fragments, 0},
+    {"utf8", talk_utf8, 0},
+    {"empty", talk_empty, 0},
+    {"sizes", talk_sizes, 0},
+    {"large fragments", talk_large_fragments, 0},
+    {"too big", talk_too_big, 0},
+    {"too many", talk_too_many, 0},
+    {"unfinished", talk_unfinished, 0},
+    {"unfinished head", talk_unfinished_head, 0},
+    {"unfinished frame head", talk_unfinished_frame_head, 0},
+    {"unfinished control frame", talk_unfinished_control, 0},
+    {"many", talk_many, 0},
+    {"long head", talk_long_head, 0},
+    {"head too long", talk_head_too_long, 0},
+    {"small, closed by us", talk_small, 1},
+    {"fragments, closed by us", talk_fragments, 1},
+    {"many, closed by us", talk_many, 3},
+    {"too many, closed by us", talk_too_many, 1},
+    {"sizes, closed by us", talk_sizes, 2},
+};
+
+enum { CONVERSATIONS = sizeof conversations / sizeof conversations[0] };
+enum { TALKS = CONVERSATIONS + FAULTS + GREETINGS };
+
+/* Conversations, then faults, then greetings, each followed by frames. */
+static const char *make_talk(size_t index, script *s, size_t *close_after) {
+    *close_after = 0;
+    if (index < CONVERSATIONS) {
+        conversations[index].talk(s);
+        *close_after = conversations[index].close_after;
+        return conversations[index].name;
+    }
+    index -= CONVERSATIONS;
+    if (index < FAULTS) {
+        script_text(s, SCRIPT_HANDSHAKE);
+        script_say(s, SCRIPT_TEXT, "before");
+        script_bytes(s, faults[index].bytes, faults[index].size);
+        script_say(s, SCRIPT_TEXT, "after");
+        return faults[index].name;
+    }
+    index -= FAULTS;
+    script_text(s, greetings[index].head);
+    script_say(s, SCRIPT_TEXT, "early");
+    script_say(s, SCRIPT_PING, "early");
+    return greetings[index].name;
+}
+
+/* Hears the script in pieces that end at the given places, then the end of the stream; adds the counters to the trace. */
+static void hear(driver *d, const mode *how, const script *s, size_t close_after, const size_t *cuts, size_t count) {
+    char line[128];
+    size_t at = 0;
+    begin(d, how);
+    set_hosts(d);
+    d->how.close_after = close_after;
+    for (size_t i = 0; i <= count; i++) {
+        size_t to = i < count ? cuts[i] : s->size;
+        feed(d, s->data + at, to - at);
+        at = to;
+    }
+    if (!wss__session_is_partial(&d->session) && d->session.phase != WSS__SESSION_HEAD) check_idle(d);
+    if (!d->ended) lose(d, WSS_CAUSE_PEER_VANISHED);
+    snprintf(line, sizeof line, "frames %d %d messages %d %d", (int)d->host.stats.frames_in, (int)d->host.stats.frames_out,
+             (int)d->host.stats.messages_in, (int)d->host.stats.messages_out);
+    note(d, line, "", 0);
+}
+
+static void hear_like(const driver *whole, const mode *how, const script *s, size_t close_after, const size_t *cuts,
+                      size_t count) {
+    driver d;
+    hear(&d, how, s, close_after, cuts, count);
+    if (!script_same(&d.trace, &whole->trace)) {
+        CHECK(!"the same trace");
+        if (test_broken <= 3) printf("%.*s--- and not:\n%.*s", (int)d.trace.size, d.trace.data, (int)whole->trace.size, whole->trace.data);
+    }
+    if (!script_same(&d.output, &whole->output)) {
+        CHECK(!"the same output");
+        if (test_broken <= 3) print_bytes("got", &d.output);
+        if (test_broken <= 3) print_bytes("want", &whole->output);
+    }
+    finish(&d);
+}
+
+static uint32_t random_state = 1;
+
+static uint32_t random_below(uint32_t limit) {
+    random_state = random_state * 1664525u + 1013904223u;
+    return (uint32_t)(((uint64_t)(random_state >> 4) * limit) >> 28);
+}
+
+static int compare_cuts(const void *a, const void *b) {
+    size_t x = *(const size_t *)a;
+    size_t y = *(const size_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+enum { CUTS_MAX = 12 };
+
+static size_t random_cuts(size_t *cuts, size_t size) {
+    size_t count = 2 + random_below(CUTS_MAX - 1);
+    for (size_t i = 0; i < count; i++) cuts[i] = random_below((uint32_t)size + 1);
+    qsort(cuts, count, sizeof *cuts, compare_cuts);
+    return count;
+}
+
+/* Long scripts are cut at every byte only near their ends and where a large payload begins or ends. */
+static size_t next_cut(const script *s, size_t cut) {
+    if (s->size < 4096 || cut < 1100 || s->size - cut < 100 || cut % 4096 < 8) return cut + 1;
+    return cut + 7 + random_below(700);
+}
+
+static void cut_in_two(void) {
+    for (size_t t = 0; t < TALKS; t++) {
+        script s = {0};
+        driver whole;
+        size_t close_after;
+        int before = test_broken;
+        const char *name = make_talk(t, &s, &close_after);
+        hear(&whole, NULL, &s, close_after, NULL, 0);
+        for (size_t cut = 1; cut < s.size; cut = next_cut(&s, cut)) {
+            hear_like(&whole, NULL, &s, close_after, &cut, 1);
+            if (test_broken != before) {
+                printf("%s, cut at %zu\n", name, cut);
+                break;
+            }
+        }
+        finish(&whole);
+        script_free(&s);
+    }
+}
+
+/* The shapes in which input and output are held up; each must look the same from outside. */
+static const mode modes[] = {
+    {0, 0, 0, 0, 0, 0, 0, 0},
+    {65536, 0, 0, 0, 0, 0, 0, 0},  /* cork */
+    {24, 0, 0, 0, 0, 0, 0, 0},     /* cork that is soon full */
+    {65536, 7, 0, 0, 0, 0, 0, 0},  /* small sends */
+    {24, 1, 0, 0, 0, 0, 0, 0},
+    {0, 0, 0, 1, 0, 0, 0, 0},      /* straight into its place */
+    {0, 0, 0, 0, 1, 0, 0, 0},      /* pause after each event */
+    {65536, 0, 0, 1, 1, 0, 0, 0},
+    {0, 0, 0, 0, 0, 1, 0, 0},      /* hold everything once */
+    {0, 0, 0, 1, 0, 1, 0, 0},
+    {0, 0, 0, 0, 0, 0, 1, 0},      /* late answer */
+    {4096, 100, 0, 1, 1, 1, 1, 0}, /* all of it */
+};
+
+enum { MODES = sizeof modes / sizeof modes[0] };
+
+static void talk_in_a_mode(const script *s, size_t close_after, const mode *how, const driver *whole) {
+    size_t cuts[CUTS_MAX];
+    hear_like(whole, how, s, close_after, NULL, 0);
+    for (int i = 0; i < (s->size < 4096 ? 30 : 6); i++) {
+        size_t count = random_cuts(cuts, s->size);
+        hear_like(whole, how, s, close_after, cuts, count);
+    }
+}
+
+static void hear_byte_by_byte(const script *s, size_t close_after, const mode *how, const driver *whole) {
+    size_t *cuts = (size_t *)malloc(s->size * sizeof *cuts);
+    if (!cuts) abort();
+    for (size_t i = 0; i + 1 < s->size; i++) cuts[i] = i + 1;
+    hear_like(whole, how, s, close_after, cuts, s->size - 1);
+    free(cuts);
+}
+
+/* Many random cuts and every byte by itself, in every mode, without echo and with it: one trace, one output. */
+static void cut_in_many(void) {
+    for (size_t t = 0; t < TALKS; t++) {
+        script s = {0};
+        size_t close_after;
+        const char *name = make_talk(t, &s, &close_after);
+        for (int echo = 0; echo < 2; echo++) {
+            driver whole;
+            mode how = {0};
+            how.echo = echo;
+            hear(&whole, &how, &s, close_after, NULL, 0);
+            for (size_t m = 0; m < MODES; m++) {
+                int before = test_broken;
+                how = modes[m];
+                how.echo = echo;
+                talk_in_a_mode(&s, close_after, &how, &whole);
+                if (s.size < 4096 || (!echo && m == 0)) hear_byte_by_byte(&s, close_after, &how, &whole);
+                if (test_broken != before) printf("%s in mode %zu, echo %d\n", name, m, echo);
+            }
+            finish(&whole);
+        }
+        script_free(&s);
+    }
+}
+
+/* All ways to cut one conversation in three. */
+static void cut_in_three(void) {
+    script s = {0};
+    driver whole;
+    talk_fragments(&s);
+    s.size = 600;
+    hear(&whole, NULL, &s, 0, NULL, 0);
+    for (size_t a = 150; a < s.size; a++) {
+        for (size_t b = a + 1; b < s.size; b += 1 + a % 3) {
+            size_t cuts[2] = {a, b};
+            hear_like(&whole, NULL, &s, 0, cuts, 2);
+        }
+        if (test_broken) break;
+    }
+    finish(&whole);
+    script_free(&s);
+}
+
+/* What the oracle itself says, written down once. */
+static void what_is_heard(void) {
+    script s = {0};
+    script want = {0};
+    driver d;
+    talk_fragments(&s);
+    begin(&d, NULL);
+    feed_script(&d, &s);
+    note(&d, "", "", 0);
+    script_text(&want, "upgrade /chat?room=1\npong b\nmessage 1 13 one two three\n");
+    script_bytes(&want, "message 2 3 \xff\0\xfe\n", 16);
+    script_text(&want, "message 1 0 \nmessage 1 326 ");
+    for (int i = 0; i < 326; i++) script_bytes(&want, &"abcdefghijklmnopqrstuvwxyz"[(i < 126 ? i : i - 126) % 26], 1);
+    script_text(&want, "\nend 1005 1 0 \n\n");
+    CHECK(script_same(&d.trace, &want));
+    script_free(&want);
+    script_text(&want, SCRIPT_ACCEPTED "\x8a\x01" "a\x8a");
+    script_bytes(&want, "\x00\x8a\x7d", 3);
+    for (int i = 0; i < 125; i++) script_bytes(&want, &"abcdefghijklmnopqrstuvwxyz"[i % 26], 1);
+    script_bytes(&want, "\x88\x00", 2);
+    check_output(&d, &want);
+    CHECK_INT(d.host.stats.messages_in, 4);
+    CHECK_INT(d.host.stats.frames_in, 16);
+    CHECK_INT(d.host.stats.frames_out, 4);
+    finish(&d);
+}
+
+/* Pings and pongs. ----------------------------------------------------------------------------------------------- */
+
+static void ping_of_every_size(void) {
+    for (size_t size = 0; size <= 125; size++) {
+        driver d;
+        script input = {0};
+        script want = {0};
+        char payload[125];
+        for (size_t i = 0; i < size; i++) payload[i] = (char)(i * 7);
+        begin_open(&d, NULL);
+        script_frame(&input, SCRIPT_PING, SCRIPT_FINAL, payload, size);
+        feed_script(&d, &input);
+        script_reply(&want, SCRIPT_PONG, payload, size);
+        check_output(&d, &want);
+        check_trace(&d, "");
+        check_idle(&d);
+        finish(&d);
+    }
+}
+
+static void say_pings(script *s, int first, int last) {
+    for (int i = first; i <= last; i++) {
+        char text[16];
+        snprintf(text, sizeof text, "%d", i);
+        script_say(s, SCRIPT_PING, text);
+    }
+}
+
+static void want_pongs(script *s, int first, int last) {
+    for (int i = first; i <= last; i++) {
+        char text[16];
+        snprintf(text, sizeof text, "%d", i);
+        script_reply(s, SCRIPT_PONG, text, strlen(text));
+    }
+}
+
+static void ten_pings_ten_pongs(void) {
+    for (size_t cork = 0; cork <= 4096; cork += 4096) {
+        mode how = {0};
+        driver d;
+        script input = {0};
+        script want = {0};
+        how.cork = cork;
+        begin_open(&d, &how);
+        say_pings(&input, 1, 10);
+        feed_script(&d, &input);
+        want_pongs(&want, 1, 10);
+        check_output(&d, &want);
+        finish(&d);
+    }
+}
+
+static void many_pings_while_writable(void) {
+    mode how = {0};
+    driver d;
+    script input = {0};
+    script want = {0};
+    how.cork = 4096;
+    begin_open(&d, &how);
+    say_pings(&input, 1, 500);
+    feed_script(&d, &input);
+    want_pongs(&want, 1, 500);
+    check_output(&d, &want);
+    finish(&d);
+}
+
+/* Puts something in front that the peer does not take: from then on the queue is blocked. */
+static void block(driver *d, script *sent) {
+    CHECK_INT(wss__session_push(&d->host, &d->session, frame_of(d, SCRIPT_TEXT, "in the way", 10, NULL), WSS__SESSION_CHECK),
+              WSS_OK);
+    send_some(d, 3);
+    script_reply(sent, SCRIPT_TEXT, "in the way", 10);
+}
+
+/* Hears frames without sending anything. */
+static void hear_blocked(driver *d, script *s) {
+    wss__session_bytes bytes;
+    bytes.data = s->data;
+    bytes.size = s->size;
+    dispatch(d, &bytes);
+    CHECK_INT(bytes.size, 0);
+    check_account(d);
+    script_free(s);
+}
+
+static void pongs_while_blocked(void) {
+    driver d;
+    script input = {0};
+    script want = {0};
+    begin_open(&d, NULL);
+    block(&d, &want);
+    say_pings(&input, 1, 16);
+    hear_blocked(&d, &input);
+    CHECK_INT(d.session.queue->pongs, 16);
+    CHECK_INT(d.session.queue->count, 17);
+    say_pings(&input, 17, 1000);
+    size_t live = d.live;
+    hear_blocked(&d, &input);
+    CHECK_INT(d.session.queue->pongs, 16);
+    CHECK_INT(d.session.queue->count, 17);
+    CHECK(d.live <= live + 16 + 4);
+    say_pings(&input, 1001, 1001);
+    hear_blocked(&d, &input);
+    /* Two have left: there is room for two, then the newest is replaced again. */
+    send_some(&d, 9 + 3 + 3 + 1);
+    CHECK_INT(d.session.queue->pongs, 14);
+    say_pings(&input, 1002, 1005);
+    hear_blocked(&d, &input);
+    CHECK_INT(d.session.queue->pongs, 16);
+    flush(&d);
+    want_pongs(&want, 1, 15);
+    want_pongs(&want, 1001, 1002);
+    want_pongs(&want, 1005, 1005);
+    check_output(&d, &want);
+    check_idle(&d);
+    finish(&d);
+}
+
+/* Our own pings and closes are no pongs, whatever was in the memory before. */
+static void only_pongs_are_counted(void) {
+    driver d;
+    begin_open(&d, NULL);
+    for (int i = 0; i < 30; i++) {
+        CHECK(wss__session_put_control(&d.host, &d.session, WSS__FRAME_PING, wss__base_text("12345678")));
+        check_account(&d);
+    }
+    CHECK_INT(d.session.queue->pongs, 0);
+    CHECK(wss__session_put_pong(&d.host, &d.session, wss__base_text("x")));
+    close_it(&d, 1000, "");
+    check_account(&d);
+    CHECK_INT(d.session.queue->pongs, 1);
+    finish(&d);
+}
+
+/* A pong that has begun to leave is not replaced. */
+static void started_pong_stays(void) {
+    driver d;
+    script input = {0};
+    script want = {0};
+    begin_open(&d, NULL);
+    say_pings(&input, 1, 16);
+    hear_blocked(&d, &input);
+    send_some(&d, 1);
+    say_pings(&input, 17, 40);
+    hear_blocked(&d, &input);
+    CHECK_INT(d.session.queue->pongs, 16);
+    flush(&d);
+    want_pongs(&want, 1, 15);
+    want_pongs(&want, 40, 40);
+    check_output(&d, &want);
+    finish(&d);
+}
+
+static void unsolicited_pongs(void) {
+    driver d;
+    script input = {0};
+    begin_open(&d, NULL);
+    for (int i = 0; i < 2000; i++) script_say(&input, SCRIPT_PONG, "");
+    feed_script(&d, &input);
+    CHECK_INT(d.output.size, 0);
+    CHECK_INT(d.calls, 0);
+    CHECK(!d.ended);
+    check_idle(&d);
+    finish(&d);
+}
+
+/* Send policies. ------------------------------------------------------------------------------------------------- */
+
+static int push(driver *d, const char *text, const char *key, int mode) {
+    wss__buf_frame *frame = frame_of(d, SCRIPT_TEXT, text, strlen(text), key);
+    if (mode == WSS__SESSION_RESERVED) wss__session_account(&d->host, &d->session, frame->size, 0);
+    int result = wss__session_push(&d->host, &d->session, frame, mode);
+    check_account(d);
+    return result;
+}
+
+/* Frames here have 10 bytes: 2 and these 8. */
+static const char *text_of(int number) {
+    static char texts[4][16];
+    char *text = texts[number % 4];
+    snprintf(text, sizeof texts[0], "%08d", number);
+    return text;
+}
+
+static void want_text(script *s, int number) {
+    script_reply(s, SCRIPT_TEXT, text_of(number), 8);
+}
+
+static void begin_policy(driver *d, int policy, size_t max_queued) {
+    begin_open(d, NULL);
+    d->options.send_policy = policy;
+    d->options.max_queued = max_queued;
+}
+
+/* Accepted while what is queued is below the limit; then refused until something left. */
+static void policy_refuse(void) {
+    for (size_t limit = 29; limit <= 31; limit++) {
+        driver d;
+        script want = {0};
+        int admitted = limit <= 30 ? 3 : 4;
+        begin_policy(&d, WSS_POLICY_REFUSE, limit);
+        for (int i = 0; i < 6; i++) {
+            CHECK_INT(push(&d, text_of(i), NULL, WSS__SESSION_CHECK), i < admitted ? WSS_OK : WSS_ERR_FULL);
+            if (i < admitted) want_text(&want, i);
+        }
+        CHECK_INT(d.session.queued, admitted * 10);
+        CHECK_INT(d.host.stats.messages_out, admitted);
+        send_some(&d, 12); /* one and a bit */
+        CHECK_INT(d.session.queued, admitted * 10 - 12);
+        CHECK_INT(push(&d, text_of(7), NULL, WSS__SESSION_CHECK), WSS_OK);
+        want_text(&want, 7);
+        flush(&d);
+        check_output(&d, &want);
+        check_idle(&d);
+        finish(&d);
+    }
+}
+
+static void empty_queue_always_admits_one(void) {
+    for (int policy = WSS_POLICY_REFUSE; policy <= WSS_POLICY_LATEST; policy++) {
+        driver d;
+        begin_policy(&d, policy, 1);
+        CHECK_INT(push(&d, "larger than the limit", NULL, WSS__SESSION_CHECK), WSS_OK);
+        send_some(&d, 1);
+        CHECK_INT(push(&d, "another", NULL, WSS__SESSION_CHECK), WSS_ERR_FULL);
+        flush(&d);
+        CHECK_INT(push(&d, "larger than the limit", NULL, WSS__SESSION_CHECK), WSS_OK);
+        finish(&d);
+    }
+}
+
+/* Room is made from the front; what has begun to leave, and control frames, stay. */
+static void policy_drop_oldest(void) {
+    driver d;
+    script want = {0};
+    begin_policy(&d, WSS_POLICY_DROP_OLDEST, 30);
+    CHECK_INT(push(&d, text_of(0), NULL, WSS__SESSION_CHECK), WSS_OK);
+    send_some(&d, 4);
+    CHECK(wss__session_put_pong(&d.host, &d.session, wss__base_text("p")));
+    for (int i = 1; i <= 9; i++) CHECK_INT(push(&d, text_of(i), NULL, WSS__SESSION_CHECK), WSS_OK);
+    CHECK_INT(d.session.queued, 36); /* 6 of the first, and three: two were below 30 */
+    CHECK_INT(d.host.stats.dropped_policy, 6);
+    flush(&d);
+    want_text(&want, 0);
+    script_reply(&want, SCRIPT_PONG, "p", 1);
+    for (int i = 7; i <= 9; i++) want_text(&want, i);
+    check_output(&d, &want);
+    finish(&d);
+}
+
+/* Nothing can be dropped: refused all the same. */
+static void policy_drop_oldest_with_nothing_to_drop(void) {
+    driver d;
+    begin_policy(&d, WSS_POLICY_DROP_OLDEST, 5);
+    CHECK_INT(push(&d, text_of(0), NULL, WSS__SESSION_CHECK), WSS_OK);
+    send_some(&d, 1);
+    CHECK_INT(push(&d, text_of(1), NULL, WSS__SESSION_CHECK), WSS_ERR_FULL);
+    CHECK_INT(push(&d, text_of(2), NULL, WSS__SESSION_FORCED), WSS_OK);
+    CHECK_INT(push(&d, text_of(3), NULL, WSS__SESSION_RESERVED), WSS_OK);
+    CHECK_INT(d.host.stats.dropped_policy, 1);
+    finish(&d);
+}
+
+/* The new one stands where the old one stood, also where the queue is full; one that has begun to leave does not count. */
+static void keys_replace_in_place(void) {
+    for (int policy = WSS_POLICY_REFUSE; policy <= WSS_POLICY_LATEST; policy++) {
+        driver d;
+        script want = {0};
+        begin_policy(&d, policy, 35);
+        CHECK_INT(push(&d, text_of(0), "a", WSS__SESSION_CHECK), WSS_OK);
+        send_some(&d, 1);
+        CHECK_INT(push(&d, text_of(1), "a", WSS__SESSION_CHECK), WSS_OK);
+        CHECK_INT(push(&d, text_of(2), NULL, WSS__SESSION_CHECK), WSS_OK);
+        CHECK_INT(push(&d, text_of(3), "b", WSS__SESSION_CHECK), WSS_OK);
+        CHECK_INT(d.session.queued, 39); /* full */
+        CHECK_INT(push(&d, "a longer text than before", "a", WSS__SESSION_CHECK), WSS_OK);
+        CHECK_INT(push(&d, "b", "b", WSS__SESSION_RESERVED), WSS_OK);
+        CHECK_INT(push(&d, text_of(4), "a", WSS__SESSION_FORCED), WSS_OK);
+        CHECK_INT(push(&d, text_of(5), "a", WSS__SESSION_CHECK), WSS_OK);
+        CHECK_INT(d.session.queued, 9 + 10 + 10 + 3);
+        CHECK_INT(d.host.stats.dropped_policy, 4);
+        flush(&d);
+        want_text(&want, 0);
+        want_text(&want, 5);
+        want_text(&want, 2);
+        script_reply(&want, SCRIPT_TEXT, "b", 1);
+        check_output(&d, &want);
+        finish(&d);
+    }
+}
+
+static void other_keys_do_not_replace(void) {
+    driver d;
+    script want = {0};
+    char longest[65];
+    memset(longest, 'k', 64);
+    longest[64] = 0;
+    begin_policy(&d, WSS_POLICY_LATEST, 1000);
+    CHECK_INT(push(&d, "1", longest, WSS__SESSION_CHECK), WSS_OK);
+    CHECK_INT(push(&d, "2", longest + 1, WSS__SESSION_CHECK), WSS_OK);
+    CHECK_INT(push(&d, "3", "k", WSS__SESSION_CHECK), WSS_OK);
+    CHECK_INT(push(&d, "4", NULL, WSS__SESSION_CHECK), WSS_OK);
+    CHECK_INT(push(&d, "5", NULL, WSS__SESSION_CHECK), WSS_OK);
+    CHECK_INT(push(&d, "6", longest, WSS__SESSION_CHECK), WSS_OK);
+    flush(&d);
+    for (int i = 0; i < 5; i++) script_reply(&want, SCRIPT_TEXT, &"62345"[i], 1);
+    check_output(&d, &want);
+    finish(&d);
+}
+
+/* Reserved was judged elsewhere, forced is not judged: both get in where a checked one does not. */
+static void reserved_and_forced(void) {
+    driver d;
+    begin_policy(&d, WSS_POLICY_REFUSE, 15);
+    CHECK_INT(push(&d, text_of(0), NULL, WSS__SESSION_CHECK), WSS_OK);
+    CHECK_INT(push(&d, text_of(1), NULL, WSS__SESSION_CHECK), WSS_OK);
+    CHECK_INT(push(&d, text_of(2), NULL, WSS__SESSION_CHECK), WSS_ERR_FULL);
+    CHECK_INT(push(&d, text_of(3), NULL, WSS__SESSION_RESERVED), WSS_OK);
+    CHECK_INT(push(&d, text_of(4), NULL, WSS__SESSION_FORCED), WSS_OK);
+    CHECK_INT(d.session.queued, 40);
+    CHECK_INT(d.host.stats.queued_peak, 40);
+    flush(&d);
+    CHECK_INT(d.output.size, 40);
+    finish(&d);
+}
+
+/* Where memory is short the account is as before, and the reservation is given back. */
+static void push_without_memory(void) {
+    for (int mode = WSS__SESSION_CHECK; mode <= WSS__SESSION_FORCED; mode++) {
+        driver d;
+        begin_policy(&d, WSS_POLICY_REFUSE, 1000);
+        wss__buf_frame *frame = frame_of(&d, SCRIPT_TEXT, "12345678", 8, NULL);
+        if (mode == WSS__SESSION_RESERVED) wss__session_account(&d.host, &d.session, frame->size, 0);
+        d.fail_at = d.calls + 1;
+        CHECK_INT(wss__session_push(&d.host, &d.session, frame, mode), WSS_ERR_MEMORY);
+        CHECK_INT(d.host.stats.messages_out, 0);
+        check_account(&d);
+        check_idle(&d);
+        finish(&d);
+    }
+}
+
+/* Many pushes and sends at random. What leaves is whole frames in the order of their numbers; accepted is what left and what
+   was dropped. */
+static void random_pushes(void) {
+    for (int round = 0; round < 60; round++) {
+        driver d;
+        int accepted = 0;
+        int number = 0;
+        begin_policy(&d, round % 4, 50 + random_below(400));
+        for (int step = 0; step < 400; step++) {
+            char text[64];
+            uint32_t what = random_below(10);
+            size_t size = 8 + random_below(50);
+            memset(text, '.', sizeof text);
+            snprintf(text, sizeof text, "%07d", number);
+            text[7] = ' ';
+            text[size] = 0;
+            if (what < 5) accepted += push(&d, text, NULL, (int)random_below(3)) == WSS_OK;
+            else if (what < 6) CHECK(wss__session_put_control(&d.host, &d.session, WSS__FRAME_PING, wss__base_text("!")));
+            else send_some(&d, random_below(80));
+            number++;
+            check_account(&d);
+        }
+        flush(&d);
+        int left = 0;
+        int last = -1;
+        for (size_t at = 0; at < d.output.size;) {
+            const unsigned char *frame = (const unsigned char *)d.output.data + at;
+            size_t size = frame[1];
+            CHECK(frame[0] == 0x81 || frame[0] == 0x89);
+            CHECK(size < 126 && size + 2 <= d.output.size - at);
+            if (frame[0] == 0x81) {
+                int now = atoi((const char *)frame + 2);
+                CHECK(now > last);
+                last = now;
+                left++;
+            }
+            at += size + 2;
+            if (test_broken) break;
+        }
+        CHECK_INT(accepted, left + (int)d.host.stats.dropped_policy);
+        CHECK_INT(accepted, d.host.stats.messages_out);
+        finish(&d);
+    }
+}
+
+/* With a queue of thousands, keeping the newest costs no walk through all of it: order and account stay right. */
+static void drop_oldest_from_a_long_queue(void) {
+    driver d;
+    script want = {0};
+    begin_policy(&d, WSS_POLICY_DROP_OLDEST, 50000);
+    CHECK_INT(push(&d, text_of(0), NULL, WSS__SESSION_CHECK), WSS_OK);
+    send_some(&d, 1);
+    for (int i = 1; i < 5000; i++) {
+        wss__buf_frame *frame = frame_of(&d, SCRIPT_TEXT, text_of(i), 8, NULL);
+        wss__session_push(&d.host, &d.session, frame, WSS__SESSION_CHECK);
+    }
+    for (int i = 5000; i < 20000; i++) {
+        wss__buf_frame *frame = frame_of(&d, SCRIPT_TEXT, text_of(i), 8, NULL);
+        CHECK_INT(wss__session_push(&d.host, &d.session, frame, WSS__SESSION_CHECK), WSS_OK);
+    }
+    check_account(&d);
+    CHECK_INT(d.session.queued, 9 + 50000);
+    flush(&d);
+    want_text(&want, 0);
+    for (int i = 15000; i < 20000; i++) want_text(&want, i);
+    check_output(&d, &want);
+    finish(&d);
+}
+
+/* The cork, and what is dropped. --------------------------------------------------------------------------------- */
+
+static void cork_text(driver *d, int number) {
+    char *place = wss__session_cork(&d->host, &d->session, 10);
+    CHECK(place != NULL);
+    if (!place) return;
+    wss__frame_encode(place, SCRIPT_TEXT, 8);
+    memcpy(place + 2, text_of(number), 8);
+}
+
+/* However much of the cork the first send takes, all leaves in order: the cork, then what was queued behind it. */
+static void uncork_after_a_partial_send(void) {
+    for (size_t sent = 0; sent <= 40; sent++) {
+        mode how = {0};
+        driver d;
+        script want = {0};
+        how.cork = 30;
+        begin_open(&d, &how);
+        d.host.corked = &d.session;
+        for (int i = 0; i < 3; i++) cork_text(&d, i);
+        CHECK(wss__session_cork(&d.host, &d.session, 1) == NULL);
+        CHECK_INT(push(&d, text_of(3), NULL, WSS__SESSION_CHECK), WSS_OK);
+        CHECK(wss__session_cork(&d.host, &d.session, 0) == NULL);
+        CHECK(wss__session_put_pong(&d.host, &d.session, wss__base_text("p")));
+        CHECK_INT(d.session.queued, 10);
+        send_some(&d, sent);
+        CHECK_INT(d.session.queued, 40 - sent);
+        CHECK_INT(push(&d, text_of(4), NULL, WSS__SESSION_CHECK), WSS_OK);
+        flush(&d);
+        for (int i = 0; i < 4; i++) want_text(&want, i);
+        script_reply(&want, SCRIPT_PONG, "p", 1);
+        want_text(&want, 4);
+        check_output(&d, &want);
+        check_idle(&d);
+        finish(&d);
+    }
+}
+
+/* Another session's cork is not this one's. */
+static void cork_of_another(void) {
+    mode how = {0};
+    driver d;
+    wss__session other;
+    memset(&other, 0, sizeof other);
+    how.cork = 30;
+    begin_open(&d, &how);
+    d.host.corked = &other;
+    CHECK(wss__session_cork(&d.host, &d.session, 1) == NULL);
+    CHECK(wss__session_put_pong(&d.host, &d.session, wss__base_text("p")));
+    CHECK_INT(d.host.cork_size, 0);
+    CHECK(d.session.queue != NULL);
+    finish(&d);
+}
+
+static void uncork_without_memory(void) {
+    for (size_t failing = 1; failing <= 2; failing++) {
+        mode how = {0};
+        driver d;
+        how.cork = 30;
+        begin_open(&d, &how);
+        d.host.corked = &d.session;
+        cork_text(&d, 0);
+        d.fail_at = failing;
+        send_some(&d, 5);
+        CHECK_INT(d.broken, 1);
+        CHECK_INT(d.session.queued, 0);
+        check_idle(&d);
+        finish(&d);
+    }
+}
+
+/* What has begun to leave is finished, the rest is gone; the Close that follows is the next frame. */
+static void drop_unsent_keeps_what_has_begun(void) {
+    for (size_t sent = 0; sent <= 21; sent++) {
+        driver d;
+        script want = {0};
+        begin_open(&d, NULL);
+        for (int i = 0; i < 3; i++) CHECK_INT(push(&d, text_of(i), NULL, WSS__SESSION_CHECK), WSS_OK);
+        CHECK(wss__session_put_pong(&d.host, &d.session, wss__base_text("p")));
+        send_some(&d, sent);
+        wss__session_drop_unsent(&d.host, &d.session);
+        check_account(&d);
+        CHECK_INT(d.session.queued, (10 - sent % 10) % 10);
+        CHECK_INT(d.host.stats.dropped_gone, 3 - (sent + 9) / 10);
+        wss__session_close(&d.host, &d.session, 1013, wss__base_text("slow reader"), WSS_CAUSE_SLOW_READER);
+        flush(&d);
+        for (int i = 0; i < (int)(sent + 9) / 10; i++) want_text(&want, i);
+        script_reply_close(&want, 1013, "slow reader");
+        check_output(&d, &want);
+        finish(&d);
+    }
+}
+
+/* The rest of a cork begins inside a frame: neither policy nor drop_unsent may take it away. */
+static void rest_of_the_cork_is_never_dropped(void) {
+    mode how = {0};
+    driver d;
+    script want = {0};
+    how.cork = 30;
+    begin_open(&d, &how);
+    d.options.send_policy = WSS_POLICY_DROP_OLDEST;
+    d.options.max_queued = 30;
+    d.host.corked = &d.session;
+    for (int i = 0; i < 3; i++) cork_text(&d, i);
+    CHECK(wss__session_uncork(&d.host, &d.session, 4));
+    script_bytes(&d.output, d.cork, 4);
+    d.host.corked = NULL;
+    for (int i = 3; i < 8; i++) CHECK_INT(push(&d, text_of(i), NULL, WSS__SESSION_CHECK), WSS_OK);
+    CHECK_INT(d.session.queued, 36);
+    wss__session_drop_unsent(&d.host, &d.session);
+    check_account(&d);
+    CHECK_INT(d.session.queued, 26);
+    flush(&d);
+    for (int i = 0; i < 3; i++) want_text(&want, i);
+    check_output(&d, &want);
+    finish(&d);
+}
+
+/* A slow reader may be closed before its 101 has left; without that, the Close would be no HTTP. */
+static void the_101_is_never_dropped(void) {
+    driver d;
+    script want = {0};
+    begin(&d, NULL);
+    d.session.phase = WSS__SESSION_ASKED;
+    CHECK(wss__session_accept(&d.host, &d.session, wss__base_text(SCRIPT_KEY), NULL, NULL, 0));
+    for (int i = 0; i < 3; i++) CHECK_INT(push(&d, text_of(i), NULL, WSS__SESSION_CHECK), WSS_OK);
+    wss__session_drop_unsent(&d.host, &d.session);
+    check_account(&d);
+    close_it(&d, 1013, "");
+    flush(&d);
+    script_text(&want, SCRIPT_ACCEPTED);
+    script_reply_close(&want, 1013, "");
+    check_output(&d, &want);
+    finish(&d);
+}
+
+/* What is queued is given back with the session, also what is shared with others. */
+static void freed_with_a_full_queue(void) {
+    driver d;
+    begin_open(&d, NULL);
+    wss__buf_frame *shared = frame_of(&d, SCRIPT_TEXT, "shared", 6, NULL);
+    wss__buf_retain(shared);
+    CHECK_INT(wss__session_push(&d.host, &d.session, shared, WSS__SESSION_CHECK), WSS_OK);
+    CHECK_INT(push(&d, text_of(1), NULL, WSS__SESSION_CHECK), WSS_OK);
+    send_some(&d, 3);
+    feed(&d, "\x01\x85" Z4 "ab", 8);
+    wss__session_free(&d.host, &d.session);
+    CHECK_INT(d.session.queued, 0);
+    CHECK_INT(d.host.stats.dropped_gone, 1);
+    CHECK(memcmp(wss__buf_frame_data(shared), "\x81\x06shared", 8) == 0);
+    wss__buf_release(&d.mem, shared);
+    check_idle(&d);
+    finish(&d);
+}
+
+/* Input that is held. --------------------------------------------------------------------------------------------- */
+
+/* Stops after every message, and shows one message at a time; the block is given back with the last. */
+static void pause_after_every_message(void) {
+    mode how = {0};
+    driver d;
+    wss__session_bytes bytes;
+    script input = {0};
+    size_t turns = 0;
+    how.pause = 1;
+    begin_open(&d, &how);
+    for (int i = 0; i < 20; i++) script_say(&input, SCRIPT_TEXT, text_of(i));
+    script_bytes(&input, "\x81\x88" Z4 "half", 10);
+    bytes.data = input.data;
+    bytes.size = input.size;
+    dispatch(&d, &bytes);
+    script_free(&input);
+    CHECK_INT(d.messages, 1);
+    size_t live = d.live;
+    while (wss__session_take_held(&d.session, &bytes)) {
+        d.paused = 0;
+        dispatch(&d, &bytes);
+        turns++;
+        CHECK(d.messages == 20 || d.messages == turns + 1);
+        if (d.session.input && d.session.input->held) CHECK_INT(d.live, live);
+    }
+    CHECK_INT(d.messages, 20);
+    CHECK_INT(turns, 20);
+    CHECK(d.session.input->held == NULL);
+    CHECK(d.live < live);
+    CHECK(wss__session_is_partial(&d.session));
+    CHECK_INT(d.calls, 3); /* the block for input, what was held, half a message */
+    d.paused = 0;
+    feed_text(&d, "rest");
+    CHECK_INT(d.messages, 21);
+    check_idle(&d);
+    finish(&d);
+}
+
+/* A deadline for messages must not count the time in which whole ones were held: the owner's mark goes when nothing is
+   partial. */
+static void mark_of_a_message_is_its_own(void) {
+    driver d;
+    wss__session_bytes bytes;
+    char held[24];
+    begin_open(&d, NULL);
+    memcpy(held, "\x81\x81" Z4 "a\x81\x83" Z4 "b", 14);
+    bytes.data = held;
+    bytes.size = 14;
+    d.paused = 1;
+    dispatch(&d, &bytes);
+    CHECK(!wss__session_is_partial(&d.session));
+    d.session.input->since = 77; /* as the loop does to input that it finds */
+    d.paused = 0;
+    CHECK(wss__session_take_held(&d.session, &bytes));
+    dispatch(&d, &bytes);
+    check_trace(&d, "message 1 1 a\n");
+    CHECK(wss__session_is_partial(&d.session));
+    CHECK_INT(d.session.input->since, 0);
+    d.session.input->since = 78;
+    feed(&d, "c\x89\x80", 3);
+    CHECK_INT(d.session.input->since, 78);
+    feed(&d, Z4 "d\x82", 6); /* a ping inside a frame is payload */
+    finish(&d);
+
+    begin_open(&d, NULL);
+    feed(&d, "\x01\x81" Z4 "a\x89\x82" Z4, 13);
+    d.session.input->since = 79;
+    feed(&d, "pp\x80", 3);
+    CHECK_INT(d.session.input->since, 79); /* pings do not make it younger */
+    feed(&d, "\x81" Z4 "b\x81", 7);
+    CHECK_INT(d.messages, 1);
+    CHECK_INT(d.session.input->since, 0);
+    d.session.input->since = 80;
+    feed(&d, "\x80" Z4 "\x82", 6);
+    CHECK_INT(d.messages, 2);
+    CHECK_INT(d.session.input->since, 0);
+    finish(&d);
+}
+
+static void hold_without_memory(void) {
+    for (size_t failing = 1; failing <= 2; failing++) {
+        driver d;
+        wss__session_bytes bytes;
+        char frame[7];
+        begin_open(&d, NULL);
+        memcpy(frame, "\x81\x81" Z4 "a", 7);
+        bytes.data = frame;
+        bytes.size = 7;
+        d.fail_at = failing;
+        d.paused = 1;
+        dispatch(&d, &bytes);
+        check_trace(&d, "end 1013 11 0 \n");
+        finish(&d);
+    }
+}
+
+/* Received straight into its place. ------------------------------------------------------------------------------- */
+
+/* What a megabyte that was announced costs before it comes. */
+static void announced_is_not_allocated(void) {
+    driver d;
+    begin_open(&d, NULL);
+    d.options.max_message = 1 << 20;
+    feed(&d, "\x82\xff\0\0\0\0\0\x10\0\0" Z4 "0123456789", 24);
+    CHECK(!d.ended);
+    CHECK(d.live_peak < 8192);
+    size_t room = 0;
+    CHECK(wss__session_direct(&d.host, &d.session, &room) != NULL);
+    CHECK(room >= WSS__SESSION_DIRECT_MIN && room < 2 * WSS__SESSION_DIRECT_MIN);
+    CHECK(d.live < WSS__SESSION_DIRECT_MIN + 8192);
+    size_t live = d.live;
+    CHECK(wss__session_direct(&d.host, &d.session, &room) != NULL);
+    CHECK_INT(d.live, live);
+    finish(&d);
+}
+
+/* Memory follows what has come: at most twice that, and one step. */
+static void capacity_follows_what_has_come(void) {
+    for (int direct = 0; direct < 2; direct++) {
+        mode how = {0};
+        driver d;
+        script input = {0};
+        static char piece[1000];
+        how.direct = direct;
+        begin_open(&d, &how);
+        d.options.max_message = 1 << 20;
+        feed(&d, "\x82\xff\0\0\0\0\0\x10\0\0" Z4, 14);
+        for (size_t have = 0; have + sizeof piece < 1 << 20; have += sizeof piece) {
+            feed(&d, piece, sizeof piece);
+            CHECK(d.live <= 2 * (have + sizeof piece) + 2 * WSS__SESSION_DIRECT_MIN);
+            CHECK(d.live <= (1 << 20) + 8192);
+        }
+        CHECK(d.calls < 20);
+        CHECK(!d.ended);
+        script_free(&input);
+        finish(&d);
+    }
+}
+
+static void direct_only_where_it_is_worth_it(void) {
+    driver d;
+    size_t room = 4711;
+    begin(&d, NULL);
+    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL);
+    d.session.phase = WSS__SESSION_OPEN;
+    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL);
+    feed(&d, "\x82\xfe\x40\x01" Z4, 8); /* 16385 */
+    CHECK(wss__session_direct(&d.host, &d.session, &room) != NULL);
+    CHECK_INT(room, 16384);
+    feed(&d, "ab", 2);
+    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL); /* 16383 to come */
+    finish(&d);
+
+    begin_open(&d, NULL);
+    feed(&d, "\x89\xfd" Z4 "a", 7);
+    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL);
+    finish(&d);
+
+    begin_open(&d, NULL);
+    feed(&d, "\x82\xfe\x50\x00" Z4, 8);
+    d.fail_at = d.calls + 1;
+    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL);
+    CHECK(!d.ended);
+    CHECK(wss__session_direct(&d.host, &d.session, &room) != NULL);
+    finish(&d);
+
+    begin_open(&d, NULL);
+    feed(&d, "\x82\xfe\x50\x00" Z4, 8);
+    close_it(&d, 1000, "");
+    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL);
+    finish(&d);
+}
+
+/* Memory that is short. ------------------------------------------------------------------------------------------ */
+
+/* The events are those of the whole, or the first of them and then an end for want of memory. */
+static void check_cut_short(const driver *d, const driver *whole) {
+    char ends[3][48];
+    size_t kept = d->trace.size;
+    if (script_same(&d->trace, &whole->trace)) return;
+    snprintf(ends[0], sizeof ends[0], "end 1013 %d 0 \n", WSS_CAUSE_MEMORY);
+    snprintf(ends[1], sizeof ends[1], "end 1006 %d 0 \n", WSS_CAUSE_MEMORY);    /* no memory for the 101 */
+    snprintf(ends[2], sizeof ends[2], "end 1006 %d 0 \n", WSS_CAUSE_HANDSHAKE); /* no memory for the head */
+    for (int i = 0; i < 3; i++) {
+        size_t size = strlen(ends[i]);
+        if (d->trace.size == d->last + size && memcmp(d->trace.data + d->last, ends[i], size) == 0) kept = d->last;
+    }
+    if (d->broken && d->ended) kept = d->last;
+    CHECK(kept < d->trace.size);
+    CHECK(kept <= whole->trace.size && memcmp(d->trace.data, whole->trace.data, kept) == 0);
+    if (!d->broken) CHECK(d->fail_at <= d->calls);
+}
+
+/* Feeds it in pieces of this size, as hear does, but may end early. */
+static void hear_starved(driver *d, const mode *how, const script *s, size_t close_after, size_t piece, size_t fail_at,
+                         int fail_after) {
+    begin(d, how);
+    set_hosts(d);
+    d->how.close_after = close_after;
+    d->fail_at = fail_at;
+    d->fail_after = fail_after;
+    for (size_t at = 0; at < s->size && !d->ended; at += piece)
+        feed(d, s->data + at, piece < s->size - at ? piece : s->size - at);
+    if (!d->ended) lose(d, WSS_CAUSE_PEER_VANISHED);
+}
+
+static void every_allocation_fails_once_or_for_good(void) {
+    static const size_t pieces[] = {SIZE_MAX / 2, 1, 5, 40000};
+    size_t points = 0;
+    for (size_t t = 0; t < TALKS; t++) {
+        script s = {0};
+        size_t close_after;
+        const char *name = make_talk(t, &s, &close_after);
+        for (size_t shape = 0; shape < 4 * MODES; shape++) {
+            mode how = modes[shape / 4];
+            size_t piece = pieces[shape % 4];
+            int before = test_broken;
+            driver whole;
+            how.echo = shape % 3 == 0;
+            if ((s.size > 4096 && piece < 40000) || (s.size < 40000 && piece == 40000)) continue;
+            if (t >= CONVERSATIONS && shape % 5) continue;
+            hear_starved(&whole, &how, &s, close_after, piece, 0, 0);
+            size_t limit = whole.calls;
+            for (size_t k = 1; k <= 2 * limit; k++) {
+                driver d;
+                hear_starved(&d, &how, &s, close_after, piece, (k + 1) / 2, (int)(k % 2));
+                check_cut_short(&d, &whole);
+                finish(&d);
+                points++;
+                k += limit > 200 ? 6 : 0;
+            }
+            finish(&whole);
+            if (test_broken != before) printf("%s, pieces of %zu, shape %zu\n", name, piece, shape);
+        }
+        script_free(&s);
+    }
+    CHECK(points > 2000);
+}
+
+/* No Close can be queued: the session still ends, once, with its own cause. */
+static void fault_without_memory_for_the_close(void) {
+    driver d;
+    begin_open(&d, NULL);
+    d.fail_at = 1;
+    d.fail_after = 1;
+    feed(&d, "\x83\x80", 2);
+    check_trace(&d, "end 1002 17 0 \n");
+    CHECK_INT(d.output.size, 0);
+    finish(&d);
+}
+
+/* Work is linear. ------------------------------------------------------------------------------------------------ */
+
+static void head_byte_by_byte_is_linear(void) {
+    size_t work[2];
+    for (size_t i = 0; i < 2; i++) {
+        driver d;
+        script input = {0};
+        size_t size = i ? 8192 : 4096;
+        begin(&d, NULL);
+        d.options.max_head = 8192;
+        script_request_of(&input, size);
+        work_done = 0;
+        for (size_t at = 0; at < input.size; at++) feed(&d, input.data + at, 1);
+        work[i] = work_done;
+        check_trace(&d, "upgrade /chat?room=1\n");
+        CHECK(work_done < 8 * size);
+        CHECK(d.calls < 20);
+        CHECK(d.live_peak < 2 * 8192 + 1024);
+        check_idle(&d);
+        script_free(&input);
+        finish(&d);
+    }
+    CHECK(work[1] < work[0] * 5 / 2);
+}
+
+/* 64 KiB of the smallest frames in one read, also where reading pauses after each: no allocation, nothing moved. */
+static void small_frames_are_linear(void) {
+    for (int pause = 0; pause < 2; pause++) {
+        mode how = {0};
+        driver d;
+        script input = {0};
+        how.pause = pause;
+        begin_open(&d, &how);
+        while (input.size + 6 <= 65536) script_frame(&input, SCRIPT_BINARY, SCRIPT_FINAL, "", 0);
+        work_done = 0;
+        feed(&d, input.data, input.size);
+        CHECK_INT(d.messages, 65536 / 6);
+        CHECK(work_done <= input.size * 4);
+        CHECK_INT(d.calls, pause ? 2 : 0);
+        check_idle(&d);
+        script_free(&input);
+        finish(&d);
+    }
+}
+
+static void small_pieces_are_linear(void) {
+    driver d;
+    script input = {0};
+    begin_open(&d, NULL);
+    d.options.max_fragments = 20000;
+    for (int i = 0; i < 10000; i++) script_frame(&input, i ? SCRIPT_CONTINUATION : SCRIPT_TEXT, i == 9999, "abc", 3);
+    work_done = 0;
+    for (size_t at = 0; at < input.size; at++) feed(&d, input.data + at, 1);
+    CHECK_INT(d.messages, 1);
+    CHECK(work_done < input.size * 16);
+    CHECK(d.calls < 25);
+    CHECK(d.live_peak < 2 * 30000 + 1024 + 16384);
+    check_idle(&d);
+    script_free(&input);
+    finish(&d);
+}
+
+int main(void) {
+    alarm(240);
+    RUN(faults_end_the_session);
+    RUN(faults_after_our_close);
+    RUN(every_start_of_a_frame);
+    RUN(every_close_code);
+    RUN(close_without_code);
+    RUN(close_with_the_longest_reason);
+    RUN(our_close);
+    RUN(our_close_twice);
+    RUN(closes_before_the_session_is_open);
+    RUN(ends_for_a_cause);
+    RUN(replies_to_requests);
+    RUN(late_request);
+    RUN(accept_with_extras);
+    RUN(answer_with_a_long_head);
+    RUN(limit_of_the_head);
+    RUN(head_without_end);
+    RUN(long_request_line);
+    RUN(limit_of_header_lines);
+    RUN(head_in_two_pieces_survives_release);
+    RUN(input_waits_for_the_answer);
+    RUN(limit_of_a_message);
+    RUN(too_big_costs_nothing);
+    RUN(limit_of_fragments);
+    RUN(limits_switched_off);
+    RUN(one_fragment);
+    RUN(what_is_heard);
+    RUN(cut_in_two);
+    RUN(cut_in_three);
+    RUN(cut_in_many);
+    RUN(ping_of_every_size);
+    RUN(ten_pings_ten_pongs);
+    RUN(many_pings_while_writable);
+    RUN(pongs_while_blocked);
+    RUN(only_pongs_are_counted);
+    RUN(started_pong_stays);
+    RUN(unsolicited_pongs);
+    RUN(policy_refuse);
+    RUN(empty_queue_always_admits_one);
+    RUN(policy_drop_oldest);
+    RUN(policy_drop_oldest_with_nothing_to_drop);
+    RUN(keys_replace_in_place);
+    RUN(other_keys_do_not_replace);
+    RUN(reserved_and_forced);
+    RUN(push_without_memory);
+    RUN(random_pushes);
+    RUN(drop_oldest_from_a_long_queue);
+    RUN(uncork_after_a_partial_send);
+    RUN(cork_of_another);
+    RUN(uncork_without_memory);
+    RUN(drop_unsent_keeps_what_has_begun);
+    RUN(rest_of_the_cork_is_never_dropped);
+    RUN(the_101_is_never_dropped);
+    RUN(freed_with_a_full_queue);
+    RUN(pause_after_every_message);
+    RUN(mark_of_a_message_is_its_own);
+    RUN(hold_without_memory);
+    RUN(announced_is_not_allocated);
+    RUN(capacity_follows_what_has_come);
+    RUN(direct_only_where_it_is_worth_it);
+    RUN(every_allocation_fails_once_or_for_good);
+    RUN(fault_without_memory_for_the_close);
+    RUN(head_byte_by_byte_is_linear);
+    RUN(small_frames_are_linear);
+    RUN(small_pieces_are_linear);
+    return test_end("session");
+}
