@@ -81,25 +81,44 @@ static void check_samples(const char *before, const sample *samples, size_t coun
 
 /* Where a head ends. */
 
+/* The shortest beginning whose last line is empty, its line end and that of the line before being LF or CRLF. */
+static size_t reference_end(const char *data, size_t size) {
+    for (size_t n = 2; n <= size; n++) {
+        if (data[n - 1] != '\n') continue;
+        if (data[n - 2] == '\n') return n;
+        if (n > 2 && data[n - 2] == '\r' && data[n - 3] == '\n') return n;
+    }
+    return 0;
+}
+
 static void find_end(void) {
     static const sample samples[] = {
         {"", 0},
+        {"\n", 0},
+        {"\r\n", 0},
+        {"\n\r", 0},
+        {"\n\r\n", 3},
+        {"a\n\n", 3},
+        {"a\nb\n\n\n", 5},
+        {"a\r\n\n", 4},
+        {"a\n\r\r\n", 0},
         {"\r\n\r", 0},
         {"\r\n\r\n", 4},
         {"a\r\n\r\n", 5},
-        {"\r\n\n\r\n", 0},
-        {"\n\n", 0},
-        {"\r\r\n\n", 0},
+        {"\r\n\n\r\n", 3},
+        {"\n\n", 2},
+        {"\r\r\n\n", 4},
         {"a\r\n\r\n\r\n", 5},
         {"a\r\n\r\nGET / HTTP/1.1\r\n\r\n", 5},
         {"a\r\nb\r\r\n\r\n", 9},
-        {"a\n\r\n\r\n", 6},
+        {"a\n\r\n\r\n", 4},
         {"\r\n\r\r\n\r\n", 7},
     };
     for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
         size_t size = strlen(samples[i].text);
         char *copy = guard_copy(samples[i].text, size);
         CHECK_INT(wss__http_find_end(copy, size, 0), samples[i].want);
+        CHECK_INT(reference_end(copy, size), samples[i].want);
         guard_free(copy, size);
     }
 }
@@ -134,6 +153,32 @@ static void find_end_any_cut(void) {
         CHECK_INT(wss__http_find_end(head, a, 0), 0);
         for (size_t b = a; b < size; b++) CHECK_INT(wss__http_find_end(head, b, a), 0);
         CHECK_INT(wss__http_find_end(head, size, a), size);
+    }
+}
+
+/* A head that ends its lines in bare LF, all of them or one, is refused as soon as it is there: nobody waits for a
+   line end that does not come. Every cut finds the same end. */
+static void bare_line_feeds(void) {
+    static const char *const heads[] = {
+        "GET / HTTP/1.1\nHost: a\n\n",
+        "GET / HTTP/1.1\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\n\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\n\n",
+        "GET / HTTP/1.1\n\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nA: b\nC: d\r\n\r\n",
+        "GET / HTTP/1.1\nHost: a\nUpgrade: websocket\nConnection: Upgrade\nSec-WebSocket-Key: " KEY
+        "\nSec-WebSocket-Version: 13\n\n",
+    };
+    for (size_t h = 0; h < sizeof heads / sizeof heads[0]; h++) {
+        size_t size = strlen(heads[h]);
+        for (size_t have = 0; have <= size; have++) {
+            char *copy = guard_copy(heads[h], have);
+            CHECK_INT(wss__http_find_end(copy, have, 0), have == size ? size : 0);
+            for (size_t from = 0; from < have; from++)
+                CHECK_INT(wss__http_find_end(copy, have, from), have == size ? size : 0);
+            guard_free(copy, have);
+        }
+        CHECK_INT(status_of(heads[h]), 400);
     }
 }
 
@@ -261,8 +306,9 @@ static int want_key_end(int c, int was) {
     (void)was;
     return c != 0 && strchr("AQgw", c) ? 101 : 400;
 }
+/* LF makes an empty line that ends in bare LF. */
 static int want_no_end(int c, int was) {
-    return c == was ? 101 : 0;
+    return c == was ? 101 : c == '\n' ? 400 : 0;
 }
 
 typedef struct place {
@@ -355,14 +401,16 @@ static void check_byte(const place *where, int c) {
     parsed p;
     int status = 0;
     size_t end = wss__http_find_end(head, size, 0);
-    parse_bytes(&p, head, size, MAX_HEADERS);
+    size_t whole = end ? end : size;
+    CHECK_INT(end, reference_end(head, size));
+    parse_bytes(&p, head, whole, MAX_HEADERS);
     int got = p.status;
     if (!got) got = wss__http_upgrade(&p.request, &status) > 0 ? 101 : status ? status : 200;
-    check_prefix_agrees(head, size, p.status);
+    check_prefix_agrees(head, whole, p.status);
     forget(&p);
     if (want) {
         if (got != want) printf("byte %d at '%s' + %zu\n", c, where->mark, where->offset);
-        CHECK_INT(end, size);
+        CHECK(end == size || (end && c == '\n' && want == 400));
         CHECK_INT(got, want);
     } else {
         CHECK_INT(end, 0);
@@ -1377,6 +1425,7 @@ int main(void) {
     RUN(find_end);
     RUN(find_end_resumes);
     RUN(find_end_any_cut);
+    RUN(bare_line_feeds);
     RUN(prefixes_are_unfinished);
     RUN(parsing_a_prefix_fails);
     RUN(prefix_garbage);

@@ -2,6 +2,7 @@
 #define WSSERVER_STATIC
 #define WSSERVER_IMPLEMENTATION
 #define _GNU_SOURCE 1
+#include <stdint.h>
 #include <string.h>
 
 /* Counts the bytes that the implementation copies and searches: how much work it does, without a clock. */
@@ -1631,10 +1632,10 @@ static void unsolicited_pongs(void) {
 
 /* Send policies. ------------------------------------------------------------------------------------------------- */
 
-static int push(driver *d, const char *text, const char *key, int mode) {
+static int push(driver *d, const char *text, const char *key, int how) {
     wss__buf_frame *frame = frame_of(d, SCRIPT_TEXT, text, strlen(text), key);
-    if (mode == WSS__SESSION_RESERVED) wss__session_account(&d->host, &d->session, frame->size, 0);
-    int result = wss__session_push(&d->host, &d->session, frame, mode);
+    if (how == WSS__SESSION_RESERVED) wss__session_account(&d->host, &d->session, frame->size, 0);
+    int result = wss__session_push(&d->host, &d->session, frame, how);
     check_account(d);
     return result;
 }
@@ -1791,13 +1792,13 @@ static void reserved_and_forced(void) {
 
 /* Where memory is short the account is as before, and the reservation is given back. */
 static void push_without_memory(void) {
-    for (int mode = WSS__SESSION_CHECK; mode <= WSS__SESSION_FORCED; mode++) {
+    for (int how = WSS__SESSION_CHECK; how <= WSS__SESSION_FORCED; how++) {
         driver d;
         begin_policy(&d, WSS_POLICY_REFUSE, 1000);
         wss__buf_frame *frame = frame_of(&d, SCRIPT_TEXT, "12345678", 8, NULL);
-        if (mode == WSS__SESSION_RESERVED) wss__session_account(&d.host, &d.session, frame->size, 0);
+        if (how == WSS__SESSION_RESERVED) wss__session_account(&d.host, &d.session, frame->size, 0);
         d.fail_at = d.calls + 1;
-        CHECK_INT(wss__session_push(&d.host, &d.session, frame, mode), WSS_ERR_MEMORY);
+        CHECK_INT(wss__session_push(&d.host, &d.session, frame, how), WSS_ERR_MEMORY);
         CHECK_INT(d.host.stats.messages_out, 0);
         check_account(&d);
         check_idle(&d);

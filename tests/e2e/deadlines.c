@@ -1,0 +1,371 @@
+/* Every deadline on a clock that the test moves: not a moment before, and not long after. */
+#include "../step.h"
+
+enum { STEP = WSS__CONN_STEP }; /* deadlines are rounded up to this */
+
+static int ends;
+static int last_code;
+static int last_cause;
+
+static void on_end(const wss_event *e) {
+    ends++;
+    last_code = e->code;
+    last_cause = e->cause;
+}
+
+static wss_server *serve(wss_options *options) {
+    wss_server *server = step_server(options);
+    ends = 0;
+    last_code = 0;
+    last_cause = 0;
+    wss_on_disconnect(server, on_end, NULL);
+    return server;
+}
+
+static void handshake_deadline(void) {
+    wss_options options = {0};
+    options.handshake_ms = 5000;
+    wss_server *server = serve(&options);
+    step_client *silent = step_connect(server);
+    step_client *slow = step_connect(server);
+    const char *request = "GET / HTTP/1.1\r\n" STEP_UPGRADE;
+    step(server);
+    for (int i = 0; i < 49; i++) {
+        step_now += 100;
+        step_write(server, slow, request + i, 1);
+    }
+    CHECK_INT(server->loops[0].connections, 2);
+    step_time(server, 99);
+    CHECK_INT(server->loops[0].connections, 2);
+    step_time(server, 1 + STEP);
+    CHECK(strncmp(step_ask(server, slow, ""), "HTTP/1.1 408 ", 13) == 0);
+    CHECK(strncmp(step_ask(server, silent, ""), "HTTP/1.1 408 ", 13) == 0);
+    CHECK(slow->ended && silent->ended);
+    CHECK_INT(ends, 0);
+    step_free(silent);
+    step_free(slow);
+    step_end(server);
+}
+
+static void no_answer(const wss_event *e) {
+    (void)e;
+}
+
+static void unanswered_request(void) {
+    wss_options options = {0};
+    options.handshake_ms = 5000;
+    wss_server *server = serve(&options);
+    wss_on_upgrade(server, no_answer, NULL);
+    step_client *client = step_connect(server);
+    CHECK_TEXT(step_ask(server, client, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n"), "");
+    step_time(server, 4999);
+    CHECK_TEXT(step_ask(server, client, ""), "");
+    step_time(server, 1 + STEP);
+    CHECK(strncmp(step_ask(server, client, ""), "HTTP/1.1 503 ", 13) == 0);
+    step_free(client);
+    step_end(server);
+}
+
+static void ping_and_pong(void) {
+    wss_options options = {0};
+    char payload[128];
+    size_t size;
+    options.ping_ms = 20000;
+    options.pong_ms = 7000;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    step_time(server, 19999);
+    CHECK_INT(step_take(server, client, payload, &size), -1);
+    step_time(server, 1 + STEP);
+    CHECK_INT(step_take(server, client, payload, &size), 0x89);
+    CHECK_INT(size, 8);
+    step_now += 35;
+    step_frame(server, client, 0x8a, payload, size);
+    wss_info info;
+    wss_conn none = {0};
+    CHECK_INT(wss_get_info(server, wss_next(server, none), &info), WSS_OK);
+    CHECK_INT(info.round_trip_ms, 35);
+    step_time(server, 20000 + STEP);
+    CHECK_INT(step_take(server, client, payload, &size), 0x89);
+    step_time(server, 6000);
+    step_frame(server, client, 0x81, "x", 1); /* any byte is a sign of life */
+    step_time(server, 7000);
+    CHECK_INT(ends, 0);
+    step_time(server, 13000 + STEP);
+    CHECK_INT(step_take(server, client, payload, &size), 0x89);
+    step_time(server, 7000 - 2 * STEP);
+    CHECK_INT(ends, 0);
+    step_time(server, 3 * STEP);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_cause, WSS_CAUSE_PONG_TIMEOUT);
+    CHECK_INT(last_code, WSS_CLOSE_LOST);
+    step_free(client);
+    step_end(server);
+}
+
+static void message_deadline(void) {
+    wss_options options = {0};
+    options.message_ms = 30000;
+    options.ping_ms = WSS_OFF;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    step_frame(server, client, 0x01, "a", 1);
+    for (int i = 0; i < 29; i++) {
+        step_now += 1000;
+        step_frame(server, client, 0x00, "b", 1);
+    }
+    CHECK_INT(ends, 0);
+    step_time(server, 999);
+    CHECK_INT(ends, 0);
+    step_time(server, 1 + STEP);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_cause, WSS_CAUSE_MESSAGE_TIMEOUT);
+    CHECK_INT(last_code, WSS_CLOSE_POLICY);
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x88);
+    step_free(client);
+    step_end(server);
+}
+
+static void message_deadline_starts_anew(void) {
+    wss_options options = {0};
+    options.message_ms = 30000;
+    options.ping_ms = WSS_OFF;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    step_frame(server, client, 0x01, "a", 1);
+    step_time(server, 29000);
+    char both[64];
+    size_t size = step_make_frame(both, 0x80, "b", 1); /* ends the message, and another begins in the same bytes */
+    size += step_make_frame(both + size, 0x01, "c", 1);
+    step_write(server, client, both, size);
+    step_time(server, 29000);
+    CHECK_INT(ends, 0);
+    step_time(server, 1000 + STEP);
+    CHECK_INT(ends, 1);
+    step_free(client);
+    step_end(server);
+}
+
+static void idle_deadline(void) {
+    wss_options options = {0};
+    options.idle_ms = 60000;
+    options.ping_ms = WSS_OFF;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    step_time(server, 59999);
+    step_frame(server, client, 0x81, "x", 1);
+    step_time(server, 59999);
+    step_frame(server, client, 0x89, "x", 1); /* a ping is no message */
+    CHECK_INT(ends, 0);
+    step_time(server, 1 + STEP);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_cause, WSS_CAUSE_IDLE_TIMEOUT);
+    step_free(client);
+    step_end(server);
+}
+
+static void stall_deadline(void) {
+    wss_options options = {0};
+    static char block[60000];
+    options.stall_ms = 10000;
+    options.ping_ms = WSS_OFF;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    wss_conn none = {0};
+    wss_conn conn = wss_next(server, none);
+    int result = WSS_OK;
+    memset(block, 'x', sizeof block);
+    while (result == WSS_OK) {
+        result = wss_send_data(server, conn, WSS_TEXT, block, sizeof block);
+        step(server);
+    }
+    CHECK_INT(result, WSS_ERR_FULL);
+    CHECK(wss_buffered(server, conn) >= 1024 * 1024);
+    step_time(server, 9000);
+    client->size = 0;
+    while (step_receive(client)) client->size = 0; /* it reads, if only some */
+    step(server);
+    step_time(server, 9000);
+    CHECK_INT(ends, 0);
+    int full = 0;
+    for (int i = 0; i < 1000 && full < 10; i++) {
+        result = wss_send_data(server, conn, WSS_TEXT, block, sizeof block);
+        step(server);
+        full += result == WSS_ERR_FULL;
+    }
+    step_time(server, 10000 - 1);
+    CHECK_INT(ends, 0);
+    step_time(server, 1 + STEP);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_cause, WSS_CAUSE_SLOW_READER);
+    CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "x", 1), WSS_ERR_GONE);
+    step_free(client);
+    step_end(server);
+}
+
+static void close_deadline(void) {
+    wss_options options = {0};
+    options.close_ms = 5000;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    wss_conn none = {0};
+    wss_conn conn = wss_next(server, none);
+    CHECK_INT(wss_close(server, conn, 4000, "enough"), WSS_OK);
+    CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "x", 1), WSS_ERR_GONE);
+    CHECK_INT(wss_close(server, conn, 4000, "enough"), WSS_ERR_GONE);
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x88);
+    for (int i = 0; i < 4; i++) {
+        step_now += 1000;
+        step_frame(server, client, 0x81, "still talking", 13); /* does not put it off */
+    }
+    step_time(server, 999);
+    CHECK_INT(ends, 0);
+    step_time(server, 1 + STEP);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_code, 4000);
+    CHECK_INT(last_cause, WSS_CAUSE_LOCAL_CLOSE);
+    CHECK_INT(server->loops[0].connections, 0);
+    step_free(client);
+    step_end(server);
+}
+
+static void linger_deadline(void) {
+    wss_options options = {0};
+    options.linger_ms = 2000;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    step_frame(server, client, 0x88, "\x03\xe8", 2);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_code, 1000);
+    CHECK_INT(last_cause, WSS_CAUSE_PEER_CLOSED);
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x88);
+    CHECK(client->ended); /* the server ends TCP first */
+    CHECK_INT(server->loops[0].connections, 1);
+    step_time(server, 1999);
+    CHECK_INT(server->loops[0].connections, 1);
+    step_time(server, 1 + STEP);
+    CHECK_INT(server->loops[0].connections, 0);
+    step_free(client);
+    step_end(server);
+}
+
+static void stop_deadline(void) {
+    wss_options options = {0};
+    options.close_ms = 60000;
+    wss_server *server = serve(&options);
+    step_client *silent = step_open(server);
+    step_client *polite = step_open(server);
+    step_client *early = step_connect(server);
+    step_ask(server, early, "GET / HT");
+    wss_stop(server, 3000);
+    CHECK_INT(wss_post(server, (void (*)(void *))free, NULL), WSS_ERR_STOPPED);
+    step(server);
+    CHECK_INT(step_take(server, polite, NULL, NULL), 0x88);
+    step_frame(server, polite, 0x88, "\x03\xe9", 2);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_code, WSS_CLOSE_GOING_AWAY);
+    CHECK_INT(last_cause, WSS_CAUSE_STOPPING);
+    CHECK(strncmp(step_ask(server, early, ""), "HTTP/1.1 503 ", 13) == 0);
+    step_now += 2999;
+    CHECK_INT(wss_poll(server, 0), WSS_OK);
+    CHECK_INT(ends, 1);
+    step_now += 1;
+    CHECK_INT(wss_poll(server, 0), WSS_ERR_STOPPED);
+    CHECK_INT(ends, 2);
+    CHECK_INT(wss_poll(server, 0), WSS_ERR_STOPPED);
+    step_free(silent);
+    step_free(polite);
+    step_free(early);
+    step_end(server);
+}
+
+static char fired[64];
+
+static void on_timer(const wss_event *e) {
+    size_t used = strlen(fired);
+    CHECK_INT(e->kind, WSS_EVENT_TIMER);
+    if (used < sizeof fired - 1) fired[used] = *(const char *)e->context;
+}
+
+static wss_timer own_timer;
+
+static void on_cancel_self(const wss_event *e) {
+    on_timer(e);
+    CHECK_INT(wss_timer_cancel(e->server, own_timer), *(const char *)e->context == 'O' ? WSS_ERR_GONE : WSS_OK);
+}
+
+static void timers(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    memset(fired, 0, sizeof fired);
+    wss_timer cancelled = wss_timer_start(server, 30, 0, on_timer, (void *)(uintptr_t)"X");
+    wss_timer repeating = wss_timer_start(server, 10, 10, on_timer, (void *)(uintptr_t)"r");
+    wss_timer_start(server, 25, 0, on_timer, (void *)(uintptr_t)"b");
+    wss_timer_start(server, 5, 0, on_timer, (void *)(uintptr_t)"a");
+    CHECK(cancelled.id && repeating.id && cancelled.id != repeating.id);
+    step(server);
+    step_time(server, 4);
+    CHECK_TEXT(fired, "");
+    step_time(server, 1);
+    CHECK_TEXT(fired, "a");
+    step_time(server, 5);
+    CHECK_TEXT(fired, "ar");
+    CHECK_INT(wss_timer_cancel(server, cancelled), WSS_OK);
+    CHECK_INT(wss_timer_cancel(server, cancelled), WSS_ERR_GONE);
+    step_time(server, 10);
+    step_time(server, 5);
+    CHECK_TEXT(fired, "arrb");
+    step_time(server, 100); /* what was missed is not made up for */
+    CHECK_TEXT(fired, "arrbr");
+    step_time(server, 5);
+    CHECK_TEXT(fired, "arrbrr");
+    CHECK_INT(wss_timer_cancel(server, repeating), WSS_OK);
+    step_time(server, 100);
+    CHECK_TEXT(fired, "arrbrr");
+    own_timer = wss_timer_start(server, 1, 1, on_cancel_self, (void *)(uintptr_t)"S");
+    step(server);
+    step_time(server, 1);
+    step_time(server, 10);
+    CHECK_TEXT(fired, "arrbrrS");
+    own_timer = wss_timer_start(server, 1, 0, on_cancel_self, (void *)(uintptr_t)"O");
+    step(server);
+    step_time(server, 1);
+    CHECK_TEXT(fired, "arrbrrSO");
+    wss_timer far_away = wss_timer_start(server, (int64_t)40 * 24 * 3600 * 1000, 0, on_timer, (void *)(uintptr_t)"f");
+    CHECK(far_away.id != 0);
+    step(server);
+    step_time(server, (long long)39 * 24 * 3600 * 1000);
+    CHECK_TEXT(fired, "arrbrrSO");
+    step_time(server, (long long)24 * 3600 * 1000);
+    CHECK_TEXT(fired, "arrbrrSOf");
+    step_end(server);
+}
+
+static void idle_costs_nothing(void) {
+    wss_options options = {0};
+    options.ping_ms = WSS_OFF;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    step_time(server, 60000);
+    CHECK_INT(wss__timer_next(&server->loops[0].wheel) == UINT64_MAX, 1);
+    CHECK(client->size == 0);
+    step_free(client);
+    step_end(server);
+}
+
+int main(void) {
+    alarm(100);
+    RUN(handshake_deadline);
+    RUN(unanswered_request);
+    RUN(ping_and_pong);
+    RUN(message_deadline);
+    RUN(message_deadline_starts_anew);
+    RUN(idle_deadline);
+    RUN(stall_deadline);
+    RUN(close_deadline);
+    RUN(linger_deadline);
+    RUN(stop_deadline);
+    RUN(timers);
+    RUN(idle_costs_nothing);
+    return test_end("deadlines");
+}
