@@ -4054,6 +4054,11 @@ static void wss__session_answer(wss__session_host *host, wss__session *session, 
     wss__mem_free(host->mem, head, size);
 }
 
+static void wss__session_count_refusal(wss__session_host *host, int status) {
+    WSS__COUNT(host->stats.refused, 1);
+    WSS__COUNT(host->stats.refused_status[status / 100], 1);
+}
+
 /* Refuses a request in the library's own words. */
 static int wss__session_reject(wss__session_host *host, wss__session *session, int status, int with_body,
                                wss__session_event *event) {
@@ -4064,8 +4069,7 @@ static int wss__session_reject(wss__session_host *host, wss__session *session, i
     answer.body = text.data;
     answer.size = text.size;
     wss__session_answer(host, session, &answer, with_body);
-    WSS__COUNT(host->stats.refused, 1);
-    WSS__COUNT(host->stats.refused_status[status / 100], 1);
+    wss__session_count_refusal(host, status);
     event->status = status;
     event->code = WSS_CLOSE_LOST;
     event->cause = WSS_CAUSE_HANDSHAKE;
@@ -5063,6 +5067,7 @@ typedef struct wss__conn_task {
     wss_conn conn;
     wss__buf_frame *frame;
     int code;       /* close: code. answer: phase that follows. read: the work bits to clear, or to set */
+    int status;     /* answer: of HTTP */
     int set;        /* read: set rather than clear */
     int forced;     /* broadcast: was judged as a whole */
     int fd;         /* adopt */
@@ -5713,7 +5718,7 @@ static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__sp
 }
 
 /* Applies the application's answer to a request. Takes over the caller's reference. */
-static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int phase) {
+static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int phase, int status) {
     wss_server *server = loop->server;
     if (conn->session.phase != WSS__SESSION_ASKED) {
         wss__buf_release(&server->mem, frame);
@@ -5724,6 +5729,8 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
     frame->fixed = 1; /* nothing makes sense to the client before it */
     if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__CONN_BROKEN;
     if (phase == WSS__SESSION_DONE) {
+        if (wss__conn_flags(conn) & WSS__CONN_UPGRADE) wss__session_count_refusal(&loop->host, status);
+        else WSS__COUNT(loop->host.stats.http_answers, 1);
         conn->state = WSS__CONN_FLUSHING;
         wss__conn_lock(server);
         wss__conn_set_flags(conn, WSS__CONN_GONE, WSS__CONN_ASKED);
@@ -6425,7 +6432,7 @@ static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
 
 static void wss__loop_run_answer(wss__loop *loop, wss__conn_task *task) {
     wss__conn *conn = wss__conn_find_own(loop, task->conn);
-    if (conn) wss__write_answer(loop, conn, task->frame, task->code);
+    if (conn) wss__write_answer(loop, conn, task->frame, task->code, task->status);
     else wss__buf_release(&loop->server->mem, task->frame);
 }
 
@@ -7435,7 +7442,7 @@ static void wss__public_apply_answer(wss_server *server, wss_conn handle, wss__c
     wss__loop *loop = wss__conn_own_loop(server);
     wss__conn *own = wss__conn_find_own(loop, handle);
     if (!result && own) {
-        wss__write_answer(loop, own, task->frame, task->code);
+        wss__write_answer(loop, own, task->frame, task->code, task->status);
         task->frame = NULL;
     }
     if (result || own) wss__public_free_task(server, task);
@@ -7509,6 +7516,7 @@ static int wss__public_answer(wss_server *server, wss_conn handle, const wss_ans
     wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_ANSWER, handle, 0);
     if (!task) return wss__mem_error(&server->mem, sizeof *task);
     task->code = WSS__SESSION_DONE;
+    task->status = answer.status;
     int own = wss__conn_find_own(wss__conn_own_loop(server), handle) != NULL;
     wss__conn_lock(server);
     result = wss__public_find_asked(server, handle, upgrade, &conn);

@@ -376,7 +376,7 @@ static const place places[] = {
     {KEY, 23, want_same},
     {"13\r", 0, want_version},
     {"13\r", 1, want_version},
-    {"13\r", 2, want_no_end},
+    {"13\r", 2, want_same},
     {"13\r", 3, want_no_end},
     {"13\r", 4, want_no_end},
     {"13\r", 5, want_no_end},

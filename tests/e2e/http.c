@@ -1,0 +1,348 @@
+/* Requests: who is let in, what plain HTTP is answered, and what becomes of requests that are answered late. */
+#include "../step.h"
+
+#define UPGRADE "GET /room%20one?name=J%C3%BCrgen+X&empty HTTP/1.1\r\n" STEP_UPGRADE
+
+static wss_conn asked;
+static int opened;
+static int ended;
+static int freed;
+static void *user_seen;
+
+static void on_open(const wss_event *e) {
+    opened++;
+    user_seen = e->user;
+    wss_send_data(e->server, e->conn, WSS_TEXT, "first", 5);
+}
+
+static void on_end(const wss_event *e) {
+    (void)e;
+    ended++;
+}
+
+static void free_user(void *user) {
+    freed++;
+    free(user);
+}
+
+static wss_server *serve(wss_options *options) {
+    options->user_free = free_user;
+    wss_server *server = step_server(options);
+    opened = 0;
+    ended = 0;
+    freed = 0;
+    asked.id = 0;
+    wss_on_connect(server, on_open, NULL);
+    wss_on_disconnect(server, on_end, NULL);
+    return server;
+}
+
+static int begins(const char *text, const char *start) {
+    return strncmp(text, start, strlen(start)) == 0;
+}
+
+static void on_upgrade(const wss_event *e) {
+    char text[64];
+    size_t length;
+    const wss_request *request = e->request;
+    const wss_header header = {"X-Room", "one"};
+    const wss_header bad = {"X-Room", "one\r\nSet-Cookie: a=b"};
+    const wss_header reserved = {"Connection", "close"};
+    CHECK_INT(e->kind, WSS_EVENT_UPGRADE);
+    CHECK_TEXT(wss_request_method(request), "GET");
+    CHECK_TEXT(wss_request_header(request, "hOsT"), "localhost");
+    CHECK(wss_request_header(request, "X-None") == NULL);
+    CHECK_INT(wss_request_path(request, text, sizeof text, &length), WSS_OK);
+    CHECK_TEXT(text, "/room one");
+    CHECK_INT(wss_request_query(request, "name", text, sizeof text, NULL), WSS_OK);
+    CHECK_TEXT(text, "J\xc3\xbcrgen X");
+    CHECK_INT(wss_request_query(request, "other", text, sizeof text, NULL), WSS_ERR_MISSING);
+    CHECK_INT(wss_request_cookie(request, "id", text, sizeof text, NULL), WSS_OK);
+    CHECK_TEXT(text, "42");
+    CHECK_INT(wss_request_protocol(request, 1, text, sizeof text, NULL), WSS_OK);
+    CHECK_TEXT(text, "chat.v2");
+    int port = 0;
+    CHECK_TEXT(wss_request_peer(request, &port), "127.0.0.1");
+    CHECK(port > 0);
+    CHECK_INT(wss_accept(e->server, e->conn, "other", NULL, 0, NULL), WSS_ERR_PROTOCOL);
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, &bad, 1, NULL), WSS_ERR_HEADER);
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, &reserved, 1, NULL), WSS_ERR_HEADER);
+    CHECK_INT(wss_reply(e->server, e->conn, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_accept(e->server, e->conn, "chat.v2", &header, 1, malloc(8)), WSS_OK);
+    CHECK_INT(opened, 0); /* no handler runs inside the call */
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_ERR_ANSWERED);
+    CHECK_INT(wss_refuse(e->server, e->conn, NULL), WSS_ERR_ANSWERED);
+}
+
+static void accepts(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    wss_on_upgrade(server, on_upgrade, NULL);
+    step_client *client = step_connect(server);
+    const char *answer = step_ask(server, client, UPGRADE "Cookie: a=1; id=42\r\nSec-WebSocket-Protocol: chat.v1, chat.v2\r\n\r\n");
+    CHECK(begins(answer, "HTTP/1.1 101 "));
+    CHECK(strstr(answer, "\r\nX-Room: one\r\n") != NULL);
+    CHECK(strstr(answer, "\r\nSec-WebSocket-Protocol: chat.v2\r\n") != NULL);
+    CHECK(strstr(answer, "\r\n\r\n\x81\x05" "first") != NULL);
+    CHECK(user_seen != NULL);
+    CHECK_INT(opened, 1);
+    wss_info info;
+    wss_conn none = {0};
+    CHECK_INT(wss_get_info(server, wss_next(server, none), &info), WSS_OK);
+    CHECK_TEXT(info.path, "/room%20one");
+    CHECK_TEXT(info.protocol, "chat.v2");
+    CHECK_TEXT(info.address, "127.0.0.1");
+    CHECK_INT(freed, 0);
+    step_free(client);
+    step(server);
+    CHECK_INT(ended, 1);
+    CHECK_INT(freed, 1);
+    step_end(server);
+}
+
+static void on_upgrade_refuse(const wss_event *e) {
+    const wss_header header = {"X-Why", "full"};
+    wss_answer answer;
+    memset(&answer, 0, sizeof answer);
+    answer.status = 503;
+    answer.headers = &header;
+    answer.header_count = 1;
+    answer.body = "come later";
+    answer.size = 10;
+    answer.status = 200;
+    CHECK_INT(wss_refuse(e->server, e->conn, &answer), WSS_ERR_ARGUMENT);
+    answer.status = 503;
+    CHECK_INT(wss_refuse(e->server, e->conn, &answer), WSS_OK);
+}
+
+static void refuses(void) {
+    wss_options options = {0};
+    char text[2048];
+    wss_server *server = serve(&options);
+    wss_on_upgrade(server, on_upgrade_refuse, NULL);
+    step_client *client = step_connect(server);
+    /* A frame in the same segment is dropped, a second request never looked at. */
+    size_t size = (size_t)snprintf(text, sizeof text, "%s\r\n", UPGRADE);
+    size += step_make_frame(text + size, 0x81, "hello", 5);
+    size += (size_t)snprintf(text + size, sizeof text - size, "%s\r\n", UPGRADE);
+    step_write(server, client, text, size);
+    const char *answer = step_ask(server, client, "");
+    CHECK(begins(answer, "HTTP/1.1 503 "));
+    CHECK(strstr(answer, "\r\nConnection: close\r\n") != NULL);
+    CHECK(strstr(answer, "\r\nX-Why: full\r\n") != NULL);
+    CHECK(strstr(answer, "\r\n\r\ncome later") == client->data + client->size - 14);
+    CHECK(client->ended);
+    CHECK_INT(opened + ended, 0);
+    step_free(client);
+    step_end(server);
+}
+
+static void on_upgrade_later(const wss_event *e) {
+    asked = e->conn;
+}
+
+static void *accept_elsewhere(void *server) {
+    return (void *)(intptr_t)wss_accept((wss_server *)server, asked, NULL, NULL, 0, malloc(8));
+}
+
+static void answered_later(void) {
+    wss_options options = {0};
+    char text[2048];
+    pthread_t thread;
+    void *result;
+    wss_server *server = serve(&options);
+    wss_on_upgrade(server, on_upgrade_later, NULL);
+    step_client *client = step_connect(server);
+    size_t size = (size_t)snprintf(text, sizeof text, "%s\r\n", UPGRADE);
+    size += step_make_frame(text + size, 0x89, "held", 4);
+    step_write(server, client, text, size);
+    CHECK_TEXT(step_ask(server, client, ""), "");
+    CHECK(asked.id != 0);
+    CHECK_INT(wss_send_data(server, asked, WSS_TEXT, "x", 1), WSS_ERR_GONE);
+    pthread_create(&thread, NULL, accept_elsewhere, server);
+    pthread_join(thread, &result);
+    CHECK_INT((intptr_t)result, WSS_OK);
+    const char *answer = step_ask(server, client, "");
+    CHECK(begins(answer, "HTTP/1.1 101 "));
+    CHECK(strstr(answer, "\r\n\r\n\x81\x05" "first\x8a\x04held") != NULL);
+    CHECK_INT(opened, 1);
+    step_free(client);
+    step(server);
+    CHECK_INT(freed, 1);
+    /* The peer leaves before the answer: the handle is dead, and the caller keeps its pointer. */
+    client = step_connect(server);
+    step_ask(server, client, UPGRADE "\r\n");
+    struct linger linger = {1, 0};
+    setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    step_free(client);
+    step(server);
+    CHECK_INT(wss_accept(server, asked, NULL, NULL, 0, NULL), WSS_ERR_GONE);
+    /* Accepted, and gone before the word arrives: the library frees what it was given. */
+    client = step_connect(server);
+    step_ask(server, client, UPGRADE "\r\n");
+    pthread_create(&thread, NULL, accept_elsewhere, server);
+    pthread_join(thread, &result);
+    CHECK_INT((intptr_t)result, WSS_OK);
+    setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    step_free(client);
+    step(server);
+    CHECK_INT(freed, 2);
+    CHECK_INT(opened, ended);
+    step_end(server);
+}
+
+static void on_http(const wss_event *e) {
+    char path[32];
+    wss_answer answer;
+    memset(&answer, 0, sizeof answer);
+    CHECK_INT(e->kind, WSS_EVENT_HTTP);
+    wss_request_path(e->request, path, sizeof path, NULL);
+    if (strcmp(path, "/") != 0) {
+        answer.status = 404;
+    } else {
+        answer.content_type = "text/html";
+        answer.body = "<p>hello";
+        answer.size = 8;
+    }
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_reply(e->server, e->conn, &answer), WSS_OK);
+    CHECK_INT(wss_reply(e->server, e->conn, &answer), WSS_ERR_GONE);
+}
+
+static const char *request_once(wss_server *server, const char *text) {
+    static char answer[1 << 16];
+    step_client *client = step_connect(server);
+    strcpy(answer, step_ask(server, client, text));
+    CHECK(client->ended);
+    step_free(client);
+    step(server);
+    return answer;
+}
+
+static void plain_http(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    const char *answer = request_once(server, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    CHECK(begins(answer, "HTTP/1.1 426 "));
+    CHECK(strstr(answer, "\r\nSec-WebSocket-Version: 13\r\n") != NULL);
+    wss_on_http(server, on_http, NULL);
+    answer = request_once(server, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    CHECK(begins(answer, "HTTP/1.1 200 OK\r\n"));
+    CHECK(strstr(answer, "\r\nContent-Type: text/html\r\n") != NULL);
+    CHECK(strstr(answer, "\r\nContent-Length: 8\r\n") != NULL);
+    CHECK(strstr(answer, "\r\n\r\n<p>hello") != NULL);
+    answer = request_once(server, "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
+    CHECK(strstr(answer, "\r\nContent-Length: 8\r\n") != NULL);
+    CHECK(strstr(answer, "<p>") == NULL);
+    CHECK(begins(request_once(server, "GET /x HTTP/1.1\r\nHost: a\r\n\r\n"), "HTTP/1.1 404 "));
+    CHECK(begins(request_once(server, "POST / HTTP/1.1\r\nHost: a\r\n\r\n"), "HTTP/1.1 405 "));
+    CHECK(begins(request_once(server, "GET / HTTP/1.0\r\nHost: a\r\n\r\n"), "HTTP/1.1 505 "));
+    CHECK(begins(request_once(server, "GET / HTTP/1.1\n\n"), "HTTP/1.1 400 "));
+    CHECK(begins(request_once(server, "\x16\x03\x01"), "HTTP/1.1 400 "));
+    wss_stats stats;
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.refused_status[4], 4);
+    CHECK_INT(stats.refused_status[5], 1);
+    CHECK_INT(stats.http_answers, 4);
+    step_end(server);
+}
+
+static char logged[1024];
+
+static void on_log(void *context, int level, const char *text) {
+    (void)context;
+    (void)level;
+    snprintf(logged, sizeof logged, "%s", text);
+}
+
+static void origins(void) {
+    static const struct {
+        const char *allowed;
+        const char *lines;
+        const char *status;
+    } cases[] = {
+        {NULL, "", "101"},
+        {NULL, "Origin: http://localhost\r\n", "101"},
+        {NULL, "Origin: HTTP://LocalHost:80\r\n", "101"},
+        {NULL, "Origin: http://localhost:81\r\n", "403"},
+        {NULL, "Origin: http://evil.example\x1b[1m\r\n", "400"},
+        {NULL, "Origin: http://evil.example\r\n", "403"},
+        {NULL, "Origin: null\r\n", "403"},
+        {NULL, "Origin: http://localhost\r\nOrigin: http://localhost\r\n", "400"},
+        {"null", "Origin: null\r\n", "101"},
+        {"https://a.example, https://b.example", "Origin: https://b.example\r\n", "101"},
+        {"https://a.example, https://b.example", "Origin: https://c.example\r\n", "403"},
+        {"*", "Origin: http://evil.example\r\n", "101"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[1024];
+        wss_options options = {0};
+        options.origins = cases[i].allowed;
+        options.log = on_log;
+        logged[0] = 0;
+        wss_server *server = serve(&options);
+        step_client *client = step_connect(server);
+        snprintf(text, sizeof text, "GET / HTTP/1.1\r\n" STEP_UPGRADE "%s\r\n", cases[i].lines);
+        const char *answer = step_ask(server, client, text);
+        if (strncmp(answer + 9, cases[i].status, 3) != 0) printf("case %zu: %.20s\n", i, answer);
+        CHECK(strncmp(answer + 9, cases[i].status, 3) == 0);
+        if (strcmp(cases[i].status, "403") == 0) CHECK(strstr(answer, "options.origins") && strstr(logged, "options.origins"));
+        step_free(client);
+        step_end(server);
+    }
+}
+
+static void hosts(void) {
+    wss_options options = {0};
+    options.hosts = "localhost, chat.example";
+    wss_server *server = serve(&options);
+    wss_on_http(server, on_http, NULL);
+    CHECK(begins(request_once(server, "GET / HTTP/1.1\r\nHost: chat.example:8080\r\n\r\n"), "HTTP/1.1 200 "));
+    const char *answer = request_once(server, "GET / HTTP/1.1\r\nHost: rebound.example\r\n\r\n");
+    CHECK(begins(answer, "HTTP/1.1 421 "));
+    CHECK(strstr(answer, "options.hosts") != NULL);
+    step_end(server);
+}
+
+static void big_body(const wss_event *e) {
+    wss_answer answer;
+    static char body[300000];
+    memset(&answer, 0, sizeof answer);
+    memset(body, 'b', sizeof body);
+    answer.body = body;
+    answer.size = sizeof body;
+    CHECK_INT(wss_reply(e->server, e->conn, &answer), WSS_OK);
+}
+
+/* The tail arrives although the client has sent more than anybody reads. */
+static void tail_is_not_lost(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    wss_on_http(server, big_body, NULL);
+    for (int i = 0; i < 20; i++) {
+        step_client *client = step_connect(server);
+        size_t got = 0;
+        step_write(server, client, "GET / HTTP/1.1\r\nHost: a\r\n\r\nunread bytes behind the request", 58);
+        for (int turns = 0; turns < 10000 && !client->ended; turns++) {
+            client->size = 0;
+            if (step_receive(client)) got += client->size;
+            step(server);
+        }
+        CHECK(got > 300000);
+        step_free(client);
+        step(server);
+    }
+    step_end(server);
+}
+
+int main(void) {
+    alarm(100);
+    RUN(accepts);
+    RUN(refuses);
+    RUN(answered_later);
+    RUN(plain_http);
+    RUN(origins);
+    RUN(hosts);
+    RUN(tail_is_not_lost);
+    return test_end("http");
+}
