@@ -3886,6 +3886,12 @@ static int wss__session_grow(wss__session_host *host, wss__session_input *input,
     return 1;
 }
 
+/* How large the message in hand can still become. Room for the frame in hand alone would be used up by each small fragment,
+   and the message copied for each. */
+static size_t wss__session_most(const wss__session_host *host, const wss__session_input *input) {
+    return input->frame.final ? input->size + input->frame_left : host->options->max_message;
+}
+
 static int wss__session_deliver(wss__session_host *host, wss__session *session, int opcode, char *data, size_t size,
                                 wss__session_event *event) {
     WSS__COUNT(host->stats.messages_in, 1);
@@ -3973,7 +3979,7 @@ static int wss__session_payload(wss__session_host *host, wss__session *session, 
     size_t size = wss__base_min(bytes->size, input->frame_left);
     size_t offset = (size_t)input->frame.size - input->frame_left;
     int control = wss__frame_is_control(input->frame.opcode);
-    if (!control && !wss__session_grow(host, input, size, input->size + input->frame_left))
+    if (!control && !wss__session_grow(host, input, size, wss__session_most(host, input)))
         return wss__session_fail(host, session, WSS_CAUSE_MEMORY, event);
     char *place = control ? input->control + offset : input->data + input->size;
     wss__frame_unmask(place, bytes->data, size, input->frame.mask, offset);
@@ -4166,7 +4172,7 @@ static char *wss__session_direct(wss__session_host *host, wss__session *session,
     if (session->phase != WSS__SESSION_OPEN || !input || !input->in_frame || input->held) return NULL;
     if (wss__frame_is_control(input->frame.opcode) || input->frame_left < WSS__SESSION_DIRECT_MIN) return NULL;
     if (input->capacity - input->size <= WSS__SESSION_DIRECT_MIN &&
-        !wss__session_grow(host, input, WSS__SESSION_DIRECT_MIN, input->size + input->frame_left))
+        !wss__session_grow(host, input, WSS__SESSION_DIRECT_MIN, wss__session_most(host, input)))
         return NULL;
     *size = wss__base_min(input->frame_left, input->capacity - input->size - 1);
     return input->data + input->size;

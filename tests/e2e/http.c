@@ -243,7 +243,7 @@ static void plain_http(void) {
     wss_get_stats(server, &stats);
     CHECK_INT(stats.refused_status[4], 4);
     CHECK_INT(stats.refused_status[5], 1);
-    CHECK_INT(stats.http_answers, 4);
+    CHECK_INT(stats.http_answers, 3);
     step_end(server);
 }
 

@@ -84,6 +84,7 @@ static void *give(void *context, void *pointer, size_t old_size, size_t new_size
         memset(block, 0x8a, FRONT + new_size);
         memcpy(block, &new_size, sizeof new_size);
         if (old) memcpy(block + FRONT, old + FRONT, noted < new_size ? noted : new_size);
+        work_done += noted;
     }
     free(old);
     d->live += new_size - noted;
