@@ -3156,7 +3156,12 @@ static size_t wss__buf_remove(wss__mem *mem, wss__buf_queue *queue, uint32_t ind
     size_t bytes = frame->control ? 0 : frame->size;
     if (wss__buf_is_pong(frame)) queue->pongs--;
     wss__buf_release(mem, frame);
-    for (uint32_t i = index; i + 1 < queue->count; i++) *wss__buf_at(queue, i) = *wss__buf_at(queue, i + 1);
+    if (index < queue->count / 2) { /* the shorter side moves: dropping the oldest must not cost a walk through all */
+        for (uint32_t i = index; i > 0; i--) *wss__buf_at(queue, i) = *wss__buf_at(queue, i - 1);
+        queue->first++;
+    } else {
+        for (uint32_t i = index; i + 1 < queue->count; i++) *wss__buf_at(queue, i) = *wss__buf_at(queue, i + 1);
+    }
     queue->count--;
     return bytes;
 }
@@ -3720,7 +3725,7 @@ static int wss__session_push(wss__session_host *host, wss__session *session, wss
     return result;
 }
 
-/* Turns what is left of the cork into the head of the queue, message by message where single ones may be dropped later. */
+/* Turns what is left of the cork into the head of the queue. It may begin inside a frame, so nothing of it is ever dropped. */
 static int wss__session_uncork(wss__session_host *host, wss__session *session, size_t sent) {
     size_t size = host->cork_size - sent;
     char *rest = host->cork + sent;

@@ -1866,12 +1866,14 @@ static void drop_oldest_from_a_long_queue(void) {
         wss__buf_frame *frame = frame_of(&d, SCRIPT_TEXT, text_of(i), 8, NULL);
         wss__session_push(&d.host, &d.session, frame, WSS__SESSION_CHECK);
     }
+    uint32_t first = d.session.queue->first;
     for (int i = 5000; i < 20000; i++) {
         wss__buf_frame *frame = frame_of(&d, SCRIPT_TEXT, text_of(i), 8, NULL);
         CHECK_INT(wss__session_push(&d.host, &d.session, frame, WSS__SESSION_CHECK), WSS_OK);
     }
     check_account(&d);
     CHECK_INT(d.session.queued, 9 + 50000);
+    CHECK(d.session.queue->first - first > 14000); /* the front moved, not the rest */
     flush(&d);
     want_text(&want, 0);
     for (int i = 15000; i < 20000; i++) want_text(&want, i);
