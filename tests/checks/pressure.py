@@ -337,8 +337,12 @@ def vanished():
     server.end()
 
 
-checks = [never_reads, policies, dribbles, declared, budget, descriptors, stop, vanished]
-for function in checks:
-    if len(sys.argv) < 3 or function.__name__ in sys.argv[2:]:
-        function()
-sys.exit(1 if failures else 0)
+def main():
+    for function in (never_reads, policies, dribbles, declared, budget, descriptors, stop, vanished):
+        if len(sys.argv) < 3 or function.__name__ in sys.argv[2:]:
+            function()
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

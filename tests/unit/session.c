@@ -268,7 +268,7 @@ static void handle(driver *d, int kind, const wss__session_event *event) {
     case WSS__SESSION_UPGRADE:
     case WSS__SESSION_HTTP: on_request(d, kind, event); break;
     case WSS__SESSION_END: on_end(d, event); break;
-    default: CHECK(!"a known event");
+    default: CHECK_INT(kind, WSS__SESSION_END);
     }
 }
 
@@ -365,9 +365,9 @@ static void feed_script(driver *d, script *s) {
 }
 
 static void check_trace(const driver *d, const char *want) {
-    if (script_is(&d->trace, want, strlen(want))) return;
-    CHECK(!"the trace is as it should be");
-    if (test_broken <= 10) printf("trace:\n%.*s--- and not:\n%s---\n", (int)d->trace.size, d->trace.data, want);
+    int as_wanted = script_is(&d->trace, want, strlen(want));
+    CHECK(as_wanted);
+    if (!as_wanted && test_broken <= 10) printf("trace:\n%.*s--- and not:\n%s---\n", (int)d->trace.size, d->trace.data, want);
 }
 
 static void print_bytes(const char *label, const script *s) {
@@ -382,10 +382,11 @@ static void print_bytes(const char *label, const script *s) {
 
 /* Frees what was wanted. */
 static void check_output(const driver *d, script *want) {
-    if (!script_same(&d->output, want)) {
-        CHECK(!"the output is as it should be");
-        if (test_broken <= 10) print_bytes("got", &d->output);
-        if (test_broken <= 10) print_bytes("want", want);
+    int as_wanted = script_same(&d->output, want);
+    CHECK(as_wanted);
+    if (!as_wanted && test_broken <= 10) {
+        print_bytes("got", &d->output);
+        print_bytes("want", want);
     }
     script_free(want);
 }
@@ -1303,14 +1304,17 @@ static void hear_like(const driver *whole, const mode *how, const script *s, siz
                       size_t count) {
     driver d;
     hear(&d, how, s, close_after, cuts, count);
-    if (!script_same(&d.trace, &whole->trace)) {
-        CHECK(!"the same trace");
-        if (test_broken <= 3) printf("%.*s--- and not:\n%.*s", (int)d.trace.size, d.trace.data, (int)whole->trace.size, whole->trace.data);
+    int same_trace = script_same(&d.trace, &whole->trace);
+    int same_output = script_same(&d.output, &whole->output);
+    CHECK(same_trace);
+    CHECK(same_output);
+    if (!same_trace && test_broken <= 3) {
+        print_bytes("trace", &d.trace);
+        print_bytes("and not", &whole->trace);
     }
-    if (!script_same(&d.output, &whole->output)) {
-        CHECK(!"the same output");
-        if (test_broken <= 3) print_bytes("got", &d.output);
-        if (test_broken <= 3) print_bytes("want", &whole->output);
+    if (!same_output && test_broken <= 3) {
+        print_bytes("output", &d.output);
+        print_bytes("and not", &whole->output);
     }
     finish(&d);
 }
