@@ -6447,13 +6447,18 @@ static void wss__loop_run_answer(wss__loop *loop, wss__conn_task *task) {
     else wss__buf_release(&loop->server->mem, task->frame);
 }
 
-static void wss__loop_run_read(wss__loop *loop, wss__conn_task *task) {
-    wss__conn *conn = wss__conn_find_own(loop, task->conn);
-    if (!conn) return;
-    if (task->set) conn->work = (uint16_t)(conn->work | task->code);
-    else conn->work = (uint16_t)(conn->work & ~task->code);
+/* Sets or clears what keeps a connection from being read. Silence is counted anew from here. */
+static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, int set) {
+    if (conn->session.phase == WSS__SESSION_CLOSING || conn->state != WSS__CONN_SERVING) return;
+    if (set) conn->work = (uint16_t)(conn->work | bits);
+    else conn->work = (uint16_t)(conn->work & ~bits);
     wss__conn_touch(loop, conn);
     wss__conn_make_ready(loop, conn);
+}
+
+static void wss__loop_run_read(wss__loop *loop, wss__conn_task *task) {
+    wss__conn *conn = wss__conn_find_own(loop, task->conn);
+    if (conn) wss__loop_set_reading(loop, conn, task->code, task->set);
 }
 
 static void wss__loop_run_task(wss__loop *loop, wss__conn_task *task) {
@@ -7327,19 +7332,22 @@ WSSERVER_API int wss_set_user(wss_server *server, wss_conn handle, void *user) {
 
 static int wss__public_set_paused(wss_server *server, wss_conn handle, int paused) {
     if (!server) return WSS_ERR_ARGUMENT;
+    wss__loop *loop = wss__conn_own_loop(server);
+    wss__conn *own = wss__conn_find_own(loop, handle);
+    if (own) {
+        if (wss__conn_flags(own) & WSS__CONN_GONE) return WSS_ERR_GONE;
+        wss__loop_set_reading(loop, own, WSS__CONN_PAUSED, paused);
+        return WSS_OK;
+    }
     wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_READ, handle, 0);
     if (!task) return wss__mem_error(&server->mem, sizeof *task);
     task->code = WSS__CONN_PAUSED;
     task->set = paused;
-    wss__loop *loop = wss__conn_own_loop(server);
-    wss__conn *own = wss__conn_find_own(loop, handle);
     wss__conn_lock(server);
-    wss__conn *conn = wss__conn_find(server, handle);
-    int result = !conn || wss__conn_flags(conn) & WSS__CONN_GONE ? WSS_ERR_GONE : WSS_OK;
-    if (!result && !own) result = wss__public_push(server, conn, task);
+    wss__conn *conn = wss__public_find_open(server, handle);
+    int result = conn ? wss__public_push(server, conn, task) : WSS_ERR_GONE;
     wss__conn_unlock(server);
-    if (!result && own) wss__loop_run_read(loop, task);
-    if (result || own) wss__public_free_task(server, task);
+    if (result) wss__public_free_task(server, task);
     return result;
 }
 

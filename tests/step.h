@@ -32,8 +32,21 @@ static int step_clock(clockid_t id, struct timespec *now) {
 /* Bytes the library holds. */
 static size_t step_bytes;
 
+/* Allocations still to be granted before one fails, and whether all fail from then on; 0: none fails. */
+static long step_fail_in;
+static int step_fail_on;
+static long step_failed;
+
+static int step_refuse(void) {
+    if (step_fail_in == 0 || --step_fail_in > 0) return 0;
+    if (step_fail_on) step_fail_in = 1;
+    step_failed++;
+    return 1;
+}
+
 static void *step_allocator(void *context, void *pointer, size_t old_size, size_t new_size) {
     (void)context;
+    if (new_size > old_size && step_refuse()) return NULL;
     void *moved = new_size ? realloc(pointer, new_size) : (free(pointer), (void *)NULL);
     if (moved || !new_size) step_bytes += new_size - (pointer ? old_size : 0);
     return moved;

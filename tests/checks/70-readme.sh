@@ -1,0 +1,53 @@
+#!/bin/sh
+# What the README promises a stranger: in an empty directory, from a fresh clone, word by word.
+set -eu
+top=$PWD
+folder=$(mktemp -d)
+trap 'test -z "${demo:-}" || kill "$demo" 2>/dev/null; rm -rf "$folder"' EXIT
+git clone -q "$top" "$folder/wsserver" 2>/dev/null
+cd "$folder/wsserver"
+make -s >"$folder/make.log" 2>&1
+make -s demo PORT=0 >"$folder/demo.log" 2>&1 </dev/null &
+demo=$!
+port=
+while test -z "$port"; do
+    port=$(sed -n 's|^listening on http://127.0.0.1:\([0-9]*\)/.*|\1|p' "$folder/demo.log")
+    kill -0 "$demo"
+done
+curl -s "http://127.0.0.1:$port/" | grep -q "new WebSocket"
+echo "ok     make demo serves the page"
+kill "$demo" 2>/dev/null || true
+demo=
+make -s install PREFIX="$folder/usr" >/dev/null
+cmp wsserver.h "$folder/usr/include/wsserver.h"
+echo "ok     make install"
+mkdir "$folder/project"
+cd "$folder/project"
+cp "$folder/usr/include/wsserver.h" .
+awk '/^```c$/ { inside = 1; next } /^```$/ { if (inside) exit } inside' "$folder/wsserver/README.md" >hello.c
+grep -q "wss_create" hello.c
+build=$(sed -n 's/^ *\(cc .*hello\.c.*\)$/\1/p' "$folder/wsserver/README.md" | head -n 1)
+sh -c "$build"
+echo "ok     the quick start builds with: $build"
+cat >strict.c <<'END'
+#define WSSERVER_IMPLEMENTATION
+#include "wsserver.h"
+int main(void) {
+    wss_options options = {0};
+    options.address = "127.0.0.1";
+    wss_server *server = wss_create(&options, NULL);
+    return !server || wss_destroy(server) != WSS_OK;
+}
+END
+sed 's/= {0}/= {}/' strict.c >strict.cc
+flags="-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wundef -Wcast-qual -Werror"
+gcc -std=c11 $flags -Wstrict-prototypes strict.c -o strict-c -pthread
+./strict-c
+g++ -std=c++17 $flags strict.cc -o strict-cc -pthread
+./strict-cc
+echo "ok     strict C and C++ programs build and run"
+if test "${CI:-}" = true; then
+    cd "$folder/wsserver"
+    make test >"$folder/test.log" 2>&1 || { tail -n 20 "$folder/test.log"; exit 1; }
+    echo "ok     make test: $(tail -n 1 "$folder/test.log")"
+fi
