@@ -43,7 +43,7 @@ static size_t build(char *out, unsigned first, int width, uint64_t length) {
 
 static void all_starts(void) {
     wss__frame_head head;
-    char page[4096];
+    static const char page[4096];
     char *map = guard_copy(page, sizeof page);
     char *end = map + sizeof page;
     for (unsigned first = 0; first < 256; first++) {
