@@ -5708,7 +5708,7 @@ static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_
     for (uint32_t i = 0; i < made; i++) {
         wss__conn *conn = wss__conn_at(server, i);
         int flags = wss__conn_flags(conn);
-        if ((flags & (WSS__CONN_OPEN | WSS__CONN_GONE)) != WSS__CONN_OPEN) continue;
+        if (!(flags & WSS__CONN_OPEN)) continue; /* not WSS__CONN_GONE: a close made after this broadcast sets that early */
         if (wss__conn_loop_of(conn) != loop->index || conn->slot.id == except) continue;
         if (conn->session.phase != WSS__SESSION_OPEN) continue;
         wss__buf_retain(frame);
