@@ -96,8 +96,10 @@ static inline void step_free(step_client *client) {
 }
 
 static inline int step_receive(step_client *client) {
-    ssize_t got = client->ended ? -1 : recv(client->fd, client->data + client->size, sizeof client->data - client->size - 1, 0);
-    if (got == 0 || (got < 0 && !client->ended && errno != EAGAIN)) client->ended = 1;
+    size_t room = sizeof client->data - client->size - 1;
+    if (client->ended || room == 0) return 0;
+    ssize_t got = recv(client->fd, client->data + client->size, room, 0);
+    if (got == 0 || (got < 0 && errno != EAGAIN)) client->ended = 1;
     if (got > 0) client->size += (size_t)got;
     client->data[client->size] = 0;
     return got > 0;
