@@ -70,6 +70,11 @@
 
    Bad input ends one connection, with a close code and a cause, and nothing else.
 
+   Pressure. options.memory_budget bounds everything the server holds. When seven eighths of it are used, in this order: new
+   requests get 503; large things (over 4 KiB) find no memory, which ends the connection that asked (1013) or fails the
+   call (WSS_ERR_BUDGET); small messages and control frames go on in the last eighth. Each connection's queue is bounded by
+   options.max_queued and options.send_policy; while the replies to a client fill half of its queue it is not read from.
+
    Macros you may define before the implementation (none changes a public type):
        WSSERVER_IMPLEMENTATION  compile the implementation in this file
        WSSERVER_STATIC          make every function static (declarations and implementation in one file)
@@ -945,6 +950,11 @@ __attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, i
     vsnprintf(line, sizeof line, format, values);
     va_end(values);
     log->write(log->context, level, line);
+}
+
+/* With options.debug: names a call that has no effect because it comes too late or from the wrong place. */
+static void wss__log_misuse(wss__log *log, int debug, uint64_t now, const char *what, uint64_t id) {
+    if (debug) wss__log_line(log, WSS_LOG_WARNING, now, "debug: %s (%llx)", what, (unsigned long long)id);
 }
 
 /* A peer's text as it may stand in a log: printable ASCII, the rest as \xNN, cut. */
@@ -6952,7 +6962,10 @@ WSSERVER_API int wss_poll(wss_server *server, int milliseconds) {
         if (__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) result = WSS_ERR_MEMORY;
         else wss__public_begin(server);
         if (result) wss__public_end(server);
+        server->loops[0].thread = pthread_self();
     }
+    if (!pthread_equal(server->loops[0].thread, pthread_self()))
+        wss__log_misuse(&server->log, server->options.debug, wss__socket_clock(), "wss_poll on another thread than before", 0);
     if (!result) {
         wss__loop_turn(&server->loops[0], milliseconds);
         if (server->loops[0].finished) {
@@ -7137,15 +7150,25 @@ static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const
     return result;
 }
 
+static void wss__public_misused(wss_server *server, const char *what, uint64_t id) {
+    if (server->options.debug) wss__log_misuse(&server->log, 1, wss__socket_clock(), what, id);
+}
+
+static int wss__public_send_here(wss__loop *loop, wss__conn *conn, const wss__message *message, wss__span key) {
+    if (wss__conn_flags(conn) & WSS__CONN_GONE) return WSS_ERR_GONE;
+    int result = wss__write_message(loop, conn, message, key);
+    return result == WSS_ERR_MEMORY ? wss__mem_error(&loop->server->mem, message->size) : result;
+}
+
 static int wss__public_send(wss_server *server, wss_conn handle, const wss__message *message, wss__span key) {
     if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
     if (message->size > wss__mem_largest(&server->mem)) return WSS_ERR_TOO_BIG;
     wss__loop *loop = wss__conn_own_loop(server);
     wss__conn *conn = wss__conn_find_own(loop, handle);
-    if (!conn) return wss__public_send_elsewhere(server, handle, message, key);
-    if (wss__conn_flags(conn) & WSS__CONN_GONE) return WSS_ERR_GONE;
-    int result = wss__write_message(loop, conn, message, key);
-    return result == WSS_ERR_MEMORY ? wss__mem_error(&server->mem, message->size) : result;
+    int result = conn ? wss__public_send_here(loop, conn, message, key)
+                      : wss__public_send_elsewhere(server, handle, message, key);
+    if (result == WSS_ERR_GONE) wss__public_misused(server, "send to a dead handle", handle.id);
+    return result;
 }
 
 WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args) {
@@ -7303,6 +7326,7 @@ WSSERVER_API int wss_close(wss_server *server, wss_conn handle, int code, const 
     if (!result) wss__conn_set_flags(conn, WSS__CONN_GONE | WSS__CONN_SILENT, 0);
     wss__conn_unlock(server);
     if (own && !result) wss__write_close(loop, own, code, text, WSS_CAUSE_LOCAL_CLOSE);
+    if (result == WSS_ERR_GONE) wss__public_misused(server, "close of a dead handle", handle.id);
     if (result) wss__public_free_task(server, task);
     return result;
 }
@@ -7458,6 +7482,7 @@ static int wss__public_give_answer(wss_server *server, wss__conn *conn, wss__con
 }
 
 static void wss__public_apply_answer(wss_server *server, wss_conn handle, wss__conn_task *task, int result) {
+    if (result == WSS_ERR_ANSWERED) wss__public_misused(server, "second answer to request", handle.id);
     wss__loop *loop = wss__conn_own_loop(server);
     wss__conn *own = wss__conn_find_own(loop, handle);
     if (!result && own) {

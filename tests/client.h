@@ -1,287 +1,276 @@
-/* client.h: a small blocking WebSocket client for the end-to-end tests, and a way to wait for what handlers do.
-   Include it after wsserver.h and test.h. Every wait is bounded: a test that waits too long fails. */
+/* client.h: a small blocking WebSocket client for tests. Nothing waits longer than CLIENT_WAIT. Where the server lives in the
+   same thread, client_turn is called while the client waits, so that the server can work. */
 #ifndef CLIENT_H
 #define CLIENT_H
 
+#include "script.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pthread.h>
-#include <stdint.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
+#include <unistd.h>
 
-enum { CLIENT_SECONDS = 20, CLIENT_END = -1, CLIENT_RESET = -2, CLIENT_TIMEOUT = -3 };
+enum { CLIENT_WAIT = 20000 }; /* milliseconds */
 
-#define CLIENT_HEADERS                                                                                     \
-    "Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"                                    \
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-#define CLIENT_ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+/* What client_read returns beside an opcode, which is above 0. */
+enum { CLIENT_ENDED = 0, CLIENT_LATE = -1, CLIENT_RESET = -2, CLIENT_BROKEN = -3 };
 
 typedef struct client {
     int fd;
-    char *data; /* received and not taken yet */
+    script out;    /* frames are built here */
+    char *in;      /* received and not taken yet, from at on */
+    size_t at;
     size_t size;
     size_t capacity;
-    char *payload; /* of the last frame, with a NUL behind it */
-    size_t payload_size;
+    char *data;    /* payload of the last frame, or the last head; ends in NUL */
+    size_t length;
+    int status;    /* of the answer to the request */
+    int code;      /* of the last Close frame; 1005: none */
+    int ended;     /* CLIENT_ENDED is 0, so: the stream has ended */
 } client;
 
-/* ---- waiting for handlers ---- */
+static void (*client_turn)(void) __attribute__((unused));
 
-static pthread_mutex_t client_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t client_changed = PTHREAD_COND_INITIALIZER;
-
-static inline void client_count(int *counter) {
-    pthread_mutex_lock(&client_mutex);
-    ++*counter;
-    pthread_cond_broadcast(&client_changed);
-    pthread_mutex_unlock(&client_mutex);
+static inline long long client_clock(void) {
+    struct timespec now;
+    (clock_gettime)(CLOCK_MONOTONIC, &now);
+    return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-static inline int client_counted(const int *counter) {
-    pthread_mutex_lock(&client_mutex);
-    int value = *counter;
-    pthread_mutex_unlock(&client_mutex);
-    return value;
-}
-
-/* Waits until a counter has come to want; false where that takes too long. */
-static inline int client_await(const int *counter, int want) {
-    struct timespec until;
-    int failed = 0;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += CLIENT_SECONDS;
-    pthread_mutex_lock(&client_mutex);
-    while (*counter < want && !failed) failed = pthread_cond_timedwait(&client_changed, &client_mutex, &until);
-    int reached = *counter >= want;
-    pthread_mutex_unlock(&client_mutex);
-    return reached;
-}
-
-static inline void client_count_post(void *counter) {
-    client_count((int *)counter);
-}
-
-/* Waits until the networking thread has run what was posted before this. */
-static inline int client_flush(wss_server *server) {
-    int done = 0;
-    if (wss_post(server, client_count_post, &done) != WSS_OK) return 0;
-    if (client_await(&done, 1)) return 1;
-    abort(); /* done must not go away while it may be written */
-}
-
-/* ---- connections ---- */
-
-static inline int client_port(wss_server *server) {
-    wss_options options;
-    wss_get_options(server, &options);
-    return options.port;
-}
-
-/* A TCP connection; receive_buffer 0: the system's default. NULL where it is refused. */
-static inline client *client_connect(int port, int receive_buffer) {
-    struct sockaddr_in address;
-    struct timeval limit = {CLIENT_SECONDS, 0};
-    int on = 1;
-    client *c = (client *)calloc(1, sizeof *c);
-    if (!c) abort();
-    memset(&address, 0, sizeof address);
-    address.sin_family = AF_INET;
-    address.sin_port = htons((uint16_t)port);
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (c->fd >= 0) {
-        setsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-        setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-        setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        if (receive_buffer) setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
-        if (connect(c->fd, (struct sockaddr *)&address, sizeof address) == 0) return c;
-        close(c->fd);
+/* Waits until the socket is ready, or for milliseconds. */
+static inline int client_wait_for(int fd, short events, int milliseconds) {
+    long long until = client_clock() + milliseconds;
+    for (;;) {
+        long long left = until - client_clock();
+        struct pollfd ready = {fd, events, 0};
+        int count = (poll)(&ready, 1, client_turn || left < 0 ? 0 : (int)left);
+        if (count > 0) return 1;
+        if (left <= 0) return 0;
+        if (client_turn) client_turn();
     }
-    free(c);
-    return NULL;
 }
 
-static inline void client_free(client *c) {
-    if (!c) return;
-    if (c->fd >= 0) close(c->fd);
-    free(c->data);
-    free(c->payload);
-    free(c);
+static inline void client_address(struct sockaddr_in *address, int port) {
+    memset(address, 0, sizeof *address);
+    address->sin_family = AF_INET;
+    address->sin_port = htons((uint16_t)port);
+    address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 }
 
-/* Ends the connection with a reset. */
-static inline void client_reset(client *c) {
-    struct linger linger = {1, 0};
-    if (!c) return;
-    setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    client_free(c);
+/* A connected socket; receive_buffer in bytes, 0: the system's choice. Negative where that fails. */
+static inline int client_socket(int port, int receive_buffer) {
+    struct sockaddr_in address;
+    int one = 1;
+    int fd = (socket)(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    client_address(&address, port);
+    if (fd < 0) return -1;
+    (setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (receive_buffer) (setsockopt)(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+    int failed = (connect)(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno != EINPROGRESS;
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (!failed && client_wait_for(fd, POLLOUT, CLIENT_WAIT) &&
+        (getsockopt)(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && !error)
+        return fd;
+    (close)(fd);
+    return -1;
 }
 
+/* Sends raw bytes, waiting for room; false where the peer is gone or does not read. */
 static inline int client_raw(client *c, const void *data, size_t size) {
     const char *at = (const char *)data;
     while (size) {
-        ssize_t sent = send(c->fd, at, size, MSG_NOSIGNAL);
+        ssize_t sent = (send)(c->fd, at, size, MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR) continue;
-        if (sent <= 0) return 0;
+        if (sent < 0 && (errno != EAGAIN || !client_wait_for(c->fd, POLLOUT, CLIENT_WAIT))) return 0;
+        if (sent < 0) continue;
         at += sent;
         size -= (size_t)sent;
     }
     return 1;
 }
 
-/* Receives some more bytes: above 0, or CLIENT_END, CLIENT_RESET, CLIENT_TIMEOUT. */
-static inline int client_receive(client *c) {
+static inline int client_say(client *c, const char *text) {
+    return client_raw(c, text, strlen(text));
+}
+
+/* Receives once. 1, or what client_read returns. */
+static inline int client_fill(client *c, int milliseconds) {
+    if (c->at == c->size) c->at = c->size = 0;
     if (c->capacity - c->size < 65536) {
-        c->capacity = c->capacity * 2 + 65536;
-        c->data = (char *)realloc(c->data, c->capacity + 1);
-        if (!c->data) abort();
+        c->capacity = c->capacity * 2 + 131072;
+        c->in = (char *)realloc(c->in, c->capacity);
+        if (!c->in) abort();
     }
     for (;;) {
-        ssize_t got = recv(c->fd, c->data + c->size, c->capacity - c->size, 0);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return errno == EAGAIN || errno == EWOULDBLOCK ? CLIENT_TIMEOUT : CLIENT_RESET;
-        if (got == 0) return CLIENT_END;
-        c->size += (size_t)got;
-        c->data[c->size] = 0;
-        return 1;
+        ssize_t got = (recv)(c->fd, c->in + c->size, c->capacity - c->size, 0);
+        if (got > 0) c->size += (size_t)got;
+        if (got > 0) return 1;
+        if (got == 0) c->ended = 1;
+        if (got == 0) return CLIENT_ENDED;
+        if (errno == EINTR) continue;
+        if (errno != EAGAIN) return CLIENT_RESET;
+        if (!client_wait_for(c->fd, POLLIN, milliseconds)) return CLIENT_LATE;
     }
 }
 
-static inline void client_drop(client *c, size_t size) {
-    c->size -= size;
-    memmove(c->data, c->data + size, c->size);
+static inline void client_keep(client *c, const char *data, size_t size) {
+    c->data = (char *)realloc(c->data, size + 1);
+    if (!c->data) abort();
+    if (size) memcpy(c->data, data, size);
+    c->data[size] = 0;
+    c->length = size;
 }
 
-/* Sends a request and reads the head of the answer; its status, or below 0. */
-static inline int client_request(client *c, const char *request) {
-    if (!c || !client_raw(c, request, strlen(request))) return CLIENT_RESET;
+/* Reads the next frame, within milliseconds. Returns its opcode; the payload stands in data and length. */
+static inline int client_read_within(client *c, int milliseconds) {
     for (;;) {
-        char *end = c->size ? strstr(c->data, "\r\n\r\n") : NULL;
-        if (end) {
-            int status = c->size > 12 ? atoi(c->data + 9) : 0;
-            if (status == 101 && !strstr(c->data, "Sec-WebSocket-Accept: " CLIENT_ACCEPT "\r\n")) status = 0;
-            client_drop(c, (size_t)(end - c->data) + 4);
-            return status;
+        size_t have = c->size - c->at;
+        unsigned char *head = (unsigned char *)c->in + c->at;
+        size_t extra = have < 2 || (head[1] & 127) < 126 ? 0 : (head[1] & 127) == 126 ? 2 : 8;
+        if (have >= 2 + extra) {
+            uint64_t size = extra ? 0 : head[1] & 127u;
+            for (size_t i = 0; i < extra; i++) size = size << 8 | head[2 + i];
+            if ((head[0] & 0xf0) != 0x80 || head[1] & 128) return CLIENT_BROKEN;
+            if (have - 2 - extra >= size) {
+                int opcode = head[0] & 15;
+                client_keep(c, (char *)head + 2 + extra, (size_t)size);
+                c->at += 2 + extra + (size_t)size;
+                if (opcode == 8) c->code = size < 2 ? 1005 : (unsigned char)c->data[0] << 8 | (unsigned char)c->data[1];
+                return opcode ? opcode : CLIENT_BROKEN;
+            }
         }
-        int got = client_receive(c);
-        if (got < 0) return got;
+        int result = client_fill(c, milliseconds);
+        if (result == CLIENT_ENDED && c->size != c->at) return CLIENT_BROKEN;
+        if (result != 1) return result;
     }
 }
 
-static inline client *client_open_small(int port, int receive_buffer) {
-    client *c = client_connect(port, receive_buffer);
-    if (client_request(c, "GET / HTTP/1.1\r\n" CLIENT_HEADERS "\r\n") == 101) return c;
-    client_free(c);
-    return NULL;
+static inline int client_read(client *c) {
+    return client_read_within(c, CLIENT_WAIT);
 }
 
-static inline client *client_open(wss_server *server) {
-    client *c = client_open_small(client_port(server), 0);
-    if (!c) {
-        printf("a client could not connect\n");
-        exit(1);
+/* Reads the answer to a request: its status, or as client_read. The head stands in data. */
+static inline int client_read_head(client *c) {
+    for (;;) {
+        size_t have = c->size - c->at;
+        char *end = have ? (char *)memmem(c->in + c->at, have, "\r\n\r\n", 4) : NULL;
+        if (end) {
+            client_keep(c, c->in + c->at, (size_t)(end - c->in) + 4 - c->at);
+            c->at += c->length;
+            c->status = c->length > 12 && memcmp(c->data, "HTTP/1.1 ", 9) == 0 ? atoi(c->data + 9) : CLIENT_BROKEN;
+            return c->status;
+        }
+        int result = client_fill(c, CLIENT_WAIT);
+        if (result != 1) return c->status = result;
     }
+}
+
+/* Reads until the stream ends; all of it stands in data. CLIENT_ENDED, or why not. */
+static inline int client_read_rest(client *c) {
+    int result;
+    do result = client_fill(c, CLIENT_WAIT);
+    while (result == 1);
+    client_keep(c, c->in + c->at, c->size - c->at);
+    c->at = c->size;
+    return result;
+}
+
+/* A client on a new socket, before the handshake. Its fd is negative where nobody listens. */
+static inline client *client_dial_with(int port, int receive_buffer) {
+    client *c = (client *)calloc(1, sizeof *c);
+    if (!c) abort();
+    c->fd = client_socket(port, receive_buffer);
     return c;
 }
 
-/* ---- frames ---- */
-
-/* Writes a masked frame into out, which has room for size + 14 bytes; how long it is. first: FIN, RSV, opcode. */
-static inline size_t client_make(char *out, int first, const void *payload, size_t size) {
-    static const unsigned char mask[4] = {0x37, 0xfa, 0x21, 0x3d};
-    const unsigned char *from = (const unsigned char *)payload;
-    size_t at = 2;
-    out[0] = (char)(unsigned char)first;
-    int bytes = size < 126 ? 0 : size < 65536 ? 2 : 8;
-    out[1] = (char)(unsigned char)(0x80 | (bytes == 0 ? (int)size : bytes == 2 ? 126 : 127));
-    for (int i = bytes; i-- > 0;) out[at++] = (char)(unsigned char)((uint64_t)size >> (i * 8) & 255);
-    memcpy(out + at, mask, 4);
-    at += 4;
-    for (size_t i = 0; i < size; i++) out[at + i] = (char)(from[i] ^ mask[i & 3]);
-    return at + size;
+static inline client *client_dial(int port) {
+    return client_dial_with(port, 0);
 }
 
-static inline int client_frame(client *c, int first, const void *payload, size_t size) {
-    char *frame = (char *)malloc(size + 14);
-    if (!frame) abort();
-    int good = client_raw(c, frame, client_make(frame, first, payload, size));
-    free(frame);
-    return good;
+/* Asks for an upgrade, with these header lines more. Returns the status. */
+static inline int client_ask(client *c, const char *lines) {
+    if (!client_say(c, SCRIPT_REQUEST) || !client_say(c, lines) || !client_say(c, "\r\n")) return CLIENT_RESET;
+    return client_read_head(c);
+}
+
+/* Dials and upgrades; status 101 tells that it did. */
+static inline client *client_open(int port) {
+    client *c = client_dial(port);
+    if (c->fd >= 0) client_ask(c, "");
+    if (c->status == 101 && !strstr(c->data, SCRIPT_ACCEPT)) c->status = CLIENT_BROKEN;
+    return c;
+}
+
+static inline int client_flush(client *c) {
+    int sent = client_raw(c, c->out.data, c->out.size);
+    c->out.size = 0;
+    return sent;
+}
+
+static inline int client_frame(client *c, int opcode, int final, const void *data, size_t size) {
+    script_frame(&c->out, opcode, final, data, size);
+    return client_flush(c);
+}
+
+static inline int client_send(client *c, int opcode, const void *data, size_t size) {
+    return client_frame(c, opcode, SCRIPT_FINAL, data, size);
 }
 
 static inline int client_text(client *c, const char *text) {
-    return client_frame(c, 0x81, text, strlen(text));
-}
-
-/* True while there is no whole frame among the received bytes; else its head and payload sizes. */
-static inline int client_is_short(const client *c, size_t *head, size_t *payload) {
-    const unsigned char *data = (const unsigned char *)c->data;
-    if (c->size < 2) return 1;
-    size_t length = data[1] & 127;
-    int bytes = length < 126 ? 0 : length == 126 ? 2 : 8;
-    *head = 2 + (size_t)bytes;
-    if (c->size < *head) return 1;
-    for (int i = 0; i < bytes; i++) length = (i ? length << 8 : 0) | data[2 + i];
-    *payload = length;
-    return c->size - *head < length;
-}
-
-/* The next frame: its first byte, with the payload in c->payload; or CLIENT_END, CLIENT_RESET, CLIENT_TIMEOUT. */
-static inline int client_read(client *c) {
-    size_t head = 0;
-    size_t size = 0;
-    while (client_is_short(c, &head, &size)) {
-        int got = client_receive(c);
-        if (got < 0) return got;
-    }
-    int first = (unsigned char)c->data[0];
-    c->payload = (char *)realloc(c->payload, size + 1);
-    if (!c->payload) abort();
-    memcpy(c->payload, c->data + head, size);
-    c->payload[size] = 0;
-    c->payload_size = size;
-    client_drop(c, head + size);
-    return first;
-}
-
-/* The text of the next message, or what happened instead. */
-static inline const char *client_read_text(client *c) {
-    int first = client_read(c);
-    if (first == 0x81) return c->payload;
-    return first == CLIENT_END ? "(end)" : first == CLIENT_RESET ? "(reset)" : first == CLIENT_TIMEOUT ? "(timeout)" : "(frame)";
-}
-
-/* Reads up to the Close frame: its code, 1005 without one; below 0 where none came. The reason is c->payload + 2. */
-static inline int client_read_close(client *c) {
-    for (;;) {
-        int first = client_read(c);
-        if (first < 0) return first;
-        if (first != 0x88) continue;
-        if (c->payload_size < 2) return 1005;
-        return (unsigned char)c->payload[0] << 8 | (unsigned char)c->payload[1];
-    }
+    return client_send(c, SCRIPT_TEXT, text, strlen(text));
 }
 
 static inline int client_send_close(client *c, int code, const char *reason) {
-    char payload[125];
-    size_t size = strlen(reason);
-    payload[0] = (char)(unsigned char)(code >> 8);
-    payload[1] = (char)(unsigned char)(code & 255);
-    memcpy(payload + 2, reason, size);
-    return client_frame(c, 0x88, payload, size + 2);
+    script_close(&c->out, code, reason);
+    return client_flush(c);
 }
 
-/* Reads to the end of the stream: CLIENT_END, CLIENT_RESET or CLIENT_TIMEOUT. */
-static inline int client_read_end(client *c) {
-    for (;;) {
-        int got = client_receive(c);
-        if (got < 0) return got;
-        c->size = 0;
-    }
+/* Reads one text message; "" with an explanation in place of it where something else comes. */
+static inline const char *client_read_text(client *c) {
+    static char other[32];
+    int result = client_read(c);
+    if (result == SCRIPT_TEXT) return c->data;
+    snprintf(other, sizeof other, "(read: %d)", result);
+    return other;
+}
+
+static inline void client_free(client *c) {
+    if (c->fd >= 0) (close)(c->fd);
+    script_free(&c->out);
+    free(c->in);
+    free(c->data);
+    free(c);
+}
+
+/* Makes close() send a reset. */
+static inline void client_reset_fd(int fd) {
+    struct linger linger = {1, 0};
+    (setsockopt)(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    (close)(fd);
+}
+
+static inline void client_reset(client *c) {
+    client_reset_fd(c->fd);
+    c->fd = -1;
+    client_free(c);
+}
+
+/* The closing handshake from the client's side: true if the server answered it and then ended the stream. */
+static inline int client_leave(client *c) {
+    int result;
+    client_send_close(c, 1000, "");
+    do result = client_read(c);
+    while (result > 0 && result != SCRIPT_CLOSE);
+    int good = result == SCRIPT_CLOSE && c->code == 1000 && client_read(c) == CLIENT_ENDED;
+    client_free(c);
+    return good;
 }
 
 #endif
