@@ -4665,6 +4665,16 @@ static int wss__socket_listen_tcp(wss__socket_listeners *all, wss__span text, co
     return WSS_OK;
 }
 
+/* The error with address and port. */
+static int wss__socket_explain_tcp(int result, wss__span text, int port, wss_error *why) {
+    char label[96];
+    int number = errno;
+    if (!result) return WSS_OK;
+    snprintf(label, sizeof label, "%.*s, port %d", (int)wss__base_min(text.size, 64), text.data, port);
+    errno = number;
+    return wss__socket_explain(why, result, "cannot listen on", wss__base_text(label));
+}
+
 static int wss__socket_starts(wss__span text, const char *prefix, wss__span *rest) {
     size_t size = strlen(prefix);
     if (text.size < size || memcmp(text.data, prefix, size) != 0) return 0;
@@ -4685,7 +4695,7 @@ static int wss__socket_listen_one(wss__socket_listeners *all, wss__span text, co
     } else if (wss__base_equal(text, wss__base_text("systemd"))) {
         result = wss__socket_adopt_inherited(all) ? WSS_ERR_SYSTEM : WSS_OK;
     } else {
-        result = wss__socket_listen_tcp(all, text, options);
+        return wss__socket_explain_tcp(wss__socket_listen_tcp(all, text, options), text, options->port, why);
     }
     return result ? wss__socket_explain(why, result, "cannot listen on", text) : WSS_OK;
 }
@@ -4700,15 +4710,10 @@ static void wss__socket_close_listeners(wss__socket_listeners *all) {
 
 /* All interfaces: IPv6 that takes IPv4 too, or IPv4 alone on machines without IPv6. */
 static int wss__socket_listen_any(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
-    char text[32];
     int result = wss__socket_listen_tcp(all, wss__base_text("::"), options);
     if (result && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
         result = wss__socket_listen_tcp(all, wss__base_text("0.0.0.0"), options);
-    if (!result) return WSS_OK;
-    int number = errno;
-    snprintf(text, sizeof text, "port %d", options->port);
-    errno = number;
-    return wss__socket_explain(why, result, "cannot listen on", wss__base_text(text));
+    return wss__socket_explain_tcp(result, wss__base_text("all addresses"), options->port, why);
 }
 
 static int wss__socket_listen(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
@@ -7660,6 +7665,7 @@ WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
     wss__public_resolve(&resolved);
+    resolved.memory_budget = WSS_UNLIMITED; /* what is posted has limits of its own */
     wss__mem_init(&mem, &resolved);
     wss_queue *queue = (wss_queue *)wss__mem_get_zeroed(&mem, sizeof *queue);
     if (!queue) {

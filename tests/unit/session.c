@@ -467,6 +467,8 @@ static const fault faults[] = {
     {"cut and an empty end", BYTES("\x01\x82" Z4 "a\xe2\x80\x80" Z4), BAD_TEXT},
     {"bad in the first fragment", BYTES("\x01\x82" Z4 "\xff\xff"), BAD_TEXT},
     {"close of one byte", BYTES("\x88\x81" Z4 "\x03"), BAD_FRAME, WSS_CAUSE_CLOSE_FRAME},
+    {"close of one byte before what looks like the other", BYTES("\x88\x81" Z4 "\x03\xe8"), BAD_FRAME,
+     WSS_CAUSE_CLOSE_FRAME},
     {"close 999", BYTES("\x88\x82" Z4 "\x03\xe7"), BAD_FRAME, WSS_CAUSE_CLOSE_FRAME},
     {"close 1005", BYTES("\x88\x82" Z4 "\x03\xed"), BAD_FRAME, WSS_CAUSE_CLOSE_FRAME},
     {"close with bad reason", BYTES("\x88\x83" Z4 "\x03\xe8\xff"), BAD_TEXT},
@@ -878,6 +880,16 @@ static void answer_with_a_long_head(void) {
     check_output(&d, &want);
     check_idle(&d);
     finish(&d);
+
+    for (size_t failing = 1; failing <= 3; failing++) { /* the head, the frame, the queue */
+        begin(&d, NULL);
+        d.session.phase = WSS__SESSION_ASKED;
+        d.fail_at = failing;
+        wss__session_answer(&d.host, &d.session, &answer, 1);
+        CHECK_INT(d.session.phase, WSS__SESSION_DONE);
+        check_idle(&d);
+        finish(&d);
+    }
 }
 
 /* An upgrade request of exactly this many bytes. */
@@ -1683,6 +1695,7 @@ static void policy_refuse(void) {
         }
         CHECK_INT(d.session.queued, admitted * 10);
         CHECK_INT(d.host.stats.messages_out, admitted);
+        CHECK_INT(d.host.stats.frames_out, admitted);
         send_some(&d, 12); /* one and a bit */
         CHECK_INT(d.session.queued, admitted * 10 - 12);
         CHECK_INT(push(&d, text_of(7), NULL, WSS__SESSION_CHECK), WSS_OK);
@@ -1736,6 +1749,14 @@ static void policy_drop_oldest_with_nothing_to_drop(void) {
     CHECK_INT(push(&d, text_of(2), NULL, WSS__SESSION_FORCED), WSS_OK);
     CHECK_INT(push(&d, text_of(3), NULL, WSS__SESSION_RESERVED), WSS_OK);
     CHECK_INT(d.host.stats.dropped_policy, 1);
+    finish(&d);
+
+    begin_policy(&d, WSS_POLICY_DROP_OLDEST, 9);
+    CHECK_INT(push(&d, text_of(0), NULL, WSS__SESSION_CHECK), WSS_OK);
+    send_some(&d, 1); /* 9 are left, and cannot be dropped */
+    CHECK_INT(push(&d, text_of(1), NULL, WSS__SESSION_CHECK), WSS_ERR_FULL);
+    send_some(&d, 1);
+    CHECK_INT(push(&d, text_of(2), NULL, WSS__SESSION_CHECK), WSS_OK);
     finish(&d);
 }
 
@@ -2200,6 +2221,12 @@ static void direct_only_where_it_is_worth_it(void) {
     CHECK_INT(room, 16384);
     feed(&d, "ab", 2);
     CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL); /* 16383 to come */
+    finish(&d);
+
+    begin_open(&d, NULL);
+    feed(&d, "\x82\xfe\x40\x00" Z4, 8); /* 16384 */
+    CHECK(wss__session_direct(&d.host, &d.session, &room) != NULL);
+    CHECK_INT(room, 16384);
     finish(&d);
 
     begin_open(&d, NULL);
