@@ -6957,8 +6957,8 @@ WSSERVER_API int wss_start(wss_server *server) {
 }
 
 WSSERVER_API int wss_poll(wss_server *server, int milliseconds) {
-    if (!server || server->loop_count != 1 || server->has_thread) return WSS_ERR_ARGUMENT;
-    if (wss__conn_own_loop(server) || wss__event_inside == server) return WSS_ERR_BUSY;
+    if (!server || server->loop_count != 1) return WSS_ERR_ARGUMENT;
+    if (server->has_thread || wss__conn_own_loop(server) || wss__event_inside == server) return WSS_ERR_BUSY;
     if (__atomic_exchange_n(&server->entered, 1, __ATOMIC_ACQ_REL)) return WSS_ERR_BUSY;
     int result = WSS_OK;
     if (__atomic_load_n(&server->ended, __ATOMIC_ACQUIRE)) {

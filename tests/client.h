@@ -39,7 +39,7 @@ static void (*client_turn)(void) __attribute__((unused));
 
 static inline long long client_clock(void) {
     struct timespec now;
-    (clock_gettime)(CLOCK_MONOTONIC, &now);
+    clock_gettime(CLOCK_MONOTONIC, &now);
     return (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
@@ -49,7 +49,7 @@ static inline int client_wait_for(int fd, short events, int milliseconds) {
     for (;;) {
         long long left = until - client_clock();
         struct pollfd ready = {fd, events, 0};
-        int count = (poll)(&ready, 1, client_turn || left < 0 ? 0 : (int)left);
+        int count = poll(&ready, 1, client_turn || left < 0 ? 0 : (int)left);
         if (count > 0) return 1;
         if (left <= 0) return 0;
         if (client_turn) client_turn();
@@ -67,18 +67,18 @@ static inline void client_address(struct sockaddr_in *address, int port) {
 static inline int client_socket(int port, int receive_buffer) {
     struct sockaddr_in address;
     int one = 1;
-    int fd = (socket)(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     client_address(&address, port);
     if (fd < 0) return -1;
-    (setsockopt)(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (receive_buffer) (setsockopt)(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
-    int failed = (connect)(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno != EINPROGRESS;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (receive_buffer) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
+    int failed = connect(fd, (struct sockaddr *)&address, sizeof address) != 0 && errno != EINPROGRESS;
     int error = 0;
     socklen_t size = sizeof error;
     if (!failed && client_wait_for(fd, POLLOUT, CLIENT_WAIT) &&
-        (getsockopt)(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && !error)
+        getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && !error)
         return fd;
-    (close)(fd);
+    close(fd);
     return -1;
 }
 
@@ -86,7 +86,7 @@ static inline int client_socket(int port, int receive_buffer) {
 static inline int client_raw(client *c, const void *data, size_t size) {
     const char *at = (const char *)data;
     while (size) {
-        ssize_t sent = (send)(c->fd, at, size, MSG_NOSIGNAL);
+        ssize_t sent = send(c->fd, at, size, MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR) continue;
         if (sent < 0 && (errno != EAGAIN || !client_wait_for(c->fd, POLLOUT, CLIENT_WAIT))) return 0;
         if (sent < 0) continue;
@@ -109,7 +109,7 @@ static inline int client_fill(client *c, int milliseconds) {
         if (!c->in) abort();
     }
     for (;;) {
-        ssize_t got = (recv)(c->fd, c->in + c->size, c->capacity - c->size, 0);
+        ssize_t got = recv(c->fd, c->in + c->size, c->capacity - c->size, 0);
         if (got > 0) c->size += (size_t)got;
         if (got > 0) return 1;
         if (got == 0) c->ended = 1;
@@ -242,7 +242,7 @@ static inline const char *client_read_text(client *c) {
 }
 
 static inline void client_free(client *c) {
-    if (c->fd >= 0) (close)(c->fd);
+    if (c->fd >= 0) close(c->fd);
     script_free(&c->out);
     free(c->in);
     free(c->data);
@@ -252,8 +252,8 @@ static inline void client_free(client *c) {
 /* Makes close() send a reset. */
 static inline void client_reset_fd(int fd) {
     struct linger linger = {1, 0};
-    (setsockopt)(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
-    (close)(fd);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    close(fd);
 }
 
 static inline void client_reset(client *c) {

@@ -357,7 +357,7 @@ static void lives_of_servers(void) {
         if (i % 4) CHECK_INT(wss_start(server), WSS_OK);
         step_client *client = step_connect(server);
         CHECK(send(client->fd, handshake, sizeof handshake - 1, MSG_NOSIGNAL) > 0);
-        if (i % 2) wss_stop(server, i % 5);
+        wss_stop(server, 0); /* the clock stands still: no later deadline would ever come */
         CHECK_INT(wss_destroy(server), WSS_OK);
         step_free(client);
         CHECK_INT(step_bytes, 0);

@@ -81,7 +81,7 @@ static void white_space_around(void) {
     check("t", "\n{ }\n", "{\"__MESSAGE__\":\"t\"}");
     check("t", "{\"a\":1} \n", "{\"__MESSAGE__\":\"t\",\"a\":1} \n");
     check("t", " {\"__MESSAGE__\":1} ", "{\"__MESSAGE__\":\"t\"}");
-    check("t", "\t{ \"__MESSAGE__\" : 1 , \"a\" : 2 }\t", "{\"__MESSAGE__\":\"t\",  \"a\" : 2 }\t");
+    check("t", "\t{ \"__MESSAGE__\" : 1 , \"a\" : 2 }\t", "{\"__MESSAGE__\":\"t\",   \"a\" : 2 }\t");
 }
 
 /* Members that carry the type's name are taken out: a message has one type, the caller's. */

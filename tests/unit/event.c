@@ -1,0 +1,591 @@
+/* Unit tests of [event]: registration, who is called and when, typed messages taken apart in place. */
+#define WSSERVER_STATIC
+#define WSSERVER_IMPLEMENTATION
+#include "../../wsserver.h"
+
+#include "../test.h"
+
+typedef struct heap {
+    size_t blocks;
+    size_t calls;
+    size_t fail_at; /* number of the growing call that fails; 0: none */
+} heap;
+
+static heap memory;
+
+static void *heap_move(void *context, void *pointer, size_t old_size, size_t new_size) {
+    heap *h = (heap *)context;
+    (void)old_size;
+    if (new_size && ++h->calls == h->fail_at) return NULL;
+    if (!new_size) {
+        h->blocks--;
+        free(pointer);
+        return NULL;
+    }
+    if (!pointer) h->blocks++;
+    return realloc(pointer, new_size);
+}
+
+static wss_options options;
+static wss__mem mem;
+static wss__event_table table;
+
+static void begin(void) {
+    memset(&options, 0, sizeof options);
+    memset(&memory, 0, sizeof memory);
+    memset(&table, 0, sizeof table);
+    options.allocator = heap_move;
+    options.allocator_context = &memory;
+    options.memory_budget = WSS_UNLIMITED;
+    options.type_member = "__MESSAGE__";
+    options.json_depth = 128;
+    wss__mem_init(&mem, &options);
+    table.mem = &mem;
+    pthread_mutex_init(&table.mutex, NULL);
+}
+
+static void end(void) {
+    wss__event_free(&table);
+    CHECK_INT(mem.used, 0);
+    CHECK_INT(memory.blocks, 0);
+}
+
+static char trace[256];
+
+static void note(const char *text) {
+    size_t length = strlen(trace);
+    if (length + 1 < sizeof trace) snprintf(trace + length, sizeof trace - length, "%s", text);
+}
+
+static void on_note(const wss_event *event) {
+    note((const char *)event->context);
+}
+
+static void *text(const char *s) {
+    return (void *)(uintptr_t)s;
+}
+
+static void emit(wss__event_list *list) {
+    wss_event event;
+    memset(&event, 0, sizeof event);
+    trace[0] = 0;
+    wss__event_emit(list, &event);
+}
+
+/* ---- registration ---- */
+
+static void in_order(void) {
+    begin();
+    CHECK(wss__event_is_empty(&table.connect));
+    emit(&table.connect);
+    CHECK_TEXT(trace, "");
+    static const char *const letters[] = {"a", "b", "c", "d", "e", "f", "g"};
+    for (size_t i = 0; i < 7; i++) {
+        CHECK_INT(wss__event_register(&table, &table.connect, NULL, on_note, text(letters[i])), WSS_OK);
+        CHECK(!wss__event_is_empty(&table.connect));
+    }
+    CHECK_INT(wss__event_register(&table, &table.connect, NULL, on_note, text("a")), WSS_OK); /* twice is twice */
+    emit(&table.connect);
+    CHECK_TEXT(trace, "abcdefga");
+    emit(&table.disconnect); /* the others know nothing of it */
+    CHECK_TEXT(trace, "");
+    CHECK(wss__event_is_empty(&table.disconnect));
+    end();
+}
+
+static void bad_arguments(void) {
+    begin();
+    CHECK_INT(wss__event_register(&table, &table.data, NULL, NULL, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss__event_register(&table, NULL, NULL, on_note, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss__event_register(&table, NULL, "type", NULL, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(table.failed, 0);
+    CHECK(!table.first_type);
+    end();
+}
+
+/* What a handler is given: the event, with its own context, in a copy that it cannot spoil for the next. */
+static wss_event given;
+
+static void on_given(const wss_event *event) {
+    given = *event;
+    memset((void *)(uintptr_t)event, 0x5a, sizeof *event);
+}
+
+static void event_is_a_copy(void) {
+    wss_event event;
+    int user;
+    int context;
+    begin();
+    memset(&event, 0, sizeof event);
+    event.conn.id = 77;
+    event.kind = WSS_EVENT_DATA;
+    event.opcode = WSS_BINARY;
+    event.context = &user;
+    event.user = &user;
+    event.data = "abc";
+    event.size = 3;
+    wss__event_register(&table, &table.data, NULL, on_given, NULL);
+    wss__event_register(&table, &table.data, NULL, on_given, &context);
+    wss__event_emit(&table.data, &event);
+    CHECK(given.context == &context);
+    CHECK(given.user == &user);
+    CHECK(given.conn.id == 77 && given.kind == WSS_EVENT_DATA && given.opcode == WSS_BINARY);
+    CHECK(given.size == 3 && memcmp(given.data, "abc", 3) == 0);
+    CHECK(event.context == &user);
+    end();
+}
+
+static void on_register(const wss_event *event) {
+    note((const char *)event->context);
+    CHECK_INT(wss__event_register(&table, &table.connect, NULL, on_note, text("n")), WSS_OK);
+}
+
+/* An event is seen by the handlers that were there when it began. */
+static void registered_inside(void) {
+    begin();
+    wss__event_register(&table, &table.connect, NULL, on_register, text("1"));
+    emit(&table.connect);
+    CHECK_TEXT(trace, "1");
+    emit(&table.connect);
+    CHECK_TEXT(trace, "1n");
+    wss__event_register(&table, &table.connect, NULL, on_register, text("2"));
+    emit(&table.connect);
+    CHECK_TEXT(trace, "1nn2");
+    emit(&table.connect);
+    CHECK_TEXT(trace, "1nn2nn");
+    end();
+}
+
+static void on_nest(const wss_event *event) {
+    if (strlen(trace) > 20) return;
+    note((const char *)event->context);
+    wss_event inner = *event;
+    if (strlen(trace) < 5) wss__event_emit(&table.connect, &inner);
+}
+
+/* An event inside an event, of the same list: each runs through on its own. */
+static void nested(void) {
+    begin();
+    wss__event_register(&table, &table.connect, NULL, on_nest, text("a"));
+    wss__event_register(&table, &table.connect, NULL, on_note, text("."));
+    emit(&table.connect);
+    CHECK_TEXT(trace, "aaaaa.....");
+    end();
+}
+
+static wss_server *seen_inside[3];
+
+static void on_inside_inner(const wss_event *event) {
+    (void)event;
+    seen_inside[1] = wss__event_inside;
+}
+
+static void on_inside(const wss_event *event) {
+    wss_event inner = *event;
+    seen_inside[0] = wss__event_inside;
+    inner.server = (wss_server *)(void *)&options; /* another one; it is never looked into */
+    wss__event_emit(&table.drain, &inner);
+    seen_inside[2] = wss__event_inside;
+}
+
+static void knows_whose_handler_runs(void) {
+    wss_event event;
+    begin();
+    memset(&event, 0, sizeof event);
+    event.server = (wss_server *)(void *)&table;
+    wss__event_register(&table, &table.connect, NULL, on_inside, NULL);
+    wss__event_register(&table, &table.drain, NULL, on_inside_inner, NULL);
+    CHECK(!wss__event_inside);
+    wss__event_emit(&table.connect, &event);
+    CHECK(!wss__event_inside);
+    CHECK((void *)seen_inside[0] == (void *)&table);
+    CHECK((void *)seen_inside[1] == (void *)&options);
+    CHECK((void *)seen_inside[2] == (void *)&table);
+    end();
+}
+
+/* Of these events only the handler registered last is told. */
+static void last_one_counts(void) {
+    wss_event event;
+    begin();
+    memset(&event, 0, sizeof event);
+    trace[0] = 0;
+    wss__event_emit_last(&table.upgrade, &event);
+    CHECK_TEXT(trace, "");
+    wss__event_register(&table, &table.upgrade, NULL, on_note, text("a"));
+    wss__event_emit_last(&table.upgrade, &event);
+    wss__event_register(&table, &table.upgrade, NULL, on_note, text("b"));
+    wss__event_emit_last(&table.upgrade, &event);
+    CHECK_TEXT(trace, "ab");
+    end();
+}
+
+static void same_type_twice(void) {
+    begin();
+    char name[] = "chat";
+    CHECK_INT(wss__event_register(&table, NULL, name, on_note, text("1")), WSS_OK);
+    memset(name, 'x', 4); /* it was copied */
+    CHECK_INT(wss__event_register(&table, NULL, "chat", on_note, text("2")), WSS_OK);
+    CHECK_INT(wss__event_register(&table, NULL, "", on_note, text("3")), WSS_OK);
+    CHECK_INT(wss__event_register(&table, NULL, "cha", on_note, text("4")), WSS_OK);
+    wss__event_type *chat = wss__event_find_type(&table, wss__base_text("chat"));
+    CHECK(chat && chat == table.first_type);
+    CHECK_TEXT(wss__event_type_name(chat), "chat");
+    CHECK(!wss__event_find_type(&table, wss__base_text("chatt")));
+    CHECK(!wss__event_find_type(&table, wss__base_text("c")));
+    emit(&chat->handlers);
+    CHECK_TEXT(trace, "12");
+    emit(&wss__event_find_type(&table, wss__base_text(""))->handlers);
+    CHECK_TEXT(trace, "3");
+    emit(&wss__event_find_type(&table, wss__base_text("cha"))->handlers);
+    CHECK_TEXT(trace, "4");
+    end();
+}
+
+/* ---- typed messages ---- */
+
+static char got_args[512];
+static char got_type[64];
+static int got_count;
+static const char *given_from;
+static size_t given_size;
+
+static void on_message(const wss_event *event) {
+    got_count++;
+    CHECK_INT(event->kind, WSS_EVENT_MESSAGE);
+    CHECK(!event->data && event->size == 0);
+    CHECK(event->args.text >= given_from && event->args.text <= given_from + given_size);
+    CHECK(event->args.length <= given_size);
+    CHECK_INT(event->args.text[event->args.length], 0); /* NUL, although JSON goes without */
+    CHECK_INT(event->args.error, 0);
+    snprintf(got_args, sizeof got_args, "%.*s", (int)event->args.length, event->args.text);
+    snprintf(got_type, sizeof got_type, "%s", event->type);
+    if (event->context) note((const char *)event->context);
+}
+
+/* Gives a text to the table in memory that ends one byte behind it at an unreadable page. Returns how often a handler was
+   called. */
+static int tell_sized(const char *data, size_t size, int opcode) {
+    wss_event event;
+    char *filler = (char *)calloc(1, size + 1);
+    memcpy(filler, data, size);
+    filler[size] = '~';
+    char *copy = guard_copy(filler, size + 1);
+    memset(&event, 0, sizeof event);
+    event.kind = WSS_EVENT_DATA;
+    event.opcode = opcode;
+    event.data = copy;
+    event.size = size;
+    given_from = copy;
+    given_size = size;
+    got_count = 0;
+    got_args[0] = 0;
+    got_type[0] = 0;
+    wss__event_emit_message(&table, &options, &event, copy, size);
+    CHECK_INT(copy[size], '~'); /* the byte behind belongs to the next message */
+    if (!got_count) CHECK(memcmp(copy, data, size) == 0); /* nobody's message is left as it was */
+    guard_free(copy, size + 1);
+    free(filler);
+    return got_count;
+}
+
+static int tell(const char *data) {
+    return tell_sized(data, strlen(data), WSS_TEXT);
+}
+
+static void check_told(const char *data, const char *type, const char *args) {
+    int count = tell(data);
+    if (count != 1 || strcmp(got_args, args) != 0) printf("message %s\n", data);
+    CHECK_INT(count, 1);
+    CHECK_TEXT(got_type, type);
+    CHECK_TEXT(got_args, args);
+}
+
+static void type_anywhere(void) {
+    begin();
+    wss__event_register(&table, NULL, "t", on_message, NULL);
+    check_told("{\"__MESSAGE__\":\"t\"}", "t", "{}");
+    check_told("{\"__MESSAGE__\":\"t\",\"a\":1}", "t", "{\"a\":1}");
+    check_told("{\"a\":1,\"__MESSAGE__\":\"t\",\"b\":2}", "t", "{\"a\":1,\"b\":2}");
+    check_told("{\"a\":1,\"__MESSAGE__\":\"t\"}", "t", "{\"a\":1}");
+    check_told("{\"long\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\",\"__MESSAGE__\":\"t\",\"b\":2}", "t",
+               "{\"long\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\",\"b\":2}");
+    check_told("{\"b\":2,\"__MESSAGE__\":\"t\",\"long\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}", "t",
+               "{\"b\":2,\"long\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}");
+    check_told("{\"__MESSAGE__\":\"t\",\"a\":{\"__MESSAGE__\":\"u\"}}", "t", "{\"a\":{\"__MESSAGE__\":\"u\"}}");
+    check_told(" \n{\"__MESSAGE__\":\"t\",\"a\":1} ", "t", " \n{\"a\":1} ");
+    end();
+}
+
+/* A repeated type: the last one counts, as in every reader of this library, and all of them go. */
+static void type_repeated(void) {
+    begin();
+    wss__event_register(&table, NULL, "t", on_message, NULL);
+    wss__event_register(&table, NULL, "u", on_message, NULL);
+    check_told("{\"__MESSAGE__\":\"u\",\"__MESSAGE__\":\"t\"}", "t", "{}");
+    check_told("{\"__MESSAGE__\":\"t\",\"a\":1,\"__MESSAGE__\":\"u\"}", "u", "{\"a\":1}");
+    check_told("{\"a\":1,\"__MESSAGE__\":\"t\",\"b\":2,\"__MESSAGE__\":\"u\",\"c\":3}", "u", "{\"a\":1,\"b\":2,\"c\":3}");
+    check_told("{\"__MESSAGE__\":1,\"a\":1,\"__MESSAGE__\":\"u\"}", "u", "{\"a\":1}");
+    CHECK_INT(tell("{\"__MESSAGE__\":\"t\",\"__MESSAGE__\":1}"), 0);
+    CHECK_INT(tell("{\"__MESSAGE__\":\"t\",\"__MESSAGE__\":\"nobody\"}"), 0);
+    end();
+}
+
+static void type_escaped(void) {
+    begin();
+    wss__event_register(&table, NULL, "t\xc3\xa4\"\n", on_message, NULL);
+    check_told("{\"\\u005f_MESSAGE__\":\"\\u0074\\u00e4\\\"\\n\",\"a\":1}", "t\xc3\xa4\"\n", "{\"a\":1}");
+    check_told("{\"__MESSAGE__\":\"t\xc3\xa4\\u0022\\u000A\",\"\\u0061\":1}", "t\xc3\xa4\"\n", "{\"\\u0061\":1}");
+    options.type_member = "a\"b";
+    check_told("{\"a\\\"b\":\"t\xc3\xa4\\\"\\n\",\"__MESSAGE__\":1}", "t\xc3\xa4\"\n", "{\"__MESSAGE__\":1}");
+    wss__event_register(&table, NULL, "nul", on_message, NULL);
+    CHECK_INT(tell("{\"a\\\"b\":\"nul\\u0000\"}"), 0);
+    end();
+}
+
+static void ignored(void) {
+    static const char *const texts[] = {
+        "",
+        "hello",
+        "{}",
+        "[]",
+        "[{\"__MESSAGE__\":\"t\"}]",
+        "\"__MESSAGE__\"",
+        "{\"__MESSAGE__\":\"other\"}",
+        "{\"__MESSAGE__\":\"T\"}",
+        "{\"__MESSAGE__\":\"\"}",
+        "{\"__MESSAGE__\":1}",
+        "{\"__MESSAGE__\":null}",
+        "{\"__MESSAGE__\":true}",
+        "{\"__MESSAGE__\":[\"t\"]}",
+        "{\"__MESSAGE__\":{\"t\":\"t\"}}",
+        "{\"__message__\":\"t\"}",
+        "{\"a\":{\"__MESSAGE__\":\"t\"}}",
+        "{\"__MESSAGE__\":\"t\"",
+        "{\"__MESSAGE__\":\"t\",}",
+        "{\"__MESSAGE__\":\"t\"} {}",
+        "{\"__MESSAGE__\":\"t\",\"a\":01}",
+        "{\"__MESSAGE__\":\"t\",\"a\":[[[[[1]]]]]}",
+    };
+    begin();
+    CHECK_INT(tell("{\"__MESSAGE__\":\"t\"}"), 0); /* nobody registered for anything */
+    wss__event_register(&table, NULL, "t", on_message, NULL);
+    options.json_depth = 4;
+    for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+        int count = tell(texts[i]);
+        if (count) printf("message %s\n", texts[i]);
+        CHECK_INT(count, 0);
+    }
+    CHECK_INT(tell("{\"__MESSAGE__\":\"t\",\"a\":[[[1]]]}"), 1);
+    CHECK_INT(tell_sized("{\"__MESSAGE__\":\"t\"}\0", 20, WSS_TEXT), 0);
+    end();
+}
+
+static void prefixes(void) {
+    static const char whole[] = "{\"a\":[1,{\"b\":\"\xc3\xa4\"}],\"__MESSAGE__\":\"t\",\"c\":2}";
+    begin();
+    wss__event_register(&table, NULL, "t", on_message, NULL);
+    for (size_t have = 0; have < sizeof whole - 1; have++) CHECK_INT(tell_sized(whole, have, WSS_TEXT), 0);
+    CHECK_INT(tell_sized(whole, sizeof whole - 1, WSS_TEXT), 1);
+    end();
+}
+
+/* Text was checked on its way in. Binary data may be a typed message too, if it is UTF-8. */
+static void binary(void) {
+    static const char good[] = "{\"__MESSAGE__\":\"t\",\"a\":\"\xc3\xa4\"}";
+    static const char bad[] = "{\"__MESSAGE__\":\"t\",\"a\":\"\xc3\"}";
+    begin();
+    wss__event_register(&table, NULL, "t", on_message, NULL);
+    CHECK_INT(tell_sized(good, sizeof good - 1, WSS_BINARY), 1);
+    CHECK_TEXT(got_args, "{\"a\":\"\xc3\xa4\"}");
+    CHECK_INT(tell_sized(bad, sizeof bad - 1, WSS_BINARY), 0);
+    CHECK_INT(tell_sized("\x00\xff\x80", 3, WSS_BINARY), 0);
+    end();
+}
+
+static void several_handlers(void) {
+    begin();
+    wss__event_register(&table, NULL, "t", on_message, text("1"));
+    wss__event_register(&table, NULL, "u", on_message, text("no"));
+    wss__event_register(&table, NULL, "t", on_message, text("2"));
+    wss__event_register(&table, NULL, "t", on_message, text("3"));
+    trace[0] = 0;
+    CHECK_INT(tell("{\"a\":1,\"__MESSAGE__\":\"t\"}"), 3);
+    CHECK_TEXT(trace, "123");
+    CHECK_TEXT(got_args, "{\"a\":1}"); /* of the last: all of them are given the same */
+    end();
+}
+
+static void on_register_type(const wss_event *event) {
+    on_message(event);
+    wss__event_register(&table, NULL, "t", on_message, text("n"));
+    wss__event_register(&table, NULL, "new", on_message, text("N"));
+}
+
+static void types_registered_inside(void) {
+    begin();
+    wss__event_register(&table, NULL, "t", on_register_type, text("1"));
+    trace[0] = 0;
+    CHECK_INT(tell("{\"__MESSAGE__\":\"new\"}"), 0);
+    CHECK_INT(tell("{\"__MESSAGE__\":\"t\"}"), 1);
+    CHECK_INT(tell("{\"__MESSAGE__\":\"new\"}"), 1);
+    CHECK_INT(tell("{\"__MESSAGE__\":\"t\"}"), 2);
+    CHECK_INT(tell("{\"__MESSAGE__\":\"new\"}"), 2);
+    CHECK_TEXT(trace, "1N1nNN");
+    end();
+}
+
+/* Objects of up to five members, each the type, a type that is no string, or another, with and without white space. */
+static void all_small_objects(void) {
+    static const char *const members[6] = {"\"a\":1", "\"__MESSAGE__\":\"t\"", "\"__MESS\\u0041GE__\":\"\\u0074\"",
+                                           "\"__MESSAGE__\":2", "\"__MESSAGE_\":\"t\"", "\"b\":\"x,}{\\\"\""};
+    static const char *const blanks[2] = {"", " \n"};
+    begin();
+    wss__event_register(&table, NULL, "t", on_message, NULL);
+    for (unsigned count = 0; count <= 5; count++) {
+        unsigned patterns = 1;
+        for (unsigned i = 0; i < count; i++) patterns *= 6;
+        for (unsigned pattern = 0; pattern < patterns * 2; pattern++) {
+            const char *blank = blanks[pattern % 2];
+            char data[400];
+            char want[400];
+            int last = 0;
+            unsigned left = pattern / 2;
+            size_t at = (size_t)snprintf(data, sizeof data, "{%s", blank);
+            size_t to = (size_t)snprintf(want, sizeof want, "{");
+            for (unsigned i = 0; i < count; i++, left /= 6) {
+                unsigned m = left % 6;
+                at += (size_t)snprintf(data + at, sizeof data - at, "%s%s%s%s", i ? "," : "", blank, members[m], blank);
+                if (m >= 1 && m <= 3) last = m < 3 ? 1 : 0;
+                else to += (size_t)snprintf(want + to, sizeof want - to, "%s%s", to > 1 ? "," : "", members[m]);
+            }
+            snprintf(data + at, sizeof data - at, "}%s", blank);
+            snprintf(want + to, sizeof want - to, "}");
+            CHECK_INT(tell(data), last);
+            if (!last) continue;
+            char packed[512]; /* without the white space, of which there is none inside these strings */
+            size_t n = 0;
+            for (const char *c = got_args; *c; c++)
+                if (*c != ' ' && *c != '\n') packed[n++] = *c;
+            packed[n] = 0;
+            if (strcmp(packed, want) != 0) printf("message %s\n", data);
+            CHECK_TEXT(packed, want);
+            CHECK(*blank || strcmp(got_args, want) == 0);
+        }
+    }
+    end();
+}
+
+/* ---- memory ---- */
+
+/* The first or second allocation of a registration fails: it is told, remembered, and nothing half made is called. */
+static void registration_fails(void) {
+    for (size_t at = 1; at <= 2; at++) {
+        begin();
+        memory.fail_at = at;
+        CHECK_INT(wss__event_register(&table, NULL, "t", on_message, NULL), WSS_ERR_MEMORY);
+        CHECK_INT(table.failed, 1);
+        memory.fail_at = 0;
+        CHECK_INT(tell("{\"__MESSAGE__\":\"t\"}"), 0);
+        CHECK_INT(wss__event_register(&table, NULL, "t", on_message, NULL), WSS_OK);
+        CHECK_INT(tell("{\"__MESSAGE__\":\"t\",\"a\":1}"), 1);
+        CHECK_TEXT(got_args, "{\"a\":1}");
+        CHECK_INT(table.failed, 1);
+        end();
+    }
+    begin();
+    wss__event_register(&table, &table.connect, NULL, on_note, text("a"));
+    memory.fail_at = memory.calls + 1;
+    CHECK_INT(wss__event_register(&table, &table.connect, NULL, on_note, text("b")), WSS_ERR_MEMORY);
+    CHECK_INT(wss__event_register(&table, &table.connect, NULL, on_note, text("c")), WSS_OK);
+    emit(&table.connect);
+    CHECK_TEXT(trace, "ac");
+    CHECK_INT(table.failed, 1);
+    end();
+}
+
+/* A message is taken apart where it stands: no allocation. */
+static void emitting_needs_no_memory(void) {
+    begin();
+    wss__event_register(&table, NULL, "t", on_message, NULL);
+    memory.fail_at = memory.calls + 1;
+    size_t calls = memory.calls;
+    CHECK_INT(tell("{\"a\":1,\"__MESSAGE__\":\"t\",\"b\":2,\"__MESSAGE__\":\"t\"}"), 1);
+    CHECK_INT(memory.calls, calls);
+    end();
+}
+
+/* ---- threads ---- */
+
+enum { LATE = 500 };
+
+static int late_calls;
+
+static void on_late(const wss_event *event) {
+    (void)event;
+    __atomic_add_fetch(&late_calls, 1, __ATOMIC_RELAXED);
+}
+
+static void *register_late(void *arg) {
+    char name[16];
+    (void)arg;
+    for (int i = 0; i < LATE; i++) {
+        snprintf(name, sizeof name, "late%d", i % 20);
+        wss__event_register(&table, NULL, name, on_late, NULL);
+        wss__event_register(&table, &table.connect, NULL, on_late, NULL);
+    }
+    return NULL;
+}
+
+/* Two threads register while a third emits: lists only ever grow. */
+static void registered_by_other_threads(void) {
+    pthread_t threads[2];
+    wss_event event;
+    begin();
+    memset(&event, 0, sizeof event);
+    for (int i = 0; i < 2; i++) pthread_create(&threads[i], NULL, register_late, NULL);
+    int before = 0;
+    for (int i = 0; i < 200; i++) {
+        late_calls = 0;
+        wss__event_emit(&table.connect, &event);
+        CHECK(late_calls >= before);
+        before = late_calls;
+        char data[] = "{\"__MESSAGE__\":\"late19\"} ";
+        event.opcode = WSS_TEXT;
+        wss__event_emit_message(&table, &options, &event, data, sizeof data - 2);
+    }
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    late_calls = 0;
+    wss__event_emit(&table.connect, &event);
+    CHECK_INT(late_calls, 2 * LATE);
+    late_calls = 0;
+    char data[] = "{\"__MESSAGE__\":\"late7\"} ";
+    wss__event_emit_message(&table, &options, &event, data, sizeof data - 2);
+    CHECK_INT(late_calls, 2 * LATE / 20);
+    end();
+}
+
+int main(void) {
+    alarm(60);
+    RUN(in_order);
+    RUN(bad_arguments);
+    RUN(event_is_a_copy);
+    RUN(registered_inside);
+    RUN(nested);
+    RUN(knows_whose_handler_runs);
+    RUN(last_one_counts);
+    RUN(same_type_twice);
+    RUN(type_anywhere);
+    RUN(type_repeated);
+    RUN(type_escaped);
+    RUN(ignored);
+    RUN(prefixes);
+    RUN(binary);
+    RUN(several_handlers);
+    RUN(types_registered_inside);
+    RUN(all_small_objects);
+    RUN(registration_fails);
+    RUN(emitting_needs_no_memory);
+    RUN(registered_by_other_threads);
+    return test_end("event");
+}
