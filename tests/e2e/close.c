@@ -203,6 +203,35 @@ static void protocol_errors(void) {
     }
 }
 
+static wss_conn aimed_at;
+
+static void *broadcast_and_close(void *server) {
+    int first = wss_broadcast_data((wss_server *)server, WSS_TEXT, "before the end", 14);
+    int second = wss_close((wss_server *)server, aimed_at, 1000, NULL);
+    return (void *)(intptr_t)(first == WSS_OK && second == WSS_OK);
+}
+
+/* Sends and closes of one thread take effect in the order made: broadcasts too. */
+static void broadcast_before_close(void) {
+    wss_options options = {0};
+    wss_conn none = {0};
+    pthread_t thread;
+    void *good;
+    char text[64];
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    aimed_at = wss_next(server, none);
+    pthread_create(&thread, NULL, broadcast_and_close, server);
+    pthread_join(thread, &good);
+    CHECK(good != NULL);
+    CHECK_INT(step_take(server, client, text, NULL), 0x81);
+    CHECK_TEXT(text, "before the end");
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x88);
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
 static size_t allocated_after;
 
 /* Clients that connect and reset, at every stage of a connection: everything comes back. */
@@ -234,6 +263,7 @@ int main(void) {
     RUN(last_words);
     RUN(tail_is_not_lost);
     RUN(protocol_errors);
+    RUN(broadcast_before_close);
     RUN(resets);
     return test_end("close");
 }
