@@ -4341,6 +4341,7 @@ static void wss__queue_call(wss__mem *mem, wss__queue_job *job) {
 struct wss_queue {
     wss__mem mem;
     wss__queue_inbox inbox;
+    wss__queue_job *batch; /* taken by the thread that drains, and not run yet */
     int attached;  /* servers that were made with it and not destroyed; atomic */
     int serving;   /* of these, the ones whose end has not been seen; atomic */
     int ended;     /* a server's end was seen since the last run returned */
@@ -7002,27 +7003,37 @@ WSSERVER_API void wss_stop(wss_server *server, int milliseconds) {
     if (server) wss__conn_stop(server, milliseconds);
 }
 
-/* Runs this server's events and drops them from the queue; other jobs keep their place. */
+static void wss__public_server_ended(wss_queue *queue) {
+    queue->ended = 1;
+    __atomic_sub_fetch(&queue->serving, 1, __ATOMIC_ACQ_REL);
+}
+
+/* Runs this server's events and drops them from the queue; other jobs keep their place. They are back in it before a handler
+   runs, which may end another server. */
 static void wss__public_deliver_rest(wss_server *server) {
     wss_queue *queue = server->options.queue;
-    wss__queue_job *job = wss__queue_take(&queue->inbox, 0);
-    wss__queue_job *others = NULL;
-    wss__queue_job **end = &others;
-    while (job) {
-        wss__queue_job *next = job->next;
-        if (job->kind == WSS__CONN_JOB_ENDED && job->arg == server) {
-            queue->ended = 1;
-            __atomic_sub_fetch(&queue->serving, 1, __ATOMIC_ACQ_REL);
-        } else if (job->kind == WSS__CONN_JOB_EVENT && ((wss__conn_job *)(void *)job)->event.server == server) {
-            wss__deliver_event((wss__conn_job *)(void *)job);
-        } else {
-            job->next = NULL;
-            *end = job;
-            end = &job->next;
-        }
-        job = next;
+    wss__queue_job *lists[2]; /* this server's, others */
+    wss__queue_job **ends[2];
+    wss__queue_put_back(&queue->inbox, queue->batch);
+    queue->batch = NULL;
+    wss__queue_job *next = wss__queue_take(&queue->inbox, 0);
+    for (int i = 0; i < 2; i++) ends[i] = &lists[i];
+    while (next) {
+        wss__queue_job *job = next;
+        int ours = (job->kind == WSS__CONN_JOB_ENDED && job->arg == server) ||
+                   (job->kind == WSS__CONN_JOB_EVENT && ((wss__conn_job *)(void *)job)->event.server == server);
+        next = job->next;
+        *ends[!ours] = job;
+        ends[!ours] = &job->next;
     }
-    wss__queue_put_back(&queue->inbox, others);
+    for (int i = 0; i < 2; i++) *ends[i] = NULL;
+    wss__queue_put_back(&queue->inbox, lists[1]);
+    while (lists[0]) {
+        wss__queue_job *job = lists[0];
+        lists[0] = job->next;
+        if (job->kind == WSS__CONN_JOB_ENDED) wss__public_server_ended(queue);
+        else wss__deliver_event((wss__conn_job *)(void *)job);
+    }
 }
 
 WSSERVER_API int wss_destroy(wss_server *server) {
@@ -7030,7 +7041,7 @@ WSSERVER_API int wss_destroy(wss_server *server) {
     if (wss__conn_own_loop(server) || wss__event_inside == server) return WSS_ERR_BUSY;
     int polled = __atomic_load_n(&server->running, __ATOMIC_ACQUIRE) && !server->has_thread &&
                  !__atomic_load_n(&server->ended, __ATOMIC_ACQUIRE);
-    if (polled && __atomic_load_n(&server->entered, __ATOMIC_ACQUIRE)) return WSS_ERR_BUSY;
+    if (!server->has_thread && __atomic_load_n(&server->entered, __ATOMIC_ACQUIRE)) return WSS_ERR_BUSY;
     wss_stop(server, server->options.close_ms);
     if (server->has_thread) pthread_join(server->thread, NULL);
     while (polled && wss_poll(server, -1) == WSS_OK) {
@@ -7699,20 +7710,16 @@ static int wss__public_queue_done(wss_queue *queue) {
 /* Runs what was there when it was asked. What a stop leaves over keeps its place. */
 static void wss__public_run_batch(wss_queue *queue) {
     wss__queue_clear(&queue->inbox);
-    wss__queue_job *job = wss__queue_take(&queue->inbox, 0);
-    while (job && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE)) {
-        wss__queue_job *next = job->next;
-        if (job->kind == WSS__QUEUE_POST) {
-            wss__queue_call(&queue->mem, job);
-        } else if (job->kind == WSS__CONN_JOB_EVENT) {
-            wss__deliver_event((wss__conn_job *)(void *)job);
-        } else {
-            queue->ended = 1;
-            __atomic_sub_fetch(&queue->serving, 1, __ATOMIC_ACQ_REL);
-        }
-        job = next;
+    queue->batch = wss__queue_take(&queue->inbox, 0);
+    while (queue->batch && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE)) {
+        wss__queue_job *job = queue->batch;
+        queue->batch = job->next;
+        if (job->kind == WSS__QUEUE_POST) wss__queue_call(&queue->mem, job);
+        else if (job->kind == WSS__CONN_JOB_EVENT) wss__deliver_event((wss__conn_job *)(void *)job);
+        else wss__public_server_ended(queue);
     }
-    wss__queue_put_back(&queue->inbox, job);
+    wss__queue_put_back(&queue->inbox, queue->batch);
+    queue->batch = NULL;
 }
 
 WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds) {

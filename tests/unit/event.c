@@ -283,7 +283,7 @@ static int tell_sized(const char *data, size_t size, int opcode) {
     got_type[0] = 0;
     wss__event_emit_message(&table, &options, &event, copy, size);
     CHECK_INT(copy[size], '~'); /* the byte behind belongs to the next message */
-    if (!got_count) CHECK(memcmp(copy, data, size) == 0); /* nobody's message is left as it was */
+    if (!got_count && !table.failed) CHECK(memcmp(copy, data, size) == 0); /* what is nobody's is left as it was */
     guard_free(copy, size + 1);
     free(filler);
     return got_count;
