@@ -4587,10 +4587,12 @@ static int wss__socket_bind(const wss__socket_address *address, socklen_t size, 
     if (family == AF_INET6) WSSERVER_SYSTEM(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
     int mode = options->unix_mode ? options->unix_mode : 0660;
     int failed = WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0;
-    if (!failed && family == AF_UNIX) failed = WSSERVER_SYSTEM(chmod)(address->local.sun_path, (mode_t)mode) != 0;
+    int made = !failed && family == AF_UNIX; /* a path that must not stay behind */
+    if (made) failed = WSSERVER_SYSTEM(chmod)(address->local.sun_path, (mode_t)mode) != 0;
     if (!failed) failed = WSSERVER_SYSTEM(listen)(fd, options->backlog) != 0;
     if (!failed) return fd;
     int number = errno;
+    if (made) WSSERVER_SYSTEM(unlink)(address->local.sun_path);
     wss__socket_close(fd);
     errno = number;
     return -1;
@@ -4631,6 +4633,8 @@ static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
     socklen_t size = sizeof listening;
     if (WSSERVER_SYSTEM(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) return -1;
     int flags = WSSERVER_SYSTEM(fcntl)(fd, F_GETFL, 0);
+    for (int i = 0; i < all->count; i++)
+        if (all->list[i].fd == fd) listening = 0; /* named twice it would be closed twice */
     if (!listening || flags < 0) {
         if (!listening) errno = EINVAL;
         return -1;
@@ -4669,8 +4673,12 @@ static int wss__socket_listen_tcp(wss__socket_listeners *all, wss__span text, co
 /* The error with address and port. */
 static int wss__socket_explain_tcp(int result, wss__span text, int port, wss_error *why) {
     char label[96];
+    wss__socket_address unused;
     int number = errno;
     if (!result) return WSS_OK;
+    /* A text that parses without a port being given to it has one of its own. */
+    if (result == WSS_ERR_ADDRESS || wss__socket_parse(text, -1, &unused))
+        return wss__socket_explain(why, result, "cannot listen on", text);
     snprintf(label, sizeof label, "%.*s, port %d", (int)wss__base_min(text.size, 64), text.data, port);
     errno = number;
     return wss__socket_explain(why, result, "cannot listen on", wss__base_text(label));

@@ -77,6 +77,7 @@ static inline step_client *step_connect(wss_server *server) {
     wss_options options;
     struct sockaddr_in address;
     step_client *client = (step_client *)calloc(1, sizeof *client);
+    memset(&options, 0, sizeof options);
     wss_get_options(server, &options);
     memset(&address, 0, sizeof address);
     address.sin_family = AF_INET;

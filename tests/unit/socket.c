@@ -1,0 +1,932 @@
+/* Unit tests of [socket]: addresses, listening in every way, what is left behind by failures, small calls. */
+#define _GNU_SOURCE 1
+#include <dirent.h>
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+/* System calls that fail on demand: 0, or the errno. */
+static int chmod_fails;
+static int listen_fails;
+static int no_ip6; /* what socket() says to AF_INET6 */
+static int interruptions; /* how many calls that transfer data are interrupted */
+
+static int refused(int number) {
+    errno = number ? number : errno;
+    return number != 0;
+}
+
+static int fake_chmod(const char *path, mode_t mode) {
+    return refused(chmod_fails) ? -1 : chmod(path, mode);
+}
+
+static int fake_listen(int fd, int backlog) {
+    return refused(listen_fails) ? -1 : listen(fd, backlog);
+}
+
+static int fake_socket(int family, int type, int protocol) {
+    return family == AF_INET6 && refused(no_ip6) ? -1 : socket(family, type, protocol);
+}
+
+static int interrupted(void) {
+    if (!interruptions) return 0;
+    interruptions--;
+    errno = EINTR;
+    return 1;
+}
+
+static ssize_t fake_recv(int fd, void *data, size_t size, int flags) {
+    return interrupted() ? -1 : recv(fd, data, size, flags);
+}
+
+static int send_flags;
+
+static ssize_t fake_send(int fd, const void *data, size_t size, int flags) {
+    send_flags = flags;
+    return interrupted() ? -1 : send(fd, data, size, flags);
+}
+
+static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags) {
+    send_flags = flags;
+    return interrupted() ? -1 : sendmsg(fd, message, flags);
+}
+
+#define chmod(path, mode) fake_chmod(path, mode)
+#define listen(fd, backlog) fake_listen(fd, backlog)
+#define socket(family, type, protocol) fake_socket(family, type, protocol)
+#define recv(fd, data, size, flags) fake_recv(fd, data, size, flags)
+#define send(fd, data, size, flags) fake_send(fd, data, size, flags)
+#define sendmsg(fd, message, flags) fake_sendmsg(fd, message, flags)
+#define WSSERVER_STATIC
+#define WSSERVER_IMPLEMENTATION
+#include "../../wsserver.h"
+#undef chmod
+#undef listen
+#undef socket
+#undef recv
+#undef send
+#undef sendmsg
+
+#include "../test.h"
+
+static int count_descriptors(void) {
+    int count = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    if (!dir) return -1;
+    while (readdir(dir)) count++;
+    closedir(dir);
+    return count;
+}
+
+/* ---- addresses ---- */
+
+static socklen_t parse(const char *text, int port, wss__socket_address *address) {
+    size_t size = strlen(text);
+    char *copy = guard_copy(text, size);
+    socklen_t result = wss__socket_parse(wss__base_span(copy, size), port, address);
+    guard_free(copy, size);
+    return result;
+}
+
+static void good_addresses(void) {
+    static const struct {
+        const char *text;
+        const char *host;
+        int family;
+        int port; /* 77 is the one that is taken where the text has none */
+    } samples[] = {
+        {"127.0.0.1", "127.0.0.1", AF_INET, 77},
+        {"127.0.0.1:8080", "127.0.0.1", AF_INET, 8080},
+        {"127.0.0.1:0", "127.0.0.1", AF_INET, 0},
+        {"0.0.0.0:65535", "0.0.0.0", AF_INET, 65535},
+        {"255.255.255.255:00080", "255.255.255.255", AF_INET, 80},
+        {"localhost", "127.0.0.1", AF_INET, 77},
+        {"localhost:9", "127.0.0.1", AF_INET, 9},
+        {"::", "::", AF_INET6, 77},
+        {"::1", "::1", AF_INET6, 77},
+        {"[::1]", "::1", AF_INET6, 77},
+        {"[::1]:8080", "::1", AF_INET6, 8080},
+        {"[::]:0", "::", AF_INET6, 0},
+        {"2001:db8::1", "2001:db8::1", AF_INET6, 77},
+        {"[2001:DB8:0:0:0:0:0:1]:65535", "2001:db8::1", AF_INET6, 65535},
+        {"::1:80", "::1:80", AF_INET6, 77}, /* without brackets all of it is the address */
+        {"::ffff:192.0.2.1", "::ffff:192.0.2.1", AF_INET6, 77},
+        {"[::ffff:192.0.2.1]:5", "::ffff:192.0.2.1", AF_INET6, 5},
+        {"1111:2222:3333:4444:5555:6666:7777:8888", "1111:2222:3333:4444:5555:6666:7777:8888", AF_INET6, 77},
+    };
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        wss__socket_address address;
+        char host[64] = "";
+        socklen_t size = parse(samples[i].text, 77, &address);
+        int six = samples[i].family == AF_INET6;
+        if (!size) printf("address %s\n", samples[i].text);
+        CHECK_INT(size, six ? sizeof address.v6 : sizeof address.v4);
+        CHECK_INT(address.any.sa_family, samples[i].family);
+        if (six) inet_ntop(AF_INET6, &address.v6.sin6_addr, host, sizeof host);
+        else inet_ntop(AF_INET, &address.v4.sin_addr, host, sizeof host);
+        CHECK_TEXT(host, samples[i].host);
+        CHECK_INT(wss__socket_port_of(&address), samples[i].port);
+    }
+}
+
+static void bad_addresses(void) {
+    static const char *const samples[] = {
+        "",
+        " ",
+        ":",
+        ":80",
+        "80",
+        "1.2.3",
+        "1.2.3.4.5",
+        "256.1.1.1",
+        "1.2.3.4 ",
+        "1.2.3.4:",
+        "1.2.3.4:65536",
+        "1.2.3.4:-1",
+        "1.2.3.4:+1",
+        "1.2.3.4: 80",
+        "1.2.3.4:80 ",
+        "1.2.3.4:8x",
+        "1.2.3.4:99999999999999999999",
+        "1.2.3.4/8",
+        "[",
+        "[]",
+        "[]:80",
+        "]",
+        "[::1",
+        "[::1]80",
+        "[::1]:",
+        "[::1]:65536",
+        "[::1]:x",
+        "[::1]]:80",
+        "[[::1]]:80",
+        "::1]",
+        "::1]:80",
+        ":::",
+        "g::1",
+        "12345::1",
+        "1:2:3:4:5:6:7:8:9",
+        "1:2:3",
+        "fe80::1%lo",
+        "example.com",
+        "example.com:80",
+        "LOCALHOST",
+        "localhost.",
+        "localhost:",
+        "http://127.0.0.1",
+        "*",
+        "*:80",
+        "[aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]:80",
+        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    };
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        wss__socket_address address;
+        int taken = parse(samples[i], 77, &address) != 0;
+        if (taken) printf("address %s\n", samples[i]);
+        CHECK(!taken);
+    }
+    for (size_t size = 50; size < 80; size++) { /* around the longest that is looked at */
+        char text[100];
+        wss__socket_address address;
+        memset(text, '1', size);
+        text[size] = 0;
+        CHECK_INT(parse(text, 77, &address), 0);
+    }
+}
+
+static void numbers(void) {
+    static const struct {
+        const char *text;
+        int most;
+        int want;
+    } samples[] = {
+        {"", 65535, -1},        {"0", 65535, 0},          {"00", 65535, 0},        {"65535", 65535, 65535},
+        {"65536", 65535, -1},   {"0000065535", 65535, 65535}, {"-1", 65535, -1},   {"+1", 65535, -1},
+        {" 1", 65535, -1},      {"1 ", 65535, -1},        {"1x", 65535, -1},       {"x", 65535, -1},
+        {"0x10", 65535, -1},    {"9", 8, -1},             {"8", 8, 8},             {"0", 0, 0},
+        {"1", 0, -1},           {"214748363", INT_MAX / 10 - 1, 214748363},        {"214748364", INT_MAX / 10 - 1, -1},
+        {"2147483648", INT_MAX / 10 - 1, -1}, {"99999999999999999999999999", INT_MAX / 10 - 1, -1},
+        {"4294967296", 65535, -1}, {"18446744073709551616", 65535, -1},
+    };
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        size_t size = strlen(samples[i].text);
+        char *copy = guard_copy(samples[i].text, size);
+        CHECK_INT(wss__socket_number(wss__base_span(copy, size), samples[i].most), samples[i].want);
+        guard_free(copy, size);
+    }
+}
+
+/* ---- listening ---- */
+
+static wss__socket_listeners all;
+static wss_error why;
+
+static wss_options options_for(const char *address, int port) {
+    wss_options options;
+    memset(&options, 0, sizeof options);
+    memset(&all, 0, sizeof all);
+    memset(&why, 0x5a, sizeof why);
+    options.address = address;
+    options.port = port;
+    options.backlog = 16;
+    return options;
+}
+
+static int listen_on(const char *address) {
+    wss_options options = options_for(address, 0);
+    return wss__socket_listen(&all, &options, &why);
+}
+
+static int connect_to(const char *host, int port) {
+    wss__socket_address address;
+    socklen_t size = wss__socket_parse(wss__base_text(host), port, &address);
+    int fd = socket(address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (connect(fd, &address.any, size) == 0) return fd;
+    close(fd);
+    return -1;
+}
+
+static int unix_socket(const char *path, struct sockaddr_un *address) {
+    memset(address, 0, sizeof *address);
+    address->sun_family = AF_UNIX;
+    memcpy(address->sun_path, path, strlen(path));
+    return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+static int connect_unix(const char *path) {
+    struct sockaddr_un address;
+    int fd = unix_socket(path, &address);
+    if (connect(fd, (struct sockaddr *)(void *)&address, sizeof address) == 0) return fd;
+    int number = errno;
+    close(fd);
+    errno = number;
+    return -1;
+}
+
+/* A Unix socket that is bound, and listens if asked to. */
+static int bind_unix(const char *path, int backlog) {
+    struct sockaddr_un address;
+    int fd = unix_socket(path, &address);
+    CHECK_INT(bind(fd, (struct sockaddr *)(void *)&address, sizeof address), 0);
+    if (backlog >= 0) CHECK_INT(listen(fd, backlog), 0);
+    return fd;
+}
+
+static int exists(const char *path) {
+    struct stat info;
+    return lstat(path, &info) == 0;
+}
+
+/* Nothing is left of an attempt to listen that failed: no descriptor, no listener. */
+static void check_fails(const char *address, int code, int number, const char *text) {
+    int before = count_descriptors();
+    CHECK_INT(listen_on(address), code);
+    CHECK_INT(why.code, code);
+    CHECK_INT(why.system_errno, number);
+    if (text) CHECK_TEXT(why.text, text);
+    CHECK(memchr(why.text, 0, sizeof why.text) != NULL);
+    CHECK_INT(all.count, 0);
+    CHECK_INT(count_descriptors(), before);
+}
+
+static void close_all(void) {
+    wss__socket_close_listeners(&all);
+    CHECK_INT(all.count, 0);
+}
+
+static int has_ip6(void) {
+    int fd = connect_to("::1", 1);
+    int missing = fd < 0 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL || errno == ENETUNREACH);
+    if (fd >= 0) close(fd);
+    return !missing;
+}
+
+static void port_is_read_back(void) {
+    int before = count_descriptors();
+    CHECK_INT(listen_on("127.0.0.1"), WSS_OK);
+    CHECK_INT(all.count, 1);
+    CHECK(all.port > 0 && all.port < 65536);
+    CHECK(!all.list[0].is_unix);
+    CHECK_TEXT(all.list[0].path, "");
+    int fd = connect_to("127.0.0.1", all.port);
+    CHECK(fd >= 0);
+    close(fd);
+    CHECK(fcntl(all.list[0].fd, F_GETFD) & FD_CLOEXEC);
+    CHECK(fcntl(all.list[0].fd, F_GETFL) & O_NONBLOCK);
+    int port = all.port;
+    close_all();
+    close_all();
+    CHECK(connect_to("127.0.0.1", port) < 0);
+    CHECK_INT(count_descriptors(), before);
+}
+
+/* Without an address: everywhere, IPv6 and IPv4 on one port. */
+static void everywhere(void) {
+    int before = count_descriptors();
+    CHECK_INT(listen_on(NULL), WSS_OK);
+    CHECK_INT(all.count, 1);
+    CHECK(all.port > 0);
+    int fd = connect_to("127.0.0.1", all.port);
+    CHECK(fd >= 0);
+    close(fd);
+    if (has_ip6()) {
+        fd = connect_to("::1", all.port);
+        CHECK(fd >= 0);
+        close(fd);
+    } else {
+        printf("IPv6 does not work here: skipped\n");
+    }
+    close_all();
+    CHECK_INT(count_descriptors(), before);
+}
+
+static void everywhere_without_ip6(void) {
+    static const int numbers_of_absence[] = {EAFNOSUPPORT, EADDRNOTAVAIL};
+    for (int i = 0; i < 2; i++) {
+        no_ip6 = numbers_of_absence[i];
+        CHECK_INT(listen_on(NULL), WSS_OK);
+        CHECK_INT(all.count, 1);
+        int fd = connect_to("127.0.0.1", all.port);
+        CHECK(fd >= 0);
+        close(fd);
+        close_all();
+    }
+    no_ip6 = EMFILE; /* that is another trouble, and IPv4 would not help */
+    check_fails(NULL, WSS_ERR_SYSTEM, EMFILE, "cannot listen on port 0: Too many open files");
+    no_ip6 = 0;
+}
+
+static void everywhere_in_use(void) {
+    CHECK_INT(listen_on("0.0.0.0"), WSS_OK);
+    wss__socket_listeners first = all;
+    int before = count_descriptors();
+    char text[100];
+    wss_options options = options_for(NULL, first.port);
+    CHECK_INT(wss__socket_listen(&all, &options, &why), WSS_ERR_SYSTEM);
+    CHECK_INT(why.system_errno, EADDRINUSE);
+    snprintf(text, sizeof text, "cannot listen on port %d: Address already in use", first.port);
+    CHECK_TEXT(why.text, text);
+    CHECK_INT(count_descriptors(), before);
+    wss__socket_close_listeners(&first);
+}
+
+static void several_addresses(void) {
+    int before = count_descriptors();
+    CHECK_INT(listen_on("127.0.0.1, 127.0.0.2 ,unix:one,127.0.0.1:0,unix:two"), WSS_OK);
+    CHECK_INT(all.count, 5);
+    for (int i = 0; i < 5; i++) CHECK_INT(all.list[i].is_unix, i == 2 || i == 4);
+    int fds[5];
+    fds[0] = connect_to("127.0.0.1", all.port);
+    fds[1] = connect_to("127.0.0.2", all.port); /* an address without a port is given that of the first */
+    fds[2] = connect_unix("one");
+    wss__socket_address address;
+    socklen_t size = sizeof address;
+    CHECK_INT(getsockname(all.list[3].fd, &address.any, &size), 0);
+    CHECK(wss__socket_port_of(&address) != all.port);
+    fds[3] = connect_to("127.0.0.1", wss__socket_port_of(&address));
+    fds[4] = connect_unix("two");
+    for (int i = 0; i < 5; i++) {
+        CHECK(fds[i] >= 0);
+        close(fds[i]);
+    }
+    close_all();
+    CHECK(!exists("one") && !exists("two"));
+    CHECK_INT(count_descriptors(), before);
+}
+
+/* options.port is for all addresses that name none. */
+static void port_of_the_options(void) {
+    CHECK_INT(listen_on("127.0.0.1"), WSS_OK);
+    int port = all.port; /* free, but for others who look for one at this moment */
+    close_all();
+    wss_options options = options_for("127.0.0.1,127.0.0.2:0", port);
+    CHECK_INT(wss__socket_listen(&all, &options, &why), WSS_OK);
+    CHECK_INT(all.port, port);
+    close_all();
+}
+
+static void first_port_behind_a_path(void) {
+    CHECK_INT(listen_on("unix:only"), WSS_OK);
+    CHECK_INT(all.port, 0);
+    close_all();
+    CHECK_INT(listen_on("unix:one,127.0.0.1"), WSS_OK);
+    CHECK(all.port > 0);
+    close_all();
+}
+
+/* The most that there may be, and one more. */
+static void too_many_addresses(void) {
+    char text[WSS__SOCKET_LISTENERS_MAX * 16 + 32];
+    size_t at = 0;
+    for (int i = 0; i < WSS__SOCKET_LISTENERS_MAX; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s127.0.0.1:0", i ? "," : "");
+    CHECK_INT(listen_on(text), WSS_OK);
+    CHECK_INT(all.count, WSS__SOCKET_LISTENERS_MAX);
+    close_all();
+    static const char *const more[] = {",127.0.0.1:0", ",unix:more", ",fd:1", ",systemd"};
+    for (int i = 0; i < 4; i++) {
+        snprintf(text + at, sizeof text - at, "%s", more[i]);
+        check_fails(text, WSS_ERR_ADDRESS, 0, NULL);
+        CHECK(!exists("more"));
+    }
+}
+
+static void error_texts(void) {
+    check_fails("999.1.1.1", WSS_ERR_ADDRESS, 0, "cannot listen on 999.1.1.1: the address to listen on is not valid");
+    check_fails("", WSS_ERR_ADDRESS, 0, "cannot listen on : the address to listen on is not valid");
+    check_fails("127.0.0.1,", WSS_ERR_ADDRESS, 0, NULL); /* an item that is missing, not one that is left out */
+    check_fails("127.0.0.1:0,nonsense,127.0.0.1:0", WSS_ERR_ADDRESS, 0,
+                "cannot listen on nonsense: the address to listen on is not valid");
+    check_fails("192.0.2.1:0", WSS_ERR_SYSTEM, EADDRNOTAVAIL,
+                "cannot listen on 192.0.2.1:0: Cannot assign requested address");
+    check_fails("unix:missing/folder", WSS_ERR_SYSTEM, ENOENT,
+                "cannot listen on unix:missing/folder: No such file or directory");
+    check_fails("unix:", WSS_ERR_SYSTEM, ENAMETOOLONG, NULL);
+    char text[400];
+    memset(text, 'z', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    check_fails(text, WSS_ERR_ADDRESS, 0, NULL); /* what does not fit is cut, and the reason stands behind it */
+    CHECK(strncmp(why.text, "cannot listen on zzzz", 21) == 0);
+    CHECK(strstr(why.text, "z: the address to listen on is not valid") != NULL);
+}
+
+static void address_in_use(void) {
+    char address[64];
+    char text[160];
+    CHECK_INT(listen_on("127.0.0.1"), WSS_OK);
+    wss__socket_listeners first = all;
+    snprintf(address, sizeof address, "127.0.0.1:%d", first.port);
+    snprintf(text, sizeof text, "cannot listen on %s: Address already in use", address);
+    check_fails(address, WSS_ERR_SYSTEM, EADDRINUSE, text);
+    snprintf(address, sizeof address, "127.0.0.1:0,unix:one,127.0.0.1:%d", first.port);
+    check_fails(address, WSS_ERR_SYSTEM, EADDRINUSE, NULL);
+    CHECK(!exists("one")); /* what had been made by then is gone again */
+    wss__socket_close_listeners(&first);
+}
+
+static void reuse_port(void) {
+    wss_options options = options_for("127.0.0.1", 0);
+    options.reuse_port = 1;
+    CHECK_INT(wss__socket_listen(&all, &options, &why), WSS_OK);
+    wss__socket_listeners first = all;
+    options = options_for("127.0.0.1", first.port);
+    options.reuse_port = 1;
+    CHECK_INT(wss__socket_listen(&all, &options, &why), WSS_OK);
+    close_all();
+    wss__socket_close_listeners(&first);
+}
+
+static void failing_listen(void) {
+    listen_fails = EADDRINUSE;
+    check_fails("127.0.0.1:0", WSS_ERR_SYSTEM, EADDRINUSE, "cannot listen on 127.0.0.1:0: Address already in use");
+    check_fails(NULL, WSS_ERR_SYSTEM, EADDRINUSE, NULL);
+    listen_fails = 0;
+}
+
+/* ---- Unix sockets ---- */
+
+static int mode_of(const char *path) {
+    struct stat info;
+    return stat(path, &info) == 0 ? (int)(info.st_mode & 07777) : -1;
+}
+
+static void path_permissions(void) {
+    mode_t before = umask(0077);
+    CHECK_INT(listen_on("unix:here"), WSS_OK);
+    CHECK_INT(mode_of("here"), 0660); /* as said, whatever the umask */
+    CHECK_TEXT(all.list[0].path, "here");
+    close_all();
+    CHECK(!exists("here"));
+    wss_options options = options_for("unix:here", 0);
+    options.unix_mode = 0606;
+    CHECK_INT(wss__socket_listen(&all, &options, &why), WSS_OK);
+    CHECK_INT(mode_of("here"), 0606);
+    close_all();
+    umask(before);
+}
+
+/* The socket that a server left behind when it died is removed. */
+static void stale_path(void) {
+    int before = count_descriptors();
+    close(bind_unix("stale", 5));
+    CHECK(exists("stale"));
+    CHECK_INT(listen_on("unix:stale"), WSS_OK);
+    int fd = connect_unix("stale");
+    CHECK(fd >= 0);
+    close(fd);
+    close_all();
+    CHECK(!exists("stale"));
+    CHECK_INT(count_descriptors(), before);
+}
+
+/* One that answers is not, nor one whose queue is full: it goes on to work. */
+static void path_in_use(void) {
+    int fds[8];
+    int count = 0;
+    int server = bind_unix("used", 0);
+    check_fails("unix:used", WSS_ERR_SYSTEM, EADDRINUSE, "cannot listen on unix:used: Address already in use");
+    CHECK(exists("used"));
+    while (count < 8 && (fds[count] = connect_unix("used")) >= 0) count++;
+    CHECK(count < 8 && errno == EAGAIN);
+    check_fails("unix:used", WSS_ERR_SYSTEM, EADDRINUSE, NULL);
+    CHECK(exists("used"));
+    int accepted = accept(server, NULL, NULL);
+    CHECK(accepted >= 0);
+    close(accepted);
+    for (int i = 0; i < count; i++) close(fds[i]);
+    close(server);
+    unlink("used");
+}
+
+/* What is no socket is never removed. */
+static void path_is_a_file(void) {
+    FILE *file = fopen("file", "w");
+    CHECK(file != NULL);
+    fputs("precious", file);
+    fclose(file);
+    check_fails("unix:file", WSS_ERR_SYSTEM, EADDRINUSE, NULL);
+    CHECK_INT(mode_of("file") >= 0, 1);
+    struct stat info;
+    CHECK(stat("file", &info) == 0 && info.st_size == 8);
+    CHECK_INT(symlink("nowhere", "link"), 0);
+    check_fails("unix:link", WSS_ERR_SYSTEM, EADDRINUSE, NULL);
+    CHECK(exists("link"));
+    unlink("file");
+    unlink("link");
+}
+
+static void path_lengths(void) {
+    char text[5 + 120];
+    memcpy(text, "unix:", 5);
+    for (size_t size = 105; size <= 112; size++) {
+        memset(text + 5, 'p', size);
+        text[5 + size] = 0;
+        if (size < 108) {
+            CHECK_INT(listen_on(text), WSS_OK);
+            CHECK_TEXT(all.list[0].path, text + 5);
+            CHECK(exists(text + 5));
+            close_all();
+        } else {
+            check_fails(text, WSS_ERR_SYSTEM, ENAMETOOLONG, NULL);
+            CHECK(strstr(why.text, "File name too long") != NULL);
+        }
+        CHECK(!exists(text + 5));
+    }
+}
+
+/* A failure behind bind() takes the path that bind() made with it. */
+static void failed_listen_leaves_no_path(void) {
+    chmod_fails = EPERM;
+    check_fails("unix:left", WSS_ERR_SYSTEM, EPERM, "cannot listen on unix:left: Operation not permitted");
+    CHECK(!exists("left"));
+    chmod_fails = 0;
+    listen_fails = ENOMEM;
+    check_fails("unix:left", WSS_ERR_SYSTEM, ENOMEM, NULL);
+    CHECK(!exists("left"));
+    listen_fails = 0;
+    CHECK_INT(listen_on("unix:left"), WSS_OK);
+    close_all();
+    int server = bind_unix("used", 5);
+    chmod_fails = EPERM;
+    check_fails("unix:used", WSS_ERR_SYSTEM, EADDRINUSE, NULL); /* but not one that somebody else made */
+    chmod_fails = 0;
+    CHECK(exists("used"));
+    close(server);
+    unlink("used");
+}
+
+/* ---- descriptors that others made ---- */
+
+static int tcp_listener(int *port) {
+    wss__socket_address address;
+    socklen_t size = wss__socket_parse(wss__base_text("127.0.0.1"), 0, &address);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK_INT(bind(fd, &address.any, size), 0);
+    CHECK_INT(listen(fd, 5), 0);
+    size = sizeof address;
+    CHECK_INT(getsockname(fd, &address.any, &size), 0);
+    *port = ntohs(address.v4.sin_port);
+    return fd;
+}
+
+static void adopted_descriptors(void) {
+    char text[64];
+    int port;
+    int before = count_descriptors();
+    int tcp = tcp_listener(&port);
+    int local = bind_unix("theirs", 5);
+    snprintf(text, sizeof text, "fd:%d,fd:%d", tcp, local);
+    CHECK_INT(listen_on(text), WSS_OK);
+    CHECK_INT(all.count, 2);
+    CHECK_INT(all.port, port);
+    CHECK_INT(all.list[0].fd, tcp);
+    CHECK(!all.list[0].is_unix && all.list[1].is_unix);
+    CHECK(fcntl(tcp, F_GETFD) & FD_CLOEXEC);
+    CHECK(fcntl(tcp, F_GETFL) & O_NONBLOCK);
+    CHECK_TEXT(all.list[1].path, "");
+    close_all();
+    CHECK(exists("theirs")); /* who made it removes it */
+    CHECK_INT(count_descriptors(), before);
+    unlink("theirs");
+}
+
+static void bad_descriptors(void) {
+    char text[64];
+    int ends[2];
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    int plain = socket(AF_INET, SOCK_STREAM, 0);
+    int file = open("/dev/null", O_RDONLY);
+    int closed = dup(file);
+    close(closed);
+    snprintf(text, sizeof text, "fd:%d", plain);
+    check_fails(text, WSS_ERR_SYSTEM, EINVAL, NULL); /* does not listen */
+    snprintf(text, sizeof text, "fd:%d", ends[0]);
+    check_fails(text, WSS_ERR_SYSTEM, EINVAL, NULL);
+    snprintf(text, sizeof text, "fd:%d", file);
+    check_fails(text, WSS_ERR_SYSTEM, ENOTSOCK, NULL);
+    snprintf(text, sizeof text, "fd:%d", closed);
+    check_fails(text, WSS_ERR_SYSTEM, EBADF, NULL);
+    static const char *const samples[] = {"fd:", "fd:x", "fd:-1", "fd: 3", "fd:3x", "fd:99999999999999999999"};
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++)
+        check_fails(samples[i], WSS_ERR_SYSTEM, EBADF, NULL);
+    snprintf(text, sizeof text, "cannot listen on fd:x: %s", strerror(EBADF));
+    check_fails("fd:x", WSS_ERR_SYSTEM, EBADF, text);
+    close(file);
+    close(plain);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+/* The same descriptor twice would be closed twice, the second time perhaps as somebody else's. */
+static void descriptor_named_twice(void) {
+    char text[64];
+    int port;
+    int before = count_descriptors();
+    int fd = tcp_listener(&port);
+    snprintf(text, sizeof text, "fd:%d,fd:%d", fd, fd);
+    CHECK_INT(listen_on(text), WSS_ERR_SYSTEM);
+    CHECK_INT(why.system_errno, EINVAL);
+    CHECK_INT(all.count, 0);
+    CHECK_INT(count_descriptors(), before); /* what was adopted before the failure is closed: it belonged to us by then */
+}
+
+/* In a child, where the numbers from 3 on can be set up. */
+static void check_inherited(const char *pid, const char *fds, int have, int want, int number) {
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        char own[32];
+        int port;
+        int before_broken = test_broken;
+        for (int fd = 3; fd < 40; fd++) close(fd);
+        for (int i = 0; i < have; i++) {
+            int fd = tcp_listener(&port);
+            CHECK_INT(fd, 3 + i);
+        }
+        if (have == 0) CHECK_INT(open("/dev/null", O_RDONLY), 3);
+        snprintf(own, sizeof own, pid ? pid : "%d", (int)getpid());
+        if (pid && !*pid) unsetenv("LISTEN_PID");
+        else setenv("LISTEN_PID", own, 1);
+        if (fds) setenv("LISTEN_FDS", fds, 1);
+        else unsetenv("LISTEN_FDS");
+        int result = listen_on("systemd");
+        CHECK_INT(result, want ? WSS_OK : WSS_ERR_SYSTEM);
+        CHECK_INT(all.count, want);
+        if (want) {
+            CHECK(all.port > 0);
+            for (int i = 0; i < want; i++) CHECK_INT(all.list[i].fd, 3 + i);
+            for (int i = 0; i < want; i++) CHECK(fcntl(3 + i, F_GETFD) & FD_CLOEXEC);
+        } else {
+            CHECK_INT(why.system_errno, number);
+            CHECK(strncmp(why.text, "cannot listen on systemd: ", 26) == 0);
+        }
+        close_all();
+        fflush(stdout);
+        _exit(test_broken != before_broken);
+    }
+    int status = 0;
+    CHECK(child > 0);
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    if (status) printf("LISTEN_PID %s, LISTEN_FDS %s\n", pid ? pid : "right", fds ? fds : "none");
+    CHECK_INT(status, 0);
+}
+
+static void inherited_descriptors(void) {
+    int before = count_descriptors();
+    check_inherited(NULL, "1", 1, 1, 0);
+    check_inherited(NULL, "2", 2, 2, 0);
+    check_inherited(NULL, "1", 2, 1, 0); /* the second is not ours */
+    check_inherited(NULL, "16", 16, 16, 0);
+    check_inherited("1", "1", 1, 0, ENOENT);   /* meant for another process */
+    check_inherited("%d0", "1", 1, 0, ENOENT);
+    check_inherited("%dx", "1", 1, 0, ENOENT);
+    check_inherited(" %d", "1", 1, 0, ENOENT);
+    check_inherited("-%d", "1", 1, 0, ENOENT);
+    check_inherited("", "1", 1, 0, ENOENT);    /* not set */
+    check_inherited(NULL, NULL, 1, 0, ENOENT);
+    check_inherited(NULL, "0", 1, 0, ENOENT);
+    check_inherited(NULL, "", 1, 0, ENOENT);
+    check_inherited(NULL, "x", 1, 0, ENOENT);
+    check_inherited(NULL, "-1", 1, 0, ENOENT);
+    check_inherited(NULL, "17", 16, 0, ENOENT);
+    check_inherited(NULL, "99999999999", 1, 0, ENOENT);
+    check_inherited(NULL, "1", 0, 0, ENOTSOCK);
+    check_inherited(NULL, "2", 1, 0, EBADF);   /* the first is closed again */
+    CHECK_INT(count_descriptors(), before);
+}
+
+/* ---- calls on connections ---- */
+
+/* Connects and accepts. */
+static void meet(const char *host, int port, int *client, int *server) {
+    *client = host ? connect_to(host, port) : connect_unix("meet");
+    CHECK(*client >= 0);
+    *server = wss__socket_accept(all.list[0].fd);
+    CHECK(*server >= 0);
+}
+
+static void check_peer(int client, int server, const char *want) {
+    wss__socket_address address;
+    socklen_t size = sizeof address;
+    char text[64];
+    int port = -1;
+    wss__socket_peer(server, text, &port);
+    CHECK_TEXT(text, want);
+    CHECK_INT(getsockname(client, &address.any, &size), 0);
+    CHECK_INT(port, wss__socket_port_of(&address));
+    CHECK(fcntl(server, F_GETFD) & FD_CLOEXEC);
+    CHECK(fcntl(server, F_GETFL) & O_NONBLOCK);
+}
+
+static void peers(void) {
+    int client;
+    int server;
+    int before = count_descriptors();
+    int flag = 0;
+    socklen_t size = sizeof flag;
+    CHECK_INT(listen_on("127.0.0.1"), WSS_OK);
+    CHECK(wss__socket_accept(all.list[0].fd) < 0 && errno == EAGAIN);
+    meet("127.0.0.1", all.port, &client, &server);
+    check_peer(client, server, "127.0.0.1");
+    CHECK_INT(getsockopt(server, IPPROTO_TCP, TCP_NODELAY, &flag, &size), 0);
+    CHECK(flag != 0); /* inherited from the listener */
+    close(client);
+    close(server);
+    close_all();
+    CHECK_INT(listen_on(NULL), WSS_OK);
+    meet("127.0.0.1", all.port, &client, &server);
+    check_peer(client, server, "127.0.0.1"); /* not as a mapped IPv6 address */
+    close(client);
+    close(server);
+    if (has_ip6()) {
+        meet("::1", all.port, &client, &server);
+        check_peer(client, server, "::1");
+        close(client);
+        close(server);
+    }
+    close_all();
+    CHECK_INT(listen_on("unix:meet"), WSS_OK);
+    meet(NULL, 0, &client, &server);
+    check_peer(client, server, "unix");
+    int pid = 0;
+    int uid = -5;
+    int gid = -5;
+    CHECK(wss__socket_credentials(server, &pid, &uid, &gid));
+    CHECK_INT(pid, getpid());
+    CHECK_INT(uid, getuid());
+    CHECK_INT(gid, getgid());
+    close(client);
+    close(server);
+    close_all();
+    char text[64] = "x";
+    int port = 5;
+    wss__socket_peer(-1, text, &port); /* a connection that is gone has none */
+    CHECK_TEXT(text, "");
+    CHECK_INT(port, 0);
+    CHECK(!wss__socket_credentials(-1, &pid, &uid, &gid));
+    CHECK_INT(count_descriptors(), before);
+}
+
+static void transfers(void) {
+    int client;
+    int server;
+    char data[32];
+    struct iovec parts[3];
+    char bytes[] = "hello, world";
+    CHECK_INT(listen_on("unix:meet"), WSS_OK);
+    meet(NULL, 0, &client, &server);
+    parts[0].iov_base = bytes;
+    parts[0].iov_len = 5;
+    parts[1].iov_base = bytes + 5;
+    parts[1].iov_len = 2;
+    parts[2].iov_base = bytes + 7;
+    parts[2].iov_len = 5;
+    interruptions = 3;
+    send_flags = 0;
+    CHECK_INT(wss__socket_send(server, parts, 1), 5);
+    CHECK(send_flags & MSG_NOSIGNAL);
+    interruptions = 3;
+    send_flags = 0;
+    CHECK_INT(wss__socket_send(server, parts, 3), 12);
+    CHECK(send_flags & MSG_NOSIGNAL);
+    CHECK_INT(interruptions, 0);
+    interruptions = 2;
+    CHECK_INT(wss__socket_receive(client, data, sizeof data), 17);
+    CHECK(memcmp(data, "hellohello, world", 17) == 0);
+    CHECK(wss__socket_receive(server, data, sizeof data) < 0 && errno == EAGAIN);
+    close(client);
+    CHECK_INT(wss__socket_receive(server, data, sizeof data), 0);
+    CHECK(wss__socket_send(server, parts, 1) < 0 && errno == EPIPE); /* and no SIGPIPE */
+    CHECK(wss__socket_send(server, parts, 2) < 0 && errno == EPIPE);
+    wss__socket_close(server);
+    wss__socket_close(-1);
+    close_all();
+}
+
+static void resets(void) {
+    int client;
+    int server;
+    char byte;
+    CHECK_INT(listen_on("127.0.0.1"), WSS_OK);
+    meet("127.0.0.1", all.port, &client, &server);
+    wss__socket_set_reset(server);
+    wss__socket_close(server);
+    CHECK(recv(client, &byte, 1, 0) < 0 && errno == ECONNRESET);
+    close(client);
+    close_all();
+}
+
+static void watching(void) {
+    int ends[2];
+    struct epoll_event event;
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    CHECK_INT(wss__socket_watch(epoll, ends[0], EPOLLIN, UINT64_C(0x123456789abcdef0)), 0);
+    CHECK(wss__socket_watch(epoll, ends[0], EPOLLIN, 1) < 0 && errno == EEXIST);
+    CHECK_INT(epoll_wait(epoll, &event, 1, 0), 0);
+    CHECK_INT(send(ends[1], "x", 1, 0), 1);
+    CHECK_INT(epoll_wait(epoll, &event, 1, 0), 1);
+    CHECK(event.data.u64 == UINT64_C(0x123456789abcdef0) && event.events == EPOLLIN);
+    wss__socket_unwatch(epoll, ends[0]);
+    CHECK_INT(epoll_wait(epoll, &event, 1, 0), 0);
+    close(epoll);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void clocks(void) {
+    uint64_t before = wss__socket_clock_us();
+    uint64_t now = wss__socket_clock();
+    uint64_t after = wss__socket_clock_us();
+    CHECK(before / 1000 <= now && now <= after / 1000);
+    CHECK(wss__socket_random() != wss__socket_random());
+}
+
+/* Paths are relative to a folder of the test's own. */
+int main(void) {
+    char folder[256];
+    const char *base = getenv("TMPDIR");
+    alarm(60);
+    snprintf(folder, sizeof folder, "%.200s/wsserver-test-XXXXXX", base && *base ? base : P_tmpdir);
+    if (!mkdtemp(folder) || chdir(folder) != 0) {
+        printf("no temporary folder: %s\n", folder);
+        return 1;
+    }
+    RUN(good_addresses);
+    RUN(bad_addresses);
+    RUN(numbers);
+    RUN(port_is_read_back);
+    RUN(everywhere);
+    RUN(everywhere_without_ip6);
+    RUN(everywhere_in_use);
+    RUN(several_addresses);
+    RUN(port_of_the_options);
+    RUN(first_port_behind_a_path);
+    RUN(too_many_addresses);
+    RUN(error_texts);
+    RUN(address_in_use);
+    RUN(reuse_port);
+    RUN(failing_listen);
+    RUN(path_permissions);
+    RUN(stale_path);
+    RUN(path_in_use);
+    RUN(path_is_a_file);
+    RUN(path_lengths);
+    RUN(failed_listen_leaves_no_path);
+    RUN(adopted_descriptors);
+    RUN(bad_descriptors);
+    RUN(descriptor_named_twice);
+    RUN(inherited_descriptors);
+    RUN(peers);
+    RUN(transfers);
+    RUN(resets);
+    RUN(watching);
+    RUN(clocks);
+    if (chdir("/") != 0 || rmdir(folder) != 0) {
+        printf("%s is not empty\n", folder);
+        test_failed++;
+    }
+    return test_end("socket");
+}
