@@ -536,7 +536,7 @@ WSSERVER_API int wss_close(wss_server *server, wss_conn conn, int code, const ch
 WSSERVER_API size_t wss_count(const wss_server *server);
 /* Bytes accepted for this connection and not yet taken by the kernel; 0 where it is gone. */
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn conn);
-/* The connection's own pointer. Replacing one does not free it. */
+/* The connection's own pointer. Replacing one does not free it. Like wss_get_info until the disconnect handlers have run. */
 WSSERVER_API int wss_set_user(wss_server *server, wss_conn conn, void *user);
 /* Stops reading from a connection, and goes on. Messages wait in the network meanwhile. */
 WSSERVER_API int wss_pause(wss_server *server, wss_conn conn);
@@ -3686,9 +3686,9 @@ static int wss__session_put_pong(wss__session_host *host, wss__session *session,
     return wss__buf_append(host->mem, &session->queue, frame);
 }
 
-/* True while the queue may take one more message. An empty queue always may. */
-static int wss__session_has_room(const wss__session_host *host, const wss__session *session) {
-    size_t queued = wss__session_queued(session);
+/* True while the queue may take one more message, spare bytes of its account not counted. An empty queue always may. */
+static int wss__session_has_room(const wss__session_host *host, const wss__session *session, size_t spare) {
+    size_t queued = wss__session_queued(session) - spare;
     return queued == 0 || queued < host->options->max_queued;
 }
 
@@ -3699,17 +3699,17 @@ static int wss__session_drop_oldest(wss__session_host *host, wss__session *sessi
         wss__session_account(host, session, 0, bytes);
         WSS__COUNT(host->stats.dropped_policy, 1);
     }
-    size_t queued = wss__session_queued(session) - spare;
-    return queued == 0 || queued < host->options->max_queued;
+    return wss__session_has_room(host, session, spare);
 }
 
-enum { WSS__SESSION_CHECK = 0, WSS__SESSION_RESERVED, WSS__SESSION_FORCED };
+enum { WSS__SESSION_CHECK = 0, WSS__SESSION_RESERVED, WSS__SESSION_FORCED, WSS__SESSION_KEYED };
 
 /* Queues a data frame under the send policy; takes over the caller's reference. mode: CHECK judges the limit here; RESERVED
-   was judged and is in the account already; FORCED is let in and accounted. WSS_OK, WSS_ERR_FULL or WSS_ERR_MEMORY. */
+   was judged and is in the account already; FORCED is let in and accounted; KEYED is in the account, but found the queue full:
+   it takes the place of one of its key, or is dropped. WSS_OK, WSS_ERR_FULL or WSS_ERR_MEMORY. */
 static int wss__session_push(wss__session_host *host, wss__session *session, wss__buf_frame *frame, int mode) {
     size_t size = frame->size;
-    size_t spare = mode == WSS__SESSION_RESERVED ? size : 0;
+    size_t spare = mode == WSS__SESSION_RESERVED || mode == WSS__SESSION_KEYED ? size : 0;
     size_t old = 0;
     int result = WSS_OK;
     if (session->queue && wss__buf_replace(host->mem, session->queue, frame, &old)) {
@@ -3719,10 +3719,11 @@ static int wss__session_push(wss__session_host *host, wss__session *session, wss
     }
     if (host->options->send_policy == WSS_POLICY_DROP_OLDEST) {
         if (!wss__session_drop_oldest(host, session, spare) && mode == WSS__SESSION_CHECK) result = WSS_ERR_FULL;
-    } else if (mode == WSS__SESSION_CHECK && !wss__session_has_room(host, session)) {
+    } else if ((mode == WSS__SESSION_CHECK || mode == WSS__SESSION_KEYED) && !wss__session_has_room(host, session, spare)) {
         result = WSS_ERR_FULL;
     }
     if (result) {
+        if (mode == WSS__SESSION_KEYED) WSS__COUNT(host->stats.dropped_policy, 1);
         wss__buf_release(host->mem, frame);
     } else if (!wss__buf_append(host->mem, &session->queue, frame)) {
         result = WSS_ERR_MEMORY;
@@ -4670,18 +4671,16 @@ static int wss__socket_listen_tcp(wss__socket_listeners *all, wss__span text, co
     return WSS_OK;
 }
 
-/* The error with address and port. */
+/* The error with address and port. A text that parses without being given a port has one of its own. */
 static int wss__socket_explain_tcp(int result, wss__span text, int port, wss_error *why) {
     char label[96];
     wss__socket_address unused;
     int number = errno;
     if (!result) return WSS_OK;
-    /* A text that parses without a port being given to it has one of its own. */
-    if (result == WSS_ERR_ADDRESS || wss__socket_parse(text, -1, &unused))
-        return wss__socket_explain(why, result, "cannot listen on", text);
+    int whole = result == WSS_ERR_ADDRESS || wss__socket_parse(text, -1, &unused) != 0;
     snprintf(label, sizeof label, "%.*s, port %d", (int)wss__base_min(text.size, 64), text.data, port);
     errno = number;
-    return wss__socket_explain(why, result, "cannot listen on", wss__base_text(label));
+    return wss__socket_explain(why, result, "cannot listen on", whole ? text : wss__base_text(label));
 }
 
 static int wss__socket_starts(wss__span text, const char *prefix, wss__span *rest) {
@@ -4704,7 +4703,8 @@ static int wss__socket_listen_one(wss__socket_listeners *all, wss__span text, co
     } else if (wss__base_equal(text, wss__base_text("systemd"))) {
         result = wss__socket_adopt_inherited(all) ? WSS_ERR_SYSTEM : WSS_OK;
     } else {
-        return wss__socket_explain_tcp(wss__socket_listen_tcp(all, text, options), text, options->port, why);
+        int port = options->port ? options->port : all->port;
+        return wss__socket_explain_tcp(wss__socket_listen_tcp(all, text, options), text, port, why);
     }
     return result ? wss__socket_explain(why, result, "cannot listen on", text) : WSS_OK;
 }
@@ -4997,6 +4997,7 @@ enum { /* flags of a connection's slot, beside WSS__SLOT_LIVE; written under the
     WSS__CONN_SILENT = 8,  /* closed by the application: no more messages to it */
     WSS__CONN_ASKED = 16,   /* a request waits for the application's answer */
     WSS__CONN_UPGRADE = 32, /* the request is an upgrade, not plain HTTP */
+    WSS__CONN_TOLD = 64,    /* its disconnect handlers have run: for the application the handle is dead */
     WSS__CONN_LOOP_SHIFT = 16 /* the number of its loop stands in the bits from here on */
 };
 
@@ -5007,6 +5008,7 @@ enum { /* work of a connection, for its loop alone */
     WSS__CONN_READY = 8,          /* on the ready list */
     WSS__CONN_PAUSED = 16,        /* by the application */
     WSS__CONN_FULL = 32,          /* by its own send queue */
+    WSS__CONN_DRAINED = 64,       /* has fallen from above half its limit: the drain event is due */
     WSS__CONN_PINGED = 128,       /* a ping is out and nothing has come since */
     WSS__CONN_CROWDED = 256,      /* above half its limit: counted in the server */
     WSS__CONN_CONNECTED = 512,    /* its connect handlers were called */
@@ -5103,7 +5105,7 @@ typedef struct wss__conn_task {
     wss__buf_frame *frame;
     int code;       /* close: code. answer: phase that follows. read: the work bits to clear, or to set */
     int status;     /* answer: of HTTP */
-    int set;        /* read: set rather than clear */
+    int set;        /* read: set rather than clear. close: for slowness. send: keyed, and the queue was full */
     int forced;     /* broadcast: was judged as a whole */
     int fd;         /* adopt */
     size_t size;    /* of the reason that follows */
@@ -5243,12 +5245,29 @@ static void wss__conn_free_rare(wss_server *server, wss__conn *conn) {
     conn->rare = NULL;
 }
 
+/* As in a handler: the server cannot be destroyed from here. */
+static void wss__conn_free_user(wss_server *server, wss__conn *conn) {
+    wss_server *outside = wss__event_inside;
+    void *user = __atomic_exchange_n(&conn->user, NULL, __ATOMIC_ACQ_REL);
+    if (!user || !server->options.user_free) return;
+    wss__event_inside = server;
+    server->options.user_free(user);
+    wss__event_inside = outside;
+}
+
+/* The disconnect handlers have run, on this thread. Its pointer is freed here, so that it is never used on two threads. */
+static void wss__conn_end_told(wss_server *server, wss__conn *conn) {
+    wss__conn_lock(server);
+    wss__conn_set_flags(conn, WSS__CONN_TOLD, 0);
+    wss__conn_unlock(server);
+    wss__conn_free_user(server, conn);
+}
+
 /* The last holder gives the place back: the loop when the socket is closed, the queue's thread when disconnect was
    delivered. Nothing of the connection is used after this. */
 static void wss__conn_release(wss_server *server, wss__conn *conn) {
     if (conn->delivery && __atomic_sub_fetch(&conn->delivery->holders, 1, __ATOMIC_ACQ_REL) > 0) return;
-    void *user = __atomic_load_n(&conn->user, __ATOMIC_ACQUIRE);
-    if (user && server->options.user_free) server->options.user_free(user);
+    wss__conn_free_user(server, conn);
     wss__conn_lock(server);
     wss__conn_free_rare(server, conn);
     wss__mem_free(&server->mem, conn->delivery, sizeof *conn->delivery);
@@ -5296,21 +5315,18 @@ static size_t wss__conn_half(const wss_server *server) {
     return server->options.max_queued / 2;
 }
 
-/* Keeps the marks that depend on how much is queued. True when the drain event is due. */
-static int wss__conn_weigh(wss_server *server, wss__conn *conn) {
+/* Keeps the marks that depend on how much is queued. */
+static void wss__conn_weigh(wss_server *server, wss__conn *conn) {
     size_t queued = wss__session_queued(&conn->session);
     size_t half = wss__conn_half(server);
     int crowded = queued > half && conn->state == WSS__CONN_SERVING;
-    int drained = 0;
     if (crowded && !(conn->work & WSS__CONN_CROWDED)) {
-        conn->work |= WSS__CONN_CROWDED;
+        conn->work = (uint16_t)((conn->work & ~WSS__CONN_DRAINED) | WSS__CONN_CROWDED);
         __atomic_add_fetch(&server->crowded, 1, __ATOMIC_ACQ_REL);
     } else if (conn->work & WSS__CONN_CROWDED && (queued <= half / 2 || conn->state != WSS__CONN_SERVING)) {
-        conn->work = (uint16_t)(conn->work & ~WSS__CONN_CROWDED);
+        conn->work = (uint16_t)((conn->work & ~WSS__CONN_CROWDED) | WSS__CONN_DRAINED);
         __atomic_sub_fetch(&server->crowded, 1, __ATOMIC_ACQ_REL);
-        drained = conn->state == WSS__CONN_SERVING;
     }
-    return drained;
 }
 
 /* What the pause rules weigh: bytes queued, and with a queue those of events not yet handled. */
@@ -5473,8 +5489,12 @@ static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__
     event.cause = end->cause;
     event.reason = copy;
     event.reason_length = text.size;
-    if (conn->delivery) wss__notify_hand_over(server, conn, &conn->delivery->disconnect, &event);
-    else wss__event_emit(&server->handlers.disconnect, &event);
+    if (conn->delivery) {
+        wss__notify_hand_over(server, conn, &conn->delivery->disconnect, &event);
+        return;
+    }
+    wss__event_emit(&server->handlers.disconnect, &event);
+    wss__conn_end_told(server, conn);
 }
 
 /* The socket is done with, or of no use; the connection is freed when its turn comes. */
@@ -5689,7 +5709,7 @@ static void wss__write_close_slow(wss__loop *loop, wss__conn *conn) {
 /* Queues a frame. A queue at its limit is offered to the kernel before anything is refused or dropped: only what the peer does
    not take counts. */
 static int wss__write_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int mode) {
-    if (mode == WSS__SESSION_CHECK && conn->session.queue && !wss__session_has_room(&loop->host, &conn->session))
+    if (mode == WSS__SESSION_CHECK && conn->session.queue && !wss__session_has_room(&loop->host, &conn->session, 0))
         wss__write_flush(loop, conn);
     int result = wss__session_push(&loop->host, &conn->session, frame, mode);
     if (result == WSS_ERR_FULL) WSS__COUNT(loop->host.stats.refused_full, 1);
@@ -5992,7 +6012,8 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
 static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_event event;
     wss_server *server = loop->server;
-    if (wss__event_is_empty(&server->handlers.drain)) return;
+    conn->work = (uint16_t)(conn->work & ~WSS__CONN_DRAINED);
+    if (conn->session.phase != WSS__SESSION_OPEN || wss__event_is_empty(&server->handlers.drain)) return;
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
     if (!conn->delivery) {
         wss__event_emit(&server->handlers.drain, &event);
@@ -6034,7 +6055,8 @@ static void wss__serve_settle(wss__loop *loop, wss__conn *conn) {
     loop->host.cork_size = 0;
     if (conn->work & WSS__CONN_BROKEN && conn->state != WSS__CONN_DEAD) wss__notify_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 1);
     if (conn->state == WSS__CONN_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
-    if (wss__conn_weigh(loop->server, conn)) wss__serve_drained(loop, conn);
+    wss__conn_weigh(loop->server, conn);
+    if (conn->work & WSS__CONN_DRAINED) wss__serve_drained(loop, conn);
     if (conn->session.queue && !conn->session.queue->since) conn->session.queue->since = loop->now;
     if (wss__serve_has_more(loop, conn)) wss__conn_make_ready(loop, conn);
     if (conn->state != WSS__CONN_DEAD) wss__conn_schedule(loop, conn);
@@ -6205,6 +6227,7 @@ static void wss__deliver_event(wss__conn_job *job) {
     case WSS_EVENT_CONNECT: wss__event_emit(&server->handlers.connect, &event); break;
     case WSS_EVENT_DISCONNECT:
         wss__event_emit(&server->handlers.disconnect, &event);
+        wss__conn_end_told(server, conn);
         wss__conn_release(server, conn);
         break;
     case WSS_EVENT_UPGRADE:
@@ -6457,7 +6480,7 @@ static void wss__loop_run_timers(wss__loop *loop) {
 static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
     wss__conn *conn = wss__conn_find_own(loop, task->conn);
     if (conn && conn->session.phase == WSS__SESSION_OPEN) {
-        wss__write_push(loop, conn, task->frame, WSS__SESSION_RESERVED);
+        wss__write_push(loop, conn, task->frame, task->set ? WSS__SESSION_KEYED : WSS__SESSION_RESERVED);
         return;
     }
     if (conn) wss__session_account(&loop->host, &conn->session, 0, task->frame->size);
@@ -6574,11 +6597,13 @@ static void wss__loop_run_ready(wss__loop *loop) {
     }
 }
 
+/* Begins to accept again. Where all places are taken, the turn in which one becomes free asks again; what other loops free is
+   looked for by time. */
 static void wss__loop_rearm(wss__loop *loop) {
-    if (loop->index != 0 || loop->accepting || loop->stopping) return;
-    if (loop->accept_at > loop->now || !wss__accept_allowed(loop)) return;
-    loop->accept_at = 0;
-    wss__accept_watch_listeners(loop, 1);
+    if (loop->index != 0 || loop->accepting || loop->stopping || loop->accept_at > loop->now) return;
+    int allowed = wss__accept_allowed(loop);
+    loop->accept_at = !allowed && loop->server->loop_count > 1 ? loop->now + WSS__CONN_RETRY : 0;
+    if (allowed) wss__accept_watch_listeners(loop, 1);
 }
 
 /* Moment at which something must be done although nothing comes. */
@@ -7123,6 +7148,12 @@ static void wss__public_free_task(wss_server *server, wss__conn_task *task) {
     wss__mem_free(&server->mem, task, task->job.size);
 }
 
+/* The connection until its disconnect handlers have run; under the mutex. */
+static wss__conn *wss__public_find(const wss_server *server, wss_conn handle) {
+    wss__conn *conn = wss__conn_find(server, handle);
+    return conn && !(wss__conn_flags(conn) & WSS__CONN_TOLD) ? conn : NULL;
+}
+
 /* The connection if it takes messages; under the mutex. */
 static wss__conn *wss__public_find_open(const wss_server *server, wss_conn handle) {
     wss__conn *conn = wss__conn_find(server, handle);
@@ -7148,9 +7179,11 @@ static int wss__public_reserve(wss_server *server, wss__conn *conn, wss__conn_ta
         task->job.kind = WSS__CONN_JOB_CLOSE;
         task->job.cost = 0;
         task->set = 1;
+        wss__conn_set_flags(conn, WSS__CONN_GONE, 0);
         return wss__public_push(server, conn, task) == WSS_OK ? WSS_ERR_FULL : WSS_ERR_STOPPED;
     }
     if (!admitted) return WSS_ERR_FULL;
+    task->set = full && task->frame->key_size;
     __atomic_add_fetch(&conn->session.queued, size, __ATOMIC_RELAXED);
     int result = wss__public_push(server, conn, task);
     if (result) __atomic_sub_fetch(&conn->session.queued, size, __ATOMIC_RELAXED);
@@ -7363,7 +7396,7 @@ WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn handle) {
     size_t queued = 0;
     if (!server) return 0;
     wss__conn_lock(server);
-    wss__conn *conn = wss__conn_find(server, handle);
+    wss__conn *conn = wss__public_find(server, handle);
     if (conn) queued = wss__session_queued(&conn->session);
     wss__conn_unlock(server);
     return queued;
@@ -7372,7 +7405,7 @@ WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn handle) {
 WSSERVER_API int wss_set_user(wss_server *server, wss_conn handle, void *user) {
     if (!server) return WSS_ERR_ARGUMENT;
     wss__conn_lock(server);
-    wss__conn *conn = wss__conn_find(server, handle);
+    wss__conn *conn = wss__public_find(server, handle);
     if (conn) __atomic_store_n(&conn->user, user, __ATOMIC_RELEASE);
     wss__conn_unlock(server);
     return conn ? WSS_OK : WSS_ERR_GONE;
@@ -7450,7 +7483,7 @@ WSSERVER_API int wss_get_info(wss_server *server, wss_conn handle, wss_info *inf
     if (!server || !info) return WSS_ERR_ARGUMENT;
     memset(info, 0, sizeof *info);
     wss__conn_lock(server);
-    wss__conn *conn = wss__conn_find(server, handle);
+    wss__conn *conn = wss__public_find(server, handle);
     if (conn) wss__public_fill_info(server, conn, info);
     wss__conn_unlock(server);
     return conn ? WSS_OK : WSS_ERR_GONE;

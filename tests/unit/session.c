@@ -634,6 +634,16 @@ static void close_with_the_longest_reason(void) {
     script_reply_close(&want, 4999, reason);
     check_output(&d, &want);
     finish(&d);
+
+    char longer[201]; /* is cut */
+    memset(longer, 'r', 200);
+    longer[200] = 0;
+    begin_open(&d, NULL);
+    close_it(&d, 4999, longer);
+    flush(&d);
+    script_reply_close(&want, 4999, reason);
+    check_output(&d, &want);
+    finish(&d);
 }
 
 /* Messages in flight are swallowed; the peer's Close ends the session with what we said. */
@@ -1641,6 +1651,29 @@ static void started_pong_stays(void) {
     finish(&d);
 }
 
+/* The newest pong waiting is replaced, not what waits behind it. */
+static void pong_replaces_a_pong_only(void) {
+    driver d;
+    script input = {0};
+    script want = {0};
+    begin_open(&d, NULL);
+    block(&d, &want);
+    say_pings(&input, 1, 16);
+    hear_blocked(&d, &input);
+    CHECK_INT(wss__session_push(&d.host, &d.session, frame_of(&d, SCRIPT_TEXT, "behind", 6, NULL), WSS__SESSION_CHECK),
+              WSS_OK);
+    CHECK(wss__session_put_control(&d.host, &d.session, WSS__FRAME_PING, wss__base_text("ours")));
+    say_pings(&input, 17, 18);
+    hear_blocked(&d, &input);
+    flush(&d);
+    want_pongs(&want, 1, 15);
+    want_pongs(&want, 18, 18);
+    script_reply(&want, SCRIPT_TEXT, "behind", 6);
+    script_reply(&want, SCRIPT_PING, "ours", 4);
+    check_output(&d, &want);
+    finish(&d);
+}
+
 static void unsolicited_pongs(void) {
     driver d;
     script input = {0};
@@ -2427,6 +2460,7 @@ int main(void) {
     RUN(pongs_while_blocked);
     RUN(only_pongs_are_counted);
     RUN(started_pong_stays);
+    RUN(pong_replaces_a_pong_only);
     RUN(unsolicited_pongs);
     RUN(policy_refuse);
     RUN(empty_queue_always_admits_one);

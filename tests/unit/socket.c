@@ -110,7 +110,7 @@ static void good_addresses(void) {
         {"[::]:0", "::", AF_INET6, 0},
         {"2001:db8::1", "2001:db8::1", AF_INET6, 77},
         {"[2001:DB8:0:0:0:0:0:1]:65535", "2001:db8::1", AF_INET6, 65535},
-        {"::1:80", "::1:80", AF_INET6, 77}, /* without brackets all of it is the address */
+        {"::1:80", "::0.1.0.128", AF_INET6, 77}, /* without brackets all of it is the address */
         {"::ffff:192.0.2.1", "::ffff:192.0.2.1", AF_INET6, 77},
         {"[::ffff:192.0.2.1]:5", "::ffff:192.0.2.1", AF_INET6, 5},
         {"1111:2222:3333:4444:5555:6666:7777:8888", "1111:2222:3333:4444:5555:6666:7777:8888", AF_INET6, 77},
@@ -353,7 +353,7 @@ static void everywhere_without_ip6(void) {
         close_all();
     }
     no_ip6 = EMFILE; /* that is another trouble, and IPv4 would not help */
-    check_fails(NULL, WSS_ERR_SYSTEM, EMFILE, "cannot listen on port 0: Too many open files");
+    check_fails(NULL, WSS_ERR_SYSTEM, EMFILE, "cannot listen on all addresses, port 0: Too many open files");
     no_ip6 = 0;
 }
 
@@ -365,7 +365,7 @@ static void everywhere_in_use(void) {
     wss_options options = options_for(NULL, first.port);
     CHECK_INT(wss__socket_listen(&all, &options, &why), WSS_ERR_SYSTEM);
     CHECK_INT(why.system_errno, EADDRINUSE);
-    snprintf(text, sizeof text, "cannot listen on port %d: Address already in use", first.port);
+    snprintf(text, sizeof text, "cannot listen on all addresses, port %d: Address already in use", first.port);
     CHECK_TEXT(why.text, text);
     CHECK_INT(count_descriptors(), before);
     wss__socket_close_listeners(&first);
@@ -463,6 +463,27 @@ static void address_in_use(void) {
     check_fails(address, WSS_ERR_SYSTEM, EADDRINUSE, NULL);
     CHECK(!exists("one")); /* what had been made by then is gone again */
     wss__socket_close_listeners(&first);
+}
+
+/* The port stands in the text once: the one that was tried, also where it comes from elsewhere. */
+static void error_names_the_port(void) {
+    char text[160];
+    char address[64];
+    CHECK_INT(listen_on("127.0.0.1"), WSS_OK);
+    wss__socket_listeners first = all;
+    wss_options options = options_for("127.0.0.1", first.port);
+    CHECK_INT(wss__socket_listen(&all, &options, &why), WSS_ERR_SYSTEM);
+    snprintf(text, sizeof text, "cannot listen on 127.0.0.1, port %d: Address already in use", first.port);
+    CHECK_TEXT(why.text, text);
+    snprintf(address, sizeof address, "127.0.0.1:%d", first.port);
+    options = options_for(address, 1);
+    CHECK_INT(wss__socket_listen(&all, &options, &why), WSS_ERR_SYSTEM);
+    snprintf(text, sizeof text, "cannot listen on %s: Address already in use", address);
+    CHECK_TEXT(why.text, text);
+    wss__socket_close_listeners(&first);
+    CHECK_INT(listen_on("127.0.0.1:0,127.0.0.1"), WSS_ERR_SYSTEM); /* the second is given the port of the first */
+    CHECK(strstr(why.text, "127.0.0.1, port 0:") == NULL);
+    CHECK(strncmp(why.text, "cannot listen on 127.0.0.1, port ", 33) == 0);
 }
 
 static void reuse_port(void) {
@@ -907,6 +928,7 @@ int main(void) {
     RUN(too_many_addresses);
     RUN(error_texts);
     RUN(address_in_use);
+    RUN(error_names_the_port);
     RUN(reuse_port);
     RUN(failing_listen);
     RUN(path_permissions);
