@@ -16,7 +16,7 @@ static int ending;
 static pthread_mutex_t known_mutex = PTHREAD_MUTEX_INITIALIZER;
 static wss_conn known[KNOWN];
 static size_t library_bytes;
-static long wrong, disordered, received, sent, refused, opened, connects, disconnects, posts, posts_run, registered;
+static long wrong, disordered, broken, received, sent, refused, opened, connects, disconnects, posts, posts_run, registered;
 
 #define ADD(counter, n) __atomic_add_fetch(&(counter), n, __ATOMIC_RELAXED)
 
@@ -46,8 +46,15 @@ static void on_connect(const wss_event *e) {
 }
 
 static void on_disconnect(const wss_event *e) {
-    (void)e;
     ADD(disconnects, 1);
+    pthread_mutex_lock(&known_mutex);
+    wss_conn *place = &known[(e->conn.id ^ e->conn.id >> 24) % KNOWN];
+    if (e->conn.id && place->id == e->conn.id) place->id = 0;
+    pthread_mutex_unlock(&known_mutex);
+}
+
+static void on_timer(const wss_event *e) {
+    (void)e;
 }
 
 static void on_data(const wss_event *e) {
@@ -96,8 +103,8 @@ static void *produce(void *arg) {
             wss_get_stats(server, &stats);
             wss_pause(server, conn);
             wss_resume(server, conn);
-            wss_timer timer = wss_timer_start(server, rand_r(&seed) % 5, 0, on_disconnect, NULL);
-            ADD(disconnects, timer.id && wss_timer_cancel(server, timer) != WSS_OK ? -1 : 0);
+            wss_timer timer = wss_timer_start(server, rand_r(&seed) % 5, 0, on_timer, NULL);
+            wss_timer_cancel(server, timer);
         } else if (ADD(registered, 1) < 200) {
             wss_on_message(server, choice & 1 ? "a" : "b", on_data, NULL);
         }
@@ -174,9 +181,15 @@ static void live(unsigned *seed) {
         unsigned long count;
         int producer;
         int opcode = read_frame(fd, text);
-        if (opcode != 1) break;
+        if (opcode != 1) {
+            if (opcode != -1 && opcode != 8) ADD(broken, 1);
+            break;
+        }
         if (sscanf(text, "hello %llu", &self) == 1) continue;
-        if (sscanf(text, "m %llu %d %lu", &target, &producer, &count) != 3 || producer < 0 || producer > PRODUCERS) break;
+        if (sscanf(text, "m %llu %d %lu", &target, &producer, &count) != 3 || producer < 0 || producer > PRODUCERS) {
+            ADD(broken, 1);
+            break;
+        }
         ADD(received, 1);
         if (target && target != self) ADD(wrong, 1);
         if (producer < PRODUCERS && count <= last[producer]) ADD(disordered, 1);
@@ -242,8 +255,9 @@ int main(int argc, char **argv) {
     if (queue) wss_queue_destroy(queue);
     int after = count_descriptors();
     printf("threads %d%s: %ld connections, %ld messages received, %ld sends accepted, %ld refused, posts %ld of %ld, %ld to the "
-           "wrong connection, %ld out of order, %zu bytes and %d descriptors left over\n",
-           options.threads, queue ? " and a queue" : "", opened, received, sent, refused, posts_run, posts, wrong, disordered,
+           "wrong connection, %ld out of order, %ld broken, %zu bytes and %d descriptors left over\n",
+           options.threads, queue ? " and a queue" : "", opened, received, sent, refused, posts_run, posts, wrong, disordered, broken,
            library_bytes, after - before);
-    return wrong || disordered || posts != posts_run || library_bytes || after != before || received < 1000;
+    int enough = opened >= 50 && sent >= 2000 && received >= 10000 && connects == disconnects;
+    return wrong || disordered || broken || posts != posts_run || library_bytes || after != before || !enough;
 }
