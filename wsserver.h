@@ -237,6 +237,21 @@ enum { /* levels given to options.log */
     WSS_LOG_DEBUG
 };
 
+enum { /* why requests were refused: places in wss_stats.refused_cause */
+    WSS_REFUSED_OTHER = 0,
+    WSS_REFUSED_MALFORMED,   /* 400 */
+    WSS_REFUSED_ORIGIN,      /* 403: options.origins */
+    WSS_REFUSED_METHOD,      /* 405 */
+    WSS_REFUSED_TIMEOUT,     /* 408: options.handshake_ms */
+    WSS_REFUSED_TARGET,      /* 414: the request line is too long */
+    WSS_REFUSED_HOST,        /* 421: options.hosts */
+    WSS_REFUSED_NO_UPGRADE,  /* 426: no WebSocket request, or another version */
+    WSS_REFUSED_HEADERS,     /* 431: options.max_head, options.max_headers */
+    WSS_REFUSED_UNAVAILABLE, /* 503: memory, stopping, or no answer in time */
+    WSS_REFUSED_HTTP,        /* 505: another version of HTTP */
+    WSS_REFUSED_APPLICATION  /* by wss_refuse */
+};
+
 #define WSS_OFF (-1)                   /* for a time or count in wss_options: never, or no limit */
 #define WSS_UNLIMITED ((size_t)-1)     /* for a size in wss_options: no limit */
 
@@ -398,6 +413,7 @@ typedef struct wss_stats {
     uint64_t wakeups;          /* returns of epoll_wait, ever */
     uint64_t accept_failures;  /* accepts that failed for want of descriptors or memory */
     uint64_t loop_lag_ms;      /* longest turn of a loop, ever */
+    uint64_t refused_cause[16];/* requests refused, by WSS_REFUSED_... */
 } wss_stats;
 
 /* Builds args. Fields are private. The first error sticks and comes out of wss_writer_args and of the send. */
@@ -4076,9 +4092,26 @@ static void wss__session_answer(wss__session_host *host, wss__session *session, 
     wss__mem_free(host->mem, head, size);
 }
 
-static void wss__session_count_refusal(wss__session_host *host, int status) {
+static int wss__session_refusal_cause(int status) {
+    switch (status) {
+    case 400: return WSS_REFUSED_MALFORMED;
+    case 403: return WSS_REFUSED_ORIGIN;
+    case 405: return WSS_REFUSED_METHOD;
+    case 408: return WSS_REFUSED_TIMEOUT;
+    case 414: return WSS_REFUSED_TARGET;
+    case 421: return WSS_REFUSED_HOST;
+    case 426: return WSS_REFUSED_NO_UPGRADE;
+    case 431: return WSS_REFUSED_HEADERS;
+    case 503: return WSS_REFUSED_UNAVAILABLE;
+    case 505: return WSS_REFUSED_HTTP;
+    default: return WSS_REFUSED_OTHER;
+    }
+}
+
+static void wss__session_count_refusal(wss__session_host *host, int status, int cause) {
     WSS__COUNT(host->stats.refused, 1);
     WSS__COUNT(host->stats.refused_status[status / 100], 1);
+    WSS__COUNT(host->stats.refused_cause[cause], 1);
 }
 
 /* Refuses a request in the library's own words. */
@@ -4091,7 +4124,7 @@ static int wss__session_reject(wss__session_host *host, wss__session *session, i
     answer.body = text.data;
     answer.size = text.size;
     wss__session_answer(host, session, &answer, with_body);
-    wss__session_count_refusal(host, status);
+    wss__session_count_refusal(host, status, wss__session_refusal_cause(status));
     event->status = status;
     event->code = WSS_CLOSE_LOST;
     event->cause = WSS_CAUSE_HANDSHAKE;
@@ -5784,7 +5817,7 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
     frame->fixed = 1; /* nothing makes sense to the client before it */
     if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__CONN_BROKEN;
     if (phase == WSS__SESSION_DONE) {
-        if (wss__conn_flags(conn) & WSS__CONN_UPGRADE) wss__session_count_refusal(&loop->host, status);
+        if (wss__conn_flags(conn) & WSS__CONN_UPGRADE) wss__session_count_refusal(&loop->host, status, WSS_REFUSED_APPLICATION);
         else WSS__COUNT(loop->host.stats.http_answers, 1);
         conn->state = WSS__CONN_FLUSHING;
         wss__conn_lock(server);
@@ -6494,11 +6527,12 @@ static void wss__loop_run_answer(wss__loop *loop, wss__conn_task *task) {
     else wss__buf_release(&loop->server->mem, task->frame);
 }
 
-/* Sets or clears what keeps a connection from being read. Silence is counted anew from here. */
+/* Sets or clears what keeps a connection from being read. Silence, and the time for half a message, count anew from here. */
 static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, int set) {
     if (conn->session.phase == WSS__SESSION_CLOSING || conn->state != WSS__CONN_SERVING) return;
     if (set) conn->work = (uint16_t)(conn->work | bits);
     else conn->work = (uint16_t)(conn->work & ~bits);
+    if (conn->session.input) conn->session.input->since = loop->now;
     wss__conn_touch(loop, conn);
     wss__conn_make_ready(loop, conn);
 }

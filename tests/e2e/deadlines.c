@@ -126,6 +126,30 @@ static void message_deadline(void) {
     step_end(server);
 }
 
+/* A pause by the application is not held against the peer. */
+static void message_deadline_after_a_pause(void) {
+    wss_options options = {0};
+    wss_conn none = {0};
+    options.message_ms = 30000;
+    options.ping_ms = WSS_OFF;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    step_frame(server, client, 0x01, "a", 1);
+    CHECK_INT(wss_pause(server, wss_next(server, none)), WSS_OK);
+    step(server);
+    step_time(server, 100000);
+    CHECK_INT(ends, 0);
+    CHECK_INT(wss_resume(server, wss_next(server, none)), WSS_OK);
+    step(server);
+    step_time(server, 29999);
+    CHECK_INT(ends, 0);
+    step_time(server, 1 + STEP);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_cause, WSS_CAUSE_MESSAGE_TIMEOUT);
+    step_free(client);
+    step_end(server);
+}
+
 static void message_deadline_starts_anew(void) {
     wss_options options = {0};
     options.message_ms = 30000;
@@ -359,6 +383,7 @@ int main(void) {
     RUN(unanswered_request);
     RUN(ping_and_pong);
     RUN(message_deadline);
+    RUN(message_deadline_after_a_pause);
     RUN(message_deadline_starts_anew);
     RUN(idle_deadline);
     RUN(stall_deadline);

@@ -133,6 +133,10 @@ static void refuses(void) {
     CHECK(strstr(answer, "\r\n\r\ncome later") == client->data + client->size - 14);
     CHECK(client->ended);
     CHECK_INT(opened + ended, 0);
+    wss_stats stats;
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.refused, 1);
+    CHECK_INT(stats.refused_cause[WSS_REFUSED_APPLICATION], 1);
     step_free(client);
     step_end(server);
 }
@@ -244,6 +248,10 @@ static void plain_http(void) {
     CHECK_INT(stats.refused_status[4], 4);
     CHECK_INT(stats.refused_status[5], 1);
     CHECK_INT(stats.http_answers, 3);
+    CHECK_INT(stats.refused_cause[WSS_REFUSED_MALFORMED], 2);
+    CHECK_INT(stats.refused_cause[WSS_REFUSED_METHOD], 1);
+    CHECK_INT(stats.refused_cause[WSS_REFUSED_NO_UPGRADE], 1);
+    CHECK_INT(stats.refused_cause[WSS_REFUSED_HTTP], 1);
     step_end(server);
 }
 
