@@ -100,6 +100,12 @@ static inline void host_end(void) {
     client_turn = NULL;
 }
 
+static inline void host_rest(void) {
+    struct timespec brief = {0, 200000};
+    if (client_turn) client_turn();
+    else nanosleep(&brief, NULL);
+}
+
 /* Waits for a condition, turning the server meanwhile, or yielding to its thread. Not for ever: then the check fails. */
 #define UNTIL(condition)                                                                       \
     do {                                                                                       \
@@ -108,18 +114,12 @@ static inline void host_end(void) {
         CHECK(condition);                                                                      \
     } while (0)
 
-static inline void host_rest(void) {
-    struct timespec brief = {0, 200000};
-    if (client_turn) client_turn();
-    else nanosleep(&brief, NULL);
-}
-
 /* Turns the driven server until nothing has happened for some turns: what was under way on loopback has arrived. */
 static inline void host_settle(void) {
     for (int quiet = 0; quiet < 10; quiet++) {
         wss_stats before, after;
         wss_get_stats(host, &before);
-        host_turn();
+        host_rest();
         wss_get_stats(host, &after);
         if (before.bytes_in != after.bytes_in || before.bytes_out != after.bytes_out || before.accepted != after.accepted)
             quiet = 0;
