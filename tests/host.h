@@ -42,7 +42,10 @@ static void *host_allocator(void *context, void *pointer, size_t old_size, size_
     if (!moved) return NULL;
     if (!block) __atomic_add_fetch(&heap->blocks, 1, __ATOMIC_RELAXED);
     size_t bytes = __atomic_add_fetch(&heap->bytes, new_size - size, __ATOMIC_RELAXED);
-    if (bytes > heap->peak) heap->peak = bytes;
+    size_t peak = __atomic_load_n(&heap->peak, __ATOMIC_RELAXED);
+    while (bytes > peak &&
+           !__atomic_compare_exchange_n(&heap->peak, &peak, bytes, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
     memcpy(moved, &new_size, sizeof new_size);
     return moved + 16;
 }
