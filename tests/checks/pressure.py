@@ -251,7 +251,8 @@ def budget():
             else:
                 s.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"z" * 4000)
         except EOFError as error:
-            turned[str(error)[:30]] = turned.get(str(error)[:30], 0) + 1
+            word = str(error)[11:14] or "closed"
+            turned[word] = turned.get(word, 0) + 1
         except OSError:
             pass
         if i % 20 == 0:
@@ -268,7 +269,7 @@ def budget():
     check("budget of 64 MiB", peak < (64 << 20) + base_rss and len(trips) == 1000,
           "memory %.1f MiB (base %.1f), accounted peak %.1f MiB, %d hostile let in, %d refused, honest round trips %d of 1000, p99 %.2f ms" %
           (peak / 1048576, base_rss / 1048576, stats["peak"] / 1048576, opened, stats["refused"], len(trips),
-           percentile(trips, 0.99) * 1000) + str(turned))
+           percentile(trips, 0.99) * 1000) + ", turned away: %s" % (turned or "none"))
     server.end()
 
 
