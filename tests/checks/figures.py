@@ -78,8 +78,10 @@ def resets():
 
     def look():
         time.sleep(0.5)
-        with open("/proc/%d/statm" % chat.pid) as file:
-            return len(os.listdir("/proc/%d/fd" % chat.pid)), int(file.read().split()[1]) * 4
+        # Not statm: the kernel keeps that by processor and it is off by up to 256 KiB.
+        with open("/proc/%d/smaps_rollup" % chat.pid) as file:
+            resident = int(re.search(r"Rss: *(\d+)", file.read()).group(1))
+        return len(os.listdir("/proc/%d/fd" % chat.pid)), resident
     start = look()
     warm = None
     for i in range(10000):
