@@ -3642,7 +3642,7 @@ static size_t wss__session_queued(const wss__session *session) {
 }
 
 static void wss__session_account(wss__session_host *host, wss__session *session, size_t add, size_t subtract) {
-    size_t queued = add ? __atomic_add_fetch(&session->queued, add, __ATOMIC_RELAXED) : 0;
+    size_t queued = __atomic_add_fetch(&session->queued, add, __ATOMIC_RELAXED); /* senders elsewhere have added too */
     if (queued > host->stats.queued_peak) __atomic_store_n(&host->stats.queued_peak, queued, __ATOMIC_RELAXED);
     if (subtract) __atomic_sub_fetch(&session->queued, subtract, __ATOMIC_RELAXED);
 }
