@@ -33,7 +33,7 @@ class Browser:
         while not found:
             found = re.search(r"port (\d+)\.", self.driver.stdout.readline())
         threading.Thread(target=lambda: [None for _ in self.driver.stdout], daemon=True).start()
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
                  "--disable-background-networking", "--disable-component-update", "--disable-sync",
                  "--window-size=900,700", "--user-data-dir=" + self.folder]
         self.base = "http://127.0.0.1:%s/session" % found.group(1)
