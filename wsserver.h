@@ -5571,6 +5571,7 @@ static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const ws
 static void wss__notify_finish(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
     if (conn->state != WSS__CONN_SERVING) return;
     conn->state = WSS__CONN_FLUSHING;
+    wss__conn_end_handshake(loop, conn);
     wss__conn_touch(loop, conn);
     wss__conn_weigh(loop->server, conn);
     WSS__COUNT(loop->host.stats.closes[end->cause], 1);
@@ -5820,6 +5821,7 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
         if (wss__conn_flags(conn) & WSS__CONN_UPGRADE) wss__session_count_refusal(&loop->host, status, WSS_REFUSED_APPLICATION);
         else WSS__COUNT(loop->host.stats.http_answers, 1);
         conn->state = WSS__CONN_FLUSHING;
+        wss__conn_end_handshake(loop, conn);
         wss__conn_lock(server);
         wss__conn_set_flags(conn, WSS__CONN_GONE, WSS__CONN_ASKED);
         wss__conn_unlock(server);
@@ -6198,6 +6200,7 @@ typedef struct wss__deliver_timer {
     wss__conn_job job;
     int cancelled;   /* under the mutex of the timers' table */
     int delivering;  /* its event is on its way to the queue's thread; likewise */
+    int removed;     /* cancelled, and the loop has taken it out of the wheel; likewise */
 } wss__deliver_timer;
 
 static wss__timer_node *wss__deliver_timer_at(void *owner, uint32_t number) {
@@ -6238,9 +6241,8 @@ static void wss__deliver_timer_event(wss__conn_job *job) {
     wss_handler *handler = timer->handler;
     pthread_mutex_lock(&table->mutex);
     int cancelled = timer->cancelled;
-    int done = cancelled || !timer->repeat;
     timer->delivering = 0;
-    if (done && (!cancelled || !wss__timer_pending(&timer->node))) wss__slot_release(table, &timer->slot);
+    if (!timer->repeat || timer->removed) wss__slot_release(table, &timer->slot);
     pthread_mutex_unlock(&table->mutex);
     if (!cancelled) wss__event_call(handler, event.context, &event);
 }
@@ -6298,8 +6300,9 @@ static void wss__deliver_on_timer(wss__loop *loop, uint32_t index) {
     event.context = timer->context;
     int early = timer->due > loop->now;
     if (!early && timer->repeat) timer->due += ((loop->now - timer->due) / timer->repeat + 1) * timer->repeat;
-    int again = early || timer->repeat;
+    int again = early || (timer->repeat && !timer->cancelled);
     if (!early && !timer->cancelled && !timer->delivering) run = 1;
+    timer->removed = !again;
     if (run && server->options.queue) timer->delivering = 1;
     else if (!again && !timer->delivering) wss__slot_release(table, &timer->slot);
     pthread_mutex_unlock(&table->mutex);
@@ -6318,6 +6321,7 @@ static void wss__deliver_change_timer(wss__loop *loop, uint64_t id) {
     uint64_t due = timer ? timer->due : 0;
     uint32_t number = wss__slot_index(id) | WSS__DELIVER_TIMER_BIT;
     if (cancelled) wss__timer_remove(&loop->wheel, number);
+    if (cancelled) timer->removed = 1;
     if (cancelled && !timer->delivering) wss__slot_release(table, &timer->slot);
     pthread_mutex_unlock(&table->mutex);
     if (timer && !cancelled) wss__timer_set(&loop->wheel, number, due);

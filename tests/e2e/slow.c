@@ -1,0 +1,513 @@
+/* Clients that do not read, over real sockets and from other threads: what is accepted arrives, what is not is refused or
+   dropped as the policy says, and broadcasts to all lose nothing. */
+#include "../host.h"
+
+static wss_conn conns[8];
+static int connects;
+static int drains;
+static int ends;
+static int last_code;
+static int last_cause;
+
+static void on_connect(const wss_event *e) {
+    if (connects < 8) conns[connects] = e->conn;
+    host_count(&connects);
+}
+
+static void on_drain(const wss_event *e) {
+    (void)e;
+    host_count(&drains);
+}
+
+static void on_end(const wss_event *e) {
+    last_code = e->code;
+    last_cause = e->cause;
+    host_count(&ends);
+}
+
+static wss_server *watch(wss_server *server) {
+    connects = 0;
+    drains = 0;
+    ends = 0;
+    last_code = 0;
+    last_cause = 0;
+    wss_on_connect(server, on_connect, NULL);
+    wss_on_disconnect(server, on_end, NULL);
+    wss_on_drain(server, on_drain, NULL);
+    return server;
+}
+
+enum { BLOCK = 4000, LIMIT = 64 * 1024 };
+
+static wss_server *serve(int policy) {
+    wss_options options = {0};
+    options.max_queued = LIMIT;
+    options.send_policy = policy;
+    return watch(host_drive(&options));
+}
+
+/* A client with little room of its own, so that what it does not read soon waits in the server. */
+static client *open_narrow(void) {
+    int before = connects;
+    client *c = client_dial_with(host_port, 4096);
+    CHECK_INT(client_ask(c, ""), 101);
+    UNTIL(host_get(&connects) == before + 1);
+    return c;
+}
+
+static client *open_wide(void) {
+    int before = connects;
+    client *c = client_open(host_port);
+    UNTIL(host_get(&connects) == before + 1);
+    return c;
+}
+
+/* A message of BLOCK bytes that begins with a number. */
+static const char *block(int number) {
+    static char text[BLOCK + 16];
+    memset(text, '.', BLOCK);
+    text[snprintf(text, 16, "%010d", number)] = '.';
+    text[BLOCK] = 0;
+    return text;
+}
+
+static int send_block(wss_server *server, wss_conn conn, int number) {
+    return wss_send_data(server, conn, WSS_TEXT, block(number), BLOCK);
+}
+
+/* The number of the next block, or what client_read says, far below 0. */
+static int read_block(client *c) {
+    int result = client_read(c);
+    return result == SCRIPT_TEXT && c->length == BLOCK ? atoi(c->data) : -1000 - result;
+}
+
+/* Sends blocks until one is refused and nothing moves any more. Returns how many were accepted. */
+static int fill(wss_server *server, wss_conn conn, int first) {
+    int number = first;
+    for (int refused = 0; refused < 20; refused++) {
+        int result = send_block(server, conn, number);
+        if (result == WSS_OK) number++;
+        if (result == WSS_OK) refused = 0;
+        else CHECK_INT(result, WSS_ERR_FULL);
+        host_turn();
+    }
+    return number - first;
+}
+
+/* Sends blocks until the kernel takes no more and some wait in the server, fewer than the limit. */
+static void fill_kernel(wss_server *server, wss_conn conn) {
+    int number = 0;
+    for (int still = 0; still < 20 && number < 10000; still++) {
+        if (wss_buffered(server, conn) == 0) {
+            CHECK_INT(send_block(server, conn, number++), WSS_OK);
+            still = 0;
+        }
+        host_turn();
+    }
+    CHECK(wss_buffered(server, conn) < LIMIT / 2);
+}
+
+/* ---- refuse ---- */
+
+static void full_and_drained(void) {
+    wss_server *server = serve(WSS_POLICY_REFUSE);
+    wss_stats stats;
+    wss_info info;
+    client *c = open_narrow();
+    CHECK_INT(wss_buffered(server, conns[0]), 0);
+    int count = fill(server, conns[0], 0);
+    CHECK(count > LIMIT / BLOCK);
+    size_t buffered = wss_buffered(server, conns[0]);
+    CHECK(buffered >= LIMIT && buffered < LIMIT + BLOCK + 4);
+    wss_get_stats(server, &stats);
+    CHECK(stats.queued_peak >= LIMIT && stats.queued_peak < LIMIT + BLOCK + 4);
+    int told = drains;
+    CHECK_INT(wss_get_info(server, conns[0], &info), WSS_OK);
+    CHECK_INT(info.buffered, buffered);
+    for (int i = 0; i < count; i++) CHECK_INT(read_block(c), i);
+    UNTIL(drains == told + 1);
+    CHECK_INT(wss_buffered(server, conns[0]), 0);
+    int more = fill(server, conns[0], count);
+    CHECK(more > 0);
+    told = drains;
+    for (int i = 0; i < more; i++) CHECK_INT(read_block(c), count + i);
+    UNTIL(drains == told + 1);
+    CHECK(client_leave(c));
+    host_end();
+}
+
+/* An empty queue takes any message; the overshoot is one message. */
+static void one_message_over_the_limit(void) {
+    static char large[300000];
+    wss_options options = {0};
+    options.max_queued = 1000;
+    wss_server *server = watch(host_drive(&options));
+    client *c = open_wide();
+    CHECK_INT(wss_send_data(server, conns[0], WSS_BINARY, large, sizeof large), WSS_OK);
+    CHECK_INT(wss_send_data(server, conns[0], WSS_TEXT, "x", 1), WSS_ERR_FULL);
+    CHECK_INT(client_read(c), SCRIPT_BINARY);
+    CHECK_INT(c->length, sizeof large);
+    CHECK_INT(wss_send_data(server, conns[0], WSS_BINARY, large, 996), WSS_OK); /* with its head 1,000 */
+    CHECK_INT(wss_send_data(server, conns[0], WSS_TEXT, "x", 1), WSS_ERR_FULL);
+    CHECK_INT(client_read(c), SCRIPT_BINARY);
+    CHECK_INT(wss_send_data(server, conns[0], WSS_BINARY, large, 995), WSS_OK);
+    CHECK_INT(wss_send_data(server, conns[0], WSS_TEXT, "x", 1), WSS_OK);
+    CHECK_INT(wss_send_data(server, conns[0], WSS_TEXT, "x", 1), WSS_ERR_FULL);
+    CHECK_INT(client_read(c), SCRIPT_BINARY);
+    CHECK_TEXT(client_read_text(c), "x");
+    CHECK(client_leave(c));
+    host_end();
+}
+
+static int own_count;
+static int own_result;
+
+static void fill_here(void *arg) {
+    while ((own_result = send_block((wss_server *)arg, conns[0], own_count)) == WSS_OK) own_count++;
+}
+
+/* From the loop's own thread, where messages go out at once as far as the kernel takes them. */
+static void full_on_the_loop(void) {
+    wss_server *server = serve(WSS_POLICY_REFUSE);
+    client *c = open_narrow();
+    int before;
+    own_count = 0;
+    do {
+        before = own_count;
+        CHECK_INT(wss_post(server, fill_here, server), WSS_OK);
+        host_settle();
+        CHECK_INT(own_result, WSS_ERR_FULL);
+    } while (own_count > before);
+    size_t buffered = wss_buffered(server, conns[0]);
+    CHECK(buffered >= LIMIT && buffered < LIMIT + BLOCK + 4);
+    for (int i = 0; i < own_count; i++) CHECK_INT(read_block(c), i);
+    UNTIL(drains >= 1);
+    CHECK(client_leave(c));
+    host_end();
+}
+
+static void broadcast_small(const wss_event *e) {
+    CHECK_INT(wss_broadcast_data(e->server, WSS_TEXT, "small", 5), WSS_OK);
+}
+
+/* The queue empties and is used again in one turn: the drain is told all the same. */
+static void drained_and_used_in_one_turn(void) {
+    wss_server *server = serve(WSS_POLICY_REFUSE);
+    wss_on_data(server, broadcast_small, NULL);
+    client *c = open_narrow();
+    int count = fill(server, conns[0], 0);
+    int told = drains;
+    int taken = 0;
+    client_turn = NULL; /* the server stands still while the client reads what the kernel has, and says something */
+    for (int result = 1; result != CLIENT_LATE;) {
+        result = client_read_within(c, 100);
+        if (result == SCRIPT_TEXT) CHECK_INT(atoi(c->data), taken++);
+    }
+    client_text(c, "x");
+    client_turn = host_turn;
+    while (taken < count) CHECK_INT(read_block(c), taken++);
+    CHECK_TEXT(client_read_text(c), "small");
+    UNTIL(drains == told + 1);
+    CHECK(client_leave(c));
+    host_end();
+}
+
+/* ---- close ---- */
+
+static void check_closed_as_slow(client *c, int accepted) {
+    int opcode;
+    int read = 0;
+    while ((opcode = client_read(c)) == SCRIPT_TEXT) CHECK_INT(atoi(c->data), read++);
+    CHECK_INT(opcode, SCRIPT_CLOSE);
+    CHECK_INT(c->code, 1013);
+    CHECK(read < accepted); /* what had begun to leave was finished, the rest dropped */
+    client_send_close(c, 1013, "");
+    CHECK_INT(client_read(c), CLIENT_ENDED);
+    UNTIL(ends == 1);
+    CHECK_INT(last_code, 1013);
+    CHECK_INT(last_cause, WSS_CAUSE_SLOW_READER);
+    client_free(c);
+}
+
+static void policy_close_on_the_loop(void) {
+    wss_server *server = serve(WSS_POLICY_CLOSE);
+    client *c = open_narrow();
+    own_count = 0;
+    own_result = WSS_OK;
+    for (int i = 0; i < 10000 && own_result != WSS_ERR_GONE; i++) {
+        CHECK_INT(wss_post(server, fill_here, server), WSS_OK);
+        host_turn();
+    }
+    CHECK_INT(own_result, WSS_ERR_GONE);
+    check_closed_as_slow(c, own_count);
+    host_end();
+}
+
+/* A producer elsewhere is told once that the queue is full; then the connection is closing. */
+static void policy_close_from_elsewhere(void) {
+    wss_server *server = serve(WSS_POLICY_CLOSE);
+    client *c = open_wide();
+    int count = 0;
+    int result;
+    while ((result = send_block(server, conns[0], count)) == WSS_OK) count++;
+    CHECK_INT(result, WSS_ERR_FULL);
+    CHECK_INT(send_block(server, conns[0], count), WSS_ERR_GONE);
+    CHECK_INT(wss_close(server, conns[0], 1000, NULL), WSS_ERR_GONE);
+    check_closed_as_slow(c, count);
+    host_end();
+}
+
+/* ---- drop oldest, latest ---- */
+
+static void policy_drop_oldest(void) {
+    enum { COUNT = 3000 };
+    wss_server *server = serve(WSS_POLICY_DROP_OLDEST);
+    wss_stats stats;
+    client *c = open_narrow();
+    for (int i = 0; i < COUNT; i++) {
+        CHECK_INT(send_block(server, conns[0], i), WSS_OK);
+        if (i % 4 == 0) host_turn();
+    }
+    host_settle();
+    CHECK(wss_buffered(server, conns[0]) < LIMIT + BLOCK + 4);
+    int last = -1;
+    int read = 0;
+    for (int number = 0; last != COUNT - 1 && (number = read_block(c)) > last; last = number) read++;
+    CHECK_INT(last, COUNT - 1);
+    CHECK(read < COUNT);
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.dropped_policy, COUNT - read);
+    CHECK(client_leave(c));
+    host_end();
+}
+
+static int send_keyed(wss_server *server, wss_conn conn, const char *key, int number) {
+    char text[BLOCK + 100];
+    snprintf(text, sizeof text, "{\"key\":\"%s\",\"n\":%d,\"fill\":\"%s\"}", key, number, block(number));
+    return wss_send_latest(server, conn, key, "m", wss_json(text));
+}
+
+/* Reads until the keyed message of this number has come. Returns how many keyed ones came. */
+static int read_keyed(client *c, int wanted) {
+    int64_t n = -1;
+    int seen = 0;
+    while (n != wanted && client_read(c) == SCRIPT_TEXT) {
+        wss_args args = {c->data, c->length, 0};
+        if (c->data[0] == '{' && wss_get_int(args, "n", &n) == WSS_OK) seen++;
+    }
+    CHECK_INT(n, wanted);
+    return seen;
+}
+
+/* A full queue: a keyed message takes the place of the one of its key. The newest arrives, once. */
+static void latest_of_a_key(void) {
+    wss_server *server = serve(WSS_POLICY_LATEST);
+    client *c = open_narrow();
+    fill_kernel(server, conns[0]);
+    CHECK_INT(send_keyed(server, conns[0], "a", 0), WSS_OK);
+    fill(server, conns[0], 1000000);
+    size_t before = wss_buffered(server, conns[0]);
+    CHECK(before >= LIMIT);
+    for (int i = 1; i <= 1000; i++) {
+        CHECK_INT(send_keyed(server, conns[0], "a", i), WSS_OK);
+        if (i % 8 == 0) host_turn();
+    }
+    host_settle();
+    CHECK(wss_buffered(server, conns[0]) < before + 16); /* a few digits more */
+    CHECK_INT(read_keyed(c, 1000), 1);
+    CHECK(client_leave(c));
+    host_end();
+}
+
+/* Keys that do not wait in the queue do not get past its limit either. */
+static void keys_do_not_pass_the_limit(void) {
+    wss_server *server = serve(WSS_POLICY_REFUSE);
+    wss_stats stats;
+    client *c = open_narrow();
+    int count = fill(server, conns[0], 0);
+    for (int i = 0; i < 200; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "k%d", i);
+        CHECK_INT(send_keyed(server, conns[0], key, i), WSS_OK);
+        host_turn();
+    }
+    wss_get_stats(server, &stats);
+    CHECK(wss_buffered(server, conns[0]) < LIMIT + BLOCK + 4);
+    CHECK_INT(stats.dropped_policy, 200);
+    for (int i = 0; i < count; i++) CHECK_INT(read_block(c), i);
+    CHECK(client_leave(c));
+    host_end();
+}
+
+static void latest_to_all(void) {
+    wss_server *server = serve(WSS_POLICY_LATEST);
+    client *slow = open_narrow();
+    client *quick = open_wide();
+    fill_kernel(server, conns[0]);
+    for (int i = 0; i <= 100; i++) {
+        char text[32];
+        snprintf(text, sizeof text, "{\"n\":%d}", i);
+        CHECK_INT(wss_broadcast_latest(server, "position", "m", wss_json(text)), WSS_OK);
+        CHECK_INT(read_keyed(quick, i), 1);
+    }
+    CHECK_INT(read_keyed(slow, 100), 1);
+    CHECK(client_leave(slow));
+    CHECK(client_leave(quick));
+    host_end();
+}
+
+/* ---- broadcasts that lose nothing ---- */
+
+static void all_or_nothing(void) {
+    wss_server *server = serve(WSS_POLICY_REFUSE);
+    wss_stats stats;
+    client *slow = open_narrow();
+    client *quick = open_wide();
+    int count = fill(server, conns[0], 0);
+    int told = drains;
+    for (int i = 0; i < 5; i++) CHECK_INT(wss_broadcast_all(server, "all", wss_json("{}")), WSS_ERR_FULL);
+    CHECK_INT(wss_broadcast_data(server, WSS_TEXT, "some", 4), WSS_OK); /* only to those with room */
+    CHECK_TEXT(client_read_text(quick), "some");
+    wss_get_stats(server, &stats);
+    CHECK(stats.refused_full > 0);
+    for (int i = 0; i < count; i++) CHECK_INT(read_block(slow), i);
+    UNTIL(drains == told + 1);
+    CHECK_INT(wss_broadcast_all(server, "all", wss_json("{}")), WSS_OK);
+    CHECK_TEXT(client_read_text(quick), "{\"__MESSAGE__\":\"all\"}");
+    CHECK_TEXT(client_read_text(slow), "{\"__MESSAGE__\":\"all\"}");
+    CHECK(client_leave(slow));
+    CHECK(client_leave(quick));
+    host_end();
+}
+
+enum { LINES = 3000 };
+
+static int told_full;
+
+/* As a keyboard thread does: waits while the server says that it is full. */
+static void *produce_lines(void *arg) {
+    for (int i = 0; i < LINES; i++) {
+        char text[BLOCK + 64];
+        int result;
+        snprintf(text, sizeof text, "{\"n\":%d,\"fill\":\"%.*s\"}", i, i % 10 ? 1000 : BLOCK, block(i));
+        while ((result = wss_broadcast_all((wss_server *)arg, "line", wss_json(text))) == WSS_ERR_FULL) {
+            host_count(&told_full);
+            host_rest();
+        }
+        CHECK_INT(result, WSS_OK);
+    }
+    return NULL;
+}
+
+typedef struct reader {
+    client *c;
+    int slowly;
+    int lines;
+    int wrong;
+} reader;
+
+static void *read_lines(void *arg) {
+    reader *r = (reader *)arg;
+    while (r->lines < LINES && client_read(r->c) == SCRIPT_TEXT) {
+        int64_t n = -1;
+        wss_args args = {r->c->data, r->c->length, 0};
+        wss_get_int(args, "n", &n);
+        r->wrong += n != r->lines++;
+        if (r->slowly && r->lines % 16 == 0) host_rest();
+    }
+    return NULL;
+}
+
+static void lines_to_everybody(int threads) {
+    enum { READERS = 3 };
+    wss_options options = {0};
+    pthread_t producer, thread[READERS];
+    reader readers[READERS];
+    options.max_queued = LIMIT;
+    options.threads = threads;
+    wss_server *server = watch(host_make(&options));
+    told_full = 0;
+    CHECK_INT(wss_start(server), WSS_OK);
+    for (int i = 0; i < READERS; i++) {
+        memset(&readers[i], 0, sizeof readers[i]);
+        readers[i].c = i ? open_wide() : open_narrow();
+        readers[i].slowly = i == 0;
+    }
+    pthread_create(&producer, NULL, produce_lines, server);
+    for (int i = 0; i < READERS; i++) pthread_create(&thread[i], NULL, read_lines, &readers[i]);
+    pthread_join(producer, NULL);
+    for (int i = 0; i < READERS; i++) {
+        pthread_join(thread[i], NULL);
+        CHECK_INT(readers[i].lines, LINES);
+        CHECK_INT(readers[i].wrong, 0);
+        CHECK(client_leave(readers[i].c));
+    }
+    CHECK(told_full > 0);
+    host_end();
+}
+
+static void each_line_once_to_everybody(void) {
+    lines_to_everybody(1);
+}
+
+static void each_line_once_from_several_loops(void) {
+    lines_to_everybody(2);
+}
+
+/* ---- large messages ---- */
+
+static int echo_errors;
+
+static void echo(const wss_event *e) {
+    if (wss_send_data(e->server, e->conn, e->opcode, e->data, e->size) != WSS_OK) echo_errors++;
+}
+
+static void large_messages_both_ways(void) {
+    wss_options options = {0};
+    size_t size = 16 << 20;
+    options.max_message = size;
+    wss_server *server = watch(host_drive(&options));
+    echo_errors = 0;
+    wss_on_data(server, echo, NULL);
+    char *text = (char *)malloc(size + 1);
+    for (size_t i = 0; i < size + 1; i++) text[i] = (char)('a' + (i * 7 + i / 65537) % 26);
+    client *c = open_wide();
+    CHECK(client_send(c, SCRIPT_TEXT, text, size));
+    CHECK_INT(client_read(c), SCRIPT_TEXT);
+    CHECK(c->length == size && memcmp(c->data, text, size) == 0);
+    /* In pieces, with a ping between them. */
+    for (size_t at = 0; at < size; at += size / 4) {
+        CHECK(client_frame(c, at ? SCRIPT_CONTINUATION : SCRIPT_BINARY, at + size / 4 == size, text + at, size / 4));
+        if (at == 0) CHECK(client_send(c, SCRIPT_PING, "between", 7));
+    }
+    CHECK_INT(client_read(c), SCRIPT_PONG);
+    CHECK_TEXT(c->data, "between");
+    CHECK_INT(client_read(c), SCRIPT_BINARY);
+    CHECK(c->length == size && memcmp(c->data, text, size) == 0);
+    CHECK_INT(echo_errors, 0);
+    client_send(c, SCRIPT_TEXT, text, size + 1);
+    CHECK_INT(client_read(c), SCRIPT_CLOSE);
+    CHECK_INT(c->code, 1009);
+    client_free(c);
+    free(text);
+    host_end();
+}
+
+int main(void) {
+    alarm(60);
+    RUN(full_and_drained);
+    RUN(one_message_over_the_limit);
+    RUN(full_on_the_loop);
+    RUN(drained_and_used_in_one_turn);
+    RUN(policy_close_on_the_loop);
+    RUN(policy_close_from_elsewhere);
+    RUN(policy_drop_oldest);
+    RUN(latest_of_a_key);
+    RUN(keys_do_not_pass_the_limit);
+    RUN(latest_to_all);
+    RUN(all_or_nothing);
+    RUN(each_line_once_to_everybody);
+    RUN(each_line_once_from_several_loops);
+    RUN(large_messages_both_ways);
+    return test_end("slow");
+}
