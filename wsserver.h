@@ -5240,10 +5240,16 @@ static wss__loop *wss__conn_own_loop(const wss_server *server) {
     return wss__conn_loop && wss__conn_loop->server == server ? wss__conn_loop : NULL;
 }
 
+/* Whether these flags, read once, are of a live connection of this loop. Read twice they could be of two: another loop may
+   free its connection in between, and the flags of a free place name the first loop. */
+static int wss__conn_is_own(const wss__loop *loop, int flags) {
+    return flags & WSS__SLOT_LIVE && flags >> WSS__CONN_LOOP_SHIFT == loop->index;
+}
+
 /* The connection, if the calling thread is its loop: then it can be used without the mutex. */
 static wss__conn *wss__conn_find_own(wss__loop *loop, wss_conn handle) {
     wss__conn *conn = loop ? wss__conn_find(loop->server, handle) : NULL;
-    return conn && wss__conn_loop_of(conn) == loop->index ? conn : NULL;
+    return conn && wss__conn_is_own(loop, wss__conn_flags(conn)) ? conn : NULL;
 }
 
 static wss__conn_rare *wss__conn_need_rare(wss_server *server, wss__conn *conn) {
@@ -5787,7 +5793,7 @@ static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_
         wss__conn *conn = wss__conn_at(server, i);
         int flags = wss__conn_flags(conn);
         if (!(flags & WSS__CONN_OPEN)) continue; /* not WSS__CONN_GONE: a close made after this broadcast sets that early */
-        if (wss__conn_loop_of(conn) != loop->index || conn->slot.id == except) continue;
+        if (!wss__conn_is_own(loop, flags) || conn->slot.id == except) continue;
         if (conn->session.phase != WSS__SESSION_OPEN) continue;
         wss__buf_retain(frame);
         wss__write_push(loop, conn, frame, forced ? WSS__SESSION_FORCED : WSS__SESSION_CHECK);
@@ -6584,8 +6590,7 @@ static wss__conn *wss__loop_next_own(wss__loop *loop, uint32_t *index) {
     uint32_t made = __atomic_load_n(&server->conns.made, __ATOMIC_ACQUIRE);
     while (*index < made) {
         wss__conn *conn = wss__conn_at(server, (*index)++);
-        if (!(wss__conn_flags(conn) & WSS__SLOT_LIVE)) continue;
-        if (wss__conn_loop_of(conn) == loop->index && conn->fd >= 0) return conn;
+        if (wss__conn_is_own(loop, wss__conn_flags(conn)) && conn->fd >= 0) return conn;
     }
     return NULL;
 }

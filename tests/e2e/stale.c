@@ -251,8 +251,20 @@ static void timers_that_are_gone(void) {
     host_end();
 }
 
+/* The flags of a free place are zero, which is also the number of the first loop: it must not take the place for its own while
+   another loop frees it. */
+static void a_free_place_is_nobodys(void) {
+    wss__loop first;
+    memset(&first, 0, sizeof first);
+    CHECK(!wss__conn_is_own(&first, 0));
+    CHECK(!wss__conn_is_own(&first, WSS__CONN_OPEN));
+    CHECK(wss__conn_is_own(&first, WSS__SLOT_LIVE | WSS__CONN_OPEN));
+    CHECK(!wss__conn_is_own(&first, WSS__SLOT_LIVE | 1 << WSS__CONN_LOOP_SHIFT));
+}
+
 int main(void) {
     alarm(60);
+    RUN(a_free_place_is_nobodys);
     RUN(closed_connections);
     RUN(made_up_handles);
     RUN(places_used_again);
