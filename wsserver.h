@@ -968,11 +968,6 @@ __attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, i
     log->write(log->context, level, line);
 }
 
-/* With options.debug: names a call that has no effect because it comes too late or from the wrong place. */
-static void wss__log_misuse(wss__log *log, int debug, uint64_t now, const char *what, uint64_t id) {
-    if (debug) wss__log_line(log, WSS_LOG_WARNING, now, "debug: %s (%llx)", what, (unsigned long long)id);
-}
-
 /* A peer's text as it may stand in a log: printable ASCII, the rest as \xNN, cut. */
 static const char *wss__log_escape(wss__span text, char out[WSS__LOG_PEER * 4 + 4]) {
     static const char hex[] = "0123456789abcdef";
@@ -3637,6 +3632,11 @@ static void wss__session_skip(wss__session_bytes *bytes, size_t size) {
     bytes->size -= size;
 }
 
+static void wss__session_count_message(wss__session_host *host) {
+    WSS__COUNT(host->stats.frames_out, 1);
+    WSS__COUNT(host->stats.messages_out, 1);
+}
+
 static size_t wss__session_queued(const wss__session *session) {
     return __atomic_load_n(&session->queued, __ATOMIC_RELAXED);
 }
@@ -3745,10 +3745,7 @@ static int wss__session_push(wss__session_host *host, wss__session *session, wss
         result = WSS_ERR_MEMORY;
     }
     wss__session_account(host, session, result ? 0 : size - spare, result ? spare : 0);
-    if (!result) {
-        WSS__COUNT(host->stats.frames_out, 1);
-        WSS__COUNT(host->stats.messages_out, 1);
-    }
+    if (!result) wss__session_count_message(host);
     return result;
 }
 
@@ -5025,9 +5022,9 @@ static wss__buf_frame *wss__message_frame(wss__mem *mem, const wss__message *mes
    threads  as marked */
 
 enum { /* flags of a connection's slot, beside WSS__SLOT_LIVE; written under the array's mutex */
-    WSS__CONN_OPEN = 2,    /* counted: connect has begun, disconnect has not */
-    WSS__CONN_GONE = 4,    /* sends are refused */
-    WSS__CONN_SILENT = 8,  /* closed by the application: no more messages to it */
+    WSS__CONN_OPEN = 2,     /* counted: connect has begun, disconnect has not */
+    WSS__CONN_GONE = 4,     /* sends are refused */
+    WSS__CONN_SILENT = 8,   /* closed by the application: no more messages to it */
     WSS__CONN_ASKED = 16,   /* a request waits for the application's answer */
     WSS__CONN_UPGRADE = 32, /* the request is an upgrade, not plain HTTP */
     WSS__CONN_TOLD = 64,    /* its disconnect handlers have run: for the application the handle is dead */
@@ -5165,7 +5162,6 @@ typedef struct wss__loop {
     uint64_t accept_at;
     uint64_t stop_at;
     int timer_fd;              /* -1 until wss_fd asks for it */
-    int timer_set;
     pthread_t thread;
     int has_thread;
     int result;
@@ -5204,6 +5200,7 @@ static int wss__conn_flags(const wss__conn *conn) {
     return (int)__atomic_load_n(&conn->slot.flags, __ATOMIC_ACQUIRE);
 }
 
+/* Under the mutex. */
 static void wss__conn_set_flags(wss__conn *conn, int set, int clear) {
     uint32_t flags = __atomic_load_n(&conn->slot.flags, __ATOMIC_RELAXED);
     __atomic_store_n(&conn->slot.flags, (flags | (uint32_t)set) & ~(uint32_t)clear, __ATOMIC_RELEASE);
@@ -5219,6 +5216,15 @@ static void wss__conn_lock(const wss_server *server) {
 
 static void wss__conn_unlock(const wss_server *server) {
     pthread_mutex_unlock((pthread_mutex_t *)(uintptr_t)&server->conns.mutex);
+}
+
+/* Sets and clears flags; returns what they were. */
+static int wss__conn_change_flags(wss_server *server, wss__conn *conn, int set, int clear) {
+    wss__conn_lock(server);
+    int before = wss__conn_flags(conn);
+    wss__conn_set_flags(conn, set, clear);
+    wss__conn_unlock(server);
+    return before;
 }
 
 static wss__conn *wss__conn_find(const wss_server *server, wss_conn handle) {
@@ -5266,6 +5272,15 @@ static void wss__conn_release_asked(wss_server *server, wss__conn_asked *asked) 
         wss__mem_free(&server->mem, asked, asked->bytes);
 }
 
+/* Nobody needs the request any more but the event that may be showing it. */
+static void wss__conn_forget_asked(wss_server *server, wss__conn *conn) {
+    wss__conn_lock(server);
+    wss__conn_asked *asked = conn->rare ? conn->rare->asked : NULL;
+    if (asked) conn->rare->asked = NULL;
+    wss__conn_unlock(server);
+    wss__conn_release_asked(server, asked);
+}
+
 static char *wss__conn_copy(wss_server *server, wss__span text, size_t *size) {
     char *copy = text.size ? (char *)wss__mem_get(&server->mem, text.size) : NULL;
     if (copy) memcpy(copy, text.data, text.size);
@@ -5296,9 +5311,7 @@ static void wss__conn_free_user(wss_server *server, wss__conn *conn) {
 
 /* The disconnect handlers have run, on this thread. Its pointer is freed here, so that it is never used on two threads. */
 static void wss__conn_end_told(wss_server *server, wss__conn *conn) {
-    wss__conn_lock(server);
-    wss__conn_set_flags(conn, WSS__CONN_TOLD, 0);
-    wss__conn_unlock(server);
+    wss__conn_change_flags(server, conn, WSS__CONN_TOLD, 0);
     wss__conn_free_user(server, conn);
 }
 
@@ -5327,6 +5340,10 @@ static void wss__conn_stop(wss_server *server, int milliseconds) {
     errno = number;
 }
 
+static void wss__conn_clear_work(wss__conn *conn, int bits) {
+    conn->work = (uint16_t)(conn->work & ~bits);
+}
+
 /* ---- ready list ---- */
 
 static void wss__conn_make_ready(wss__loop *loop, wss__conn *conn) {
@@ -5344,7 +5361,7 @@ static wss__conn *wss__conn_take_ready(wss__loop *loop, uint32_t *first) {
     wss__conn *conn = wss__conn_at(loop->server, *first);
     *first = conn->slot.next;
     conn->slot.next = WSS__SLOT_NONE;
-    conn->work = (uint16_t)(conn->work & ~WSS__CONN_READY);
+    wss__conn_clear_work(conn, WSS__CONN_READY);
     return conn;
 }
 
@@ -5381,11 +5398,11 @@ static size_t wss__conn_load(const wss__conn *conn) {
 static int wss__conn_is_paused(const wss_server *server, wss__conn *conn) {
     size_t half = wss__conn_half(server);
     size_t load = wss__conn_load(conn);
-    if (conn->work & WSS__CONN_FULL && load <= half / 2) conn->work = (uint16_t)(conn->work & ~WSS__CONN_FULL);
+    if (conn->work & WSS__CONN_FULL && load <= half / 2) wss__conn_clear_work(conn, WSS__CONN_FULL);
     if (load > half) conn->work |= WSS__CONN_FULL;
     if (conn->work & WSS__CONN_FULL && conn->delivery) {
         __atomic_store_n(&conn->delivery->waiting, 1, __ATOMIC_SEQ_CST);
-        if (wss__conn_load(conn) <= half / 2) conn->work = (uint16_t)(conn->work & ~WSS__CONN_FULL);
+        if (wss__conn_load(conn) <= half / 2) wss__conn_clear_work(conn, WSS__CONN_FULL);
     }
     return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__CONN_FULL | WSS__CONN_PAUSED)) != 0;
 }
@@ -5460,7 +5477,7 @@ static void wss__conn_schedule(wss__loop *loop, wss__conn *conn) {
 
 static void wss__conn_end_handshake(wss__loop *loop, wss__conn *conn) {
     if (conn->work & WSS__CONN_HANDSHAKE) __atomic_sub_fetch(&loop->handshakes, 1, __ATOMIC_ACQ_REL);
-    conn->work = (uint16_t)(conn->work & ~WSS__CONN_HANDSHAKE);
+    wss__conn_clear_work(conn, WSS__CONN_HANDSHAKE);
 }
 
 static void wss__conn_touch(wss__loop *loop, wss__conn *conn) {
@@ -5657,7 +5674,7 @@ static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked,
 
 /* What a failed send means. */
 static void wss__write_failed(wss__conn *conn) {
-    conn->work = (uint16_t)(conn->work & ~WSS__CONN_WRITABLE);
+    wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
     if (errno == EAGAIN || errno == EWOULDBLOCK) return;
     if (errno == ENOBUFS || errno == ENOMEM) conn->work |= WSS__CONN_STARVED;
     else conn->work |= WSS__CONN_BROKEN;
@@ -5686,7 +5703,7 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
         size_t left = (size_t)sent;
         wss__write_count_out(loop, conn, left);
         written += left;
-        if (left < total) conn->work = (uint16_t)(conn->work & ~WSS__CONN_WRITABLE);
+        if (left < total) wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
         size_t from_cork = wss__base_min(left, corked);
         if (corked && !wss__session_uncork(host, &conn->session, from_cork)) conn->work |= WSS__CONN_BROKEN;
         corked = 0;
@@ -5710,7 +5727,7 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
     size_t done = sent < 0 ? 0 : (size_t)sent;
     wss__write_count_out(loop, conn, done);
     size_t left = head_size + message->size - done;
-    if (left) conn->work = (uint16_t)(conn->work & ~WSS__CONN_WRITABLE);
+    if (left) wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
     if (left && !(conn->work & WSS__CONN_BROKEN)) {
         wss__buf_frame *frame = wss__buf_new_raw(&loop->server->mem, left, wss__base_span(NULL, 0));
         size_t head_left = done < head_size ? head_size - done : 0;
@@ -5727,8 +5744,7 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
         }
         wss__session_account(&loop->host, &conn->session, left, 0);
     }
-    WSS__COUNT(loop->host.stats.frames_out, 1);
-    WSS__COUNT(loop->host.stats.messages_out, 1);
+    wss__session_count_message(&loop->host);
     wss__conn_make_ready(loop, conn);
     return WSS_OK;
 }
@@ -5736,9 +5752,7 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
 /* Closes for the peer's slowness: the frame that has begun is finished, the rest dropped. */
 static void wss__write_close_slow(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
-    wss__conn_lock(server);
-    wss__conn_set_flags(conn, WSS__CONN_GONE, 0);
-    wss__conn_unlock(server);
+    wss__conn_change_flags(server, conn, WSS__CONN_GONE, 0);
     wss__session_drop_unsent(&loop->host, &conn->session);
     wss__session_close(&loop->host, &conn->session, WSS_CLOSE_TRY_LATER,
                        wss__base_text(wss_cause_text(WSS_CAUSE_SLOW_READER)), WSS_CAUSE_SLOW_READER);
@@ -5776,8 +5790,7 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     char *place = plain ? wss__session_cork(host, &conn->session, whole) : NULL;
     if (place) {
         wss__message_write(message, place + wss__frame_encode(place, message->opcode, message->size));
-        WSS__COUNT(host->stats.frames_out, 1);
-        WSS__COUNT(host->stats.messages_out, 1);
+        wss__session_count_message(host);
         return WSS_OK;
     }
     wss__buf_frame *frame = wss__message_frame(&loop->server->mem, message, key);
@@ -5828,10 +5841,9 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
         else WSS__COUNT(loop->host.stats.http_answers, 1);
         conn->state = WSS__CONN_FLUSHING;
         wss__conn_end_handshake(loop, conn);
-        wss__conn_lock(server);
-        wss__conn_set_flags(conn, WSS__CONN_GONE, WSS__CONN_ASKED);
-        wss__conn_unlock(server);
+        wss__conn_change_flags(server, conn, WSS__CONN_GONE, WSS__CONN_ASKED);
     }
+    wss__conn_forget_asked(server, conn);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -5984,7 +5996,7 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
 /* End of stream, or an error. */
 static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !(conn->work & WSS__CONN_HANGUP)) {
-        conn->work = (uint16_t)(conn->work & ~WSS__CONN_READABLE);
+        wss__conn_clear_work(conn, WSS__CONN_READABLE);
         return;
     }
     conn->work = (uint16_t)((conn->work & ~WSS__CONN_READABLE) | WSS__CONN_ENDED_INPUT);
@@ -6007,11 +6019,11 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     }
     bytes.size = (size_t)got;
     if (conn->session.phase != WSS__SESSION_CLOSING) wss__conn_touch(loop, conn);
-    conn->work = (uint16_t)(conn->work & ~WSS__CONN_PINGED);
+    wss__conn_clear_work(conn, WSS__CONN_PINGED);
     WSS__COUNT(conn->bytes_in, got);
     WSS__COUNT(loop->host.stats.bytes_in, got);
     if (bytes.size < room && !(conn->work & WSS__CONN_HANGUP))
-        conn->work = (uint16_t)(conn->work & ~WSS__CONN_READABLE);
+        wss__conn_clear_work(conn, WSS__CONN_READABLE);
     wss__read_dispatch(loop, conn, &bytes);
 }
 
@@ -6020,13 +6032,13 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
 static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
     ssize_t got = wss__socket_receive(conn->fd, loop->receive, loop->receive_size);
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !(conn->work & WSS__CONN_HANGUP)) {
-        conn->work = (uint16_t)(conn->work & ~WSS__CONN_READABLE);
+        wss__conn_clear_work(conn, WSS__CONN_READABLE);
         return;
     }
     if (got > 0) WSS__COUNT(conn->bytes_in, got);
     if (got <= 0 || conn->bytes_in > WSS__CONN_LINGER_MAX) wss__notify_kill(loop, conn, 0);
     else if ((size_t)got < loop->receive_size && !(conn->work & WSS__CONN_HANGUP))
-        conn->work = (uint16_t)(conn->work & ~WSS__CONN_READABLE);
+        wss__conn_clear_work(conn, WSS__CONN_READABLE);
 }
 
 /* ---- [serve] -----------------------------------------------------------------------------------------------
@@ -6053,7 +6065,7 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
 static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_event event;
     wss_server *server = loop->server;
-    conn->work = (uint16_t)(conn->work & ~WSS__CONN_DRAINED);
+    wss__conn_clear_work(conn, WSS__CONN_DRAINED);
     if (conn->session.phase != WSS__SESSION_OPEN || wss__event_is_empty(&server->handlers.drain)) return;
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
     if (!conn->delivery) {
@@ -6145,10 +6157,7 @@ static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
 /* The handshake took too long: the client's doing, or the application's. */
 static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
-    wss__conn_lock(server);
-    int unanswered = wss__conn_flags(conn) & WSS__CONN_ASKED;
-    wss__conn_set_flags(conn, WSS__CONN_GONE, WSS__CONN_ASKED);
-    wss__conn_unlock(server);
+    int unanswered = wss__conn_change_flags(server, conn, WSS__CONN_GONE, WSS__CONN_ASKED) & WSS__CONN_ASKED;
     int asked = conn->session.phase == WSS__SESSION_ASKED;
     if (asked && !unanswered) wss__notify_lost(loop, conn, WSS_CAUSE_HANDSHAKE_TIMEOUT, 1);
     else wss__notify_reject(loop, conn, asked ? 503 : 408);
@@ -6541,7 +6550,7 @@ static void wss__loop_run_answer(wss__loop *loop, wss__conn_task *task) {
 static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, int set) {
     if (conn->session.phase == WSS__SESSION_CLOSING || conn->state != WSS__CONN_SERVING) return;
     if (set) conn->work = (uint16_t)(conn->work | bits);
-    else conn->work = (uint16_t)(conn->work & ~bits);
+    else wss__conn_clear_work(conn, bits);
     if (conn->session.input) conn->session.input->since = loop->now;
     wss__conn_touch(loop, conn);
     wss__conn_make_ready(loop, conn);
@@ -6598,9 +6607,7 @@ static wss__conn *wss__loop_next_own(wss__loop *loop, uint32_t *index) {
 static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     if (conn->state != WSS__CONN_SERVING) return;
-    wss__conn_lock(server);
-    wss__conn_set_flags(conn, WSS__CONN_GONE, WSS__CONN_ASKED);
-    wss__conn_unlock(server);
+    wss__conn_change_flags(server, conn, WSS__CONN_GONE, WSS__CONN_ASKED);
     if (conn->session.phase == WSS__SESSION_OPEN)
         wss__write_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
     else if (conn->session.phase == WSS__SESSION_ASKED || wss__session_is_partial(&conn->session) || conn->session.input)
@@ -6787,6 +6794,12 @@ static void wss__loop_destroy(wss__loop *loop) {
    purpose  the calls: arguments are checked, handles resolved, work is done here or handed to the loop it belongs to
    knows    all
    owns     nothing the user calls runs a handler, but for wss_run, wss_poll, wss_destroy and the queue's run and poll */
+
+/* With options.debug: names a call that has no effect because it comes too late, or that comes from the wrong place. */
+static void wss__public_misused(wss_server *server, const char *what, uint64_t id) {
+    if (server->options.debug)
+        wss__log_line(&server->log, WSS_LOG_WARNING, wss__socket_clock(), "debug: %s (%llx)", what, (unsigned long long)id);
+}
 
 /* ---- making and ending a server ---- */
 
@@ -7046,9 +7059,9 @@ WSSERVER_API int wss_poll(wss_server *server, int milliseconds) {
         if (result) wss__public_end(server);
         server->loops[0].thread = pthread_self();
     }
-    if (!pthread_equal(server->loops[0].thread, pthread_self()))
-        wss__log_misuse(&server->log, server->options.debug, wss__socket_clock(), "wss_poll on another thread than before", 0);
     if (!result) {
+        if (!pthread_equal(server->loops[0].thread, pthread_self()))
+            wss__public_misused(server, "wss_poll on another thread than before", 0);
         wss__loop_turn(&server->loops[0], milliseconds);
         if (server->loops[0].finished) {
             wss__public_end(server);
@@ -7248,10 +7261,6 @@ static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const
     wss__conn_unlock(server);
     if (!taken) wss__public_free_task(server, task);
     return result;
-}
-
-static void wss__public_misused(wss_server *server, const char *what, uint64_t id) {
-    if (server->options.debug) wss__log_misuse(&server->log, 1, wss__socket_clock(), what, id);
 }
 
 static int wss__public_send_here(wss__loop *loop, wss__conn *conn, const wss__message *message, wss__span key) {
