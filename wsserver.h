@@ -82,6 +82,7 @@
        WSSERVER_REALLOC(p, n)   default allocator, with WSSERVER_FREE(p)
        WSSERVER_FREE(p)         default: free
        WSSERVER_SYSTEM(name)    the name behind which each system call is made (default: the call itself)
+       WSSERVER_NO_SIMD         no vector instructions: text is checked in plain C, several times slower
 
    MAP. Search for the tag in brackets; it stands here and at the room itself.
        [types]   constants, structs            [calls]   the functions: stop here if you only use the library
@@ -381,7 +382,7 @@ typedef struct wss_info {
     uint64_t bytes_in;
     uint64_t bytes_out;
     size_t buffered;           /* bytes waiting to be sent */
-    int round_trip_ms;         /* of the last ping, -1 before */
+    int round_trip_ms;         /* of the last ping, 65,534 if it was longer; -1 before */
     int uid;                   /* Unix sockets: credentials of the peer, else -1 */
     int gid;
     int pid;
@@ -682,6 +683,15 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+/* Vectors: on x86-64 chosen at run time, on 64-bit ARM always there. Everything works without, only UTF-8 is slower. */
+#if !defined(WSSERVER_NO_SIMD) && defined(__x86_64__)
+#include <immintrin.h>
+#define WSS__CONFIG_SIMD 1
+#elif !defined(WSSERVER_NO_SIMD) && defined(__AARCH64EL__)
+#include <arm_neon.h>
+#define WSS__CONFIG_SIMD 1
+#endif
 
 #if !defined(WSSERVER_SYSTEM)
 #define WSSERVER_SYSTEM(name) name
@@ -1095,8 +1105,8 @@ static void wss__hash_accept(wss__span key, char out[WSS__HASH_ACCEPT]) {
     wss__hash_base64(digest, sizeof digest, out);
 }
 /* ---- [utf8] ------------------------------------------------------------------------------------------------
-   purpose  validator that can stop and go on at any byte; encoder of one character
-   knows    base
+   purpose  validator that can stop and go on at any byte, many bytes at once where the processor can; encoder of one character
+   knows    config, base
    owns     the state of a stream fits in a word; a rejected stream stays rejected
    threads  any
    spec     RFC 3629 section 4 */
@@ -1167,9 +1177,8 @@ static uint64_t wss__utf8_step(uint64_t state, char byte) {
     return wss__utf8_rows[wss__utf8_class[(unsigned char)byte]] >> (state & WSS__UTF8_STATE);
 }
 
-/* Length of a prefix that is whole valid characters, here ASCII. It may end early: what follows is looked at
-   byte by byte. This is the function to replace by a wider one. */
-static size_t wss__utf8_prefix(const char *data, size_t size) {
+/* Length of a prefix that is ASCII. It may end early. */
+static size_t wss__utf8_ascii(const char *data, size_t size) {
     const uint64_t high = UINT64_C(0x8080808080808080);
     uint64_t words[4];
     size_t at = 0;
@@ -1181,6 +1190,126 @@ static size_t wss__utf8_prefix(const char *data, size_t size) {
         memcpy(words, data + at, sizeof words[0]);
         if (words[0] & high) break;
     }
+    return at;
+}
+
+#ifdef WSS__CONFIG_SIMD
+
+/* Many bytes at a time. Each byte is judged with the one before it: three tables, looked up by half a byte each, hold one
+   bit per kind of error, and a bit that is set in all three is an error of that kind. A second continuation byte in a row
+   (PAIR) is one, unless a lead of three or four bytes stands two or three places before. */
+enum {
+    WSS__UTF8_SHORT = 1,    /* a lead without its continuation */
+    WSS__UTF8_STRAY = 2,    /* a continuation without a lead */
+    WSS__UTF8_OVER3 = 4,    /* e0 80-9f: overlong */
+    WSS__UTF8_HIGH = 8,     /* f4 90-bf, f5-ff 90-bf: above U+10FFFF */
+    WSS__UTF8_SURROGATE = 16,  /* ed a0-bf: a surrogate */
+    WSS__UTF8_OVER2 = 32,   /* c0, c1: overlong */
+    WSS__UTF8_EDGE = 64,    /* f0 80-8f: overlong; f5-ff 80-8f: above U+10FFFF */
+    WSS__UTF8_PAIR = 128,   /* a continuation after a continuation */
+    WSS__UTF8_ANY = WSS__UTF8_SHORT | WSS__UTF8_STRAY | WSS__UTF8_PAIR,
+    WSS__UTF8_LAST = WSS__UTF8_ANY | WSS__UTF8_HIGH | WSS__UTF8_EDGE,
+    WSS__UTF8_NEXT = WSS__UTF8_STRAY | WSS__UTF8_OVER2 | WSS__UTF8_PAIR
+};
+
+/* Twice, as the widest vectors look up in two halves. */
+#define WSS__UTF8_TABLE(...) {__VA_ARGS__, __VA_ARGS__}
+
+/* By the upper half of the byte before, its lower half, and the upper half of the byte itself. */
+static const unsigned char wss__utf8_judges[3][32] = {
+    WSS__UTF8_TABLE(
+        WSS__UTF8_STRAY, WSS__UTF8_STRAY, WSS__UTF8_STRAY, WSS__UTF8_STRAY, WSS__UTF8_STRAY, WSS__UTF8_STRAY,
+        WSS__UTF8_STRAY, WSS__UTF8_STRAY, WSS__UTF8_PAIR, WSS__UTF8_PAIR, WSS__UTF8_PAIR, WSS__UTF8_PAIR,
+        WSS__UTF8_SHORT | WSS__UTF8_OVER2, WSS__UTF8_SHORT, WSS__UTF8_SHORT | WSS__UTF8_OVER3 | WSS__UTF8_SURROGATE,
+        WSS__UTF8_SHORT | WSS__UTF8_HIGH | WSS__UTF8_EDGE),
+    WSS__UTF8_TABLE(
+        WSS__UTF8_ANY | WSS__UTF8_OVER3 | WSS__UTF8_OVER2 | WSS__UTF8_EDGE, WSS__UTF8_ANY | WSS__UTF8_OVER2,
+        WSS__UTF8_ANY, WSS__UTF8_ANY, WSS__UTF8_ANY | WSS__UTF8_HIGH, WSS__UTF8_LAST, WSS__UTF8_LAST, WSS__UTF8_LAST,
+        WSS__UTF8_LAST, WSS__UTF8_LAST, WSS__UTF8_LAST, WSS__UTF8_LAST, WSS__UTF8_LAST,
+        WSS__UTF8_LAST | WSS__UTF8_SURROGATE, WSS__UTF8_LAST, WSS__UTF8_LAST),
+    WSS__UTF8_TABLE(
+        WSS__UTF8_SHORT, WSS__UTF8_SHORT, WSS__UTF8_SHORT, WSS__UTF8_SHORT, WSS__UTF8_SHORT, WSS__UTF8_SHORT,
+        WSS__UTF8_SHORT, WSS__UTF8_SHORT, WSS__UTF8_NEXT | WSS__UTF8_OVER3 | WSS__UTF8_EDGE,
+        WSS__UTF8_NEXT | WSS__UTF8_OVER3 | WSS__UTF8_HIGH, WSS__UTF8_NEXT | WSS__UTF8_SURROGATE | WSS__UTF8_HIGH,
+        WSS__UTF8_NEXT | WSS__UTF8_SURROGATE | WSS__UTF8_HIGH, WSS__UTF8_SHORT, WSS__UTF8_SHORT, WSS__UTF8_SHORT,
+        WSS__UTF8_SHORT)
+};
+
+#undef WSS__UTF8_TABLE
+
+/* Bytes of an unfinished character at the end of data, whose bytes so far are right. */
+static size_t wss__utf8_unfinished(const char *data, size_t size) {
+    for (size_t i = 1; i <= 3 && i <= size; i++) {
+        unsigned char byte = (unsigned char)data[size - i];
+        if (byte < 0x80) return 0;
+        if (byte >= 0xc0) return i < (byte >= 0xf0 ? 4u : byte >= 0xe0 ? 3u : 2u) ? i : 0;
+    }
+    return 0;
+}
+
+/* Defines a function like wss__utf8_prefix for one kind of vector: lookup(table, index) replaces every byte of index by
+   the table's byte of that place, minus(v, n) subtracts n but not below 0, any(v) is true where a bit is set. data begins
+   a character. What stands before the first block is taken to be ASCII, so that block is judged in a copy. */
+#define WSS__UTF8_DEFINE(name, attributes, vector, lookup, minus, any)                                        \
+    attributes static size_t name(const char *data, size_t size) {                                            \
+        char first[3 + sizeof(vector)] = {0};                                                                 \
+        const char *block = first + 3;                                                                        \
+        size_t at = 0;                                                                                        \
+        vector judges[3], v, before[3];                                                                       \
+        for (int i = 0; i < 3; i++) memcpy(&judges[i], wss__utf8_judges[i], sizeof v);                        \
+        if (size >= sizeof v) memcpy(first + 3, data, sizeof v);                                              \
+        for (; size - at >= sizeof v; block = data + at) {                                                    \
+            memcpy(&v, block, sizeof v);                                                                      \
+            for (int i = 0; i < 3; i++) memcpy(&before[i], block - 1 - i, sizeof v);                          \
+            vector pair = (minus(before[1], 0xe0 - 0x80) | minus(before[2], 0xf0 - 0x80)) & 0x80;             \
+            vector error = lookup(judges[0], before[0] >> 4) & lookup(judges[1], before[0] & 15) &            \
+                           lookup(judges[2], v >> 4);                                                         \
+            if (any(error ^ pair)) break;                                                                     \
+            at += sizeof v;                                                                                   \
+        }                                                                                                     \
+        return at - wss__utf8_unfinished(data, at);                                                           \
+    }
+
+#if defined(__x86_64__)
+typedef unsigned char wss__utf8_v16 __attribute__((vector_size(16)));
+typedef unsigned char wss__utf8_v32 __attribute__((vector_size(32)));
+#define WSS__UTF8_LOOKUP16(table, index) ((wss__utf8_v16)_mm_shuffle_epi8((__m128i)(table), (__m128i)(index)))
+#define WSS__UTF8_LOOKUP32(table, index) ((wss__utf8_v32)_mm256_shuffle_epi8((__m256i)(table), (__m256i)(index)))
+#define WSS__UTF8_MINUS16(v, n) ((wss__utf8_v16)_mm_subs_epu8((__m128i)(v), _mm_set1_epi8(n)))
+#define WSS__UTF8_MINUS32(v, n) ((wss__utf8_v32)_mm256_subs_epu8((__m256i)(v), _mm256_set1_epi8(n)))
+#define WSS__UTF8_ANY16(v) (_mm_movemask_epi8((__m128i)((v) == 0)) != 0xffff)
+#define WSS__UTF8_ANY32(v) (!_mm256_testz_si256((__m256i)(v), (__m256i)(v)))
+WSS__UTF8_DEFINE(wss__utf8_ssse3, __attribute__((target("ssse3"))), wss__utf8_v16, WSS__UTF8_LOOKUP16,
+                 WSS__UTF8_MINUS16, WSS__UTF8_ANY16)
+WSS__UTF8_DEFINE(wss__utf8_avx2, __attribute__((target("avx2"))), wss__utf8_v32, WSS__UTF8_LOOKUP32,
+                 WSS__UTF8_MINUS32, WSS__UTF8_ANY32)
+#undef WSS__UTF8_LOOKUP16
+#undef WSS__UTF8_LOOKUP32
+#undef WSS__UTF8_MINUS16
+#undef WSS__UTF8_MINUS32
+#undef WSS__UTF8_ANY16
+#undef WSS__UTF8_ANY32
+
+static size_t wss__utf8_wide(const char *data, size_t size) {
+    if (__builtin_cpu_supports("avx2")) return wss__utf8_avx2(data, size);
+    return __builtin_cpu_supports("ssse3") ? wss__utf8_ssse3(data, size) : 0;
+}
+#else
+#define WSS__UTF8_MINUS16(v, n) vqsubq_u8(v, vdupq_n_u8(n))
+#define WSS__UTF8_ANY16(v) (vmaxvq_u8(v) != 0)
+WSS__UTF8_DEFINE(wss__utf8_wide, , uint8x16_t, vqtbl1q_u8, WSS__UTF8_MINUS16, WSS__UTF8_ANY16)
+#undef WSS__UTF8_MINUS16
+#undef WSS__UTF8_ANY16
+#endif
+#undef WSS__UTF8_DEFINE
+#endif
+
+/* Length of a prefix that is whole valid characters. It may end early: what follows is looked at byte by byte. */
+static size_t wss__utf8_prefix(const char *data, size_t size) {
+    size_t at = wss__utf8_ascii(data, size);
+#ifdef WSS__CONFIG_SIMD
+    if (size - at >= 4 * WSS__UTF8_BLOCK) at += wss__utf8_wide(data + at, size - at);
+#endif
     return at;
 }
 
@@ -3277,14 +3406,14 @@ enum {
     WSS__TIMER_HORIZON = 1 << 30 /* milliseconds; what is due later waits here and is looked at again */
 };
 #define WSS__TIMER_NONE 0xffffffffu
+#define WSS__TIMER_FIRST 0x80000000u
 #define WSS__TIMER_EXPIRED ((uint32_t)(WSS__TIMER_LEVELS * WSS__TIMER_SLOTS)) /* list of what is due and not yet taken */
 
-/* Links are numbers, not pointers, so that a timer costs its owner 16 bytes. */
+/* Links are numbers below WSS__TIMER_FIRST, not pointers, so that a timer costs its owner 12 bytes. */
 typedef struct wss__timer_node {
     uint32_t next;
-    uint32_t previous; /* WSS__TIMER_NONE: first of its list */
+    uint32_t previous; /* 0: in no list. First of a list: WSS__TIMER_FIRST + its number. Else the one before, plus 1 */
     uint32_t due;      /* milliseconds, modulo 2^32 */
-    uint32_t list;     /* number of the list it stands in, plus 1; 0: in none */
 } wss__timer_node;
 
 typedef struct wss__timer_wheel {
@@ -3308,9 +3437,8 @@ static void wss__timer_link(wss__timer_wheel *wheel, uint32_t number, uint32_t l
     wss__timer_node *node = wheel->at(wheel->owner, number);
     uint32_t *head = &wheel->lists[list];
     node->next = *head;
-    node->previous = WSS__TIMER_NONE;
-    node->list = list + 1;
-    if (*head != WSS__TIMER_NONE) wheel->at(wheel->owner, *head)->previous = number;
+    node->previous = WSS__TIMER_FIRST + list;
+    if (*head != WSS__TIMER_NONE) wheel->at(wheel->owner, *head)->previous = number + 1;
     *head = number;
     if (list < WSS__TIMER_EXPIRED)
         wheel->occupied[list / WSS__TIMER_SLOTS] |= (uint64_t)1 << (list % WSS__TIMER_SLOTS);
@@ -3330,19 +3458,22 @@ static void wss__timer_place(wss__timer_wheel *wheel, uint32_t number) {
 }
 
 static int wss__timer_pending(const wss__timer_node *node) {
-    return node->list != 0;
+    return node->previous != 0;
+}
+
+static void wss__timer_set_first(wss__timer_wheel *wheel, uint32_t list, uint32_t number) {
+    wheel->lists[list] = number;
+    if (number == WSS__TIMER_NONE && list < WSS__TIMER_EXPIRED)
+        wheel->occupied[list / WSS__TIMER_SLOTS] &= ~((uint64_t)1 << (list % WSS__TIMER_SLOTS));
 }
 
 static void wss__timer_remove(wss__timer_wheel *wheel, uint32_t number) {
     wss__timer_node *node = wheel->at(wheel->owner, number);
-    if (!node->list) return;
-    uint32_t list = node->list - 1;
+    if (!node->previous) return;
     if (node->next != WSS__TIMER_NONE) wheel->at(wheel->owner, node->next)->previous = node->previous;
-    if (node->previous != WSS__TIMER_NONE) wheel->at(wheel->owner, node->previous)->next = node->next;
-    else wheel->lists[list] = node->next;
-    if (wheel->lists[list] == WSS__TIMER_NONE && list < WSS__TIMER_EXPIRED)
-        wheel->occupied[list / WSS__TIMER_SLOTS] &= ~((uint64_t)1 << (list % WSS__TIMER_SLOTS));
-    node->list = 0;
+    if (node->previous < WSS__TIMER_FIRST) wheel->at(wheel->owner, node->previous - 1)->next = node->next;
+    else wss__timer_set_first(wheel, node->previous - WSS__TIMER_FIRST, node->next);
+    node->previous = 0;
 }
 
 /* Sets or moves a timer. A time that has passed becomes the next millisecond; one past the horizon, the horizon: the
@@ -3374,8 +3505,7 @@ static uint64_t wss__timer_next(const wss__timer_wheel *wheel) {
 static void wss__timer_cascade(wss__timer_wheel *wheel, uint32_t level) {
     uint32_t slot = (uint32_t)(wheel->now >> (6 * level)) & 63;
     uint32_t number = wheel->lists[level * WSS__TIMER_SLOTS + slot];
-    wheel->lists[level * WSS__TIMER_SLOTS + slot] = WSS__TIMER_NONE;
-    wheel->occupied[level] &= ~((uint64_t)1 << slot);
+    wss__timer_set_first(wheel, level * WSS__TIMER_SLOTS + slot, WSS__TIMER_NONE);
     while (number != WSS__TIMER_NONE) {
         uint32_t next = wheel->at(wheel->owner, number)->next;
         wss__timer_place(wheel, number);
@@ -3596,6 +3726,7 @@ typedef struct wss__session {
     wss__session_input *input; /* NULL: nothing is pending */
     wss__buf_queue *queue;     /* NULL: nothing waits */
     size_t queued;             /* data bytes waiting or reserved; atomic */
+    uint32_t seen;             /* milliseconds, modulo 2^32: when bytes last came or the end began; the owner's; atomic */
     uint16_t code;             /* of our Close */
     uint8_t cause;             /* of our Close */
     uint8_t phase;
@@ -5045,7 +5176,8 @@ enum { /* work of a connection, for its loop alone */
     WSS__CONN_BROKEN = 1024,      /* the socket failed while sending */
     WSS__CONN_ENDED_INPUT = 2048, /* the peer ended its stream */
     WSS__CONN_HANDSHAKE = 4096,   /* counted in the loop's handshakes */
-    WSS__CONN_STARVED = 8192      /* the kernel lacked memory to send: try again by time */
+    WSS__CONN_STARVED = 8192,     /* the kernel lacked memory to send: try again by time */
+    WSS__CONN_STATE_SHIFT = 14    /* the state stands in the bits from here on */
 };
 
 enum { /* states */
@@ -5089,6 +5221,7 @@ typedef struct wss__conn_delivery {
 
 /* What most connections never have. */
 typedef struct wss__conn_rare {
+    wss__conn_delivery *delivery; /* with options.queue, from accept to release */
     wss__conn_asked *asked;  /* mutex */
     char *path;              /* mutex; NULL: "/" */
     size_t path_size;
@@ -5104,17 +5237,14 @@ typedef struct wss__conn {
     wss__slot slot;
     wss__session session;
     wss__timer_node timer;
-    uint64_t bytes_in;            /* atomic; when lingering: since then */
-    uint64_t bytes_out;           /* atomic */
-    void *user;                   /* atomic */
+    int fd;                /* mutex */
+    uint64_t bytes_in;     /* atomic; when lingering: since then */
+    uint64_t bytes_out;    /* atomic */
+    void *user;            /* atomic */
     wss__conn_rare *rare;
-    wss__conn_delivery *delivery; /* NULL without options.queue */
-    int fd;                       /* mutex */
-    uint32_t seen;                /* when bytes last came, or when the end began: milliseconds, modulo 2^32; atomic */
-    uint32_t opened;              /* when it was accepted, in WSS__CONN_STEPs */
-    uint32_t round_trip;          /* of the last ping in milliseconds, plus 1; atomic */
-    uint16_t work;
-    uint8_t state;
+    uint32_t opened;       /* when it was accepted, in WSS__CONN_STEPs */
+    uint16_t round_trip;   /* of the last ping in milliseconds, plus 1; the longest that fits stands for all longer; atomic */
+    uint16_t work;         /* the bits above, and in the topmost two its state */
 } wss__conn;
 
 enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
@@ -5258,6 +5388,11 @@ static wss__conn *wss__conn_find_own(wss__loop *loop, wss_conn handle) {
     return conn && wss__conn_is_own(loop, wss__conn_flags(conn)) ? conn : NULL;
 }
 
+/* NULL without options.queue. */
+static wss__conn_delivery *wss__conn_delivery_of(const wss__conn *conn) {
+    return conn->rare ? conn->rare->delivery : NULL;
+}
+
 static wss__conn_rare *wss__conn_need_rare(wss_server *server, wss__conn *conn) {
     if (conn->rare) return conn->rare;
     wss__conn_rare *rare = (wss__conn_rare *)wss__mem_get_zeroed(&server->mem, sizeof *rare);
@@ -5295,6 +5430,7 @@ static void wss__conn_free_rare(wss_server *server, wss__conn *conn) {
     wss__mem_free(&server->mem, rare->path, rare->path_size);
     wss__mem_free(&server->mem, rare->protocol, rare->protocol_size);
     wss__mem_free(&server->mem, rare->reason, rare->reason_size);
+    wss__mem_free(&server->mem, rare->delivery, sizeof *rare->delivery);
     wss__mem_free(&server->mem, rare, sizeof *rare);
     conn->rare = NULL;
 }
@@ -5318,12 +5454,11 @@ static void wss__conn_end_told(wss_server *server, wss__conn *conn) {
 /* The last holder gives the place back: the loop when the socket is closed, the queue's thread when disconnect was
    delivered. Nothing of the connection is used after this. */
 static void wss__conn_release(wss_server *server, wss__conn *conn) {
-    if (conn->delivery && __atomic_sub_fetch(&conn->delivery->holders, 1, __ATOMIC_ACQ_REL) > 0) return;
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    if (delivery && __atomic_sub_fetch(&delivery->holders, 1, __ATOMIC_ACQ_REL) > 0) return;
     wss__conn_free_user(server, conn);
     wss__conn_lock(server);
     wss__conn_free_rare(server, conn);
-    wss__mem_free(&server->mem, conn->delivery, sizeof *conn->delivery);
-    conn->delivery = NULL;
     wss__slot_release(&server->conns, &conn->slot);
     wss__conn_unlock(server);
 }
@@ -5338,6 +5473,14 @@ static void wss__conn_stop(wss_server *server, int milliseconds) {
         for (int i = 0; i < server->loop_count; i++) wss__queue_signal(server->loops[i].inbox.fd);
     }
     errno = number;
+}
+
+static int wss__conn_state(const wss__conn *conn) {
+    return conn->work >> WSS__CONN_STATE_SHIFT;
+}
+
+static void wss__conn_set_state(wss__conn *conn, int state) {
+    conn->work = (uint16_t)((conn->work & ((1 << WSS__CONN_STATE_SHIFT) - 1)) | state << WSS__CONN_STATE_SHIFT);
 }
 
 static void wss__conn_clear_work(wss__conn *conn, int bits) {
@@ -5375,11 +5518,11 @@ static size_t wss__conn_half(const wss_server *server) {
 static void wss__conn_weigh(wss_server *server, wss__conn *conn) {
     size_t queued = wss__session_queued(&conn->session);
     size_t half = wss__conn_half(server);
-    int crowded = queued > half && conn->state == WSS__CONN_SERVING;
+    int crowded = queued > half && wss__conn_state(conn) == WSS__CONN_SERVING;
     if (crowded && !(conn->work & WSS__CONN_CROWDED)) {
         conn->work = (uint16_t)((conn->work & ~WSS__CONN_DRAINED) | WSS__CONN_CROWDED);
         __atomic_add_fetch(&server->crowded, 1, __ATOMIC_ACQ_REL);
-    } else if (conn->work & WSS__CONN_CROWDED && (queued <= half / 2 || conn->state != WSS__CONN_SERVING)) {
+    } else if (conn->work & WSS__CONN_CROWDED && (queued <= half / 2 || wss__conn_state(conn) != WSS__CONN_SERVING)) {
         conn->work = (uint16_t)((conn->work & ~WSS__CONN_CROWDED) | WSS__CONN_DRAINED);
         __atomic_sub_fetch(&server->crowded, 1, __ATOMIC_ACQ_REL);
     }
@@ -5387,8 +5530,9 @@ static void wss__conn_weigh(wss_server *server, wss__conn *conn) {
 
 /* What the pause rules weigh: bytes queued, and with a queue those of events not yet handled. */
 static size_t wss__conn_load(const wss__conn *conn) {
+    const wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     size_t load = wss__session_queued(&conn->session);
-    if (conn->delivery) load = wss__base_add(load, __atomic_load_n(&conn->delivery->undelivered, __ATOMIC_SEQ_CST));
+    if (delivery) load = wss__base_add(load, __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST));
     return load;
 }
 
@@ -5400,8 +5544,8 @@ static int wss__conn_is_paused(const wss_server *server, wss__conn *conn) {
     size_t load = wss__conn_load(conn);
     if (conn->work & WSS__CONN_FULL && load <= half / 2) wss__conn_clear_work(conn, WSS__CONN_FULL);
     if (load > half) conn->work |= WSS__CONN_FULL;
-    if (conn->work & WSS__CONN_FULL && conn->delivery) {
-        __atomic_store_n(&conn->delivery->waiting, 1, __ATOMIC_SEQ_CST);
+    if (conn->work & WSS__CONN_FULL && wss__conn_delivery_of(conn)) {
+        __atomic_store_n(&conn->rare->delivery->waiting, 1, __ATOMIC_SEQ_CST);
         if (wss__conn_load(conn) <= half / 2) wss__conn_clear_work(conn, WSS__CONN_FULL);
     }
     return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__CONN_FULL | WSS__CONN_PAUSED)) != 0;
@@ -5429,7 +5573,7 @@ static uint64_t wss__conn_handshake_end(const wss__loop *loop, const wss__conn *
    bytes wait unread and the stall deadline rules. */
 static uint64_t wss__conn_silence_end(const wss__loop *loop, const wss__conn *conn) {
     const wss_options *options = &loop->server->options;
-    uint64_t ping = wss__conn_after(wss__conn_since(loop, conn->seen), options->ping_ms);
+    uint64_t ping = wss__conn_after(wss__conn_since(loop, conn->session.seen), options->ping_ms);
     if (conn->work & (WSS__CONN_PAUSED | WSS__CONN_FULL)) return UINT64_MAX;
     if (!(conn->work & WSS__CONN_PINGED)) return ping;
     return ping == UINT64_MAX ? ping : wss__conn_after(ping, options->pong_ms);
@@ -5454,10 +5598,10 @@ static uint64_t wss__conn_idle_end(const wss__loop *loop, const wss__conn *conn)
 /* The earliest moment at which something must be done although nothing comes. */
 static uint64_t wss__conn_due(const wss__loop *loop, const wss__conn *conn) {
     const wss_options *options = &loop->server->options;
-    uint64_t began = wss__conn_since(loop, conn->seen);
+    uint64_t began = wss__conn_since(loop, conn->session.seen);
     uint64_t due = conn->work & WSS__CONN_STARVED ? loop->now + WSS__CONN_RETRY : UINT64_MAX;
-    if (conn->state == WSS__CONN_LINGERING) return wss__conn_earlier(due, wss__conn_after(began, options->linger_ms));
-    if (conn->state == WSS__CONN_FLUSHING || conn->session.phase == WSS__SESSION_CLOSING)
+    if (wss__conn_state(conn) == WSS__CONN_LINGERING) return wss__conn_earlier(due, wss__conn_after(began, options->linger_ms));
+    if (wss__conn_state(conn) == WSS__CONN_FLUSHING || conn->session.phase == WSS__SESSION_CLOSING)
         return wss__conn_earlier(due, wss__conn_after(began, options->close_ms));
     if (conn->session.phase != WSS__SESSION_OPEN) return wss__conn_earlier(due, wss__conn_handshake_end(loop, conn));
     due = wss__conn_earlier(due, wss__conn_silence_end(loop, conn));
@@ -5481,7 +5625,7 @@ static void wss__conn_end_handshake(wss__loop *loop, wss__conn *conn) {
 }
 
 static void wss__conn_touch(wss__loop *loop, wss__conn *conn) {
-    __atomic_store_n(&conn->seen, (uint32_t)loop->now, __ATOMIC_RELAXED);
+    __atomic_store_n(&conn->session.seen, (uint32_t)loop->now, __ATOMIC_RELAXED);
 }
 
 /* ---- [notify] ----------------------------------------------------------------------------------------------
@@ -5517,12 +5661,13 @@ static void wss__notify_connect(wss__loop *loop, wss__conn *conn) {
     wss__conn_unlock(server);
     WSS__COUNT(loop->host.stats.opened, 1);
     wss__notify_init(server, conn, WSS_EVENT_CONNECT, &event);
-    if (!conn->delivery) {
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    if (!delivery) {
         wss__event_emit(&server->handlers.connect, &event);
         return;
     }
-    __atomic_store_n(&conn->delivery->holders, 2, __ATOMIC_RELEASE);
-    wss__notify_hand_over(server, conn, &conn->delivery->connect, &event);
+    __atomic_store_n(&delivery->holders, 2, __ATOMIC_RELEASE);
+    wss__notify_hand_over(server, conn, &delivery->connect, &event);
 }
 
 static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
@@ -5537,7 +5682,8 @@ static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__
     int ours = end->cause == WSS_CAUSE_LOCAL_CLOSE && conn->rare && conn->rare->reason;
     wss__span text = ours ? wss__base_span(conn->rare->reason, conn->rare->reason_size)
                           : wss__base_span(end->data, end->size);
-    char *copy = conn->delivery ? conn->delivery->reason : reason;
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    char *copy = delivery ? delivery->reason : reason;
     if (text.size) memcpy(copy, text.data, wss__base_min(text.size, sizeof reason - 1));
     copy[wss__base_min(text.size, sizeof reason - 1)] = 0;
     wss__notify_init(server, conn, WSS_EVENT_DISCONNECT, &event);
@@ -5545,8 +5691,8 @@ static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__
     event.cause = end->cause;
     event.reason = copy;
     event.reason_length = text.size;
-    if (conn->delivery) {
-        wss__notify_hand_over(server, conn, &conn->delivery->disconnect, &event);
+    if (delivery) {
+        wss__notify_hand_over(server, conn, &delivery->disconnect, &event);
         return;
     }
     wss__event_emit(&server->handlers.disconnect, &event);
@@ -5555,9 +5701,9 @@ static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__
 
 /* The socket is done with, or of no use; the connection is freed when its turn comes. */
 static void wss__notify_kill(wss__loop *loop, wss__conn *conn, int reset) {
-    if (conn->state == WSS__CONN_DEAD) return;
+    if (wss__conn_state(conn) == WSS__CONN_DEAD) return;
     if (reset) wss__socket_set_reset(conn->fd);
-    conn->state = WSS__CONN_DEAD;
+    wss__conn_set_state(conn, WSS__CONN_DEAD);
     wss__conn_weigh(loop->server, conn);
     wss__conn_make_ready(loop, conn);
 }
@@ -5592,8 +5738,8 @@ static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const ws
 
 /* The session has ended: tell, then let what is queued leave. */
 static void wss__notify_finish(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
-    if (conn->state != WSS__CONN_SERVING) return;
-    conn->state = WSS__CONN_FLUSHING;
+    if (wss__conn_state(conn) != WSS__CONN_SERVING) return;
+    wss__conn_set_state(conn, WSS__CONN_FLUSHING);
     wss__conn_end_handshake(loop, conn);
     wss__conn_touch(loop, conn);
     wss__conn_weigh(loop->server, conn);
@@ -5839,7 +5985,7 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
     if (phase == WSS__SESSION_DONE) {
         if (wss__conn_flags(conn) & WSS__CONN_UPGRADE) wss__session_count_refusal(&loop->host, status, WSS_REFUSED_APPLICATION);
         else WSS__COUNT(loop->host.stats.http_answers, 1);
-        conn->state = WSS__CONN_FLUSHING;
+        wss__conn_set_state(conn, WSS__CONN_FLUSHING);
         wss__conn_end_handshake(loop, conn);
         wss__conn_change_flags(server, conn, WSS__CONN_GONE, WSS__CONN_ASKED);
     }
@@ -5861,7 +6007,8 @@ static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__sessi
     event.size = message->size;
     event.data = message->data;
     if (conn->rare) conn->rare->last_message = loop->now;
-    if (!conn->delivery) {
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    if (!delivery) {
         wss__event_emit(&server->handlers.data, &event);
         if (wss__conn_flags(conn) & WSS__CONN_SILENT) return;
         wss__event_emit_message(&server->handlers, &server->options, &event, message->data, message->size);
@@ -5879,14 +6026,15 @@ static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__sessi
     if (message->size) memcpy(copy, message->data, message->size);
     copy[message->size] = 0;
     event.data = copy;
-    __atomic_add_fetch(&conn->delivery->undelivered, size, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
     wss__notify_hand_over(server, conn, job, &event);
 }
 
 static void wss__read_pong(wss__loop *loop, wss__conn *conn, const wss__session_event *pong) {
     uint64_t sent = pong->size == 8 ? wss__base_load_be(pong->data, 8) : UINT64_MAX;
-    if (sent <= loop->now && loop->now - sent < 3600000)
-        __atomic_store_n(&conn->round_trip, (uint32_t)(loop->now - sent) + 1, __ATOMIC_RELAXED);
+    if (sent > loop->now || loop->now - sent >= 3600000) return; /* not one of ours */
+    uint64_t round_trip = loop->now - sent < UINT16_MAX ? loop->now - sent + 1 : UINT16_MAX;
+    __atomic_store_n(&conn->round_trip, (uint16_t)round_trip, __ATOMIC_RELAXED);
 }
 
 /* Remembers what wss_get_info tells; it is no fault of the client if memory is too short for it. */
@@ -5924,8 +6072,9 @@ static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *r
     wss__event_list *list = upgrade ? &server->handlers.upgrade : &server->handlers.http;
     wss__conn_asked *asked = wss__read_keep_request(loop, conn, request);
     wss__conn_job *job = NULL;
-    if (asked && conn->delivery) job = (wss__conn_job *)wss__mem_get_zeroed(&server->mem, sizeof *job);
-    if (!asked || (conn->delivery && !job)) {
+    int queued = wss__conn_delivery_of(conn) != NULL;
+    if (asked && queued) job = (wss__conn_job *)wss__mem_get_zeroed(&server->mem, sizeof *job);
+    if (!asked || (queued && !job)) {
         wss__conn_release_asked(server, asked);
         wss__notify_reject(loop, conn, 503);
         return;
@@ -5976,7 +6125,7 @@ static void wss__read_handle(wss__loop *loop, wss__conn *conn, int kind, const w
 static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_bytes *bytes) {
     wss__session_host *host = &loop->host;
     wss__session_event event;
-    while (conn->state == WSS__CONN_SERVING) {
+    while (wss__conn_state(conn) == WSS__CONN_SERVING) {
         if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__notify_connect(loop, conn);
         if (host->cork_size >= WSS__WRITE_CORK / 2 || host->cork_size > wss__conn_half(loop->server))
             wss__write_flush(loop, conn);
@@ -5986,7 +6135,7 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
         wss__read_handle(loop, conn, kind, &event);
         wss__session_release(host, &conn->session);
     }
-    if (conn->state != WSS__CONN_SERVING) wss__session_free_input(host, &conn->session);
+    if (wss__conn_state(conn) != WSS__CONN_SERVING) wss__session_free_input(host, &conn->session);
     else if (!wss__session_hold(host, &conn->session, bytes)) wss__notify_fail(loop, conn, WSS_CAUSE_MEMORY);
     wss__session_release(host, &conn->session);
     wss__session_input *input = conn->session.input;
@@ -6068,14 +6217,15 @@ static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss__conn_clear_work(conn, WSS__CONN_DRAINED);
     if (conn->session.phase != WSS__SESSION_OPEN || wss__event_is_empty(&server->handlers.drain)) return;
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
-    if (!conn->delivery) {
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    if (!delivery) {
         wss__event_emit(&server->handlers.drain, &event);
         return;
     }
     wss__conn_job *job = (wss__conn_job *)wss__mem_get_zeroed(&server->mem, sizeof *job);
     if (!job) return;
     job->job.size = sizeof *job;
-    __atomic_add_fetch(&conn->delivery->undelivered, sizeof *job, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&delivery->undelivered, sizeof *job, __ATOMIC_SEQ_CST);
     wss__notify_hand_over(server, conn, job, &event);
 }
 
@@ -6085,17 +6235,17 @@ static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
         wss__notify_kill(loop, conn, 0);
         return;
     }
-    conn->state = WSS__CONN_LINGERING;
+    wss__conn_set_state(conn, WSS__CONN_LINGERING);
     conn->work |= WSS__CONN_READABLE;
     __atomic_store_n(&conn->bytes_in, 0, __ATOMIC_RELAXED);
     wss__conn_touch(loop, conn);
 }
 
 static int wss__serve_has_more(wss__loop *loop, wss__conn *conn) {
-    if (conn->state == WSS__CONN_DEAD) return 1;
+    if (wss__conn_state(conn) == WSS__CONN_DEAD) return 1;
     if (conn->session.queue && conn->work & WSS__CONN_WRITABLE) return 1;
-    if (conn->state == WSS__CONN_LINGERING) return conn->work & WSS__CONN_READABLE;
-    if (conn->state == WSS__CONN_FLUSHING || conn->session.phase == WSS__SESSION_ASKED) return 0;
+    if (wss__conn_state(conn) == WSS__CONN_LINGERING) return conn->work & WSS__CONN_READABLE;
+    if (wss__conn_state(conn) == WSS__CONN_FLUSHING || conn->session.phase == WSS__SESSION_ASKED) return 0;
     if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) return 1;
     int held = conn->session.input && conn->session.input->held;
     return (held || conn->work & WSS__CONN_READABLE) && !wss__conn_is_paused(loop->server, conn);
@@ -6106,13 +6256,13 @@ static void wss__serve_settle(wss__loop *loop, wss__conn *conn) {
     wss__write_flush(loop, conn);
     loop->host.corked = NULL;
     loop->host.cork_size = 0;
-    if (conn->work & WSS__CONN_BROKEN && conn->state != WSS__CONN_DEAD) wss__notify_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 1);
-    if (conn->state == WSS__CONN_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
+    if (conn->work & WSS__CONN_BROKEN && wss__conn_state(conn) != WSS__CONN_DEAD) wss__notify_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 1);
+    if (wss__conn_state(conn) == WSS__CONN_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
     wss__conn_weigh(loop->server, conn);
     if (conn->work & WSS__CONN_DRAINED) wss__serve_drained(loop, conn);
     if (conn->session.queue && !conn->session.queue->since) conn->session.queue->since = loop->now;
     if (wss__serve_has_more(loop, conn)) wss__conn_make_ready(loop, conn);
-    if (conn->state != WSS__CONN_DEAD) wss__conn_schedule(loop, conn);
+    if (wss__conn_state(conn) != WSS__CONN_DEAD) wss__conn_schedule(loop, conn);
 }
 
 static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
@@ -6120,11 +6270,11 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
     loop->host.corked = &conn->session;
     loop->host.cork_size = 0;
     if (conn->session.queue) wss__write_flush(loop, conn);
-    if (conn->state == WSS__CONN_LINGERING) {
+    if (wss__conn_state(conn) == WSS__CONN_LINGERING) {
         if (conn->work & WSS__CONN_READABLE) wss__read_linger(loop, conn);
-    } else if (conn->state == WSS__CONN_SERVING && conn->session.phase != WSS__SESSION_ASKED) {
+    } else if (wss__conn_state(conn) == WSS__CONN_SERVING && conn->session.phase != WSS__SESSION_ASKED) {
         if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__notify_connect(loop, conn);
-        if (conn->state == WSS__CONN_SERVING && !wss__conn_is_paused(loop->server, conn)) {
+        if (wss__conn_state(conn) == WSS__CONN_SERVING && !wss__conn_is_paused(loop->server, conn)) {
             if (wss__session_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
             else if (conn->work & WSS__CONN_READABLE) wss__read_some(loop, conn);
         }
@@ -6134,13 +6284,13 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
 
 /* What epoll says of a connection. An error while nobody reads would otherwise never be noticed. */
 static void wss__serve_on_socket(wss__loop *loop, wss__conn *conn, uint32_t events) {
-    if (conn->state == WSS__CONN_DEAD) return;
+    if (wss__conn_state(conn) == WSS__CONN_DEAD) return;
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__CONN_READABLE;
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__CONN_HANGUP;
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) conn->work |= WSS__CONN_WRITABLE;
-    int reading = conn->state == WSS__CONN_LINGERING ||
+    int reading = wss__conn_state(conn) == WSS__CONN_LINGERING ||
                   (conn->session.phase != WSS__SESSION_ASKED && !wss__conn_is_paused(loop->server, conn));
-    if (events & (EPOLLHUP | EPOLLERR) && (conn->state == WSS__CONN_FLUSHING || !reading))
+    if (events & (EPOLLHUP | EPOLLERR) && (wss__conn_state(conn) == WSS__CONN_FLUSHING || !reading))
         wss__notify_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 1);
     else
         wss__serve_turn(loop, conn);
@@ -6177,14 +6327,14 @@ static void wss__serve_open_late(wss__loop *loop, wss__conn *conn) {
 }
 
 static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
-    if (conn->state == WSS__CONN_DEAD) return;
+    if (wss__conn_state(conn) == WSS__CONN_DEAD) return;
     loop->host.corked = &conn->session;
     loop->host.cork_size = 0;
     if (conn->work & WSS__CONN_STARVED) conn->work = (uint16_t)((conn->work & ~WSS__CONN_STARVED) | WSS__CONN_WRITABLE);
     if (wss__conn_due(loop, conn) > loop->now) {
         /* Something has happened since the timer was set. */
-    } else if (conn->state != WSS__CONN_SERVING) {
-        wss__notify_kill(loop, conn, conn->state == WSS__CONN_FLUSHING);
+    } else if (wss__conn_state(conn) != WSS__CONN_SERVING) {
+        wss__notify_kill(loop, conn, wss__conn_state(conn) == WSS__CONN_FLUSHING);
     } else if (conn->session.phase == WSS__SESSION_CLOSING) {
         wss__notify_lost(loop, conn, WSS_CAUSE_LOCAL_CLOSE, conn->session.queue != NULL);
     } else if (conn->session.phase == WSS__SESSION_OPEN) {
@@ -6202,7 +6352,7 @@ static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
             runs; one event of a repeating timer is under way at most
    threads  as each function says */
 
-#define WSS__DELIVER_TIMER_BIT 0x80000000u
+#define WSS__DELIVER_TIMER_BIT 0x40000000u
 
 /* A timer of the application. */
 typedef struct wss__deliver_timer {
@@ -6240,7 +6390,7 @@ static void wss__deliver_report(wss_server *server, wss__conn *conn, wss__conn_j
 /* Settles the account of a delivered event and frees it. */
 static void wss__deliver_settle(wss_server *server, wss__conn *conn, wss__conn_job *job) {
     size_t size = job->job.size;
-    wss__conn_delivery *delivery = conn->delivery;
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     size_t left = __atomic_sub_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
     if (left <= wss__conn_half(server) / 2 && __atomic_exchange_n(&delivery->waiting, 0, __ATOMIC_SEQ_CST))
         wss__deliver_report(server, conn, job);
@@ -6401,9 +6551,10 @@ static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd) {
     conn->work = WSS__CONN_WRITABLE | WSS__CONN_HANDSHAKE;
     wss__conn_touch(loop, conn);
     if (server->options.queue) {
-        conn->delivery = (wss__conn_delivery *)wss__mem_get_zeroed(&server->mem, sizeof *conn->delivery);
-        if (!conn->delivery) return 0;
-        conn->delivery->holders = 1;
+        if (!wss__conn_need_rare(server, conn)) return 0;
+        conn->rare->delivery = (wss__conn_delivery *)wss__mem_get_zeroed(&server->mem, sizeof *conn->rare->delivery);
+        if (!conn->rare->delivery) return 0;
+        conn->rare->delivery->holders = 1;
     }
     if (server->options.idle_ms == WSS_OFF && server->options.max_per_address == WSS_OFF) return 1;
     if (!wss__conn_need_rare(server, conn)) return 0;
@@ -6548,7 +6699,7 @@ static void wss__loop_run_answer(wss__loop *loop, wss__conn_task *task) {
 
 /* Sets or clears what keeps a connection from being read. Silence, and the time for half a message, count anew from here. */
 static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, int set) {
-    if (conn->session.phase == WSS__SESSION_CLOSING || conn->state != WSS__CONN_SERVING) return;
+    if (conn->session.phase == WSS__SESSION_CLOSING || wss__conn_state(conn) != WSS__CONN_SERVING) return;
     if (set) conn->work = (uint16_t)(conn->work | bits);
     else wss__conn_clear_work(conn, bits);
     if (conn->session.input) conn->session.input->since = loop->now;
@@ -6606,7 +6757,7 @@ static wss__conn *wss__loop_next_own(wss__loop *loop, uint32_t *index) {
 
 static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
-    if (conn->state != WSS__CONN_SERVING) return;
+    if (wss__conn_state(conn) != WSS__CONN_SERVING) return;
     wss__conn_change_flags(server, conn, WSS__CONN_GONE, WSS__CONN_ASKED);
     if (conn->session.phase == WSS__SESSION_OPEN)
         wss__write_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
@@ -6642,7 +6793,7 @@ static void wss__loop_run_ready(wss__loop *loop) {
     loop->first_ready = WSS__SLOT_NONE;
     loop->last_ready = WSS__SLOT_NONE;
     while ((conn = wss__conn_take_ready(loop, &first)) != NULL) {
-        if (conn->state == WSS__CONN_DEAD) wss__serve_free(loop, conn);
+        if (wss__conn_state(conn) == WSS__CONN_DEAD) wss__serve_free(loop, conn);
         else wss__serve_turn(loop, conn);
     }
 }
@@ -7512,7 +7663,7 @@ static void wss__public_copy_text(char *out, size_t size, const char *text, size
 static void wss__public_fill_info(wss_server *server, const wss__conn *conn, wss_info *info) {
     const wss__conn_rare *rare = conn->rare;
     uint64_t now = wss__socket_clock();
-    uint32_t round_trip = __atomic_load_n(&conn->round_trip, __ATOMIC_RELAXED);
+    int round_trip = __atomic_load_n(&conn->round_trip, __ATOMIC_RELAXED);
     info->conn = wss__conn_handle(conn);
     info->uid = -1;
     info->gid = -1;
@@ -7523,11 +7674,11 @@ static void wss__public_fill_info(wss_server *server, const wss__conn *conn, wss
     if (rare && rare->path) wss__public_copy_text(info->path, sizeof info->path, rare->path, rare->path_size);
     if (rare) wss__public_copy_text(info->protocol, sizeof info->protocol, rare->protocol, rare->protocol_size);
     info->age_ms = now - (uint64_t)conn->opened * WSS__CONN_STEP;
-    info->silent_ms = (uint32_t)((uint32_t)now - __atomic_load_n(&conn->seen, __ATOMIC_RELAXED));
+    info->silent_ms = (uint32_t)((uint32_t)now - __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
     info->bytes_in = __atomic_load_n(&conn->bytes_in, __ATOMIC_RELAXED);
     info->bytes_out = __atomic_load_n(&conn->bytes_out, __ATOMIC_RELAXED);
     info->buffered = wss__session_queued(&conn->session);
-    info->round_trip_ms = round_trip ? (int)(round_trip - 1) : -1;
+    info->round_trip_ms = round_trip - 1;
     (void)server;
 }
 

@@ -190,8 +190,8 @@ static size_t random_text(unsigned char *out, size_t size) {
 static void test_random_texts(void) {
     int wrong = 0;
     for (int i = 0; i < 40000; i++) {
-        unsigned char text[200];
-        size_t size = random_text(text, 60 + next_random(140));
+        unsigned char text[400];
+        size_t size = random_text(text, 60 + next_random(340));
         size_t cut = next_random((uint32_t)size + 1);
         int want = reference(text, size);
         wss__utf8 state = wss__utf8_check(0, (char *)text, cut);
@@ -203,6 +203,78 @@ static void test_random_texts(void) {
     CHECK(wrong > 1000 && wrong < 39000);
 }
 
+#ifdef WSS__CONFIG_SIMD
+/* Each way to look at many bytes at once; the processor may lack one. */
+static const struct {
+    const char *name;
+    size_t (*prefix)(const char *data, size_t size);
+    size_t width;
+} wide_ways[] = {
+#if defined(__x86_64__)
+    {"ssse3", wss__utf8_ssse3, 16},
+    {"avx2", wss__utf8_avx2, 32},
+#else
+    {"neon", wss__utf8_wide, 16},
+#endif
+};
+
+static int is_supported(size_t way) {
+#if defined(__x86_64__)
+    return way == 0 ? __builtin_cpu_supports("ssse3") : __builtin_cpu_supports("avx2");
+#else
+    return way == 0;
+#endif
+}
+
+/* The prefix must be whole valid characters, and must reach into the last block that is all valid. */
+static void check_wide(size_t way, const unsigned char *text, size_t size) {
+    size_t valid = 0, used = 0;
+    while (valid < size && reference_one(text + valid, size - valid, &used) == COMPLETE) valid += used;
+    size_t got = wide_ways[way].prefix((const char *)text, size);
+    CHECK(got <= valid);
+    CHECK_INT(reference(text, got), COMPLETE);
+    CHECK(got + 3 >= valid / wide_ways[way].width * wide_ways[way].width);
+}
+
+/* Every lead and the next byte, then borders, at every place around the seams of the blocks. */
+static void wide_short_strings(size_t way) {
+    static const unsigned char border[] = {0x41, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc2, 0xe1, 0xf4};
+    size_t width = wide_ways[way].width;
+    for (unsigned i = 0x8000; i < 65536; i++)
+        for (size_t k = 0; k < sizeof border; k++) {
+            unsigned char text[100];
+            size_t at = width - 4 + i % 6;
+            memset(text, 'a', sizeof text);
+            text[at] = (unsigned char)(i >> 8);
+            text[at + 1] = (unsigned char)i;
+            text[at + 2] = border[k];
+            text[at + 3] = border[(k + i) % sizeof border];
+            check_wide(way, text, 3 * width < sizeof text ? 3 * width : sizeof text);
+        }
+}
+
+static void wide_random_texts(size_t way) {
+    unsigned char text[400];
+    for (int i = 0; i < 20000; i++) {
+        size_t size = random_text(text, 60 + next_random(340));
+        char *copy = guard_copy(text, size);
+        check_wide(way, (unsigned char *)copy, size);
+        guard_free(copy, size);
+    }
+}
+
+static void test_wide(void) {
+    for (size_t way = 0; way < sizeof wide_ways / sizeof wide_ways[0]; way++) {
+        if (!is_supported(way)) {
+            printf("utf8: %s is not here\n", wide_ways[way].name);
+            continue;
+        }
+        wide_short_strings(way);
+        wide_random_texts(way);
+    }
+}
+#endif
+
 int main(void) {
     RUN(test_all_of_1_and_2);
     RUN(test_all_of_3);
@@ -212,5 +284,8 @@ int main(void) {
     RUN(test_wrong_byte_anywhere);
     RUN(test_rejected_for_ever);
     RUN(test_random_texts);
+#ifdef WSS__CONFIG_SIMD
+    RUN(test_wide);
+#endif
     return test_end("utf8");
 }
