@@ -2209,29 +2209,45 @@ static size_t wss__frame_encode(char *out, int opcode, size_t payload) {
     return size;
 }
 
+typedef uint64_t wss__frame_vector __attribute__((vector_size(16)));
+
 /* XORs from with the mask into to; the two may be the same place. offset: of from[0] in the frame's payload. */
 static void wss__frame_unmask(char *to, const char *from, size_t size, const unsigned char mask[4], uint64_t offset) {
-    unsigned char turned[8];
-    for (size_t i = 0; i < 8; i++) turned[i] = mask[(offset + i) & 3];
-    uint64_t key;
-    memcpy(&key, turned, 8);
-    size_t done = 0;
-    for (; size - done >= 32; done += 32) {
-        uint64_t word[4];
-        memcpy(word, from + done, 32);
-        word[0] ^= key;
-        word[1] ^= key;
-        word[2] ^= key;
-        word[3] ^= key;
-        memcpy(to + done, word, 32);
+    unsigned char twice[8];
+    uint32_t four;
+    if (!size) return;
+    memcpy(twice, mask, 4);
+    memcpy(twice + 4, mask, 4);
+    memcpy(&four, twice + (offset & 3), 4);
+    const uint64_t key = (uint64_t)four << 32 | four;
+    const wss__frame_vector wide = {key, key};
+    for (; size >= 4 * sizeof wide; size -= 4 * sizeof wide) {
+        wss__frame_vector a, b, c, d;
+        memcpy(&a, from, sizeof a);
+        memcpy(&b, from + sizeof a, sizeof b);
+        memcpy(&c, from + 2 * sizeof a, sizeof c);
+        memcpy(&d, from + 3 * sizeof a, sizeof d);
+        a ^= wide;
+        b ^= wide;
+        c ^= wide;
+        d ^= wide;
+        memcpy(to, &a, sizeof a);
+        memcpy(to + sizeof a, &b, sizeof b);
+        memcpy(to + 2 * sizeof a, &c, sizeof c);
+        memcpy(to + 3 * sizeof a, &d, sizeof d);
+        from += 4 * sizeof a;
+        to += 4 * sizeof a;
     }
-    for (; size - done >= 8; done += 8) {
+    for (; size >= 8; size -= 8) {
         uint64_t word;
-        memcpy(&word, from + done, 8);
+        memcpy(&word, from, 8);
         word ^= key;
-        memcpy(to + done, &word, 8);
+        memcpy(to, &word, 8);
+        from += 8;
+        to += 8;
     }
-    for (; done < size; done++) to[done] = (char)((unsigned char)from[done] ^ turned[done & 7]);
+    memcpy(twice, &key, 8);
+    for (size_t i = 0; i < size; i++) to[i] = (char)((unsigned char)from[i] ^ twice[i]);
 }
 
 /* Codes that an endpoint may put into a Close frame, RFC 6455 section 7.4 and the registry it set up. */
@@ -3755,6 +3771,7 @@ typedef struct wss__session_event {
     int code;
     int cause;
     int status; /* end before the upgrade: the HTTP status of the refusal */
+    int final;  /* end: the peer's Close has come, it may send nothing more */
     wss_request request;
 } wss__session_event;
 
@@ -3920,6 +3937,7 @@ static int wss__session_end(wss__session *session, wss__session_event *event, in
     event->cause = ours ? session->cause : cause;
     event->data = (char *)(uintptr_t)reason.data;
     event->size = ours ? 0 : reason.size;
+    event->final = 0;
     session->phase = WSS__SESSION_DONE;
     return WSS__SESSION_END;
 }
@@ -4033,11 +4051,14 @@ static int wss__session_take_held(wss__session *session, wss__session_bytes *byt
     return 1;
 }
 
-/* Capacity for more bytes and a NUL. Grows with what has come, never with what was announced. */
-static int wss__session_grow(wss__session_host *host, wss__session_input *input, size_t more, size_t most) {
+/* Capacity for more bytes and a NUL, and ahead of them for as many as have come. Grows with what has come, never with what was
+   announced; only a small rest of a large message is not left to another step. */
+static int wss__session_grow(wss__session_host *host, wss__session_input *input, size_t more, size_t ahead, size_t most) {
     if (more < input->capacity - input->size) return 1;
     size_t least = wss__base_add(wss__base_add(input->size, more), 1);
-    size_t wanted = wss__base_min(wss__base_multiply(input->capacity, 2), wss__base_add(most, 1));
+    size_t wanted = wss__base_max(wss__base_multiply(input->capacity, 2), wss__base_add(least, ahead));
+    if (wanted > WSS__SESSION_DIRECT_MIN && wss__base_add(wanted, WSS__SESSION_DIRECT_MIN) > most) wanted = wss__base_add(most, 1);
+    wanted = wss__base_min(wanted, wss__base_add(most, 1));
     size_t capacity = wss__base_max(least, wanted);
     char *data = (char *)wss__mem_resize(host->mem, input->data, input->capacity, capacity);
     if (!data) return 0;
@@ -4076,7 +4097,9 @@ static int wss__session_on_close(wss__session_host *host, wss__session *session,
     if (wss__utf8_check(0, reason.data, reason.size) != 0)
         return wss__session_fail(host, session, WSS_CAUSE_UTF8, event);
     if (session->phase == WSS__SESSION_OPEN) wss__session_put_close(host, session, code, wss__base_span(NULL, 0));
-    return wss__session_end(session, event, code, WSS_CAUSE_PEER_CLOSED, reason);
+    int kind = wss__session_end(session, event, code, WSS_CAUSE_PEER_CLOSED, reason);
+    event->final = 1;
+    return kind;
 }
 
 static int wss__session_control(wss__session_host *host, wss__session *session, int opcode, char *data, size_t size,
@@ -4139,7 +4162,7 @@ static int wss__session_payload(wss__session_host *host, wss__session *session, 
     size_t size = wss__base_min(bytes->size, input->frame_left);
     size_t offset = (size_t)input->frame.size - input->frame_left;
     int control = wss__frame_is_control(input->frame.opcode);
-    if (!control && !wss__session_grow(host, input, size, wss__session_most(host, input)))
+    if (!control && !wss__session_grow(host, input, size, input->size + size, wss__session_most(host, input)))
         return wss__session_fail(host, session, WSS_CAUSE_MEMORY, event);
     char *place = control ? input->control + offset : input->data + input->size;
     wss__frame_unmask(place, bytes->data, size, input->frame.mask, offset);
@@ -4257,6 +4280,7 @@ static int wss__session_reject(wss__session_host *host, wss__session *session, i
     event->code = WSS_CLOSE_LOST;
     event->cause = WSS_CAUSE_HANDSHAKE;
     event->size = 0;
+    event->final = 0;
     return WSS__SESSION_END;
 }
 
@@ -4301,7 +4325,7 @@ static int wss__session_head(wss__session_host *host, wss__session *session, wss
     if (!bytes->size) return WSS__SESSION_NEED;
     if (input) {
         size = before + wss__base_min(bytes->size, most + 1 - before);
-        if (!wss__session_grow(host, input, size - before, most)) return wss__session_reject(host, session, 503, 1, event);
+        if (!wss__session_grow(host, input, size - before, 0, most)) return wss__session_reject(host, session, 503, 1, event);
         data = input->data;
         memcpy(data + before, bytes->data, size - before);
     }
@@ -4314,7 +4338,7 @@ static int wss__session_head(wss__session_host *host, wss__session *session, wss
     }
     if (!input) {
         input = wss__session_need_input(host, session);
-        if (!input || !wss__session_grow(host, input, size, most))
+        if (!input || !wss__session_grow(host, input, size, 0, most))
             return wss__session_reject(host, session, 503, 1, event);
         memcpy(input->data, bytes->data, size);
     }
@@ -4349,7 +4373,7 @@ static char *wss__session_direct(wss__session_host *host, wss__session *session,
     if (session->phase != WSS__SESSION_OPEN || !input || !input->in_frame || input->held) return NULL;
     if (wss__frame_is_control(input->frame.opcode) || input->frame_left < WSS__SESSION_DIRECT_MIN) return NULL;
     if (input->capacity - input->size <= WSS__SESSION_DIRECT_MIN &&
-        !wss__session_grow(host, input, WSS__SESSION_DIRECT_MIN, wss__session_most(host, input)))
+        !wss__session_grow(host, input, WSS__SESSION_DIRECT_MIN, input->size, wss__session_most(host, input)))
         return NULL;
     *size = wss__base_min(input->frame_left, input->capacity - input->size - 1);
     return input->data + input->size;
@@ -5026,16 +5050,15 @@ static int wss__event_is_empty(const wss__event_list *list) {
 }
 
 /* The one place that calls handlers. */
-static void wss__event_call(wss_handler *handler, void *context, const wss_event *event) {
+static void wss__event_call(wss_handler *handler, void *context, wss_event *event) {
     wss_server *outside = wss__event_inside;
-    wss_event own = *event;
-    own.context = context;
+    event->context = context;
     wss__event_inside = event->server;
-    handler(&own);
+    handler(event);
     wss__event_inside = outside;
 }
 
-static void wss__event_emit(wss__event_list *list, const wss_event *event) {
+static void wss__event_emit(wss__event_list *list, wss_event *event) {
     wss__event_handler *last = __atomic_load_n(&list->last, __ATOMIC_ACQUIRE);
     wss__event_handler *entry = last ? __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) : NULL;
     while (entry) {
@@ -5045,25 +5068,25 @@ static void wss__event_emit(wss__event_list *list, const wss_event *event) {
     }
 }
 
-static void wss__event_emit_last(wss__event_list *list, const wss_event *event) {
+static void wss__event_emit_last(wss__event_list *list, wss_event *event) {
     wss__event_handler *last = __atomic_load_n(&list->last, __ATOMIC_ACQUIRE);
     if (last) wss__event_call(last->handler, last->context, event);
 }
 
 /* If data is a typed message that somebody handles: takes the type out, in place, and calls them. The byte behind data
    must be writable: it holds the NUL meanwhile. */
-static void wss__event_emit_message(wss__event_table *table, const wss_options *options, const wss_event *event, char *data,
+static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event, char *data,
                                     size_t size) {
-    wss__span member = wss__base_text(options->type_member);
     wss__json_split split;
-    wss_event typed = *event;
     if (!__atomic_load_n(&table->first_type, __ATOMIC_ACQUIRE)) return;
+    wss__span member = wss__base_text(options->type_member);
     if (wss__json_find(wss__base_span(data, size), member, options->json_depth, &split) != WSS_OK) return;
     if (!split.type.data) return;
     if (event->opcode == WSS_BINARY && wss__utf8_check(0, data, size) != 0) return;
     wss__event_type *type = wss__event_match_type(table, split.type);
     if (!type) return;
     wss__span args = wss__json_cut(data, size, &split, member);
+    wss_event typed = *event;
     char *end = data + (args.data - data) + args.size;
     char behind = *end;
     *end = 0;
@@ -5092,7 +5115,7 @@ typedef struct wss__message {
 } wss__message;
 
 static int wss__message_init_data(wss__message *message, int opcode, const void *data, size_t size) {
-    memset(message, 0, sizeof *message);
+    message->type = wss__base_span(NULL, 0); /* the rest describes typed messages */
     if ((opcode != WSS_TEXT && opcode != WSS_BINARY) || (!data && size)) return WSS_ERR_ARGUMENT;
     if (opcode == WSS_TEXT && wss__utf8_check(0, (const char *)data, size) != 0) return WSS_ERR_UTF8;
     if (size > SIZE_MAX / 4) return WSS_ERR_TOO_BIG;
@@ -5174,7 +5197,7 @@ enum { /* work of a connection, for its loop alone */
     WSS__CONN_CROWDED = 256,      /* above half its limit: counted in the server */
     WSS__CONN_CONNECTED = 512,    /* its connect handlers were called */
     WSS__CONN_BROKEN = 1024,      /* the socket failed while sending */
-    WSS__CONN_ENDED_INPUT = 2048, /* the peer ended its stream */
+    WSS__CONN_ENDED_INPUT = 2048, /* the peer ended its stream, or has sent its Close */
     WSS__CONN_HANDSHAKE = 4096,   /* counted in the loop's handshakes */
     WSS__CONN_STARVED = 8192,     /* the kernel lacked memory to send: try again by time */
     WSS__CONN_STATE_SHIFT = 14    /* the state stands in the bits from here on */
@@ -5743,6 +5766,7 @@ static void wss__notify_finish(wss__loop *loop, wss__conn *conn, const wss__sess
     wss__conn_end_handshake(loop, conn);
     wss__conn_touch(loop, conn);
     wss__conn_weigh(loop->server, conn);
+    if (end->final) conn->work |= WSS__CONN_ENDED_INPUT;
     WSS__COUNT(loop->host.stats.closes[end->cause], 1);
     wss__notify_log_end(loop, conn, end);
     wss__notify_disconnect(loop, conn, end);
@@ -6229,14 +6253,15 @@ static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss__notify_hand_over(server, conn, job, &event);
 }
 
-/* The last byte has left: ends our stream first, as RFC 6455 section 7.1.1 asks of the server. */
+/* The last byte has left: ends our stream first, as RFC 6455 section 7.1.1 asks of the server. Where the peer has nothing
+   more to say the socket is closed at once, unless bytes that it should not have sent still wait there. */
 static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
-    if (conn->work & WSS__CONN_ENDED_INPUT || WSSERVER_SYSTEM(shutdown)(conn->fd, SHUT_WR) != 0) {
+    int quiet = conn->work & WSS__CONN_ENDED_INPUT && !(conn->work & WSS__CONN_READABLE);
+    if (quiet || WSSERVER_SYSTEM(shutdown)(conn->fd, SHUT_WR) != 0) {
         wss__notify_kill(loop, conn, 0);
         return;
     }
     wss__conn_set_state(conn, WSS__CONN_LINGERING);
-    conn->work |= WSS__CONN_READABLE;
     __atomic_store_n(&conn->bytes_in, 0, __ATOMIC_RELAXED);
     wss__conn_touch(loop, conn);
 }
@@ -6663,7 +6688,7 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
    threads  the loop's own, except where a function says otherwise */
 
 enum {
-    WSS__LOOP_RECEIVE = 512 * 1024,
+    WSS__LOOP_RECEIVE = (1024 + 64) * 1024,
     WSS__LOOP_EVENTS = 256,
     WSS__LOOP_SLOW = 100 /* milliseconds of a turn that are worth a line with options.debug */
 };

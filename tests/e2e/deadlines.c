@@ -253,15 +253,30 @@ static void close_deadline(void) {
     step_end(server);
 }
 
+/* The peer's Close is its last word: there is nothing to wait for. */
+static void closed_at_once_when_answered(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    step_frame(server, client, 0x88, "\x03\xe8", 2);
+    CHECK_INT(ends, 1);
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x88);
+    CHECK(client->ended);
+    CHECK_INT(server->loops[0].connections, 0);
+    step_free(client);
+    step_end(server);
+}
+
+/* A peer that broke the rules may be sending still: closing at once would reset the connection and lose our Close. */
 static void linger_deadline(void) {
     wss_options options = {0};
     options.linger_ms = 2000;
     wss_server *server = serve(&options);
     step_client *client = step_open(server);
-    step_frame(server, client, 0x88, "\x03\xe8", 2);
+    step_frame(server, client, 0x83, "", 0);
     CHECK_INT(ends, 1);
-    CHECK_INT(last_code, 1000);
-    CHECK_INT(last_cause, WSS_CAUSE_PEER_CLOSED);
+    CHECK_INT(last_code, WSS_CLOSE_PROTOCOL_ERROR);
+    CHECK_INT(last_cause, WSS_CAUSE_OPCODE);
     CHECK_INT(step_take(server, client, NULL, NULL), 0x88);
     CHECK(client->ended); /* the server ends TCP first */
     CHECK_INT(server->loops[0].connections, 1);
@@ -388,6 +403,7 @@ int main(void) {
     RUN(idle_deadline);
     RUN(stall_deadline);
     RUN(close_deadline);
+    RUN(closed_at_once_when_answered);
     RUN(linger_deadline);
     RUN(stop_deadline);
     RUN(timers);

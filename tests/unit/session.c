@@ -2251,7 +2251,7 @@ static void direct_only_where_it_is_worth_it(void) {
     CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL);
     feed(&d, "\x82\xfe\x40\x01" Z4, 8); /* 16385 */
     CHECK(wss__session_direct(&d.host, &d.session, &room) != NULL);
-    CHECK_INT(room, 16384);
+    CHECK_INT(room, 16385);
     feed(&d, "ab", 2);
     CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL); /* 16383 to come */
     finish(&d);
