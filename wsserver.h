@@ -567,8 +567,8 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats);
 /* Runs function(arg) on the networking thread, in the order of posting, also if posted before it runs. any.
    WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY, WSS_ERR_STOPPED: then it never runs. */
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg);
-/* Calls handler once after delay_ms, or every repeat_ms from then on where that is above 0. e->context is context. any.
-   .id 0: out of memory, or stopping. */
+/* Calls handler once after delay_ms, or every repeat_ms from then on where that is above 0. e->context is context. Those due
+   in the same millisecond run in the order in which they were started. any. .id 0: out of memory, or stopping. */
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
                                        void *context);
 /* WSS_ERR_GONE where it fired or was cancelled already. Inside a handler, and from the draining thread: it does not run
@@ -3268,7 +3268,8 @@ static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size
             of the deadlines that are due
    knows    base
    owns     level L holds what is due in less than 64^(L+1) milliseconds, one slot per 64^L; a timer is moved down when
-            its slot begins, so it fires on its millisecond; an expired timer is out of the wheel before it is reported
+            its slot begins, so it fires on its millisecond; of those due in the same millisecond the one set first fires
+            first; an expired timer is out of the wheel before it is reported
    threads  one */
 
 enum {
@@ -3282,7 +3283,7 @@ enum {
 /* Links are numbers, not pointers, so that a timer costs its owner 16 bytes. */
 typedef struct wss__timer_node {
     uint32_t next;
-    uint32_t previous; /* WSS__TIMER_NONE: first of its list */
+    uint32_t previous; /* of the first of its list: the last */
     uint32_t due;      /* milliseconds, modulo 2^32 */
     uint32_t list;     /* number of the list it stands in, plus 1; 0: in none */
 } wss__timer_node;
@@ -3304,29 +3305,35 @@ static void wss__timer_init(wss__timer_wheel *wheel, wss__timer_node *(*at)(void
     memset(wheel->lists, 0xff, sizeof wheel->lists);
 }
 
-static void wss__timer_link(wss__timer_wheel *wheel, uint32_t number, uint32_t list) {
+static void wss__timer_link(wss__timer_wheel *wheel, uint32_t number, uint32_t list, int in_front) {
     wss__timer_node *node = wheel->at(wheel->owner, number);
-    uint32_t *head = &wheel->lists[list];
-    node->next = *head;
-    node->previous = WSS__TIMER_NONE;
+    uint32_t first = wheel->lists[list];
+    node->next = in_front ? first : WSS__TIMER_NONE;
+    node->previous = number;
     node->list = list + 1;
-    if (*head != WSS__TIMER_NONE) wheel->at(wheel->owner, *head)->previous = number;
-    *head = number;
+    if (first != WSS__TIMER_NONE) {
+        wss__timer_node *head = wheel->at(wheel->owner, first);
+        node->previous = head->previous;
+        if (!in_front) wheel->at(wheel->owner, head->previous)->next = number;
+        head->previous = number;
+    }
+    if (in_front || first == WSS__TIMER_NONE) wheel->lists[list] = number;
     if (list < WSS__TIMER_EXPIRED)
         wheel->occupied[list / WSS__TIMER_SLOTS] |= (uint64_t)1 << (list % WSS__TIMER_SLOTS);
 }
 
-/* Puts a node whose due is set where it belongs; what is due already goes to the expired list. */
-static void wss__timer_place(wss__timer_wheel *wheel, uint32_t number) {
+/* Puts a node whose due is set where it belongs; what is due already goes to the expired list. in_front: before what stands
+   there. Of timers due at the same time those from a higher level were set earlier, so they go in front. */
+static void wss__timer_place(wss__timer_wheel *wheel, uint32_t number, int in_front) {
     uint32_t left = wheel->at(wheel->owner, number)->due - (uint32_t)wheel->now;
     if (left == 0 || left > WSS__TIMER_HORIZON) {
-        wss__timer_link(wheel, number, WSS__TIMER_EXPIRED);
+        wss__timer_link(wheel, number, WSS__TIMER_EXPIRED, in_front);
         return;
     }
     uint32_t level = 0;
     while (level < WSS__TIMER_LEVELS - 1 && left >> (6 * (level + 1))) level++;
     uint64_t at = (wheel->now + left) >> (6 * level);
-    wss__timer_link(wheel, number, level * WSS__TIMER_SLOTS + (uint32_t)(at & 63));
+    wss__timer_link(wheel, number, level * WSS__TIMER_SLOTS + (uint32_t)(at & 63), in_front);
 }
 
 static int wss__timer_pending(const wss__timer_node *node) {
@@ -3337,8 +3344,10 @@ static void wss__timer_remove(wss__timer_wheel *wheel, uint32_t number) {
     wss__timer_node *node = wheel->at(wheel->owner, number);
     if (!node->list) return;
     uint32_t list = node->list - 1;
-    if (node->next != WSS__TIMER_NONE) wheel->at(wheel->owner, node->next)->previous = node->previous;
-    if (node->previous != WSS__TIMER_NONE) wheel->at(wheel->owner, node->previous)->next = node->next;
+    uint32_t first = wheel->lists[list];
+    uint32_t after = node->next != WSS__TIMER_NONE ? node->next : first; /* the first holds the number of the last */
+    wheel->at(wheel->owner, after)->previous = node->previous;
+    if (number != first) wheel->at(wheel->owner, node->previous)->next = node->next;
     else wheel->lists[list] = node->next;
     if (wheel->lists[list] == WSS__TIMER_NONE && list < WSS__TIMER_EXPIRED)
         wheel->occupied[list / WSS__TIMER_SLOTS] &= ~((uint64_t)1 << (list % WSS__TIMER_SLOTS));
@@ -3352,7 +3361,7 @@ static void wss__timer_set(wss__timer_wheel *wheel, uint32_t number, uint64_t du
     if (due <= wheel->now) due = wheel->now + 1;
     if (due - wheel->now > WSS__TIMER_HORIZON - 1) due = wheel->now + WSS__TIMER_HORIZON - 1;
     wheel->at(wheel->owner, number)->due = (uint32_t)due;
-    wss__timer_place(wheel, number);
+    wss__timer_place(wheel, number, 0);
 }
 
 /* When the next slot that holds something begins; UINT64_MAX if the wheel is empty. Never later than a due timer. */
@@ -3370,17 +3379,20 @@ static uint64_t wss__timer_next(const wss__timer_wheel *wheel) {
     return next;
 }
 
-/* Empties one list: its timers go down a level, or to the expired list. */
+/* Empties one list, from its end: its timers go down a level, or to the expired list. */
 static void wss__timer_cascade(wss__timer_wheel *wheel, uint32_t level) {
     uint32_t slot = (uint32_t)(wheel->now >> (6 * level)) & 63;
-    uint32_t number = wheel->lists[level * WSS__TIMER_SLOTS + slot];
+    uint32_t first = wheel->lists[level * WSS__TIMER_SLOTS + slot];
+    if (first == WSS__TIMER_NONE) return;
     wheel->lists[level * WSS__TIMER_SLOTS + slot] = WSS__TIMER_NONE;
     wheel->occupied[level] &= ~((uint64_t)1 << slot);
-    while (number != WSS__TIMER_NONE) {
-        uint32_t next = wheel->at(wheel->owner, number)->next;
-        wss__timer_place(wheel, number);
-        number = next;
-    }
+    uint32_t number;
+    uint32_t before = wheel->at(wheel->owner, first)->previous;
+    do {
+        number = before;
+        before = wheel->at(wheel->owner, number)->previous;
+        wss__timer_place(wheel, number, 1);
+    } while (number != first);
 }
 
 /* Number of a timer that is due at now, out of the wheel; WSS__TIMER_NONE when there are no more. Time stands still at
@@ -3391,7 +3403,7 @@ static uint32_t wss__timer_pop(wss__timer_wheel *wheel, uint64_t now) {
         uint64_t next = wss__timer_next(wheel);
         wheel->now = next < now ? next : now;
         if (next > now) break;
-        for (uint32_t level = WSS__TIMER_LEVELS; level-- > 0;)
+        for (uint32_t level = 0; level < WSS__TIMER_LEVELS; level++)
             if ((next & (((uint64_t)1 << (6 * level)) - 1)) == 0) wss__timer_cascade(wheel, level);
     }
     uint32_t number = *expired;
