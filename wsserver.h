@@ -6365,16 +6365,20 @@ enum { WSS__ACCEPT_TURN = 64, WSS__ACCEPT_RETRY_MAX = 1000 };
 /* Tag of the first listener in epoll. What is no connection has a tag without a generation, so no handle equals it. */
 enum { WSS__ACCEPT_TAG = 2 };
 
+/* All listeners or none: where the kernel lacks memory for one of them, all are tried again later. */
 static void wss__accept_watch_listeners(wss__loop *loop, int on) {
     wss__socket_listeners *all = &loop->server->listeners;
+    int failed = 0;
     if (loop->accepting == on) return;
-    loop->accepting = on;
     for (int i = 0; i < all->count; i++) {
         if (all->list[i].fd < 0) continue;
         if (!on) wss__socket_unwatch(loop->epoll, all->list[i].fd);
-        else if (wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, (uint64_t)(WSS__ACCEPT_TAG + i)) != 0)
-            loop->accept_at = loop->now + WSS__CONN_RETRY;
+        else failed |= wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, (uint64_t)(WSS__ACCEPT_TAG + i)) != 0;
     }
+    loop->accepting = on;
+    if (!failed) return;
+    wss__accept_watch_listeners(loop, 0);
+    loop->accept_at = loop->now + WSS__CONN_RETRY;
 }
 
 static int wss__accept_allowed(const wss__loop *loop) {
