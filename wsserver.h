@@ -581,8 +581,8 @@ WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer timer);
 WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *why);
 /* any. WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY. */
 WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), void *arg);
-/* Runs work until wss_queue_stop, or until the last server that uses this queue has stopped and its events were
-   delivered. WSS_OK; WSS_ERR_BUSY if another thread drains it. */
+/* Runs work until wss_queue_stop, or until the last server that uses this queue has stopped, its events were delivered, and
+   what had been posted by then has run. WSS_OK; WSS_ERR_BUSY if another thread drains it. */
 WSSERVER_API int wss_queue_run(wss_queue *queue);
 /* Waits up to milliseconds (-1: for ever) for work, runs what is there, returns WSS_OK; WSS_ERR_STOPPED as wss_queue_run
    would return; WSS_ERR_BUSY. */
@@ -7808,14 +7808,6 @@ WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), v
     return result;
 }
 
-/* True once what has run says that the draining ends: a stop, or the end of the last server. */
-static int wss__public_queue_done(wss_queue *queue) {
-    if (__atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL)) return 1;
-    if (!queue->ended || __atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) return 0;
-    queue->ended = 0;
-    return 1;
-}
-
 /* Runs what was there when it was asked. What a stop leaves over keeps its place. */
 static void wss__public_run_batch(wss_queue *queue) {
     wss__queue_clear(&queue->inbox);
@@ -7829,6 +7821,17 @@ static void wss__public_run_batch(wss_queue *queue) {
     }
     wss__queue_put_back(&queue->inbox, queue->batch);
     queue->batch = NULL;
+}
+
+/* True once what has run says that the draining ends: a stop, or the end of the last server. What was posted until then is
+   run before; what that posts waits for the next run, so that work which posts itself does not hold this one. */
+static int wss__public_queue_done(wss_queue *queue) {
+    if (__atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL)) return 1;
+    if (!queue->ended || __atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) return 0;
+    wss__public_run_batch(queue);
+    queue->ended = 0;
+    int stopped = __atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL);
+    return stopped || !__atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE);
 }
 
 WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds) {
