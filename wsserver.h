@@ -5193,7 +5193,7 @@ struct wss_server {
     int loop_count;
     int loops_made;
     int running;               /* atomic: wss_run, wss_start or wss_poll has begun */
-    int entered;               /* atomic: a thread is inside wss_poll or wss_run */
+    int entered;               /* atomic: a thread is inside wss_run, wss_start, wss_poll or wss_destroy */
     int ended;                 /* atomic: it has stopped */
     int stopping;              /* atomic */
     int stop_ms;               /* atomic */
@@ -5340,13 +5340,15 @@ static void wss__conn_release(wss_server *server, wss__conn *conn) {
     wss__conn_unlock(server);
 }
 
-/* Asks all loops to stop; the first call counts. Async-signal-safe. */
+/* Asks all loops to stop; the first call counts. The others say so too: the first may have been held up before it did.
+   Async-signal-safe. */
 static void wss__conn_stop(wss_server *server, int milliseconds) {
     int before = 0;
     int number = errno;
-    if (__atomic_compare_exchange_n(&server->stop_ms, &before, milliseconds > 0 ? milliseconds : -1, 0, __ATOMIC_ACQ_REL,
-                                    __ATOMIC_ACQUIRE)) {
-        __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
+    int first = __atomic_compare_exchange_n(&server->stop_ms, &before, milliseconds > 0 ? milliseconds : -1, 0,
+                                            __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
+    if (first) {
         for (int i = 0; i < server->loop_count; i++) wss__queue_signal(server->loops[i].inbox.fd);
     }
     errno = number;
@@ -6968,11 +6970,14 @@ WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options
     if (server && options) *options = server->options;
 }
 
-/* True for the one call that may run this server. */
-static int wss__public_claim(wss_server *server) {
-    int idle = 0;
+/* Keeps the others out of what only one thread may do; false while one does it. */
+static int wss__public_enter(wss_server *server) {
     if (wss__conn_own_loop(server) || wss__event_inside == server) return 0;
-    return __atomic_compare_exchange_n(&server->running, &idle, 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    return !__atomic_exchange_n(&server->entered, 1, __ATOMIC_ACQ_REL);
+}
+
+static void wss__public_leave(wss_server *server) {
+    __atomic_store_n(&server->entered, 0, __ATOMIC_RELEASE);
 }
 
 static void wss__public_begin(wss_server *server) {
@@ -7031,16 +7036,20 @@ static int wss__public_serve(wss_server *server) {
     return result;
 }
 
+/* WSS_OK for the one call that runs this server. Where a registration had failed, it has ended before it began. */
+static int wss__public_may_run(wss_server *server) {
+    if (__atomic_exchange_n(&server->running, 1, __ATOMIC_ACQ_REL)) return WSS_ERR_BUSY;
+    if (!__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) return WSS_OK;
+    wss__public_end(server);
+    return WSS_ERR_MEMORY;
+}
+
 WSSERVER_API int wss_run(wss_server *server) {
     if (!server) return WSS_ERR_ARGUMENT;
-    if (!wss__public_claim(server)) return WSS_ERR_BUSY;
-    if (__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) {
-        wss__public_end(server);
-        return WSS_ERR_MEMORY;
-    }
-    __atomic_store_n(&server->entered, 1, __ATOMIC_RELEASE);
-    int result = wss__public_serve(server);
-    __atomic_store_n(&server->entered, 0, __ATOMIC_RELEASE);
+    if (!wss__public_enter(server)) return WSS_ERR_BUSY;
+    int result = wss__public_may_run(server);
+    if (!result) result = wss__public_serve(server);
+    wss__public_leave(server);
     return result;
 }
 
@@ -7051,40 +7060,43 @@ static void *wss__public_run_thread(void *arg) {
 
 WSSERVER_API int wss_start(wss_server *server) {
     if (!server) return WSS_ERR_ARGUMENT;
-    if (!wss__public_claim(server)) return WSS_ERR_BUSY;
-    if (__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) {
-        wss__public_end(server);
-        return WSS_ERR_MEMORY;
+    if (!wss__public_enter(server)) return WSS_ERR_BUSY;
+    int result = wss__public_may_run(server);
+    if (!result) {
+        server->has_thread = wss__public_thread(&server->thread, wss__public_run_thread, server);
+        if (!server->has_thread) {
+            wss__public_end(server);
+            result = WSS_ERR_SYSTEM;
+        }
     }
-    server->has_thread = wss__public_thread(&server->thread, wss__public_run_thread, server);
-    if (server->has_thread) return WSS_OK;
+    wss__public_leave(server);
+    return result;
+}
+
+/* One turn, by the thread that has entered. */
+static int wss__public_turn(wss_server *server, int milliseconds) {
+    wss__loop *loop = &server->loops[0];
+    if (server->has_thread) return WSS_ERR_BUSY;
+    if (__atomic_load_n(&server->ended, __ATOMIC_ACQUIRE)) return WSS_ERR_STOPPED;
+    if (!__atomic_load_n(&server->running, __ATOMIC_ACQUIRE)) {
+        int result = wss__public_may_run(server);
+        if (result) return result;
+        wss__public_begin(server);
+        loop->thread = pthread_self();
+    }
+    if (!pthread_equal(loop->thread, pthread_self()))
+        wss__public_misused(server, "wss_poll on another thread than before", 0);
+    wss__loop_turn(loop, milliseconds);
+    if (!loop->finished) return WSS_OK;
     wss__public_end(server);
-    return WSS_ERR_SYSTEM;
+    return loop->result ? loop->result : WSS_ERR_STOPPED;
 }
 
 WSSERVER_API int wss_poll(wss_server *server, int milliseconds) {
     if (!server || server->loop_count != 1) return WSS_ERR_ARGUMENT;
-    if (server->has_thread || wss__conn_own_loop(server) || wss__event_inside == server) return WSS_ERR_BUSY;
-    if (__atomic_exchange_n(&server->entered, 1, __ATOMIC_ACQ_REL)) return WSS_ERR_BUSY;
-    int result = WSS_OK;
-    if (__atomic_load_n(&server->ended, __ATOMIC_ACQUIRE)) {
-        result = WSS_ERR_STOPPED;
-    } else if (wss__public_claim(server)) {
-        if (__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) result = WSS_ERR_MEMORY;
-        else wss__public_begin(server);
-        if (result) wss__public_end(server);
-        server->loops[0].thread = pthread_self();
-    }
-    if (!result) {
-        if (!pthread_equal(server->loops[0].thread, pthread_self()))
-            wss__public_misused(server, "wss_poll on another thread than before", 0);
-        wss__loop_turn(&server->loops[0], milliseconds);
-        if (server->loops[0].finished) {
-            wss__public_end(server);
-            result = server->loops[0].result ? server->loops[0].result : WSS_ERR_STOPPED;
-        }
-    }
-    __atomic_store_n(&server->entered, 0, __ATOMIC_RELEASE);
+    if (!wss__public_enter(server)) return WSS_ERR_BUSY;
+    int result = wss__public_turn(server, milliseconds);
+    wss__public_leave(server);
     return result;
 }
 
@@ -7143,13 +7155,11 @@ static void wss__public_deliver_rest(wss_server *server) {
 
 WSSERVER_API int wss_destroy(wss_server *server) {
     if (!server) return WSS_OK;
-    if (wss__conn_own_loop(server) || wss__event_inside == server) return WSS_ERR_BUSY;
-    int polled = __atomic_load_n(&server->running, __ATOMIC_ACQUIRE) && !server->has_thread &&
-                 !__atomic_load_n(&server->ended, __ATOMIC_ACQUIRE);
-    if (!server->has_thread && __atomic_load_n(&server->entered, __ATOMIC_ACQUIRE)) return WSS_ERR_BUSY;
+    if (!wss__public_enter(server)) return WSS_ERR_BUSY;
+    int polled = __atomic_load_n(&server->running, __ATOMIC_ACQUIRE) && !server->has_thread;
     wss_stop(server, server->options.close_ms);
     if (server->has_thread) pthread_join(server->thread, NULL);
-    while (polled && wss_poll(server, -1) == WSS_OK) {
+    while (polled && wss__public_turn(server, -1) == WSS_OK) {
     }
     wss__public_end(server);
     if (server->options.queue) {
