@@ -7,6 +7,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
 #endif
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -29,9 +30,11 @@ static void yield_perhaps(void) {
     unsigned choice = yield_own >> 8 & 127;
     struct timespec moment = {0, (long)(yield_own >> 16 & 0x7fff)};
     if (choice >= 8) return;
+    int number = errno;
     __atomic_add_fetch(&yield_count, 1, __ATOMIC_RELAXED);
     if (choice == 0) nanosleep(&moment, NULL);
     else sched_yield();
+    errno = number;
 }
 
 static int yield_lock(pthread_mutex_t *mutex) {
