@@ -568,8 +568,8 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats);
 /* Runs function(arg) on the networking thread, in the order of posting, also if posted before it runs. any.
    WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY, WSS_ERR_STOPPED: then it never runs. */
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg);
-/* Calls handler once after delay_ms, or every repeat_ms from then on where that is above 0. e->context is context. any.
-   .id 0: out of memory, or stopping. */
+/* Calls handler once after delay_ms, or every repeat_ms from then on where that is above 0. e->context is context. Those due
+   in the same millisecond run in the order in which they were started. any. .id 0: out of memory, or stopping. */
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
                                        void *context);
 /* WSS_ERR_GONE where it fired or was cancelled already. Inside a handler, and from the draining thread: it does not run
@@ -582,8 +582,8 @@ WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer timer);
 WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *why);
 /* any. WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY. */
 WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), void *arg);
-/* Runs work until wss_queue_stop, or until the last server that uses this queue has stopped and its events were
-   delivered. WSS_OK; WSS_ERR_BUSY if another thread drains it. */
+/* Runs work until wss_queue_stop, or until the last server that uses this queue has stopped, its events were delivered, and
+   what had been posted by then has run. WSS_OK; WSS_ERR_BUSY if another thread drains it. */
 WSSERVER_API int wss_queue_run(wss_queue *queue);
 /* Waits up to milliseconds (-1: for ever) for work, runs what is there, returns WSS_OK; WSS_ERR_STOPPED as wss_queue_run
    would return; WSS_ERR_BUSY. */
@@ -3413,7 +3413,8 @@ static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size
             of the deadlines that are due
    knows    base
    owns     level L holds what is due in less than 64^(L+1) milliseconds, one slot per 64^L; a timer is moved down when
-            its slot begins, so it fires on its millisecond; an expired timer is out of the wheel before it is reported
+            its slot begins, so it fires on its millisecond; of those due in the same millisecond the one set first fires
+            first; an expired timer is out of the wheel before it is reported
    threads  one */
 
 enum {
@@ -3422,13 +3423,12 @@ enum {
     WSS__TIMER_HORIZON = 1 << 30 /* milliseconds; what is due later waits here and is looked at again */
 };
 #define WSS__TIMER_NONE 0xffffffffu
-#define WSS__TIMER_FIRST 0x80000000u
 #define WSS__TIMER_EXPIRED ((uint32_t)(WSS__TIMER_LEVELS * WSS__TIMER_SLOTS)) /* list of what is due and not yet taken */
 
-/* Links are numbers below WSS__TIMER_FIRST, not pointers, so that a timer costs its owner 12 bytes. */
+/* Links are numbers, not pointers, so that a timer costs its owner 12 bytes. */
 typedef struct wss__timer_node {
     uint32_t next;
-    uint32_t previous; /* 0: in no list. First of a list: WSS__TIMER_FIRST + its number. Else the one before, plus 1 */
+    uint32_t previous; /* plus 1; of the first of its list: the last. 0: in no list */
     uint32_t due;      /* milliseconds, modulo 2^32 */
 } wss__timer_node;
 
@@ -3449,28 +3449,34 @@ static void wss__timer_init(wss__timer_wheel *wheel, wss__timer_node *(*at)(void
     memset(wheel->lists, 0xff, sizeof wheel->lists);
 }
 
-static void wss__timer_link(wss__timer_wheel *wheel, uint32_t number, uint32_t list) {
+static void wss__timer_link(wss__timer_wheel *wheel, uint32_t number, uint32_t list, int in_front) {
     wss__timer_node *node = wheel->at(wheel->owner, number);
-    uint32_t *head = &wheel->lists[list];
-    node->next = *head;
-    node->previous = WSS__TIMER_FIRST + list;
-    if (*head != WSS__TIMER_NONE) wheel->at(wheel->owner, *head)->previous = number + 1;
-    *head = number;
+    uint32_t first = wheel->lists[list];
+    node->next = in_front ? first : WSS__TIMER_NONE;
+    node->previous = number + 1;
+    if (first != WSS__TIMER_NONE) {
+        wss__timer_node *head = wheel->at(wheel->owner, first);
+        node->previous = head->previous;
+        if (!in_front) wheel->at(wheel->owner, head->previous - 1)->next = number;
+        head->previous = number + 1;
+    }
+    if (in_front || first == WSS__TIMER_NONE) wheel->lists[list] = number;
     if (list < WSS__TIMER_EXPIRED)
         wheel->occupied[list / WSS__TIMER_SLOTS] |= (uint64_t)1 << (list % WSS__TIMER_SLOTS);
 }
 
-/* Puts a node whose due is set where it belongs; what is due already goes to the expired list. */
-static void wss__timer_place(wss__timer_wheel *wheel, uint32_t number) {
+/* Puts a node whose due is set where it belongs; what is due already goes to the expired list. in_front: before what stands
+   there. Of timers due at the same time those from a higher level were set earlier, so they go in front. */
+static void wss__timer_place(wss__timer_wheel *wheel, uint32_t number, int in_front) {
     uint32_t left = wheel->at(wheel->owner, number)->due - (uint32_t)wheel->now;
     if (left == 0 || left > WSS__TIMER_HORIZON) {
-        wss__timer_link(wheel, number, WSS__TIMER_EXPIRED);
+        wss__timer_link(wheel, number, WSS__TIMER_EXPIRED, in_front);
         return;
     }
     uint32_t level = 0;
     while (level < WSS__TIMER_LEVELS - 1 && left >> (6 * (level + 1))) level++;
     uint64_t at = (wheel->now + left) >> (6 * level);
-    wss__timer_link(wheel, number, level * WSS__TIMER_SLOTS + (uint32_t)(at & 63));
+    wss__timer_link(wheel, number, level * WSS__TIMER_SLOTS + (uint32_t)(at & 63), in_front);
 }
 
 static int wss__timer_pending(const wss__timer_node *node) {
@@ -3483,12 +3489,28 @@ static void wss__timer_set_first(wss__timer_wheel *wheel, uint32_t list, uint32_
         wheel->occupied[list / WSS__TIMER_SLOTS] &= ~((uint64_t)1 << (list % WSS__TIMER_SLOTS));
 }
 
+/* The list of which number is the first or the last. When it is due tells where to look. */
+static uint32_t wss__timer_list_of(const wss__timer_wheel *wheel, uint32_t number) {
+    uint32_t due = wheel->at(wheel->owner, number)->due;
+    for (uint32_t level = 0; level < WSS__TIMER_LEVELS; level++) {
+        uint32_t list = level * WSS__TIMER_SLOTS + (due >> (6 * level) & 63);
+        uint32_t first = wheel->lists[list];
+        if (first == WSS__TIMER_NONE) continue;
+        if (first == number || wheel->at(wheel->owner, first)->previous == number + 1) return list;
+    }
+    return WSS__TIMER_EXPIRED;
+}
+
 static void wss__timer_remove(wss__timer_wheel *wheel, uint32_t number) {
     wss__timer_node *node = wheel->at(wheel->owner, number);
     if (!node->previous) return;
-    if (node->next != WSS__TIMER_NONE) wheel->at(wheel->owner, node->next)->previous = node->previous;
-    if (node->previous < WSS__TIMER_FIRST) wheel->at(wheel->owner, node->previous - 1)->next = node->next;
-    else wss__timer_set_first(wheel, node->previous - WSS__TIMER_FIRST, node->next);
+    wss__timer_node *before = wheel->at(wheel->owner, node->previous - 1);
+    int is_first = before->next == WSS__TIMER_NONE; /* then before is the last of its list */
+    uint32_t list = is_first || node->next == WSS__TIMER_NONE ? wss__timer_list_of(wheel, number) : WSS__TIMER_NONE;
+    uint32_t after = node->next != WSS__TIMER_NONE ? node->next : wheel->lists[list];
+    wheel->at(wheel->owner, after)->previous = node->previous;
+    if (is_first) wss__timer_set_first(wheel, list, node->next);
+    else before->next = node->next;
     node->previous = 0;
 }
 
@@ -3499,7 +3521,7 @@ static void wss__timer_set(wss__timer_wheel *wheel, uint32_t number, uint64_t du
     if (due <= wheel->now) due = wheel->now + 1;
     if (due - wheel->now > WSS__TIMER_HORIZON - 1) due = wheel->now + WSS__TIMER_HORIZON - 1;
     wheel->at(wheel->owner, number)->due = (uint32_t)due;
-    wss__timer_place(wheel, number);
+    wss__timer_place(wheel, number, 0);
 }
 
 /* When the next slot that holds something begins; UINT64_MAX if the wheel is empty. Never later than a due timer. */
@@ -3517,16 +3539,19 @@ static uint64_t wss__timer_next(const wss__timer_wheel *wheel) {
     return next;
 }
 
-/* Empties one list: its timers go down a level, or to the expired list. */
+/* Empties one list, from its end: its timers go down a level, or to the expired list. */
 static void wss__timer_cascade(wss__timer_wheel *wheel, uint32_t level) {
     uint32_t slot = (uint32_t)(wheel->now >> (6 * level)) & 63;
-    uint32_t number = wheel->lists[level * WSS__TIMER_SLOTS + slot];
+    uint32_t first = wheel->lists[level * WSS__TIMER_SLOTS + slot];
+    if (first == WSS__TIMER_NONE) return;
     wss__timer_set_first(wheel, level * WSS__TIMER_SLOTS + slot, WSS__TIMER_NONE);
-    while (number != WSS__TIMER_NONE) {
-        uint32_t next = wheel->at(wheel->owner, number)->next;
-        wss__timer_place(wheel, number);
-        number = next;
-    }
+    uint32_t number;
+    uint32_t before = wheel->at(wheel->owner, first)->previous - 1;
+    do {
+        number = before;
+        before = wheel->at(wheel->owner, number)->previous - 1;
+        wss__timer_place(wheel, number, 1);
+    } while (number != first);
 }
 
 /* Number of a timer that is due at now, out of the wheel; WSS__TIMER_NONE when there are no more. Time stands still at
@@ -3537,7 +3562,7 @@ static uint32_t wss__timer_pop(wss__timer_wheel *wheel, uint64_t now) {
         uint64_t next = wss__timer_next(wheel);
         wheel->now = next < now ? next : now;
         if (next > now) break;
-        for (uint32_t level = WSS__TIMER_LEVELS; level-- > 0;)
+        for (uint32_t level = 0; level < WSS__TIMER_LEVELS; level++)
             if ((next & (((uint64_t)1 << (6 * level)) - 1)) == 0) wss__timer_cascade(wheel, level);
     }
     uint32_t number = *expired;
@@ -5334,7 +5359,7 @@ struct wss_server {
     int loop_count;
     int loops_made;
     int running;               /* atomic: wss_run, wss_start or wss_poll has begun */
-    int entered;               /* atomic: a thread is inside wss_poll or wss_run */
+    int entered;               /* atomic: a thread is inside wss_run, wss_start, wss_poll or wss_destroy */
     int ended;                 /* atomic: it has stopped */
     int stopping;              /* atomic */
     int stop_ms;               /* atomic */
@@ -5486,13 +5511,15 @@ static void wss__conn_release(wss_server *server, wss__conn *conn) {
     wss__conn_unlock(server);
 }
 
-/* Asks all loops to stop; the first call counts. Async-signal-safe. */
+/* Asks all loops to stop; the first call counts. The others say so too: the first may have been held up before it did.
+   Async-signal-safe. */
 static void wss__conn_stop(wss_server *server, int milliseconds) {
     int before = 0;
     int number = errno;
-    if (__atomic_compare_exchange_n(&server->stop_ms, &before, milliseconds > 0 ? milliseconds : -1, 0, __ATOMIC_ACQ_REL,
-                                    __ATOMIC_ACQUIRE)) {
-        __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
+    int first = __atomic_compare_exchange_n(&server->stop_ms, &before, milliseconds > 0 ? milliseconds : -1, 0,
+                                            __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
+    if (first) {
         for (int i = 0; i < server->loop_count; i++) wss__queue_signal(server->loops[i].inbox.fd);
     }
     errno = number;
@@ -6528,16 +6555,20 @@ enum { WSS__ACCEPT_TURN = 64, WSS__ACCEPT_RETRY_MAX = 1000 };
 /* Tag of the first listener in epoll. What is no connection has a tag without a generation, so no handle equals it. */
 enum { WSS__ACCEPT_TAG = 2 };
 
+/* All listeners or none: where the kernel lacks memory for one of them, all are tried again later. */
 static void wss__accept_watch_listeners(wss__loop *loop, int on) {
     wss__socket_listeners *all = &loop->server->listeners;
+    int failed = 0;
     if (loop->accepting == on) return;
-    loop->accepting = on;
     for (int i = 0; i < all->count; i++) {
         if (all->list[i].fd < 0) continue;
         if (!on) wss__socket_unwatch(loop->epoll, all->list[i].fd);
-        else if (wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, (uint64_t)(WSS__ACCEPT_TAG + i)) != 0)
-            loop->accept_at = loop->now + WSS__CONN_RETRY;
+        else failed |= wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, (uint64_t)(WSS__ACCEPT_TAG + i)) != 0;
     }
+    loop->accepting = on;
+    if (!failed) return;
+    wss__accept_watch_listeners(loop, 0);
+    loop->accept_at = loop->now + WSS__CONN_RETRY;
 }
 
 static int wss__accept_allowed(const wss__loop *loop) {
@@ -7128,11 +7159,14 @@ WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options
     if (server && options) *options = server->options;
 }
 
-/* True for the one call that may run this server. */
-static int wss__public_claim(wss_server *server) {
-    int idle = 0;
+/* Keeps the others out of what only one thread may do; false while one does it. */
+static int wss__public_enter(wss_server *server) {
     if (wss__conn_own_loop(server) || wss__event_inside == server) return 0;
-    return __atomic_compare_exchange_n(&server->running, &idle, 1, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    return !__atomic_exchange_n(&server->entered, 1, __ATOMIC_ACQ_REL);
+}
+
+static void wss__public_leave(wss_server *server) {
+    __atomic_store_n(&server->entered, 0, __ATOMIC_RELEASE);
 }
 
 static void wss__public_begin(wss_server *server) {
@@ -7191,16 +7225,20 @@ static int wss__public_serve(wss_server *server) {
     return result;
 }
 
+/* WSS_OK for the one call that runs this server. Where a registration had failed, it has ended before it began. */
+static int wss__public_may_run(wss_server *server) {
+    if (__atomic_exchange_n(&server->running, 1, __ATOMIC_ACQ_REL)) return WSS_ERR_BUSY;
+    if (!__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) return WSS_OK;
+    wss__public_end(server);
+    return WSS_ERR_MEMORY;
+}
+
 WSSERVER_API int wss_run(wss_server *server) {
     if (!server) return WSS_ERR_ARGUMENT;
-    if (!wss__public_claim(server)) return WSS_ERR_BUSY;
-    if (__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) {
-        wss__public_end(server);
-        return WSS_ERR_MEMORY;
-    }
-    __atomic_store_n(&server->entered, 1, __ATOMIC_RELEASE);
-    int result = wss__public_serve(server);
-    __atomic_store_n(&server->entered, 0, __ATOMIC_RELEASE);
+    if (!wss__public_enter(server)) return WSS_ERR_BUSY;
+    int result = wss__public_may_run(server);
+    if (!result) result = wss__public_serve(server);
+    wss__public_leave(server);
     return result;
 }
 
@@ -7211,40 +7249,43 @@ static void *wss__public_run_thread(void *arg) {
 
 WSSERVER_API int wss_start(wss_server *server) {
     if (!server) return WSS_ERR_ARGUMENT;
-    if (!wss__public_claim(server)) return WSS_ERR_BUSY;
-    if (__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) {
-        wss__public_end(server);
-        return WSS_ERR_MEMORY;
+    if (!wss__public_enter(server)) return WSS_ERR_BUSY;
+    int result = wss__public_may_run(server);
+    if (!result) {
+        server->has_thread = wss__public_thread(&server->thread, wss__public_run_thread, server);
+        if (!server->has_thread) {
+            wss__public_end(server);
+            result = WSS_ERR_SYSTEM;
+        }
     }
-    server->has_thread = wss__public_thread(&server->thread, wss__public_run_thread, server);
-    if (server->has_thread) return WSS_OK;
+    wss__public_leave(server);
+    return result;
+}
+
+/* One turn, by the thread that has entered. */
+static int wss__public_turn(wss_server *server, int milliseconds) {
+    wss__loop *loop = &server->loops[0];
+    if (server->has_thread) return WSS_ERR_BUSY;
+    if (__atomic_load_n(&server->ended, __ATOMIC_ACQUIRE)) return WSS_ERR_STOPPED;
+    if (!__atomic_load_n(&server->running, __ATOMIC_ACQUIRE)) {
+        int result = wss__public_may_run(server);
+        if (result) return result;
+        wss__public_begin(server);
+        loop->thread = pthread_self();
+    }
+    if (!pthread_equal(loop->thread, pthread_self()))
+        wss__public_misused(server, "wss_poll on another thread than before", 0);
+    wss__loop_turn(loop, milliseconds);
+    if (!loop->finished) return WSS_OK;
     wss__public_end(server);
-    return WSS_ERR_SYSTEM;
+    return loop->result ? loop->result : WSS_ERR_STOPPED;
 }
 
 WSSERVER_API int wss_poll(wss_server *server, int milliseconds) {
     if (!server || server->loop_count != 1) return WSS_ERR_ARGUMENT;
-    if (server->has_thread || wss__conn_own_loop(server) || wss__event_inside == server) return WSS_ERR_BUSY;
-    if (__atomic_exchange_n(&server->entered, 1, __ATOMIC_ACQ_REL)) return WSS_ERR_BUSY;
-    int result = WSS_OK;
-    if (__atomic_load_n(&server->ended, __ATOMIC_ACQUIRE)) {
-        result = WSS_ERR_STOPPED;
-    } else if (wss__public_claim(server)) {
-        if (__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) result = WSS_ERR_MEMORY;
-        else wss__public_begin(server);
-        if (result) wss__public_end(server);
-        server->loops[0].thread = pthread_self();
-    }
-    if (!result) {
-        if (!pthread_equal(server->loops[0].thread, pthread_self()))
-            wss__public_misused(server, "wss_poll on another thread than before", 0);
-        wss__loop_turn(&server->loops[0], milliseconds);
-        if (server->loops[0].finished) {
-            wss__public_end(server);
-            result = server->loops[0].result ? server->loops[0].result : WSS_ERR_STOPPED;
-        }
-    }
-    __atomic_store_n(&server->entered, 0, __ATOMIC_RELEASE);
+    if (!wss__public_enter(server)) return WSS_ERR_BUSY;
+    int result = wss__public_turn(server, milliseconds);
+    wss__public_leave(server);
     return result;
 }
 
@@ -7303,13 +7344,11 @@ static void wss__public_deliver_rest(wss_server *server) {
 
 WSSERVER_API int wss_destroy(wss_server *server) {
     if (!server) return WSS_OK;
-    if (wss__conn_own_loop(server) || wss__event_inside == server) return WSS_ERR_BUSY;
-    int polled = __atomic_load_n(&server->running, __ATOMIC_ACQUIRE) && !server->has_thread &&
-                 !__atomic_load_n(&server->ended, __ATOMIC_ACQUIRE);
-    if (!server->has_thread && __atomic_load_n(&server->entered, __ATOMIC_ACQUIRE)) return WSS_ERR_BUSY;
+    if (!wss__public_enter(server)) return WSS_ERR_BUSY;
+    int polled = __atomic_load_n(&server->running, __ATOMIC_ACQUIRE) && !server->has_thread;
     wss_stop(server, server->options.close_ms);
     if (server->has_thread) pthread_join(server->thread, NULL);
-    while (polled && wss_poll(server, -1) == WSS_OK) {
+    while (polled && wss__public_turn(server, -1) == WSS_OK) {
     }
     wss__public_end(server);
     if (server->options.queue) {
@@ -7968,14 +8007,6 @@ WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), v
     return result;
 }
 
-/* True once what has run says that the draining ends: a stop, or the end of the last server. */
-static int wss__public_queue_done(wss_queue *queue) {
-    if (__atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL)) return 1;
-    if (!queue->ended || __atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) return 0;
-    queue->ended = 0;
-    return 1;
-}
-
 /* Runs what was there when it was asked. What a stop leaves over keeps its place. */
 static void wss__public_run_batch(wss_queue *queue) {
     wss__queue_clear(&queue->inbox);
@@ -7989,6 +8020,17 @@ static void wss__public_run_batch(wss_queue *queue) {
     }
     wss__queue_put_back(&queue->inbox, queue->batch);
     queue->batch = NULL;
+}
+
+/* True once what has run says that the draining ends: a stop, or the end of the last server. What was posted until then is
+   run before; what that posts waits for the next run, so that work which posts itself does not hold this one. */
+static int wss__public_queue_done(wss_queue *queue) {
+    if (__atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL)) return 1;
+    if (!queue->ended || __atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) return 0;
+    wss__public_run_batch(queue);
+    queue->ended = 0;
+    int stopped = __atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL);
+    return stopped || !__atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE);
 }
 
 WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds) {

@@ -745,6 +745,78 @@ static void with_a_server(void) {
     end_queue(queue);
 }
 
+static wss_server *server_that_ended(wss_queue *queue) {
+    wss_options options;
+    memset(&options, 0, sizeof options);
+    options.address = "127.0.0.1";
+    options.queue = queue;
+    wss_server *server = wss_create(&options, NULL);
+    CHECK(server != NULL);
+    wss_stop(server, 0);
+    CHECK_INT(wss_poll(server, 0), WSS_ERR_STOPPED);
+    return server;
+}
+
+static void post_for_ever(void *arg) {
+    note(arg);
+    wss_queue_post(current, post_for_ever, arg);
+}
+
+static wss_server *started_inside;
+
+static void start_inside(void *arg) {
+    (void)arg;
+    started_inside = server_that_ended(current);
+    wss_queue_post(current, note, text("under the second"));
+}
+
+static void post_start(void *arg) {
+    note(arg);
+    wss_queue_post(current, start_inside, NULL);
+}
+
+/* What was posted before the end was seen runs; what that posts is for the next time. */
+static void posted_behind_the_end(void) {
+    wss_queue *queue = make_queue(0, 0);
+    wss_server *server = server_that_ended(queue);
+    wss_queue_post(queue, post_again, text("behind "));
+    CHECK_INT(wss_queue_run(queue), WSS_OK);
+    CHECK_TEXT(trace, "behind later ");
+    wss_queue_post(queue, note, text("after"));
+    CHECK_INT(wss_queue_poll(queue, 0), WSS_OK); /* one end ends one run */
+    CHECK_TEXT(trace, "behind later after");
+    CHECK_INT(wss_destroy(server), WSS_OK);
+
+    trace[0] = 0;
+    server = server_that_ended(queue);
+    wss_queue_post(queue, post_for_ever, text("x"));
+    CHECK_INT(wss_queue_run(queue), WSS_OK);
+    CHECK_TEXT(trace, "xx");
+    CHECK_INT(wss_destroy(server), WSS_OK);
+    end_queue(queue);
+
+    queue = make_queue(0, 0); /* a stop comes before the rest, and is used up by it */
+    server = server_that_ended(queue);
+    wss_queue_post(queue, stop_here, text("1"));
+    wss_queue_post(queue, note, text("2"));
+    CHECK_INT(wss_queue_run(queue), WSS_OK);
+    CHECK_TEXT(trace, "1");
+    CHECK_INT(wss_queue_run(queue), WSS_OK);
+    CHECK_TEXT(trace, "12");
+    CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
+    CHECK_INT(wss_destroy(server), WSS_OK);
+
+    trace[0] = 0; /* a server that is made in the last work keeps the thread until its own end */
+    server = server_that_ended(queue);
+    CHECK_INT(wss_queue_post(queue, post_start, text("behind ")), WSS_OK);
+    CHECK_INT(wss_queue_run(queue), WSS_OK);
+    CHECK_TEXT(trace, "behind under the second");
+    CHECK_INT(wss_destroy(server), WSS_OK);
+    CHECK_INT(wss_destroy(started_inside), WSS_OK);
+    CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
+    end_queue(queue);
+}
+
 /* The end of one server of two ends nothing. */
 static void with_two_servers(void) {
     wss_queue *queue = make_queue(0, 0);
@@ -793,6 +865,7 @@ int main(void) {
     RUN(failures);
     RUN(public_threads);
     RUN(with_a_server);
+    RUN(posted_behind_the_end);
     RUN(with_two_servers);
     return test_end("queue");
 }

@@ -33,6 +33,8 @@ static uint32_t dice(uint32_t sides) {
 /* ---- the model ---- */
 
 static uint64_t due_of[NODES]; /* 0: not set */
+static uint64_t turn_of[NODES]; /* of two, the one set later has the higher */
+static uint64_t turns;
 
 static uint64_t model_first(void) {
     uint64_t first = UINT64_MAX;
@@ -68,6 +70,19 @@ static void set_random(wss__timer_wheel *wheel) {
     if (due <= wheel->now) due = wheel->now + 1;
     if (due > wheel->now + WSS__TIMER_HORIZON - 1) due = wheel->now + WSS__TIMER_HORIZON - 1;
     due_of[i] = due;
+    turn_of[i] = ++turns;
+}
+
+static void set_at(wss__timer_wheel *wheel, uint32_t i, uint64_t due) {
+    wss__timer_set(wheel, i, due);
+    due_of[i] = due;
+    turn_of[i] = ++turns;
+}
+
+/* Of those due at the same time the one that was set first comes first. */
+static void check_turn(uint32_t number) {
+    for (int i = 0; i < NODES; i++)
+        if (due_of[i] == due_of[number]) CHECK(turn_of[i] >= turn_of[number]);
 }
 
 static void remove_random(wss__timer_wheel *wheel) {
@@ -83,6 +98,7 @@ static void advance(wss__timer_wheel *wheel, uint64_t now) {
         CHECK(number < NODES);
         CHECK(wheel->now == due_of[number]); /* on its millisecond, */
         CHECK(model_first() == due_of[number]); /* and none before it was passed over */
+        check_turn(number);
         CHECK(!wss__timer_pending(&nodes[number]));
         CHECK(wheel->now <= now);
         due_of[number] = 0;
@@ -94,13 +110,19 @@ static void advance(wss__timer_wheel *wheel, uint64_t now) {
                 if (due_of[i] != wheel->now) continue;
                 wss__timer_remove(wheel, i);
                 due_of[i] = 0;
-                if (dice(2)) wss__timer_set(wheel, i, wheel->now + 5), due_of[i] = wheel->now + 5;
+                if (dice(2)) set_at(wheel, i, wheel->now + 5);
                 break;
             }
         }
     }
     CHECK(wheel->now == now);
     CHECK(model_first() > now);
+}
+
+static uint64_t due_of_any(const wss__timer_wheel *wheel) {
+    uint64_t due = 0;
+    for (uint32_t i = dice(NODES), tries = 0; !due && tries < NODES; tries++) due = due_of[(i + tries) % NODES];
+    return due ? due : wheel->now + 1;
 }
 
 static void random_from(uint64_t start, int rounds) {
@@ -115,7 +137,9 @@ static void random_from(uint64_t start, int rounds) {
         else if (dice(50) == 0) advance(&wheel, wheel.now + dice((uint32_t)1 << 27));
         else if (model_first() != UINT64_MAX && dice(3) == 0) advance(&wheel, model_first() - dice(2));
         if (dice(20) == 0) /* several at one moment */
-            for (uint32_t i = 0; i < 5; i++) wss__timer_set(&wheel, i, wheel.now + 40), due_of[i] = wheel.now + 40;
+            for (uint32_t i = 0; i < 5; i++) set_at(&wheel, i, wheel.now + 40);
+        if (dice(10) == 0 && model_first() != UINT64_MAX) /* one more at a moment that another was set to long ago */
+            set_at(&wheel, dice(NODES), due_of_any(&wheel));
         check_wheel(&wheel);
     }
     for (uint32_t i = 0; i < NODES; i++) wss__timer_remove(&wheel, i);
@@ -247,6 +271,23 @@ static void expired_list(void) {
     }
 }
 
+/* Timers for one moment, set at every distance from it, fire in the order in which they were set. */
+static void first_set_first_fired(void) {
+    static const uint64_t before[] = {1 << 29, 1 << 24, 300000, 262144, 262143, 5000, 4097, 4096, 4095, 100, 65, 64, 63, 2, 1};
+    enum { COUNT = sizeof before / sizeof before[0] };
+    for (uint64_t due = UINT64_C(1) << 30; due < (UINT64_C(1) << 30) + 200; due++) {
+        wss__timer_wheel wheel;
+        begin(&wheel, due - before[0]);
+        for (uint32_t i = 0; i < COUNT; i++) {
+            CHECK(wss__timer_pop(&wheel, due - before[i]) == WSS__TIMER_NONE);
+            wss__timer_set(&wheel, 2 * i, due);
+            wss__timer_set(&wheel, 2 * i + 1, due);
+        }
+        for (uint32_t i = 0; i < 2 * COUNT; i++) CHECK_INT(wss__timer_pop(&wheel, due), i);
+        CHECK(wss__timer_pop(&wheel, due) == WSS__TIMER_NONE);
+    }
+}
+
 /* A timer that is set anew whenever it fires rings once each period, however time jumps. */
 static void periodic(void) {
     wss__timer_wheel wheel;
@@ -319,6 +360,7 @@ int main(void) {
     RUN(all_short_delays);
     RUN(past_and_beyond);
     RUN(expired_list);
+    RUN(first_set_first_fired);
     RUN(periodic);
     RUN(time_does_not_go_back);
     RUN(passing_time_is_free);

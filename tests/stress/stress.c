@@ -1,14 +1,15 @@
-/* Eight threads that send, broadcast, post, close and register at random against clients that come and go. What they
-   promise each other travels in the messages, so that every client can check what it gets:
+/* Eight threads that send, broadcast, post, close and register at random against clients that come and go, while a ninth reads
+   all there is to read. What they promise each other travels in the messages, so that every client can check what it gets:
    - the hello names the token that the client put into its path, and the connection's id;
    - a message for one connection names that id, its producer, the producer's count of all messages (which must grow), and how
      many for this connection were accepted from it before (all of which must have arrived);
    - a Close by a producer names how many had been accepted before it.
-   At the end every producer is told that the server stopped, and memory, descriptors, posts and events must add up.
-   Build it with -fsanitize=thread.
-   usage: stress SECONDS [THREADS [queue]] */
-#define WSSERVER_IMPLEMENTATION
-#include "wsserver.h"
+   Posts are made under a lock that the posted function and handlers take too. Threads give their processor away at locks and
+   wake-ups: see yield.h. At the end every producer is told that the server stopped, and memory, descriptors, posts and events
+   must add up. Build it with -fsanitize=thread.
+   usage: stress SECONDS [THREADS [queue|loop [SEED]]] */
+#include "yield.h"
+
 #include <dirent.h>
 #include <stdio.h>
 
@@ -28,6 +29,7 @@ static wss_queue *queue;
 static int port;
 static int clients_end;
 static pthread_mutex_t known_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t application_mutex = PTHREAD_MUTEX_INITIALIZER; /* held while posting, and taken by handlers */
 static wss_conn known[KNOWN];
 static unsigned known_count;
 static char padding[PADDING];
@@ -38,8 +40,16 @@ static long sent, refused, gone, broadcasts, closes, received;       /* traffic 
 static long posts[PRODUCERS], posts_run[PRODUCERS], posts_disordered;
 static long wrong, disordered, lost, revived, unexpected, nonsense;  /* mistakes */
 static long checked_closes, handled;
+static long looks, shrunk, mixed_up;                                 /* what the reader found */
 
 #define ADD(counter, n) __atomic_add_fetch(&(counter), n, __ATOMIC_RELAXED)
+
+/* Something that was not agreed. */
+static void odd_at(int line, long value) {
+    if (ADD(unexpected, 1) <= 10) printf("stress.c:%d: not as agreed: %ld\n", line, value);
+}
+
+#define ODD(value) odd_at(__LINE__, (long)(value))
 
 static void *allocator(void *context, void *pointer, size_t old_size, size_t new_size) {
     (void)context;
@@ -90,7 +100,7 @@ static void on_connect(const wss_event *e) {
         snprintf(text, sizeof text, "{\"id\":\"%llu\",\"token\":\"%s\"}", (unsigned long long)e->conn.id, info.path + 1);
         while ((result = wss_send(e->server, e->conn, "hello", wss_json(text))) == WSS_ERR_QUEUE_FULL) usleep(100);
     }
-    if (result != WSS_OK && result != WSS_ERR_GONE && result != WSS_ERR_FULL && result != WSS_ERR_STOPPED) ADD(unexpected, 1);
+    if (result != WSS_OK && result != WSS_ERR_GONE && result != WSS_ERR_FULL && result != WSS_ERR_STOPPED) ODD(result);
     if (result != WSS_OK) return;
     pthread_mutex_lock(&known_mutex);
     known[known_count++ % KNOWN] = e->conn;
@@ -99,7 +109,9 @@ static void on_connect(const wss_event *e) {
 
 static void on_disconnect(const wss_event *e) {
     (void)e;
-    ADD(disconnects, 1);
+    pthread_mutex_lock(&application_mutex);
+    disconnects++;
+    pthread_mutex_unlock(&application_mutex);
 }
 
 static void on_ask(const wss_event *e) {
@@ -121,6 +133,8 @@ static void on_anything(const wss_event *e) {
 static void run_post(void *arg) {
     intptr_t value = (intptr_t)arg;
     long by = (long)(value % PRODUCERS);
+    pthread_mutex_lock(&application_mutex);
+    pthread_mutex_unlock(&application_mutex);
     if (posts_run[by]++ != (long)(value / PRODUCERS)) ADD(posts_disordered, 1);
 }
 
@@ -166,7 +180,7 @@ static int book(producer *p, memory *m, int result) {
     if (result == WSS_ERR_GONE) m->gone = 1;
     if (result == WSS_ERR_GONE) ADD(gone, 1);
     else if (result == WSS_ERR_FULL || result == WSS_ERR_QUEUE_FULL || result == WSS_ERR_BUDGET) ADD(refused, 1);
-    else if (result != WSS_OK && result != WSS_ERR_STOPPED) ADD(unexpected, 1);
+    else if (result != WSS_OK && result != WSS_ERR_STOPPED) ODD(result);
     return result == WSS_OK;
 }
 
@@ -203,21 +217,26 @@ static void do_broadcast(producer *p, memory *m) {
     else result = wss_broadcast(server, "b", wss_json(p->text));
     if (result == WSS_ERR_STOPPED) p->stopped = 1;
     if (result == WSS_OK) ADD(broadcasts, 1);
-    else if (result == WSS_ERR_FULL && kind != 1) ADD(unexpected, 1);
+    else if (result == WSS_ERR_FULL && kind != 1) ODD(result);
 }
 
 static void do_post(producer *p) {
     intptr_t value = (intptr_t)posts[p->self] * PRODUCERS + p->self;
+    pthread_mutex_lock(&application_mutex);
     int result = wss_post(server, run_post, (void *)value);
+    pthread_mutex_unlock(&application_mutex);
     if (result == WSS_OK) posts[p->self]++;
     else if (result == WSS_ERR_STOPPED) p->stopped = 1;
-    else if (result != WSS_ERR_QUEUE_FULL) ADD(unexpected, 1);
+    else if (result != WSS_ERR_QUEUE_FULL) ODD(result);
 }
 
 static void do_close(producer *p, memory *m) {
     char reason[32];
     snprintf(reason, sizeof reason, "%lu", m->accepted);
-    if (!book(p, m, wss_close(server, conn_of(m), 4000 + p->self, reason))) return;
+    pthread_mutex_lock(&application_mutex);
+    int result = wss_close(server, conn_of(m), 4000 + p->self, reason);
+    pthread_mutex_unlock(&application_mutex);
+    if (!book(p, m, result)) return;
     m->gone = 1;
     ADD(closes, 1);
 }
@@ -230,7 +249,7 @@ static void do_look(producer *p, memory *m) {
     if (wss_get_info(server, conn_of(m), &info) == WSS_OK && info.conn.id != m->id) ADD(wrong, 1);
     wss_get_stats(server, &stats);
     while ((conn = wss_next(server, conn)).id && steps < 10000) steps++;
-    if (steps == 10000 || wss_count(server) > CLIENT_THREADS * CLIENTS * 8) ADD(unexpected, 1);
+    if (steps == 10000) ODD(steps);
     wss_buffered(server, conn_of(m));
     wss_pause(server, conn_of(m));
     wss_resume(server, conn_of(m));
@@ -247,7 +266,7 @@ static void do_register(producer *p) {
     if (result == WSS_OK && p->registrations % 4 == 1) result = wss_on_connect(server, on_anything, NULL);
     if (result == WSS_OK && p->registrations % 4 == 2) result = wss_on_disconnect(server, on_anything, NULL);
     if (result == WSS_OK && p->registrations % 4 == 3) result = wss_on_drain(server, on_anything, NULL);
-    if (result != WSS_OK && result != WSS_ERR_STOPPED) ADD(unexpected, 1);
+    if (result != WSS_OK && result != WSS_ERR_STOPPED) ODD(result);
     p->registrations++;
 }
 
@@ -268,6 +287,68 @@ static void *produce(void *arg) {
         if (choice % 16 == 0) usleep(200);
     }
     return NULL;
+}
+
+/* ---- the reader ---- */
+
+/* Counters that only grow never shrink, from wherever they are added up. */
+static void check_growth(const wss_stats *before, const wss_stats *now) {
+    static const size_t counters[] = {
+        offsetof(wss_stats, accepted), offsetof(wss_stats, opened), offsetof(wss_stats, refused),
+        offsetof(wss_stats, frames_in), offsetof(wss_stats, frames_out), offsetof(wss_stats, messages_in),
+        offsetof(wss_stats, messages_out), offsetof(wss_stats, bytes_in), offsetof(wss_stats, bytes_out),
+        offsetof(wss_stats, dropped_gone), offsetof(wss_stats, refused_full), offsetof(wss_stats, queued_peak),
+        offsetof(wss_stats, memory_peak), offsetof(wss_stats, wakeups), offsetof(wss_stats, loop_lag_ms)};
+    for (size_t i = 0; i < sizeof counters / sizeof counters[0]; i++) {
+        uint64_t old;
+        uint64_t new;
+        memcpy(&old, (const char *)before + counters[i], sizeof old);
+        memcpy(&new, (const char *)now + counters[i], sizeof new);
+        if (new < old) ADD(shrunk, 1);
+    }
+}
+
+/* One handle names one client for ever: what is told about it always has the same path. */
+static void check_info(wss_conn conn) {
+    static uint64_t ids[4096];
+    static unsigned tokens[4096];
+    wss_info info;
+    unsigned token = 0;
+    if (wss_get_info(server, conn, &info) != WSS_OK) return;
+    size_t place = conn.id % 4096;
+    int known_peer = strcmp(info.address, "127.0.0.1") == 0 || !info.address[0]; /* none once the peer has reset */
+    if (info.conn.id != conn.id || !known_peer || sscanf(info.path, "/%u", &token) != 1) ADD(mixed_up, 1);
+    if (ids[place] == conn.id && tokens[place] != token) ADD(mixed_up, 1);
+    ids[place] = conn.id;
+    tokens[place] = token;
+}
+
+static int reader_end;
+
+static void *look(void *arg) {
+    wss_stats before;
+    wss_stats now;
+    wss_options options;
+    memset(&options, 0, sizeof options);
+    wss_get_stats(server, &before);
+    while (!__atomic_load_n(&reader_end, __ATOMIC_ACQUIRE)) {
+        wss_get_stats(server, &now);
+        check_growth(&before, &now);
+        before = now;
+        if (now.connections > SLOTS) ODD(now.connections);
+        if (now.memory > now.memory_budget) ODD(now.memory);
+        if (wss_count(server) > SLOTS) ODD(wss_count(server));
+        for (wss_conn conn = wss_next(server, wss__public_none()); conn.id; conn = wss_next(server, conn)) {
+            check_info(conn);
+            size_t buffered = wss_buffered(server, conn);
+            if (buffered > 400000) ODD(buffered);
+        }
+        wss_get_options(server, &options);
+        if (options.port != port) ODD(0);
+        looks++;
+        usleep(100);
+    }
+    return arg;
 }
 
 /* ---- clients ---- */
@@ -299,10 +380,15 @@ static void say(client *c, const void *bytes, size_t size) {
     if (done >= 0 && (size_t)done < size) drop(c);
 }
 
+/* By a reset, by the end of the stream, in the middle of a frame, or as it should be. */
 static void leave(client *c, unsigned *seed) {
     static const unsigned char close_frame[] = {0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8};
+    static const unsigned char half_a_frame[] = {0x81, 0xfe, 0x03, 0xe8, 1, 2, 3, 4, 'h', 'a', 'l', 'f'};
     struct linger linger = {1, 0};
-    unsigned way = next_random(seed) % 3;
+    unsigned way = next_random(seed) % 4;
+    if (way == 3) say(c, half_a_frame, 1 + next_random(seed) % sizeof half_a_frame);
+    if (way == 3) way = next_random(seed) % 2;
+    if (c->fd < 0) way = 1;
     if (way == 0) setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
     if (way < 2) drop(c);
     else say(c, close_frame, sizeof close_frame);
@@ -391,7 +477,7 @@ static void check_close(client *c, const char *data, size_t size) {
         ADD(checked_closes, 1);
         if (strtoul(reason, NULL, 10) != c->got[code - 4000]) ADD(lost, 1);
     } else if (code != 1000 && code != 1001 && code != 1013) {
-        ADD(unexpected, 1);
+        ODD(code);
     }
 }
 
@@ -421,7 +507,7 @@ static size_t take_head(client *c) {
     char *end = (char *)memmem(c->data, c->size, "\r\n\r\n", 4);
     if (!end) return 0;
     if (memcmp(c->data, "HTTP/1.1 101 ", 13) != 0) {
-        if (memcmp(c->data, "HTTP/1.1 503 ", 13) != 0) ADD(unexpected, 1);
+        if (memcmp(c->data, "HTTP/1.1 503 ", 13) != 0) ODD(strtol(c->data + 9, NULL, 10));
         drop(c);
         return 0;
     }
@@ -483,7 +569,7 @@ static void *be_clients(void *arg) {
 
 static void *drain_queue(void *arg) {
     (void)arg;
-    if (wss_queue_run(queue) != WSS_OK) ADD(unexpected, 1);
+    if (wss_queue_run(queue) != WSS_OK) ODD(0);
     return NULL;
 }
 
@@ -531,12 +617,14 @@ static int report(int threads, int descriptors, const wss_stats *stats) {
            "%ld closes (%ld checked), posts %ld of %ld, %ld events\n",
            threads, queue ? " and a queue" : "", opened, received, sent, refused, gone, broadcasts, closes, checked_closes,
            run_posts, accepted_posts, handled);
+    printf("  read %ld times: %ld counters shrank, %ld connections mixed up; a processor was given away %lu times\n", looks,
+           shrunk, mixed_up, yield_count);
     printf("  to the wrong connection %ld, out of order %ld, lost %ld, came back to life %ld, posts out of order %ld, not as "
            "agreed %ld and %ld, left over: %ld lives, %zu bytes, %d descriptors\n",
            wrong, disordered, lost, revived, posts_disordered, unexpected, nonsense, lives, library_bytes, descriptors);
-    int busy = opened > 100 && received > 10000 && sent > 1000 && gone > 0 && checked_closes > 10 && handled > 100;
+    int busy = opened > 100 && received > 5000 && sent > 1000 && gone > 0 && checked_closes > 10 && handled > 100 && looks > 20;
     if (!busy) printf("  too little happened to tell\n");
-    return wrong || disordered || lost || revived || posts_disordered || unexpected || nonsense || lives || library_bytes ||
+    return shrunk || mixed_up || wrong || disordered || lost || revived || posts_disordered || unexpected || nonsense || lives || library_bytes ||
            descriptors || accepted_posts != run_posts || !busy;
 }
 
@@ -545,20 +633,23 @@ int main(int argc, char **argv) {
     pthread_t producer_threads[PRODUCERS];
     pthread_t client_threads[CLIENT_THREADS];
     pthread_t drainer;
+    pthread_t reader;
     wss_stats stats;
     int seconds = argc > 1 ? atoi(argv[1]) : 10;
     int threads = argc > 2 ? atoi(argv[2]) : 1;
     int before = count_descriptors();
+    yield_seed = argc > 4 ? (unsigned)atoi(argv[4]) : 1;
     alarm((unsigned)seconds + 60);
     memset(padding, 'x', sizeof padding);
-    if (!make_server(threads, argc > 3) || wss_start(server) != WSS_OK) return 1;
+    if (!make_server(threads, argc > 3 && strcmp(argv[3], "queue") == 0) || wss_start(server) != WSS_OK) return 1;
     if (queue) pthread_create(&drainer, NULL, drain_queue, NULL);
     for (intptr_t i = 0; i < CLIENT_THREADS; i++) pthread_create(&client_threads[i], NULL, be_clients, (void *)i);
     for (int i = 0; i < PRODUCERS; i++) {
         producers[i].self = i;
-        producers[i].seed = 12345u + 7919u * (unsigned)i;
+        producers[i].seed = 12345u + 7919u * (unsigned)i + 104729u * yield_seed;
         pthread_create(&producer_threads[i], NULL, produce, &producers[i]);
     }
+    pthread_create(&reader, NULL, look, NULL);
     sleep((unsigned)seconds);
     wss_stop(server, 1000); /* while everybody goes on */
     for (int i = 0; i < PRODUCERS; i++) pthread_join(producer_threads[i], NULL);
@@ -566,7 +657,9 @@ int main(int argc, char **argv) {
     __atomic_store_n(&clients_end, 1, __ATOMIC_RELEASE);
     for (int i = 0; i < CLIENT_THREADS; i++) pthread_join(client_threads[i], NULL);
     while (wss_get_stats(server, &stats), stats.connections) usleep(1000);
+    __atomic_store_n(&reader_end, 1, __ATOMIC_RELEASE);
+    pthread_join(reader, NULL);
     wss_destroy(server);
-    if (queue && wss_queue_destroy(queue) != WSS_OK) ADD(unexpected, 1);
+    if (queue && wss_queue_destroy(queue) != WSS_OK) ODD(0);
     return report(threads, count_descriptors() - before, &stats);
 }

@@ -1,0 +1,20 @@
+# Makes a copy of wsserver.h in which a wake-up can be lost, to show that the tests notice. how=late: the thread that drains a
+# queue makes the descriptor unreadable after it has taken the work, not before. how=outside: whether a post must wake the
+# consumer is decided before the mutex is taken, not under it. Exit status 1 where there was nothing to change.
+how == "late" && /^static void wss__public_run_batch\(/ { inside = 1 }
+how == "late" && inside && /wss__queue_clear\(/ { held = $0; next }
+how == "late" && inside && /wss__queue_take\(/ { print; print held; inside = 0; changed++; next }
+
+how == "outside" && /^static int wss__queue_push\(/ { inside = 1 }
+how == "outside" && inside && /pthread_mutex_lock\(/ {
+    print "    int empty = !__atomic_load_n(&inbox->last, __ATOMIC_RELAXED);"
+    print
+    next
+}
+how == "outside" && inside && /if \(!inbox->last\) wss__queue_signal\(/ {
+    sub(/!inbox->last/, "empty")
+    inside = 0
+    changed++
+}
+{ print }
+END { if (changed != 1) exit 1 }
