@@ -702,6 +702,10 @@ typedef struct wss__span {
     size_t size;
 } wss__span;
 
+/* 64 bits that several threads reach. On 32-bit x86 a struct aligns them to 4 only: then they can straddle a cache line, and
+   are no longer read in one piece. */
+typedef uint64_t wss__atomic64 __attribute__((aligned(8)));
+
 static wss__span wss__base_span(const char *data, size_t size) {
     wss__span span;
     span.data = data;
@@ -3417,9 +3421,9 @@ enum {
 
 /* Every entry begins with this. */
 typedef struct wss__slot {
-    uint64_t id;    /* of what stands here, or, when free, of what comes next; atomic */
-    uint32_t next;  /* free: next free place. live: for the owner's lists */
-    uint32_t flags; /* WSS__SLOT_LIVE, the rest is the owner's; atomic */
+    wss__atomic64 id; /* of what stands here, or, when free, of what comes next */
+    uint32_t next;    /* free: next free place. live: for the owner's lists */
+    uint32_t flags;   /* WSS__SLOT_LIVE, the rest is the owner's; atomic */
 } wss__slot;
 
 enum { WSS__SLOT_LIVE = 1 };
@@ -3571,6 +3575,9 @@ enum {
 #define WSS__COUNT(counter, n) \
     __atomic_store_n(&(counter), __atomic_load_n(&(counter), __ATOMIC_RELAXED) + (uint64_t)(n), __ATOMIC_RELAXED)
 
+/* Counters that one thread writes and any thread reads. */
+typedef wss_stats wss__session_stats __attribute__((aligned(8)));
+
 /* Input that could not be used up at once. */
 typedef struct wss__session_input {
     wss__frame_head frame;  /* being received */
@@ -3609,7 +3616,7 @@ typedef struct wss__session_host {
     char *cork;
     size_t cork_size;
     size_t cork_capacity;
-    wss_stats stats; /* the counters; written by the loop alone */
+    wss__session_stats stats; /* written by the loop alone */
 } wss__session_host;
 
 typedef struct wss__session_bytes {
@@ -4453,7 +4460,7 @@ static ssize_t wss__socket_send(int fd, struct iovec *parts, size_t count) {
     struct msghdr message;
     memset(&message, 0, sizeof message);
     message.msg_iov = parts;
-    message.msg_iovlen = count;
+    message.msg_iovlen = (__typeof__(message.msg_iovlen))count; /* an int in musl */
     do sent = WSSERVER_SYSTEM(sendmsg)(fd, &message, MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
     return sent;
@@ -5104,8 +5111,8 @@ typedef struct wss__conn {
     wss__slot slot;
     wss__session session;
     wss__timer_node timer;
-    uint64_t bytes_in;            /* atomic; when lingering: since then */
-    uint64_t bytes_out;           /* atomic */
+    wss__atomic64 bytes_in;       /* when lingering: since then */
+    wss__atomic64 bytes_out;
     void *user;                   /* atomic */
     wss__conn_rare *rare;
     wss__conn_delivery *delivery; /* NULL without options.queue */
@@ -7542,9 +7549,9 @@ WSSERVER_API int wss_get_info(wss_server *server, wss_conn handle, wss_info *inf
 }
 
 /* Adds the counters, which are all of one kind and stand side by side. */
-static void wss__public_add_stats(wss_stats *sum, const wss_stats *part) {
+static void wss__public_add_stats(wss_stats *sum, const wss__session_stats *part) {
     uint64_t *to = (uint64_t *)(void *)sum;
-    const uint64_t *from = (const uint64_t *)(const void *)part;
+    const wss__atomic64 *from = (const wss__atomic64 *)(const void *)part;
     for (size_t i = 0; i < sizeof *sum / sizeof *to; i++) to[i] += __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 }
 
@@ -7555,7 +7562,7 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
     memset(stats, 0, sizeof *stats);
     if (!server) return;
     for (int i = 0; i < server->loop_count; i++) {
-        const wss_stats *part = &server->loops[i].host.stats;
+        const wss__session_stats *part = &server->loops[i].host.stats;
         uint64_t queued = __atomic_load_n(&part->queued_peak, __ATOMIC_RELAXED);
         wss__public_add_stats(stats, part);
         stats->posted += __atomic_load_n(&server->loops[i].inbox.count, __ATOMIC_RELAXED);
