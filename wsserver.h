@@ -179,7 +179,7 @@ extern "C" {
     X(WSS_CAUSE_UTF8, 21, "protocol error: text is not UTF-8")                            \
     X(WSS_CAUSE_CLOSE_FRAME, 22, "protocol error: bad close frame")
 
-#define WSS_ENUMERATE(name, value, text) name = value,
+#define WSS_ENUMERATE(name, value, text) name = (value),
 enum { WSS_ERROR_TABLE(WSS_ENUMERATE) WSS_ERROR_TABLE_END = 1 };
 enum { WSS_CAUSE_TABLE(WSS_ENUMERATE) WSS_CAUSE_TABLE_END = 1000 };
 #undef WSS_ENUMERATE
@@ -723,7 +723,8 @@ static int wss__base_equal(wss__span a, wss__span b) {
 
 /* Not tolower(): that depends on the process's locale. */
 static char wss__base_lower(char c) {
-    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+    if (c >= 'A' && c <= 'Z') return (char)(c + ('a' - 'A'));
+    return c;
 }
 
 static int wss__base_equal_fold(wss__span a, wss__span b) {
@@ -1028,7 +1029,7 @@ static void wss__hash_block(uint32_t sum[5], const char *block) {
     uint32_t c = sum[2];
     uint32_t d = sum[3];
     uint32_t e = sum[4];
-    for (int i = 0; i < 16; i++) w[i] = (uint32_t)wss__base_load_be(block + i * 4, 4);
+    for (size_t i = 0; i < 16; i++) w[i] = (uint32_t)wss__base_load_be(block + i * 4, 4);
     for (int i = 16; i < 80; i++) w[i] = wss__hash_rotate(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
     for (int i = 0; i < 80; i++) {
         uint32_t next = wss__hash_rotate(a, 5) + wss__hash_mix(i, b, c, d) + e + w[i];
@@ -1073,8 +1074,8 @@ static size_t wss__hash_base64(const unsigned char *data, size_t size, char *out
         if (left > 2) bits |= data[at + 2];
         *to++ = wss__hash_alphabet[bits >> 18];
         *to++ = wss__hash_alphabet[bits >> 12 & 63];
-        *to++ = left > 1 ? wss__hash_alphabet[bits >> 6 & 63] : '=';
-        *to++ = left > 2 ? wss__hash_alphabet[bits & 63] : '=';
+        *to++ = (char)(left > 1 ? wss__hash_alphabet[bits >> 6 & 63] : '=');
+        *to++ = (char)(left > 2 ? wss__hash_alphabet[bits & 63] : '=');
     }
     *to = 0;
     return (size_t)(to - out);
@@ -2343,7 +2344,7 @@ static int wss__json_walk_begin(wss__json_walk *walk, wss__span text, int allow_
     }
     walk->max_depth = wss__json_limit(max_depth) - 1;
     if (walk->max_depth < 0) return wss__json_walk_stop(walk, WSS_ERR_DEPTH);
-    walk->kind = *at;
+    walk->kind = (unsigned char)*at;
     walk->at = at + 1;
     walk->end = end;
     return 1;
@@ -2568,7 +2569,9 @@ static size_t wss__json_escape_one(char byte, char out[6]) {
         out[1] = names[short_form - plain];
         return 2;
     }
-    memcpy(out + 1, "u00", 3);
+    out[1] = 'u';
+    out[2] = '0';
+    out[3] = '0';
     out[4] = hex[(unsigned char)byte >> 4];
     out[5] = hex[byte & 15];
     return 6;
@@ -2903,8 +2906,7 @@ static int wss__args_in_array(const wss_writer *writer) {
 
 /* What stands before a value. False after an error, this call's or an earlier one. */
 static int wss__args_begin(wss_writer *writer, const char *key) {
-    if (writer->depth == 0) wss__args_fail(writer, WSS_ERR_ARGUMENT);
-    else if (wss__args_in_array(writer) != !key) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    if (writer->depth == 0 || wss__args_in_array(writer) != !key) wss__args_fail(writer, WSS_ERR_ARGUMENT);
     if (writer->error) return 0;
     if (!writer->empty) wss__args_append(writer, ",", 1);
     writer->empty = 0;
@@ -2942,7 +2944,7 @@ WSSERVER_API void wss_writer_init(wss_writer *writer, char *buffer, size_t size)
 }
 
 WSSERVER_API void wss_writer_free(wss_writer *writer) {
-    if (writer->growing) wss__mem_default(NULL, writer->text, writer->capacity, 0);
+    if (writer->growing) writer->text = (char *)wss__mem_default(NULL, writer->text, writer->capacity, 0);
     memset(writer, 0, sizeof *writer);
 }
 
@@ -2996,7 +2998,7 @@ static void wss__args_print(double value, int digits, char *text, size_t size) {
         snprintf(text, size, "%.*g", digits, value);
         wss__args_delocalize(text);
         wss__args_parse(wss__base_text(text), &number);
-        if (wss__args_to_double(&number, &back) == WSS_OK && memcmp(&back, &value, sizeof back) == 0) return;
+        if (wss__args_to_double(&number, &back) == WSS_OK && back == value) return;
     }
 }
 
@@ -3344,7 +3346,7 @@ static void wss__timer_remove(wss__timer_wheel *wheel, uint32_t number) {
     if (node->next != WSS__TIMER_NONE) wheel->at(wheel->owner, node->next)->previous = node->previous;
     if (node->previous != WSS__TIMER_NONE) wheel->at(wheel->owner, node->previous)->next = node->next;
     else wheel->lists[list] = node->next;
-    if (wheel->lists[list] == WSS__TIMER_NONE && list < WSS__TIMER_EXPIRED)
+    if (list < WSS__TIMER_EXPIRED && wheel->lists[list] == WSS__TIMER_NONE)
         wheel->occupied[list / WSS__TIMER_SLOTS] &= ~((uint64_t)1 << (list % WSS__TIMER_SLOTS));
     node->list = 0;
 }
@@ -4686,8 +4688,8 @@ static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
 
 /* The descriptors that a service manager passes from number 3 on, if they are meant for this process. */
 static int wss__socket_adopt_inherited(wss__socket_listeners *all) {
-    const char *pid = getenv("LISTEN_PID");
-    const char *fds = getenv("LISTEN_FDS");
+    const char *pid = getenv("LISTEN_PID"); /* NOLINT(concurrency-mt-unsafe): it is, unless others call setenv */
+    const char *fds = getenv("LISTEN_FDS"); /* NOLINT(concurrency-mt-unsafe): likewise */
     int count = fds ? wss__socket_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
     if (!pid || count < 1 || wss__socket_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid()) {
         errno = ENOENT;
@@ -6367,7 +6369,7 @@ static void wss__accept_watch_listeners(wss__loop *loop, int on) {
     for (int i = 0; i < all->count; i++) {
         if (all->list[i].fd < 0) continue;
         if (!on) wss__socket_unwatch(loop->epoll, all->list[i].fd);
-        else if (wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, (uint64_t)(WSS__ACCEPT_TAG + i)) != 0)
+        else if (wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, WSS__ACCEPT_TAG + (uint64_t)i) != 0)
             loop->accept_at = loop->now + WSS__CONN_RETRY;
     }
 }
@@ -6832,7 +6834,7 @@ static int wss__public_descriptors(void) {
 }
 
 static void wss__public_resolve(wss_options *options) {
-    const size_t mebibyte = 1024 * 1024;
+    const size_t mebibyte = (size_t)1024 * 1024;
     if (!options->type_member) options->type_member = "__MESSAGE__";
     wss__public_default(&options->threads, 1);
     wss__public_bound(&options->threads, 64);
