@@ -180,7 +180,7 @@ extern "C" {
     X(WSS_CAUSE_UTF8, 21, "protocol error: text is not UTF-8")                            \
     X(WSS_CAUSE_CLOSE_FRAME, 22, "protocol error: bad close frame")
 
-#define WSS_ENUMERATE(name, value, text) name = value,
+#define WSS_ENUMERATE(name, value, text) name = (value),
 enum { WSS_ERROR_TABLE(WSS_ENUMERATE) WSS_ERROR_TABLE_END = 1 };
 enum { WSS_CAUSE_TABLE(WSS_ENUMERATE) WSS_CAUSE_TABLE_END = 1000 };
 #undef WSS_ENUMERATE
@@ -712,6 +712,10 @@ typedef struct wss__span {
     size_t size;
 } wss__span;
 
+/* 64 bits that several threads reach. On 32-bit x86 a struct aligns them to 4 only: then they can straddle a cache line, and
+   are no longer read in one piece. */
+typedef uint64_t wss__atomic64 __attribute__((aligned(8)));
+
 static wss__span wss__base_span(const char *data, size_t size) {
     wss__span span;
     span.data = data;
@@ -729,7 +733,8 @@ static int wss__base_equal(wss__span a, wss__span b) {
 
 /* Not tolower(): that depends on the process's locale. */
 static char wss__base_lower(char c) {
-    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+    if (c >= 'A' && c <= 'Z') return (char)(c + ('a' - 'A'));
+    return c;
 }
 
 static int wss__base_equal_fold(wss__span a, wss__span b) {
@@ -1034,7 +1039,7 @@ static void wss__hash_block(uint32_t sum[5], const char *block) {
     uint32_t c = sum[2];
     uint32_t d = sum[3];
     uint32_t e = sum[4];
-    for (int i = 0; i < 16; i++) w[i] = (uint32_t)wss__base_load_be(block + i * 4, 4);
+    for (size_t i = 0; i < 16; i++) w[i] = (uint32_t)wss__base_load_be(block + i * 4, 4);
     for (int i = 16; i < 80; i++) w[i] = wss__hash_rotate(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
     for (int i = 0; i < 80; i++) {
         uint32_t next = wss__hash_rotate(a, 5) + wss__hash_mix(i, b, c, d) + e + w[i];
@@ -1079,8 +1084,8 @@ static size_t wss__hash_base64(const unsigned char *data, size_t size, char *out
         if (left > 2) bits |= data[at + 2];
         *to++ = wss__hash_alphabet[bits >> 18];
         *to++ = wss__hash_alphabet[bits >> 12 & 63];
-        *to++ = left > 1 ? wss__hash_alphabet[bits >> 6 & 63] : '=';
-        *to++ = left > 2 ? wss__hash_alphabet[bits & 63] : '=';
+        *to++ = (char)(left > 1 ? wss__hash_alphabet[bits >> 6 & 63] : '=');
+        *to++ = (char)(left > 2 ? wss__hash_alphabet[bits & 63] : '=');
     }
     *to = 0;
     return (size_t)(to - out);
@@ -2484,7 +2489,7 @@ static int wss__json_walk_begin(wss__json_walk *walk, wss__span text, int allow_
     }
     walk->max_depth = wss__json_limit(max_depth) - 1;
     if (walk->max_depth < 0) return wss__json_walk_stop(walk, WSS_ERR_DEPTH);
-    walk->kind = *at;
+    walk->kind = (unsigned char)*at;
     walk->at = at + 1;
     walk->end = end;
     return 1;
@@ -2709,7 +2714,9 @@ static size_t wss__json_escape_one(char byte, char out[6]) {
         out[1] = names[short_form - plain];
         return 2;
     }
-    memcpy(out + 1, "u00", 3);
+    out[1] = 'u';
+    out[2] = '0';
+    out[3] = '0';
     out[4] = hex[(unsigned char)byte >> 4];
     out[5] = hex[byte & 15];
     return 6;
@@ -3044,8 +3051,7 @@ static int wss__args_in_array(const wss_writer *writer) {
 
 /* What stands before a value. False after an error, this call's or an earlier one. */
 static int wss__args_begin(wss_writer *writer, const char *key) {
-    if (writer->depth == 0) wss__args_fail(writer, WSS_ERR_ARGUMENT);
-    else if (wss__args_in_array(writer) != !key) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    if (writer->depth == 0 || wss__args_in_array(writer) != !key) wss__args_fail(writer, WSS_ERR_ARGUMENT);
     if (writer->error) return 0;
     if (!writer->empty) wss__args_append(writer, ",", 1);
     writer->empty = 0;
@@ -3083,7 +3089,7 @@ WSSERVER_API void wss_writer_init(wss_writer *writer, char *buffer, size_t size)
 }
 
 WSSERVER_API void wss_writer_free(wss_writer *writer) {
-    if (writer->growing) wss__mem_default(NULL, writer->text, writer->capacity, 0);
+    if (writer->growing) writer->text = (char *)wss__mem_default(NULL, writer->text, writer->capacity, 0);
     memset(writer, 0, sizeof *writer);
 }
 
@@ -3137,7 +3143,7 @@ static void wss__args_print(double value, int digits, char *text, size_t size) {
         snprintf(text, size, "%.*g", digits, value);
         wss__args_delocalize(text);
         wss__args_parse(wss__base_text(text), &number);
-        if (wss__args_to_double(&number, &back) == WSS_OK && memcmp(&back, &value, sizeof back) == 0) return;
+        if (wss__args_to_double(&number, &back) == WSS_OK && back == value) return;
     }
 }
 
@@ -3588,9 +3594,9 @@ enum {
 
 /* Every entry begins with this. */
 typedef struct wss__slot {
-    uint64_t id;    /* of what stands here, or, when free, of what comes next; atomic */
-    uint32_t next;  /* free: next free place. live: for the owner's lists */
-    uint32_t flags; /* WSS__SLOT_LIVE, the rest is the owner's; atomic */
+    wss__atomic64 id; /* of what stands here, or, when free, of what comes next */
+    uint32_t next;    /* free: next free place. live: for the owner's lists */
+    uint32_t flags;   /* WSS__SLOT_LIVE, the rest is the owner's; atomic */
 } wss__slot;
 
 enum { WSS__SLOT_LIVE = 1 };
@@ -3742,6 +3748,9 @@ enum {
 #define WSS__COUNT(counter, n) \
     __atomic_store_n(&(counter), __atomic_load_n(&(counter), __ATOMIC_RELAXED) + (uint64_t)(n), __ATOMIC_RELAXED)
 
+/* Counters that one thread writes and any thread reads. */
+typedef wss_stats wss__session_stats __attribute__((aligned(8)));
+
 /* Input that could not be used up at once. */
 typedef struct wss__session_input {
     wss__frame_head frame;  /* being received */
@@ -3781,7 +3790,7 @@ typedef struct wss__session_host {
     char *cork;
     size_t cork_size;
     size_t cork_capacity;
-    wss_stats stats; /* the counters; written by the loop alone */
+    wss__session_stats stats; /* written by the loop alone */
 } wss__session_host;
 
 typedef struct wss__session_bytes {
@@ -4633,7 +4642,7 @@ static ssize_t wss__socket_send(int fd, struct iovec *parts, size_t count) {
     struct msghdr message;
     memset(&message, 0, sizeof message);
     message.msg_iov = parts;
-    message.msg_iovlen = count;
+    message.msg_iovlen = (__typeof__(message.msg_iovlen))count; /* an int in musl */
     do sent = WSSERVER_SYSTEM(sendmsg)(fd, &message, MSG_NOSIGNAL);
     while (sent < 0 && errno == EINTR);
     return sent;
@@ -4859,8 +4868,8 @@ static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
 
 /* The descriptors that a service manager passes from number 3 on, if they are meant for this process. */
 static int wss__socket_adopt_inherited(wss__socket_listeners *all) {
-    const char *pid = getenv("LISTEN_PID");
-    const char *fds = getenv("LISTEN_FDS");
+    const char *pid = getenv("LISTEN_PID"); /* NOLINT(concurrency-mt-unsafe): it is, unless others call setenv */
+    const char *fds = getenv("LISTEN_FDS"); /* NOLINT(concurrency-mt-unsafe): likewise */
     int count = fds ? wss__socket_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
     if (!pid || count < 1 || wss__socket_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid()) {
         errno = ENOENT;
@@ -5285,14 +5294,14 @@ typedef struct wss__conn {
     wss__slot slot;
     wss__session session;
     wss__timer_node timer;
-    int fd;                /* mutex */
-    uint64_t bytes_in;     /* atomic; when lingering: since then */
-    uint64_t bytes_out;    /* atomic */
-    void *user;            /* atomic */
+    int fd;                  /* mutex */
+    wss__atomic64 bytes_in;  /* when lingering: since then */
+    wss__atomic64 bytes_out;
+    void *user;              /* atomic */
     wss__conn_rare *rare;
-    uint32_t opened;       /* when it was accepted, in WSS__CONN_STEPs */
-    uint16_t round_trip;   /* of the last ping in milliseconds, plus 1; the longest that fits stands for all longer; atomic */
-    uint16_t work;         /* the bits above, and in the topmost two its state */
+    uint32_t opened;         /* when it was accepted, in WSS__CONN_STEPs */
+    uint16_t round_trip;     /* of the last ping in milliseconds, plus 1; the longest that fits stands for all longer; atomic */
+    uint16_t work;           /* the bits above, and in the topmost two its state */
 } wss__conn;
 
 enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
@@ -6563,7 +6572,7 @@ static void wss__accept_watch_listeners(wss__loop *loop, int on) {
     for (int i = 0; i < all->count; i++) {
         if (all->list[i].fd < 0) continue;
         if (!on) wss__socket_unwatch(loop->epoll, all->list[i].fd);
-        else failed |= wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, (uint64_t)(WSS__ACCEPT_TAG + i)) != 0;
+        else failed |= wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, WSS__ACCEPT_TAG + (uint64_t)i) != 0;
     }
     loop->accepting = on;
     if (!failed) return;
@@ -7032,7 +7041,7 @@ static int wss__public_descriptors(void) {
 }
 
 static void wss__public_resolve(wss_options *options) {
-    const size_t mebibyte = 1024 * 1024;
+    const size_t mebibyte = (size_t)1024 * 1024;
     if (!options->type_member) options->type_member = "__MESSAGE__";
     wss__public_default(&options->threads, 1);
     wss__public_bound(&options->threads, 64);
@@ -7757,9 +7766,9 @@ WSSERVER_API int wss_get_info(wss_server *server, wss_conn handle, wss_info *inf
 }
 
 /* Adds the counters, which are all of one kind and stand side by side. */
-static void wss__public_add_stats(wss_stats *sum, const wss_stats *part) {
+static void wss__public_add_stats(wss_stats *sum, const wss__session_stats *part) {
     uint64_t *to = (uint64_t *)(void *)sum;
-    const uint64_t *from = (const uint64_t *)(const void *)part;
+    const wss__atomic64 *from = (const wss__atomic64 *)(const void *)part;
     for (size_t i = 0; i < sizeof *sum / sizeof *to; i++) to[i] += __atomic_load_n(&from[i], __ATOMIC_RELAXED);
 }
 
@@ -7770,7 +7779,7 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
     memset(stats, 0, sizeof *stats);
     if (!server) return;
     for (int i = 0; i < server->loop_count; i++) {
-        const wss_stats *part = &server->loops[i].host.stats;
+        const wss__session_stats *part = &server->loops[i].host.stats;
         uint64_t queued = __atomic_load_n(&part->queued_peak, __ATOMIC_RELAXED);
         wss__public_add_stats(stats, part);
         stats->posted += __atomic_load_n(&server->loops[i].inbox.count, __ATOMIC_RELAXED);

@@ -41,6 +41,12 @@ static __attribute__((unused)) int test_skipped;
         }                                                                                  \
     } while (0)
 
+/* Sweeps that are the same on every processor take one point in so many. More than one only where a processor is emulated,
+   which is slow. */
+#ifndef TEST_STRIDE
+#define TEST_STRIDE 1
+#endif
+
 #define RUN(test) (test_broken = 0, test(), test_count(#test))
 
 static inline void test_count(const char *name) {

@@ -26,5 +26,6 @@ check layers_find_mistakes
 check layers wsserver.h
 check sh tests/lint/docs.sh
 check sh tests/lint/symbols.sh
+check sh tests/lint/analysis.sh
 echo "lint: $passed passed, $failed failed"
 [ $failed -eq 0 ]

@@ -1369,8 +1369,8 @@ static size_t random_cuts(size_t *cuts, size_t size) {
 
 /* Long scripts are cut at every byte only near their ends and where a large payload begins or ends. */
 static size_t next_cut(const script *s, size_t cut) {
-    if (s->size < 4096 || cut < 1100 || s->size - cut < 100 || cut % 4096 < 8) return cut + 1;
-    return cut + 7 + random_below(700);
+    if (s->size < 4096 || cut < 1100 || s->size - cut < 100 || cut % 4096 < 8) return cut + TEST_STRIDE;
+    return cut + TEST_STRIDE * (7 + random_below(700));
 }
 
 static void cut_in_two(void) {
@@ -1414,7 +1414,7 @@ enum { MODES = sizeof modes / sizeof modes[0] };
 static void talk_in_a_mode(const script *s, size_t close_after, const mode *how, const driver *whole) {
     size_t cuts[CUTS_MAX];
     hear_like(whole, how, s, close_after, NULL, 0);
-    for (int i = 0; i < (s->size < 4096 ? 30 : 6); i++) {
+    for (int i = 0; i < (s->size < 4096 ? 30 : 6); i += TEST_STRIDE) {
         size_t count = random_cuts(cuts, s->size);
         hear_like(whole, how, s, close_after, cuts, count);
     }
@@ -1461,7 +1461,7 @@ static void cut_in_three(void) {
     s.size = 600;
     hear(&whole, NULL, &s, 0, NULL, 0);
     for (size_t a = 150; a < s.size; a++) {
-        for (size_t b = a + 1; b < s.size; b += 1 + a % 3) {
+        for (size_t b = a + 1; b < s.size; b += TEST_STRIDE * (1 + a % 3)) {
             size_t cuts[2] = {a, b};
             hear_like(&whole, NULL, &s, 0, cuts, 2);
         }
@@ -2332,7 +2332,7 @@ static void every_allocation_fails_once_or_for_good(void) {
             if (t >= CONVERSATIONS && shape % 5) continue;
             hear_starved(&whole, &how, &s, close_after, piece, 0, 0);
             size_t limit = whole.calls;
-            for (size_t k = 1; k <= 2 * limit; k++) {
+            for (size_t k = 1; k <= 2 * limit; k += TEST_STRIDE) {
                 driver d;
                 hear_starved(&d, &how, &s, close_after, piece, (k + 1) / 2, (int)(k % 2));
                 check_cut_short(&d, &whole);

@@ -358,6 +358,24 @@ static void other_tables(void) {
     unmake(&a, &mem);
 }
 
+/* What is read without a lock must not straddle a cache line: on 32-bit x86 a plain uint64_t may. */
+static void shared_numbers_are_aligned(void) {
+    wss__slot_table table;
+    wss__mem mem;
+    make(&table, &mem, 4, 0);
+    for (int i = 0; i < 4; i++) {
+        wss__slot *slot = take_live(&table);
+        CHECK(slot != NULL && (uintptr_t)&slot->id % 8 == 0);
+    }
+    unmake(&table, &mem);
+    CHECK_INT(offsetof(wss__conn, slot.id) % 8, 0);
+    CHECK_INT(offsetof(wss__conn, bytes_in) % 8, 0);
+    CHECK_INT(offsetof(wss__conn, bytes_out) % 8, 0);
+    CHECK_INT(sizeof(wss__conn) % 8, 0);
+    CHECK_INT(offsetof(wss__loop, host.stats.frames_in) % 8, 0);
+    CHECK_INT(sizeof(wss__loop) % 8, 0);
+}
+
 int main(void) {
     alarm(60);
     RUN(first_in_first_out);
@@ -372,5 +390,6 @@ int main(void) {
     RUN(chunks_stay);
     RUN(growth_fails);
     RUN(other_tables);
+    RUN(shared_numbers_are_aligned);
     return test_end("slot");
 }

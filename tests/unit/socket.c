@@ -110,7 +110,7 @@ static void good_addresses(void) {
         {"[::]:0", "::", AF_INET6, 0},
         {"2001:db8::1", "2001:db8::1", AF_INET6, 77},
         {"[2001:DB8:0:0:0:0:0:1]:65535", "2001:db8::1", AF_INET6, 65535},
-        {"::1:80", "::0.1.0.128", AF_INET6, 77}, /* without brackets all of it is the address */
+        {"2001:db8::1:80", "2001:db8::1:80", AF_INET6, 77}, /* without brackets all of it is the address */
         {"::ffff:192.0.2.1", "::ffff:192.0.2.1", AF_INET6, 77},
         {"[::ffff:192.0.2.1]:5", "::ffff:192.0.2.1", AF_INET6, 5},
         {"1111:2222:3333:4444:5555:6666:7777:8888", "1111:2222:3333:4444:5555:6666:7777:8888", AF_INET6, 77},
@@ -278,6 +278,13 @@ static int exists(const char *path) {
     return lstat(path, &info) == 0;
 }
 
+/* An error's text with the reason that this libc has for the number. Valid until the next call. */
+static const char *reason(const char *text, int number) {
+    static char whole[160];
+    snprintf(whole, sizeof whole, "%s: %s", text, strerror(number));
+    return whole;
+}
+
 /* Nothing is left of an attempt to listen that failed: no descriptor, no listener. */
 static void check_fails(const char *address, int code, int number, const char *text) {
     int before = count_descriptors();
@@ -353,7 +360,7 @@ static void everywhere_without_ip6(void) {
         close_all();
     }
     no_ip6 = EMFILE; /* that is another trouble, and IPv4 would not help */
-    check_fails(NULL, WSS_ERR_SYSTEM, EMFILE, "cannot listen on all addresses, port 0: Too many open files");
+    check_fails(NULL, WSS_ERR_SYSTEM, EMFILE, reason("cannot listen on all addresses, port 0", EMFILE));
     no_ip6 = 0;
 }
 
@@ -365,8 +372,8 @@ static void everywhere_in_use(void) {
     wss_options options = options_for(NULL, first.port);
     CHECK_INT(wss__socket_listen(&all, &options, &why), WSS_ERR_SYSTEM);
     CHECK_INT(why.system_errno, EADDRINUSE);
-    snprintf(text, sizeof text, "cannot listen on all addresses, port %d: Address already in use", first.port);
-    CHECK_TEXT(why.text, text);
+    snprintf(text, sizeof text, "cannot listen on all addresses, port %d", first.port);
+    CHECK_TEXT(why.text, reason(text, EADDRINUSE));
     CHECK_INT(count_descriptors(), before);
     wss__socket_close_listeners(&first);
 }
@@ -439,7 +446,7 @@ static void error_texts(void) {
     check_fails("127.0.0.1:0,nonsense,127.0.0.1:0", WSS_ERR_ADDRESS, 0,
                 "cannot listen on nonsense: the address to listen on is not valid");
     check_fails("192.0.2.1:0", WSS_ERR_SYSTEM, EADDRNOTAVAIL,
-                "cannot listen on 192.0.2.1:0: Cannot assign requested address");
+                reason("cannot listen on 192.0.2.1:0", EADDRNOTAVAIL));
     check_fails("unix:missing/folder", WSS_ERR_SYSTEM, ENOENT,
                 "cannot listen on unix:missing/folder: No such file or directory");
     check_fails("unix:", WSS_ERR_SYSTEM, ENAMETOOLONG, NULL);
@@ -457,8 +464,8 @@ static void address_in_use(void) {
     CHECK_INT(listen_on("127.0.0.1"), WSS_OK);
     wss__socket_listeners first = all;
     snprintf(address, sizeof address, "127.0.0.1:%d", first.port);
-    snprintf(text, sizeof text, "cannot listen on %s: Address already in use", address);
-    check_fails(address, WSS_ERR_SYSTEM, EADDRINUSE, text);
+    snprintf(text, sizeof text, "cannot listen on %s", address);
+    check_fails(address, WSS_ERR_SYSTEM, EADDRINUSE, reason(text, EADDRINUSE));
     snprintf(address, sizeof address, "127.0.0.1:0,unix:one,127.0.0.1:%d", first.port);
     check_fails(address, WSS_ERR_SYSTEM, EADDRINUSE, NULL);
     CHECK(!exists("one")); /* what had been made by then is gone again */
@@ -473,13 +480,13 @@ static void error_names_the_port(void) {
     wss__socket_listeners first = all;
     wss_options options = options_for("127.0.0.1", first.port);
     CHECK_INT(wss__socket_listen(&all, &options, &why), WSS_ERR_SYSTEM);
-    snprintf(text, sizeof text, "cannot listen on 127.0.0.1, port %d: Address already in use", first.port);
-    CHECK_TEXT(why.text, text);
+    snprintf(text, sizeof text, "cannot listen on 127.0.0.1, port %d", first.port);
+    CHECK_TEXT(why.text, reason(text, EADDRINUSE));
     snprintf(address, sizeof address, "127.0.0.1:%d", first.port);
     options = options_for(address, 1);
     CHECK_INT(wss__socket_listen(&all, &options, &why), WSS_ERR_SYSTEM);
-    snprintf(text, sizeof text, "cannot listen on %s: Address already in use", address);
-    CHECK_TEXT(why.text, text);
+    snprintf(text, sizeof text, "cannot listen on %s", address);
+    CHECK_TEXT(why.text, reason(text, EADDRINUSE));
     wss__socket_close_listeners(&first);
     CHECK_INT(listen_on("127.0.0.1:0,127.0.0.1"), WSS_ERR_SYSTEM); /* the second is given the port of the first */
     CHECK(strstr(why.text, "127.0.0.1, port 0:") == NULL);
@@ -500,7 +507,7 @@ static void reuse_port(void) {
 
 static void failing_listen(void) {
     listen_fails = EADDRINUSE;
-    check_fails("127.0.0.1:0", WSS_ERR_SYSTEM, EADDRINUSE, "cannot listen on 127.0.0.1:0: Address already in use");
+    check_fails("127.0.0.1:0", WSS_ERR_SYSTEM, EADDRINUSE, reason("cannot listen on 127.0.0.1:0", EADDRINUSE));
     check_fails(NULL, WSS_ERR_SYSTEM, EADDRINUSE, NULL);
     listen_fails = 0;
 }
@@ -546,7 +553,7 @@ static void path_in_use(void) {
     int fds[8];
     int count = 0;
     int server = bind_unix("used", 0);
-    check_fails("unix:used", WSS_ERR_SYSTEM, EADDRINUSE, "cannot listen on unix:used: Address already in use");
+    check_fails("unix:used", WSS_ERR_SYSTEM, EADDRINUSE, reason("cannot listen on unix:used", EADDRINUSE));
     CHECK(exists("used"));
     while (count < 8 && (fds[count] = connect_unix("used")) >= 0) count++;
     CHECK(count < 8 && errno == EAGAIN);
@@ -590,7 +597,7 @@ static void path_lengths(void) {
             close_all();
         } else {
             check_fails(text, WSS_ERR_SYSTEM, ENAMETOOLONG, NULL);
-            CHECK(strstr(why.text, "File name too long") != NULL);
+            CHECK(strstr(why.text, strerror(ENAMETOOLONG)) != NULL);
         }
         CHECK(!exists(text + 5));
     }
@@ -671,8 +678,7 @@ static void bad_descriptors(void) {
     static const char *const samples[] = {"fd:", "fd:x", "fd:-1", "fd: 3", "fd:3x", "fd:99999999999999999999"};
     for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++)
         check_fails(samples[i], WSS_ERR_SYSTEM, EBADF, NULL);
-    snprintf(text, sizeof text, "cannot listen on fd:x: %s", strerror(EBADF));
-    check_fails("fd:x", WSS_ERR_SYSTEM, EBADF, text);
+    check_fails("fd:x", WSS_ERR_SYSTEM, EBADF, reason("cannot listen on fd:x", EBADF));
     close(file);
     close(plain);
     close(ends[0]);
