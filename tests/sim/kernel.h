@@ -3,7 +3,7 @@
    must keep true is checked after each turn. Include this instead of wsserver.h.
 
    sim_begin(seed)              an empty kernel
-   sim_options(&options)        the allocator that counts
+   sim_options(&options)        the allocator that counts; sim_queue_options for a queue
    sim_settle(server)           turns the server, and its queue, until nothing moves; checks the invariants each turn
    sim_pass(server, ms)         moves the clock and settles
    sim_finish()                 says what was left open or allocated
@@ -109,7 +109,8 @@ typedef struct sim_pipe {
 /* One connection, as its client sees it. */
 typedef struct peer {
     sim_pipe in;  /* to the server */
-    sim_pipe out; /* from the server */
+    sim_pipe out; /* from the server, in the network */
+    sim_pipe got; /* from the server, taken out of the network and not used yet */
     struct peer *next;
     void *user;
     int fd;       /* the server's descriptor; -1: none */
@@ -193,7 +194,8 @@ typedef struct sim_kernel {
     long locks;        /* mutexes held */
     int (*idle)(void); /* asked before time passes in a wait; true: look again */
     /* allocations */
-    sim_account account;
+    sim_account account;       /* of the server */
+    sim_account queue_account; /* of its queue */
     long grown;        /* allocations that made something larger */
     long fail_at;      /* number of the one that fails, from 1; 0: none */
     int fail_on;       /* and all behind it */
@@ -276,6 +278,7 @@ static void sim_peer_release(peer *client) {
     if (client->held || client->fd >= 0 || client->listener >= 0) return;
     sim_pipe_clear(&client->in);
     sim_pipe_clear(&client->out);
+    sim_pipe_clear(&client->got);
     client->next = sim.free_peers;
     sim.free_peers = client;
     sim.peers_used--;
@@ -288,9 +291,11 @@ static peer *sim_peer_new(void) {
     if (!client) return NULL;
     sim_pipe in = client->in;
     sim_pipe out = client->out;
+    sim_pipe got = client->got;
     memset(client, 0, sizeof *client);
     client->in = in;
     client->out = out;
+    client->got = got;
     client->in.limit = (size_t)1 << 22;
     client->out.limit = sim.out_limit;
     client->fd = -1;
@@ -1147,6 +1152,12 @@ static inline void sim_options(wss_options *options) {
     options->allocator_context = &sim.account;
 }
 
+/* For wss_queue_create. */
+static inline void sim_queue_options(wss_options *options) {
+    sim_options(options);
+    options->allocator_context = &sim.queue_account;
+}
+
 /* An empty kernel. What an earlier run left is forgotten, so ask sim_finish first. */
 static inline void sim_begin(uint64_t seed) {
     int made = sim.peers_made;
@@ -1162,6 +1173,7 @@ static inline void sim_begin(uint64_t seed) {
     for (int i = made; i-- > 0;) {
         sim_pipe_clear(&sim_peers[i].in);
         sim_pipe_clear(&sim_peers[i].out);
+        sim_pipe_clear(&sim_peers[i].got);
         sim_peers[i].next = sim.free_peers;
         sim.free_peers = &sim_peers[i];
     }
@@ -1170,6 +1182,7 @@ static inline void sim_begin(uint64_t seed) {
 /* After all servers and queues are destroyed. */
 static inline void sim_finish(void) {
     SIM_TRUE(sim.account.bytes == 0 && sim.account.blocks == 0 && sim.account.charged == 0, "memory is left");
+    SIM_TRUE(sim.queue_account.bytes == 0 && sim.queue_account.blocks == 0, "memory of a queue is left");
     SIM_TRUE(sim.open == 0, "descriptors are left");
     SIM_TRUE(sim.locks == 0, "a mutex is left locked");
 }
@@ -1252,7 +1265,7 @@ static inline void sim_check(wss_server *server) {
     SIM_TRUE(live == server->conns.live, "live places and their count differ");
     SIM_TRUE(sockets == held && streams == held, "sockets, epoll and the loops' counts differ");
     SIM_TRUE(crowded == server->crowded, "crowded connections and their count differ");
-    SIM_TRUE(server->mem.context != &sim.account || server->options.queue || server->mem.used == sim.account.charged,
+    SIM_TRUE(server->mem.context != &sim.account || server->mem.used == sim.account.charged,
              "memory used and its account differ");
     SIM_TRUE(server->mem.used <= server->mem.budget, "more memory than the budget");
     wss__loop *loop = &server->loops[0];
@@ -1362,14 +1375,8 @@ static inline size_t peer_text(peer *client, const char *text) {
     return peer_write(client, text, strlen(text));
 }
 
-/* What has come and was not taken. */
-static inline const char *peer_data(const peer *client, size_t *size) {
-    *size = client->out.size;
-    return client->out.size ? client->out.data + client->out.head : "";
-}
-
-/* Takes bytes out of what has come, which makes room for more. */
-static inline void peer_skip(peer *client, size_t size) {
+/* Takes size bytes out of the network, which makes room for more. */
+static void sim_peer_drain(peer *client, size_t size) {
     sim_pipe_skip(&client->out, size);
     sim.progress++;
     if (client->fd < 0 || !client->nospace || sim_pipe_space(&client->out) * 3 <= client->out.limit) return;
@@ -1377,10 +1384,28 @@ static inline void peer_skip(peer *client, size_t size) {
     sim_wake(client->fd, EPOLLOUT);
 }
 
+/* All that has come and was not used, taken out of the network. */
+static inline const char *peer_data(peer *client, size_t *size) {
+    if (client->out.size) {
+        sim_pipe_put(&client->got, client->out.data + client->out.head, client->out.size);
+        sim_peer_drain(client, client->out.size);
+    }
+    *size = client->got.size;
+    return client->got.size ? client->got.data + client->got.head : "";
+}
+
+/* Uses up bytes of peer_data. */
+static inline void peer_skip(peer *client, size_t size) {
+    sim_pipe_skip(&client->got, size);
+}
+
+/* Reads slowly: no more than this leaves the network. */
 static inline size_t peer_read(peer *client, void *data, size_t size) {
-    if (size > client->out.size) size = client->out.size;
-    if (size) memcpy(data, client->out.data + client->out.head, size);
-    peer_skip(client, size);
+    sim_pipe *from = client->got.size ? &client->got : &client->out;
+    if (size > from->size) size = from->size;
+    if (size) memcpy(data, from->data + from->head, size);
+    if (from == &client->got) peer_skip(client, size);
+    else sim_peer_drain(client, size);
     return size;
 }
 
@@ -1414,9 +1439,9 @@ static inline void peer_free(peer *client) {
     sim_peer_release(client);
 }
 
-/* Nothing more will come. */
+/* Nothing more will come, and all was used. */
 static inline int peer_ended(const peer *client) {
-    return client->reset || (client->end && !client->out.size);
+    return client->reset || (client->end && !client->out.size && !client->got.size);
 }
 
 #define PEER_REQUEST(target)                                                                             \
