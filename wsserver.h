@@ -6528,16 +6528,19 @@ enum { WSS__ACCEPT_TURN = 64, WSS__ACCEPT_RETRY_MAX = 1000 };
 /* Tag of the first listener in epoll. What is no connection has a tag without a generation, so no handle equals it. */
 enum { WSS__ACCEPT_TAG = 2 };
 
+/* All of them are watched or none: where epoll has no room they are tried again by time, or one would be deaf for ever. */
 static void wss__accept_watch_listeners(wss__loop *loop, int on) {
     wss__socket_listeners *all = &loop->server->listeners;
     if (loop->accepting == on) return;
     loop->accepting = on;
-    for (int i = 0; i < all->count; i++) {
+    for (int i = 0; i < all->count && loop->accepting; i++) {
         if (all->list[i].fd < 0) continue;
-        if (!on) wss__socket_unwatch(loop->epoll, all->list[i].fd);
-        else if (wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, (uint64_t)(WSS__ACCEPT_TAG + i)) != 0)
-            loop->accept_at = loop->now + WSS__CONN_RETRY;
+        if (wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, (uint64_t)(WSS__ACCEPT_TAG + i)) != 0) loop->accepting = 0;
     }
+    if (loop->accepting) return;
+    for (int i = 0; i < all->count; i++)
+        if (all->list[i].fd >= 0) wss__socket_unwatch(loop->epoll, all->list[i].fd);
+    if (on) loop->accept_at = loop->now + WSS__CONN_RETRY;
 }
 
 static int wss__accept_allowed(const wss__loop *loop) {
@@ -6836,7 +6839,7 @@ static void wss__loop_rearm(wss__loop *loop) {
 static uint64_t wss__loop_due(const wss__loop *loop) {
     uint64_t due = wss__timer_next(&loop->wheel);
     if (loop->stopping) due = wss__conn_earlier(due, loop->stop_at);
-    if (loop->accept_at && !loop->accepting) due = wss__conn_earlier(due, loop->accept_at);
+    if (loop->accept_at && !loop->accepting && !loop->stopping) due = wss__conn_earlier(due, loop->accept_at);
     return loop->first_ready != WSS__SLOT_NONE ? loop->now : due;
 }
 
