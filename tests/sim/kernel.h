@@ -1217,7 +1217,7 @@ static void sim_check_conn(wss_server *server, wss__conn *conn, int flags) {
     wss__loop *loop = &server->loops[flags >> WSS__CONN_LOOP_SHIFT];
     const uint32_t mask = EPOLLIN | EPOLLOUT | EPOLLRDHUP | (uint32_t)EPOLLET;
     if (conn->fd < 0) { /* its disconnect waits for the queue's thread */
-        SIM_TRUE(conn->delivery && flags & WSS__CONN_GONE && !(flags & WSS__CONN_OPEN), "a live connection without a socket");
+        SIM_TRUE(wss__conn_delivery_of(conn) && flags & WSS__CONN_GONE && !(flags & WSS__CONN_OPEN), "a live connection without a socket");
         return;
     }
     sim_file *file = sim_stream(conn->fd);
@@ -1232,7 +1232,7 @@ static void sim_check_conn(wss_server *server, wss__conn *conn, int flags) {
              "data that waits for nothing");
     SIM_TRUE(!(conn->work & WSS__CONN_STARVED) || wss__timer_pending(&conn->timer), "a starved connection without a timer");
     SIM_TRUE(!(flags & WSS__CONN_OPEN) || conn->work & WSS__CONN_CONNECTED, "open before connect");
-    SIM_TRUE(conn->state != WSS__CONN_DEAD || conn->work & WSS__CONN_READY, "dead and not to be freed");
+    SIM_TRUE(wss__conn_state(conn) != WSS__CONN_DEAD || conn->work & WSS__CONN_READY, "dead and not to be freed");
 }
 
 static int sim_watched(int epoll, uint64_t tag) {
