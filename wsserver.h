@@ -4001,13 +4001,15 @@ static int wss__session_fail(wss__session_host *host, wss__session *session, int
     return wss__session_end(session, event, code, cause, wss__base_span(NULL, 0));
 }
 
-/* Begins the closing handshake from our side; the end comes with the peer's Close, its end of stream, or a deadline. */
-static void wss__session_close(wss__session_host *host, wss__session *session, int code, wss__span reason, int cause) {
-    if (session->phase != WSS__SESSION_OPEN) return;
-    wss__session_put_close(host, session, code, reason);
+/* Begins the closing handshake from our side; the end comes with the peer's Close, its end of stream, or a deadline. False
+   where there is no memory for the Close: then there is no answer to wait for. */
+static int wss__session_close(wss__session_host *host, wss__session *session, int code, wss__span reason, int cause) {
+    if (session->phase != WSS__SESSION_OPEN) return 1;
+    int put = wss__session_put_close(host, session, code, reason);
     session->phase = WSS__SESSION_CLOSING;
     session->code = (uint16_t)code;
     session->cause = (uint8_t)cause;
+    return put;
 }
 
 /* ---- input ---- */
@@ -5955,13 +5957,12 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
     return WSS_OK;
 }
 
-/* Closes for the peer's slowness: the frame that has begun is finished, the rest dropped. */
-static void wss__write_close_slow(wss__loop *loop, wss__conn *conn) {
-    wss_server *server = loop->server;
-    wss__conn_change_flags(server, conn, WSS__CONN_GONE, 0);
+/* Closes for the peer's slowness, or for want of memory: the frame that has begun is finished, the rest dropped. */
+static void wss__write_give_up(wss__loop *loop, wss__conn *conn, int cause) {
+    wss__conn_change_flags(loop->server, conn, WSS__CONN_GONE, 0);
     wss__session_drop_unsent(&loop->host, &conn->session);
-    wss__session_close(&loop->host, &conn->session, WSS_CLOSE_TRY_LATER,
-                       wss__base_text(wss_cause_text(WSS_CAUSE_SLOW_READER)), WSS_CAUSE_SLOW_READER);
+    if (!wss__session_close(&loop->host, &conn->session, WSS_CLOSE_TRY_LATER, wss__base_text(wss_cause_text(cause)), cause))
+        conn->work |= WSS__CONN_BROKEN;
     wss__conn_touch(loop, conn);
     wss__conn_make_ready(loop, conn);
 }
@@ -5973,7 +5974,8 @@ static int wss__write_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *fra
         wss__write_flush(loop, conn);
     int result = wss__session_push(&loop->host, &conn->session, frame, mode);
     if (result == WSS_ERR_FULL) WSS__COUNT(loop->host.stats.refused_full, 1);
-    if (result == WSS_ERR_FULL && loop->server->options.send_policy == WSS_POLICY_CLOSE) wss__write_close_slow(loop, conn);
+    if (result == WSS_ERR_FULL && loop->server->options.send_policy == WSS_POLICY_CLOSE)
+        wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
     wss__conn_weigh(loop->server, conn);
     wss__conn_make_ready(loop, conn);
     return result;
@@ -6004,6 +6006,12 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     return wss__write_push(loop, conn, frame, WSS__SESSION_CHECK);
 }
 
+/* Queues a frame whose sender was told that it is accepted: where memory is short the connection ends, for a gap in what it
+   receives would go unnoticed. */
+static void wss__write_accepted(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int mode) {
+    if (wss__write_push(loop, conn, frame, mode) == WSS_ERR_MEMORY) wss__write_give_up(loop, conn, WSS_CAUSE_MEMORY);
+}
+
 /* Gives every connection of this loop its share. Takes over the caller's reference. */
 static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_t except, int forced) {
     wss_server *server = loop->server;
@@ -6015,7 +6023,9 @@ static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_
         if (!wss__conn_is_own(loop, flags) || conn->slot.id == except) continue;
         if (conn->session.phase != WSS__SESSION_OPEN) continue;
         wss__buf_retain(frame);
-        wss__write_push(loop, conn, frame, forced ? WSS__SESSION_FORCED : WSS__SESSION_CHECK);
+        if (forced) wss__write_accepted(loop, conn, frame, WSS__SESSION_FORCED);
+        else if (wss__write_push(loop, conn, frame, WSS__SESSION_CHECK) == WSS_ERR_MEMORY)
+            WSS__COUNT(loop->host.stats.refused_full, 1);
     }
     if (forced) __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
     wss__buf_release(&server->mem, frame);
@@ -6026,7 +6036,7 @@ static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__sp
     if (conn->session.phase != WSS__SESSION_OPEN) return;
     wss__conn_rare *rare = reason.size ? wss__conn_need_rare(loop->server, conn) : NULL;
     if (rare && !rare->reason) rare->reason = wss__conn_copy(loop->server, reason, &rare->reason_size);
-    wss__session_close(&loop->host, &conn->session, code, reason, cause);
+    if (!wss__session_close(&loop->host, &conn->session, code, reason, cause)) conn->work |= WSS__CONN_BROKEN;
     wss__conn_touch(loop, conn);
     wss__conn_make_ready(loop, conn);
 }
@@ -6748,7 +6758,7 @@ static void wss__loop_run_timers(wss__loop *loop) {
 static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
     wss__conn *conn = wss__conn_find_own(loop, task->conn);
     if (conn && conn->session.phase == WSS__SESSION_OPEN) {
-        wss__write_push(loop, conn, task->frame, task->set ? WSS__SESSION_KEYED : WSS__SESSION_RESERVED);
+        wss__write_accepted(loop, conn, task->frame, task->set ? WSS__SESSION_KEYED : WSS__SESSION_RESERVED);
         return;
     }
     if (conn) wss__session_account(&loop->host, &conn->session, 0, task->frame->size);
@@ -6784,7 +6794,7 @@ static void wss__loop_run_task(wss__loop *loop, wss__conn_task *task) {
     case WSS__CONN_JOB_BROADCAST: wss__write_broadcast(loop, task->frame, task->conn.id, task->forced); break;
     case WSS__CONN_JOB_CLOSE:
         conn = wss__conn_find_own(loop, task->conn);
-        if (conn && task->set) wss__write_close_slow(loop, conn);
+        if (conn && task->set) wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
         else if (conn)
             wss__write_close(loop, conn, task->code, wss__base_span((const char *)(task + 1), task->size),
                             WSS_CAUSE_LOCAL_CLOSE);
@@ -6876,7 +6886,7 @@ static void wss__loop_rearm(wss__loop *loop) {
 static uint64_t wss__loop_due(const wss__loop *loop) {
     uint64_t due = wss__timer_next(&loop->wheel);
     if (loop->stopping) due = wss__conn_earlier(due, loop->stop_at);
-    if (loop->accept_at && !loop->accepting) due = wss__conn_earlier(due, loop->accept_at);
+    if (loop->accept_at && !loop->accepting && !loop->stopping) due = wss__conn_earlier(due, loop->accept_at);
     return loop->first_ready != WSS__SLOT_NONE ? loop->now : due;
 }
 

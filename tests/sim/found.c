@@ -1,0 +1,254 @@
+/* What the sweeps on the kernel in memory have found, each by its name, so that it stays found; and the checks of the kernel
+   itself that a sweep would not notice: it must see what it is there to see. */
+#include "kernel.h"
+
+#include "../test.h"
+
+static wss_server *server;
+static long ended;
+static int ended_cause, ended_code;
+static wss_conn newest;
+
+static void note(const char *text) {
+    test_broken++;
+    if (test_broken <= 10) printf("violation: %s\n", text);
+}
+
+static void on_connect(const wss_event *e) {
+    newest = e->conn;
+}
+
+static void on_disconnect(const wss_event *e) {
+    ended++;
+    ended_cause = e->cause;
+    ended_code = e->code;
+}
+
+static void on_data(const wss_event *e) {
+    wss_send_data(e->server, e->conn, e->opcode, e->data, e->size);
+}
+
+static void begin(wss_options *options) {
+    wss_error why;
+    server = wss_create(options, &why);
+    if (!server) {
+        printf("%s\n", why.text);
+        exit(1);
+    }
+    wss_on_connect(server, on_connect, NULL);
+    wss_on_disconnect(server, on_disconnect, NULL);
+    wss_on_data(server, on_data, NULL);
+    ended = 0;
+}
+
+static void reset(wss_options *options) {
+    sim_begin(1);
+    sim_on_violation = note;
+    sim_options(options);
+}
+
+static void end(peer *client) {
+    peer_free(client);
+    CHECK_INT(sim_destroy(server), WSS_OK);
+    sim_finish();
+}
+
+/* Epoll had no room for a listener: it was taken for watched, and nobody was let in any more. */
+static void test_a_listener_that_epoll_has_no_room_for_is_tried_again(void) {
+    wss_options options;
+    reset(&options);
+    options.address = "127.0.0.1:7001, 127.0.0.1:7002";
+    options.port = 7001;
+    begin(&options);
+    sim_add_fault(SIM_epoll_ctl, SIM_ERROR, ENOSPC, 2, 1); /* the second listener */
+    sim_settle(server);
+    peer *client = peer_connect(7002);
+    CHECK(client != NULL);
+    peer_text(client, PEER_REQUEST("/") "\r\n");
+    sim_settle(server);
+    CHECK_INT(peer_take_head(client), 0);
+    sim_pass(server, 100);
+    CHECK_INT(peer_take_head(client), 101);
+    end(client);
+}
+
+/* The time at which accepting was to be tried again had passed, but a server that stops does not accept: it turned and turned
+   until the last connection had left. */
+static void test_a_stop_after_a_failed_accept_does_not_spin(void) {
+    wss_options options;
+    reset(&options);
+    begin(&options);
+    sim_settle(server);
+    peer *client = peer_open(server);
+    sim_add_fault(SIM_accept4, SIM_ERROR, EMFILE, 1, 0);
+    peer *late = peer_connect(server->options.port);
+    sim_settle(server);
+    wss_stop(server, 3000);
+    long before = sim.calls[SIM_epoll_wait];
+    while (wss_poll(server, -1) == WSS_OK) {
+    }
+    CHECK(sim.calls[SIM_epoll_wait] - before < 10);
+    CHECK_INT(sim.violations, 0);
+    peer_free(late);
+    end(client);
+}
+
+/* A send from another thread was accepted, then its frame found no place in the queue, and it was dropped without a word. */
+static void test_an_accepted_message_that_finds_no_memory_ends_the_connection(void) {
+    wss_options options;
+    reset(&options);
+    begin(&options);
+    sim_settle(server);
+    peer *client = peer_open(server);
+    CHECK_INT(wss_send_data(server, newest, WSS_TEXT, "one", 3), WSS_OK);
+    sim.fail_at = sim.grown + 1;
+    sim_settle(server);
+    CHECK_INT(peer_take(client, NULL, 0, NULL), 0x88); /* it is told, and not left with a gap */
+    peer_frame(client, 0x88, "\3\365", 2);
+    sim_settle(server);
+    CHECK_INT(ended, 1);
+    CHECK_INT(ended_cause, WSS_CAUSE_MEMORY);
+    CHECK_INT(ended_code, WSS_CLOSE_TRY_LATER);
+    end(client);
+}
+
+/* To all or to nobody: one who cannot get it does not stay. A plain broadcast only counts the share that was lost. */
+static void test_a_broadcast_that_finds_no_memory(void) {
+    wss_options options;
+    wss_stats stats;
+    reset(&options);
+    begin(&options);
+    sim_settle(server);
+    peer *client = peer_open(server);
+    CHECK_INT(wss_broadcast_data(server, WSS_TEXT, "one", 3), WSS_OK);
+    sim.fail_at = sim.grown + 1;
+    sim_settle(server);
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.refused_full, 1);
+    CHECK_INT(ended, 0);
+    CHECK_INT(wss_broadcast_all(server, "note", wss_json("{}")), WSS_OK);
+    sim.fail_at = sim.grown + 1;
+    sim_settle(server);
+    CHECK_INT(peer_take(client, NULL, 0, NULL), 0x88);
+    CHECK_INT(server->broadcasting, 0);
+    end(client);
+    CHECK_INT(ended_cause, WSS_CAUSE_MEMORY);
+}
+
+/* There was no memory for our Close: the connection lingered until the deadline of a closing handshake that had not begun. */
+static void test_a_close_that_finds_no_memory_ends_the_connection_at_once(void) {
+    wss_options options;
+    reset(&options);
+    begin(&options);
+    sim_settle(server);
+    peer *client = peer_open(server);
+    CHECK_INT(wss_close(server, newest, 4000, NULL), WSS_OK);
+    sim.fail_at = sim.grown + 1;
+    sim.fail_on = 1;
+    sim_settle(server);
+    CHECK_INT(ended, 1);
+    CHECK_INT(ended_cause, WSS_CAUSE_LOCAL_CLOSE);
+    CHECK(client->reset);
+    sim.fail_at = 0;
+    end(client);
+}
+
+/* ---- the kernel sees what it should ---- */
+
+static int seen;
+
+static void count_violation(const char *text) {
+    (void)text;
+    seen++;
+}
+
+static int always_busy(void) {
+    return 0;
+}
+
+static void test_the_kernel_notices(void) {
+    wss_options options;
+    struct epoll_event event;
+    reset(&options);
+    sim_on_violation = count_violation;
+    seen = 0;
+    int fd = sim_socket(AF_INET, SOCK_STREAM, 0);
+    CHECK_INT(seen, 1); /* not close-on-exec */
+    CHECK_INT(sim_close(fd), 0);
+    CHECK_INT(sim_close(fd), -1);
+    CHECK_INT(seen, 2); /* closed twice */
+    fd = sim_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    sim_finish();
+    CHECK_INT(seen, 3); /* a descriptor is left */
+    int epoll = sim_epoll_create1(EPOLL_CLOEXEC);
+    memset(&event, 0, sizeof event);
+    event.events = EPOLLIN;
+    sim_epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+    sim_epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event);
+    CHECK_INT(seen, 4); /* added twice */
+    sim_close(fd);
+    CHECK_INT(seen, 5); /* closed while watched */
+    sim.idle = always_busy;
+    CHECK_INT(sim_epoll_wait(epoll, &event, 1, -1), -1);
+    CHECK_INT(seen, 6); /* waits for ever */
+    for (int i = 0; i < SIM_SPIN + 5 && seen == 6; i++) sim_epoll_wait(epoll, &event, 1, 0);
+    CHECK_INT(seen, 7); /* spins */
+    sim_close(epoll);
+    void *block = sim_allocator(NULL, NULL, 0, 10);
+    sim_finish();
+    CHECK_INT(seen, 8); /* memory is left */
+    sim_allocator(NULL, block, 10, 0);
+    sim_finish();
+    CHECK_INT(seen, 8);
+}
+
+/* The invariants are not always true: each of these breaks one. */
+static void test_the_invariants_notice(void) {
+    wss_options options;
+    reset(&options);
+    begin(&options);
+    sim_settle(server);
+    peer *client = peer_open(server);
+    sim_on_violation = count_violation;
+    wss__conn *conn = wss__conn_find(server, newest);
+    seen = 0;
+    conn->session.queued = 5;
+    sim_check(server);
+    CHECK_INT(seen, 1);
+    conn->session.queued = 0;
+    server->mem.used += 16;
+    sim_check(server);
+    CHECK_INT(seen, 2);
+    server->mem.used -= 16;
+    sim_file_at(conn->fd)->events = EPOLLIN;
+    sim_check(server);
+    CHECK_INT(seen, 3);
+    sim_file_at(conn->fd)->events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | (uint32_t)EPOLLET;
+    server->open++;
+    sim_check(server);
+    CHECK_INT(seen, 4);
+    server->open--;
+    sim.locks = 1;
+    sim_check(server);
+    CHECK_INT(seen, 5);
+    sim.locks = 0;
+    server->crowded = 1;
+    sim_check(server);
+    CHECK_INT(seen, 6);
+    server->crowded = 0;
+    sim_check(server);
+    CHECK_INT(seen, 6);
+    sim_on_violation = note;
+    end(client);
+}
+
+int main(void) {
+    RUN(test_a_listener_that_epoll_has_no_room_for_is_tried_again);
+    RUN(test_a_stop_after_a_failed_accept_does_not_spin);
+    RUN(test_an_accepted_message_that_finds_no_memory_ends_the_connection);
+    RUN(test_a_broadcast_that_finds_no_memory);
+    RUN(test_a_close_that_finds_no_memory_ends_the_connection_at_once);
+    RUN(test_the_kernel_notices);
+    RUN(test_the_invariants_notice);
+    return test_end("found");
+}
