@@ -5249,6 +5249,7 @@ enum { /* states */
 enum {
     WSS__CONN_STEP = 64,          /* milliseconds to which deadlines are rounded up, so that many share a wake-up */
     WSS__CONN_LINGER_MAX = 65536, /* bytes read from a peer that does not end */
+    WSS__CONN_CASTS = 256,        /* broadcasts that leave together */
     WSS__CONN_RETRY = 100         /* milliseconds until a starved send or accept is tried again */
 };
 
@@ -5342,6 +5343,9 @@ typedef struct wss__loop {
     uint32_t last_ready;
     size_t connections;        /* sockets it holds; atomic */
     size_t handshakes;         /* of them, not upgraded yet; atomic */
+    wss__buf_frame *casts[WSS__CONN_CASTS]; /* broadcasts of this turn that the connections have not been given yet */
+    uint32_t cast_count;
+    size_t cast_size;          /* bytes in them; atomic */
     int epoll;
     int index;
     int stopping;
@@ -5845,6 +5849,7 @@ enum {
     WSS__WRITE_CORK = 512 * 1024,
     WSS__WRITE_TURN = 256 * 1024, /* bytes written to one connection in a turn, at most one frame more */
     WSS__WRITE_DIRECT = 16384,     /* payload that is sent from the caller's memory */
+    WSS__WRITE_CASTS = 65536,      /* bytes of broadcasts that leave together */
     WSS__WRITE_GATHER = 4096,      /* frame that is cheaper to copy than to name to the kernel */
     WSS__WRITE_PARTS = 64
 };
@@ -5981,6 +5986,124 @@ static int wss__write_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *fra
     return result;
 }
 
+/* Queues a frame whose sender was told that it is accepted: where memory is short the connection ends, for a gap in what it
+   receives would go unnoticed. */
+static void wss__write_accepted(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int mode) {
+    if (wss__write_push(loop, conn, frame, mode) == WSS_ERR_MEMORY) wss__write_give_up(loop, conn, WSS_CAUSE_MEMORY);
+}
+
+/* The next connection of this loop from place *at on that messages may go to; NULL at the end. */
+static wss__conn *wss__write_next(wss__loop *loop, uint32_t *at) {
+    wss_server *server = loop->server;
+    uint32_t made = __atomic_load_n(&server->conns.made, __ATOMIC_ACQUIRE);
+    while (*at < made) {
+        wss__conn *conn = wss__conn_at(server, (*at)++);
+        int flags = wss__conn_flags(conn);
+        if (!(flags & WSS__CONN_OPEN)) continue; /* not WSS__CONN_GONE: a close made after a broadcast sets that early */
+        if (wss__conn_is_own(loop, flags) && conn->session.phase == WSS__SESSION_OPEN) return conn;
+    }
+    return NULL;
+}
+
+/* Queues a broadcast for one connection. Takes over the caller's reference. */
+static void wss__write_share(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int forced) {
+    if (forced) wss__write_accepted(loop, conn, frame, WSS__SESSION_FORCED);
+    else if (wss__write_push(loop, conn, frame, WSS__SESSION_CHECK) == WSS_ERR_MEMORY)
+        WSS__COUNT(loop->host.stats.refused_full, 1);
+}
+
+/* What was cast, one after the other, in the free part of the cork; NULL: no room. */
+static char *wss__write_join_casts(wss__loop *loop) {
+    wss__session_host *host = &loop->host;
+    char *place = host->cork + host->cork_size;
+    char *at = place;
+    if (loop->cast_size > host->cork_capacity - host->cork_size) return NULL;
+    for (uint32_t i = 0; i < loop->cast_count; i++) {
+        memcpy(at, wss__buf_frame_data(loop->casts[i]), loop->casts[i]->size);
+        at += loop->casts[i]->size;
+    }
+    return place;
+}
+
+/* Sends the joined casts if nothing else waits for this connection: how many bytes have left. */
+static size_t wss__write_send_casts(wss__loop *loop, wss__conn *conn, char *joined) {
+    struct iovec part;
+    if (!joined || conn->session.queue || loop->host.corked == &conn->session || !(conn->work & WSS__CONN_WRITABLE)) return 0;
+    part.iov_base = joined;
+    part.iov_len = loop->cast_size;
+    ssize_t sent = wss__socket_send(conn->fd, &part, 1);
+    if (sent < 0) {
+        wss__write_failed(conn);
+        return 0;
+    }
+    if ((size_t)sent < part.iov_len) wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
+    wss__write_count_out(loop, conn, (size_t)sent);
+    return (size_t)sent;
+}
+
+/* Queues what has not left of the casts. */
+static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t sent) {
+    for (uint32_t i = 0; i < loop->cast_count; i++) {
+        wss__buf_frame *frame = loop->casts[i];
+        size_t begun = wss__base_min(sent, frame->size);
+        sent -= begun;
+        if (begun == frame->size) {
+            wss__session_count_message(&loop->host);
+            continue;
+        }
+        wss__buf_retain(frame);
+        wss__write_share(loop, conn, frame, begun != 0);
+        if (begun) wss__session_sent(&loop->host, &conn->session, begun);
+        if (begun && conn->session.queue) conn->session.queue->since = loop->now;
+    }
+}
+
+/* Gives every connection what was broadcast since the last time. now: sends it, once for all of it; else it joins the queues,
+   ahead of what is about to follow. */
+static void wss__write_settle(wss__loop *loop, int now) {
+    if (!loop->cast_count) return;
+    char *joined = now ? wss__write_join_casts(loop) : NULL;
+    wss__conn *conn;
+    for (uint32_t at = 0; (conn = wss__write_next(loop, &at)) != NULL;) {
+        size_t sent = wss__write_send_casts(loop, conn, joined);
+        if (sent == loop->cast_size) {
+            WSS__COUNT(loop->host.stats.frames_out, loop->cast_count);
+            WSS__COUNT(loop->host.stats.messages_out, loop->cast_count);
+        } else {
+            wss__write_queue_casts(loop, conn, sent);
+        }
+    }
+    for (uint32_t i = 0; i < loop->cast_count; i++) wss__buf_release(&loop->server->mem, loop->casts[i]);
+    loop->cast_count = 0;
+    __atomic_store_n(&loop->cast_size, 0, __ATOMIC_RELAXED);
+}
+
+/* Broadcasts of a turn are gathered and leave together when it ends. Whatever else a connection is sent, and whoever becomes
+   open, settles them first. Takes over the caller's reference. */
+static void wss__write_cast(wss__loop *loop, wss__buf_frame *frame) {
+    if (loop->cast_count == WSS__CONN_CASTS || loop->cast_size + frame->size > WSS__WRITE_CASTS) wss__write_settle(loop, 1);
+    loop->casts[loop->cast_count++] = frame;
+    __atomic_store_n(&loop->cast_size, loop->cast_size + frame->size, __ATOMIC_RELAXED);
+}
+
+/* Gives every connection of this loop its share. Takes over the caller's reference. */
+static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_t except, int forced) {
+    wss_server *server = loop->server;
+    wss__conn *conn;
+    if (!forced && !except && !frame->key_size && frame->size <= WSS__WRITE_DIRECT) {
+        wss__write_cast(loop, frame);
+        return;
+    }
+    wss__write_settle(loop, 0);
+    for (uint32_t at = 0; (conn = wss__write_next(loop, &at)) != NULL;) {
+        if (conn->slot.id == except) continue;
+        wss__buf_retain(frame);
+        wss__write_share(loop, conn, frame, forced);
+    }
+    if (forced) __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
+    wss__buf_release(&server->mem, frame);
+}
+
 /* A send by the connection's own loop. Nothing queued: a large message goes out at once, a small one with the cork. The cork
    counts against the limit like the queue, so it is offered to the kernel before a message is refused. */
 static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__message *message, wss__span key) {
@@ -5990,6 +6113,7 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     int direct = message->size >= WSS__WRITE_DIRECT && !message->type.data && conn->work & WSS__CONN_WRITABLE;
     int plain = !key.size && loop->server->options.send_policy != WSS_POLICY_DROP_OLDEST;
     if (conn->session.phase != WSS__SESSION_OPEN || conn->work & WSS__CONN_BROKEN) return WSS_ERR_GONE;
+    wss__write_settle(loop, 0);
     if (corked && !conn->session.queue && host->cork_size &&
         (direct || host->cork_size >= host->options->max_queued || whole > host->cork_capacity - host->cork_size))
         wss__write_flush(loop, conn);
@@ -6006,34 +6130,10 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     return wss__write_push(loop, conn, frame, WSS__SESSION_CHECK);
 }
 
-/* Queues a frame whose sender was told that it is accepted: where memory is short the connection ends, for a gap in what it
-   receives would go unnoticed. */
-static void wss__write_accepted(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int mode) {
-    if (wss__write_push(loop, conn, frame, mode) == WSS_ERR_MEMORY) wss__write_give_up(loop, conn, WSS_CAUSE_MEMORY);
-}
-
-/* Gives every connection of this loop its share. Takes over the caller's reference. */
-static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_t except, int forced) {
-    wss_server *server = loop->server;
-    uint32_t made = __atomic_load_n(&server->conns.made, __ATOMIC_ACQUIRE);
-    for (uint32_t i = 0; i < made; i++) {
-        wss__conn *conn = wss__conn_at(server, i);
-        int flags = wss__conn_flags(conn);
-        if (!(flags & WSS__CONN_OPEN)) continue; /* not WSS__CONN_GONE: a close made after this broadcast sets that early */
-        if (!wss__conn_is_own(loop, flags) || conn->slot.id == except) continue;
-        if (conn->session.phase != WSS__SESSION_OPEN) continue;
-        wss__buf_retain(frame);
-        if (forced) wss__write_accepted(loop, conn, frame, WSS__SESSION_FORCED);
-        else if (wss__write_push(loop, conn, frame, WSS__SESSION_CHECK) == WSS_ERR_MEMORY)
-            WSS__COUNT(loop->host.stats.refused_full, 1);
-    }
-    if (forced) __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
-    wss__buf_release(&server->mem, frame);
-}
-
 /* Closes on the application's behalf. The flags are set. */
 static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__span reason, int cause) {
     if (conn->session.phase != WSS__SESSION_OPEN) return;
+    wss__write_settle(loop, 0);
     wss__conn_rare *rare = reason.size ? wss__conn_need_rare(loop->server, conn) : NULL;
     if (rare && !rare->reason) rare->reason = wss__conn_copy(loop->server, reason, &rare->reason_size);
     if (!wss__session_close(&loop->host, &conn->session, code, reason, cause)) conn->work |= WSS__CONN_BROKEN;
@@ -6191,12 +6291,18 @@ static void wss__read_handle(wss__loop *loop, wss__conn *conn, int kind, const w
     }
 }
 
+/* What was broadcast before is not for this one. */
+static void wss__read_connect(wss__loop *loop, wss__conn *conn) {
+    wss__write_settle(loop, 0);
+    wss__notify_connect(loop, conn);
+}
+
 /* Hands out what the bytes hold, until they are used up or reading must pause; the rest is held. */
 static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_bytes *bytes) {
     wss__session_host *host = &loop->host;
     wss__session_event event;
     while (wss__conn_state(conn) == WSS__CONN_SERVING) {
-        if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__notify_connect(loop, conn);
+        if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__read_connect(loop, conn);
         if (host->cork_size >= WSS__WRITE_CORK / 2 || host->cork_size > wss__conn_half(loop->server))
             wss__write_flush(loop, conn);
         if (wss__conn_is_paused(loop->server, conn)) break;
@@ -6344,7 +6450,7 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
     if (wss__conn_state(conn) == WSS__CONN_LINGERING) {
         if (conn->work & WSS__CONN_READABLE) wss__read_linger(loop, conn);
     } else if (wss__conn_state(conn) == WSS__CONN_SERVING && conn->session.phase != WSS__SESSION_ASKED) {
-        if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__notify_connect(loop, conn);
+        if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__read_connect(loop, conn);
         if (wss__conn_state(conn) == WSS__CONN_SERVING && !wss__conn_is_paused(loop->server, conn)) {
             if (wss__session_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
             else if (conn->work & WSS__CONN_READABLE) wss__read_some(loop, conn);
@@ -6758,6 +6864,7 @@ static void wss__loop_run_timers(wss__loop *loop) {
 static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
     wss__conn *conn = wss__conn_find_own(loop, task->conn);
     if (conn && conn->session.phase == WSS__SESSION_OPEN) {
+        wss__write_settle(loop, 0);
         wss__write_accepted(loop, conn, task->frame, task->set ? WSS__SESSION_KEYED : WSS__SESSION_RESERVED);
         return;
     }
@@ -6962,6 +7069,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     wss__loop_run_timers(loop);
     if (loop->stopping && loop->stop_at <= loop->now) wss__loop_force_stop(loop);
     wss__loop_run_ready(loop);
+    wss__write_settle(loop, 1);
     wss__loop_rearm(loop);
     loop->finished = loop->stopping && __atomic_load_n(&loop->connections, __ATOMIC_ACQUIRE) == 0;
     wss__loop_measure(loop);
@@ -7593,6 +7701,8 @@ static int wss__public_broadcast(wss_server *server, const wss__message *message
                                  int all) {
     if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
     if (message->size > wss__mem_largest(&server->mem)) return WSS_ERR_TOO_BIG;
+    wss__loop *own = wss__conn_own_loop(server);
+    if (all && own) wss__write_settle(own, 0);
     if (all && !wss__public_all_have_room(server)) return WSS_ERR_FULL;
     wss__buf_frame *frame = wss__message_frame(&server->mem, message, key);
     if (!frame) return wss__mem_error(&server->mem, message->size);
@@ -7678,12 +7788,18 @@ WSSERVER_API size_t wss_count(const wss_server *server) {
     return server ? __atomic_load_n(&server->open, __ATOMIC_ACQUIRE) : 0;
 }
 
+/* Bytes of broadcasts that this connection is given when the turn of its loop ends. */
+static size_t wss__public_cast(const wss_server *server, const wss__conn *conn) {
+    int open = wss__conn_flags(conn) & WSS__CONN_OPEN;
+    return open ? __atomic_load_n(&server->loops[wss__conn_loop_of(conn)].cast_size, __ATOMIC_RELAXED) : 0;
+}
+
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn handle) {
     size_t queued = 0;
     if (!server) return 0;
     wss__conn_lock(server);
     wss__conn *conn = wss__public_find(server, handle);
-    if (conn) queued = wss__session_queued(&conn->session);
+    if (conn) queued = wss__session_queued(&conn->session) + wss__public_cast(server, conn);
     wss__conn_unlock(server);
     return queued;
 }
