@@ -4415,10 +4415,14 @@ static char *wss__session_direct(wss__session_host *host, wss__session *session,
     return input->data + input->size;
 }
 
+/* What other threads have reserved stays in the account: their messages are still on their way. */
 static void wss__session_free(wss__session_host *host, wss__session *session) {
+    size_t rest;
     wss__session_drop_unsent(host, session);
-    if (session->queue) wss__session_account(host, session, 0, wss__session_queued(session));
-    wss__buf_free_queue(host->mem, &session->queue);
+    if (session->queue) {
+        wss__buf_peek(session->queue, 0, &rest); /* of the one frame that had begun to leave */
+        wss__session_sent(host, session, rest);
+    }
     wss__session_free_input(host, session);
 }
 

@@ -345,6 +345,51 @@ static void descriptors(void) {
     step_end(server);
 }
 
+static wss_server *reserving;
+static wss_conn reserved;
+
+static void *reserve(void *arg) {
+    CHECK_INT(wss_send_data(reserving, reserved, WSS_TEXT, "late", 4), WSS_OK);
+    return arg;
+}
+
+static void reserve_elsewhere(void *arg) {
+    pthread_t thread;
+    CHECK_INT(pthread_create(&thread, NULL, reserve, arg), 0);
+    pthread_join(thread, NULL);
+}
+
+/* Another thread's message is accepted in the very turn in which the connection ends. While its place is kept for the
+   undelivered disconnect, the account of what is queued goes down to nothing, and not below. */
+static void reserved_when_it_ends(void) {
+    wss_options options = {0};
+    wss_conn none = {0};
+    options.queue = wss_queue_create(NULL, NULL);
+    options.stall_ms = 1000;
+    wss_server *server = step_server(&options);
+    step_client *client = step_open(server);
+    reserving = server;
+    reserved = wss_next(server, none);
+    while (wss_buffered(server, reserved) < 200000) {
+        CHECK_INT(wss_send_data(server, reserved, WSS_BINARY, big, sizeof big), WSS_OK);
+        step(server);
+    }
+    CHECK_INT(wss_post(server, reserve_elsewhere, NULL), WSS_OK);
+    step_now += 2 * options.stall_ms;
+    CHECK_INT(wss_poll(server, 0), WSS_OK);
+    CHECK_INT(wss_count(server), 0);
+    CHECK_INT(wss_buffered(server, reserved), 6); /* with its head: the message is still on its way */
+    for (int turn = 0; turn < 3; turn++) {
+        CHECK_INT(wss_poll(server, 0), WSS_OK);
+        CHECK_INT(wss_buffered(server, reserved), 0);
+    }
+    CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
+    CHECK_INT(wss_send_data(server, reserved, WSS_TEXT, "gone", 4), WSS_ERR_GONE);
+    step_free(client);
+    step_end(server);
+    CHECK_INT(wss_queue_destroy(options.queue), WSS_OK);
+}
+
 static void lives_of_servers(void) {
     int before = count_descriptors();
     for (int i = 0; i < 300; i++) {
@@ -377,6 +422,7 @@ int main(void) {
     RUN(echo_flood);
     RUN(ping_flood);
     RUN(descriptors);
+    RUN(reserved_when_it_ends);
     RUN(lives_of_servers);
     return test_end("pressure");
 }
