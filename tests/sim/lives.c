@@ -11,7 +11,7 @@ typedef struct life {
     peer *peer;
     int phase; /* 0: none, 1: head under way, 2: open as far as the client knows */
     size_t asked; /* bytes of the request that were written */
-    unsigned long last; /* number of the newest message */
+    unsigned long last[4]; /* number of the newest message, by the thread that sent it */
     int reads;
 } life;
 
@@ -44,6 +44,11 @@ static void free_user(void *user) {
     free(user);
 }
 
+/* Which thread this would be. One that polls a single loop is one thread; loops have threads of their own. */
+static int sending_thread(void) {
+    return server->loop_count == 1 || !wss__conn_loop ? 0 : wss__conn_loop->index + 1;
+}
+
 /* What an application may do anywhere, handlers included. */
 static void meddle(wss_conn conn) {
     wss_info info;
@@ -61,7 +66,7 @@ static void meddle(wss_conn conn) {
     case 7: wss_get_info(server, conn, &info); break;
     case 8: wss_send_data(server, conn, WSS_BINARY, noise, sim_below(sizeof noise)); break;
     default:
-        text[snprintf(text, sizeof text, "n:%lu ", ++number)] = '.';
+        text[snprintf(text, sizeof text, "n:%d:%lu ", sending_thread(), ++number)] = '.';
         wss_send_data(server, conn, WSS_TEXT, text, size);
         break;
     }
@@ -128,10 +133,11 @@ static void on_posted(void *arg) {
 static void look_at(life *it, int first, const char *data, size_t size) {
     int opcode = first & 15;
     SIM_TRUE((first & 0xf0) == 0x80 && (opcode == 1 || opcode == 2 || (opcode >= 8 && opcode <= 10)), "a frame that is none");
-    if (first != 0x81 || size < 3 || data[0] != 'n' || data[1] != ':') return;
-    unsigned long got = strtoul(data + 2, NULL, 10);
-    SIM_TRUE(got > it->last, "messages out of order");
-    it->last = got;
+    if (first != 0x81 || size < 5 || data[0] != 'n' || data[1] != ':') return;
+    unsigned long got = strtoul(data + 4, NULL, 10);
+    unsigned thread = (unsigned)(data[2] - '0') & 3;
+    SIM_TRUE(got > it->last[thread], "messages out of order");
+    it->last[thread] = got;
 }
 
 static void read_all(life *it) {
