@@ -11,7 +11,7 @@ typedef struct life {
     peer *peer;
     int phase; /* 0: none, 1: head under way, 2: open as far as the client knows */
     size_t asked; /* bytes of the request that were written */
-    unsigned long last[4]; /* number of the newest message, by the thread that sent it */
+    unsigned long last[8]; /* number of the newest message, by the thread that sent it */
     int reads;
 } life;
 
@@ -44,8 +44,12 @@ static void free_user(void *user) {
     free(user);
 }
 
-/* Which thread this would be. One that polls a single loop is one thread; loops have threads of their own. */
+static int in_posted;
+
+/* Which thread this would be. One that polls a single loop is one thread; loops have threads of their own. A posted function
+   is taken for a thread too: what was sent behind the post may have been sent before it ran. */
 static int sending_thread(void) {
+    if (in_posted) return 7;
     return server->loop_count == 1 || !wss__conn_loop ? 0 : wss__conn_loop->index + 1;
 }
 
@@ -125,7 +129,9 @@ static void on_timer(const wss_event *e) {
 
 static void on_posted(void *arg) {
     (void)arg;
+    in_posted = 1;
     meddle(wss_next(server, (wss_conn){0}));
+    in_posted = 0;
 }
 
 /* ---- clients ---- */
@@ -135,7 +141,7 @@ static void look_at(life *it, int first, const char *data, size_t size) {
     SIM_TRUE((first & 0xf0) == 0x80 && (opcode == 1 || opcode == 2 || (opcode >= 8 && opcode <= 10)), "a frame that is none");
     if (first != 0x81 || size < 5 || data[0] != 'n' || data[1] != ':') return;
     unsigned long got = strtoul(data + 4, NULL, 10);
-    unsigned thread = (unsigned)(data[2] - '0') & 3;
+    unsigned thread = (unsigned)(data[2] - '0') & 7;
     SIM_TRUE(got > it->last[thread], "messages out of order");
     it->last[thread] = got;
 }
