@@ -6836,7 +6836,7 @@ static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
     wss__conn_change_flags(server, conn, WSS__CONN_GONE, WSS__CONN_ASKED);
     if (conn->session.phase == WSS__SESSION_OPEN)
         wss__write_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
-    else if (conn->session.phase == WSS__SESSION_ASKED || wss__session_is_partial(&conn->session) || conn->session.input)
+    else if (conn->session.phase == WSS__SESSION_ASKED || (conn->session.phase == WSS__SESSION_HEAD && conn->session.input))
         wss__notify_reject(loop, conn, 503);
     else if (conn->session.phase == WSS__SESSION_HEAD)
         wss__notify_lost(loop, conn, WSS_CAUSE_STOPPING, 0);
