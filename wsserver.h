@@ -6947,7 +6947,7 @@ static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
     wss__conn_change_flags(server, conn, WSS__CONN_GONE, WSS__CONN_ASKED);
     if (conn->session.phase == WSS__SESSION_OPEN)
         wss__write_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
-    else if (conn->session.phase == WSS__SESSION_ASKED || wss__session_is_partial(&conn->session) || conn->session.input)
+    else if (conn->session.phase == WSS__SESSION_ASKED || (conn->session.phase == WSS__SESSION_HEAD && conn->session.input))
         wss__notify_reject(loop, conn, 503);
     else if (conn->session.phase == WSS__SESSION_HEAD)
         wss__notify_lost(loop, conn, WSS_CAUSE_STOPPING, 0);
@@ -7022,10 +7022,9 @@ static void wss__loop_arm_timer(wss__loop *loop) {
     WSSERVER_SYSTEM(timerfd_settime)(loop->timer_fd, 0, &when, NULL);
 }
 
+/* The inbox needs nothing: its jobs have run at the beginning of the turn. */
 static void wss__loop_on_event(wss__loop *loop, uint64_t tag, uint32_t events) {
-    if (tag == WSS__LOOP_TAG_INBOX) {
-        wss__loop_run_jobs(loop, 0);
-    } else if (tag >> WSS__SLOT_INDEX_BITS) {
+    if (tag >> WSS__SLOT_INDEX_BITS) {
         wss_conn handle;
         handle.id = tag;
         wss__conn *conn = wss__conn_find_own(loop, handle);
@@ -7068,6 +7067,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
         loop->result = WSS_ERR_SYSTEM;
         wss__conn_stop(loop->server, 0);
     }
+    wss__loop_run_jobs(loop, 0); /* before any handler: what this thread sent before wss_poll goes before what they send */
     for (int i = 0; i < count; i++) wss__loop_on_event(loop, events[i].data.u64, events[i].events);
     if (!loop->stopping && __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE)) wss__loop_begin_stop(loop);
     wss__loop_run_timers(loop);

@@ -153,6 +153,50 @@ static void test_a_close_that_finds_no_memory_ends_the_connection_at_once(void) 
     end(client);
 }
 
+/* A program that polls sent a message and then polled: the handler that ran first in that turn sent before it. */
+static void test_what_was_sent_before_a_poll_arrives_before_what_its_handlers_send(void) {
+    wss_options options;
+    char text[8];
+    reset(&options);
+    begin(&options);
+    sim_settle(server);
+    peer *client = peer_open(server);
+    peer_frame(client, 0x81, "second", 6); /* its event comes before that of the inbox */
+    CHECK_INT(wss_send_data(server, newest, WSS_TEXT, "first", 5), WSS_OK);
+    sim_settle(server);
+    CHECK_INT(peer_take(client, text, sizeof text, NULL), 0x81);
+    CHECK_TEXT(text, "first");
+    CHECK_INT(peer_take(client, text, sizeof text, NULL), 0x81);
+    CHECK_TEXT(text, "second");
+    CHECK_INT(wss_send_data(server, newest, WSS_TEXT, "first", 5), WSS_OK);
+    peer_frame(client, 0x81, "second", 6);
+    sim_settle(server);
+    peer_take(client, text, sizeof text, NULL);
+    CHECK_TEXT(text, "first");
+    end(client);
+}
+
+/* A connection that waited for the answer to our Close, with half a message come, got a page of HTTP when the server stopped. */
+static void test_a_stop_sends_no_http_to_one_that_is_closing(void) {
+    wss_options options;
+    size_t size;
+    reset(&options);
+    begin(&options);
+    sim_settle(server);
+    peer *client = peer_open(server);
+    CHECK_INT(wss_close(server, newest, 1000, NULL), WSS_OK);
+    sim_settle(server);
+    peer_frame(client, 0x01, "half", 4);
+    sim_settle(server);
+    wss_stop(server, 500);
+    sim_settle(server);
+    CHECK_INT(peer_take(client, NULL, 0, NULL), 0x88);
+    peer_data(client, &size);
+    CHECK_INT(size, 0);
+    end(client);
+    CHECK_INT(ended_cause, WSS_CAUSE_LOCAL_CLOSE);
+}
+
 /* ---- the kernel sees what it should ---- */
 
 static int seen;
@@ -248,6 +292,8 @@ int main(void) {
     RUN(test_an_accepted_message_that_finds_no_memory_ends_the_connection);
     RUN(test_a_broadcast_that_finds_no_memory);
     RUN(test_a_close_that_finds_no_memory_ends_the_connection_at_once);
+    RUN(test_what_was_sent_before_a_poll_arrives_before_what_its_handlers_send);
+    RUN(test_a_stop_sends_no_http_to_one_that_is_closing);
     RUN(test_the_kernel_notices);
     RUN(test_the_invariants_notice);
     return test_end("found");
