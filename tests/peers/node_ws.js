@@ -185,7 +185,8 @@ async function refusals(server) {
   same('one byte beyond 64 MiB, in fragments', (await large.ended())[0], 1009);
   const whole = await Client.open(server);
   whole.ws.send(Buffer.alloc(64 * MIB + 1));
-  same('one byte beyond 64 MiB, in one frame', (await whole.ended())[0], 1009);
+  // The server reads no further than the head: who still sends then may see the reset before the Close.
+  check('one byte beyond 64 MiB, in one frame', [1009, 1006].includes((await whole.ended())[0]));
 }
 
 async function many(server) {
@@ -228,7 +229,7 @@ async function chat() {
   for (const client of clients) same('a line typed at the server', JSON.parse(await client.next()), { __MESSAGE__: 'userInput', input: 'a line \u00e9' });
   const frame = '{"__MESSAGE__":"message","text":"' + 'x'.repeat(16 * MIB - 34) + '"}';
   clients[0].ws.send(frame);
-  same('16 MiB and one byte', [frame.length, (await clients[0].ended())[0]], [16 * MIB + 1, 1009]);
+  check('16 MiB and one byte', frame.length === 16 * MIB + 1 && [1009, 1006].includes((await clients[0].ended())[0]));
   same('close of a chat', await clients[1].close(4999, 'bye'), [4999, '']);
   same('exit status of chat', await server.end(), 0);
 }

@@ -59,7 +59,8 @@ async function suite() {
   same('close without a code', await bare.closed, [1005, '', true]);
   const large = await opened();
   large.send(new Uint8Array(64 * MIB + 1));
-  same('one byte beyond 64 MiB', (await large.closed)[0], 1009);
+  // The server stops reading at the head of the frame: who still sends then may see the reset before the Close.
+  same('one byte beyond 64 MiB', [1009, 1006].includes((await large.closed)[0]), true);
   // Where none is chosen, Chromium gives up as the standard has it; Firefox goes on without.
   same('a subprotocol is not made up', [1006, ''].includes(await opened(['soap']).then(one => one.protocol, code => code)), true);
   const many = await Promise.all(Array.from({ length: 50 }, () => opened()));
@@ -172,8 +173,8 @@ def page(counts, browser, program, echo):
     browser.until("const log = document.querySelector('#log'); return log.scrollTop + log.clientHeight > log.scrollHeight - 40")
     browser.picture("build/chat-%s-narrow.png" % browser.name)
     browser.run(ADD % json.dumps("send('z'.repeat(%d))" % (16 * mib + 1)))
-    browser.until("return %s.some(row => row[1].startsWith('closed with code 1009'))" % ROWS)
-    counts.check("a message beyond 16 MiB is refused with 1009", True)
+    ends = browser.until("const ends = %s.filter(row => row[1].startsWith('closed with')); return ends.length === 2 && ends" % ROWS)
+    counts.check("a message beyond 16 MiB ends the connection", ends[1][1] in ("closed with code 1009", "closed with code 1006"), ends)
     counts.equal("exit status of the second chat", (server.end(), other.end()), (0, 0))
 
 
