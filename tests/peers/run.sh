@@ -10,6 +10,12 @@ limit=
 if command -v timeout >/dev/null; then limit="timeout -k 5 ${PEER_SECONDS:-180}"; fi
 ran=0
 failed=0
+skipped=0
+
+skip() {
+    echo "skipped: $*"
+    skipped=$((skipped + 1))
+}
 
 peer() {
     if $limit "$@"; then ran=$((ran + 1)); else
@@ -28,21 +34,22 @@ if command -v node >/dev/null && command -v npm >/dev/null && ! grep -q "\"versi
 fi
 
 if test -n "$python"; then peer $python tests/peers/python_websockets.py build/echo build/chat
-else echo "skipped: Python's websockets is not installed"; fi
+else skip "Python's websockets is not installed"; fi
 if command -v node >/dev/null && test -e $ws; then peer node tests/peers/node_ws.js build/echo build/chat $ws
-else echo "skipped: Node or its package ws is not installed"; fi
+else skip "Node or its package ws is not installed"; fi
 if echo '#include <libwebsockets.h>' | $cc -E - >/dev/null 2>&1; then
-    $cc -std=c11 -Wall -Wextra -O1 tests/peers/lws_client.c -o build/peers/lws_client -lwebsockets
+    $cc -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wundef -Wcast-qual -Wstrict-prototypes -O1 \
+        tests/peers/lws_client.c -o build/peers/lws_client -lwebsockets
     peer build/peers/lws_client build/echo build/chat
-else echo "skipped: libwebsockets is not installed"; fi
-if ! command -v python3 >/dev/null; then echo "skipped: there is no Python to drive browsers"
+else skip "libwebsockets is not installed"; fi
+if ! command -v python3 >/dev/null; then skip "there is no Python to drive browsers"
 else
     if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then peer python3 tests/peers/page.py build/echo build/chat chromium
-    else echo "skipped: Chromium and chromedriver are not installed"; fi
+    else skip "Chromium and chromedriver are not installed"; fi
     if command -v firefox-esr >/dev/null; then peer python3 tests/peers/page.py build/echo build/chat firefox
-    else echo "skipped: Firefox is not installed"; fi
+    else skip "Firefox is not installed"; fi
 fi
-if test -e tests/peers/differ.py && test -n "$python" && test -e $ws; then peer $python tests/peers/differ.py build/echo $ws
-else echo "skipped: the comparison of verdicts needs Python's websockets and Node's ws"; fi
-echo "peers: $ran ran well, $failed failed"
+if test -n "$python" && test -e $ws; then peer $python tests/peers/differ.py build/echo $ws
+else skip "the comparison of verdicts needs Python's websockets and Node's ws"; fi
+echo "peers: $ran ran well, $failed failed, $skipped skipped"
 test "$failed" -eq 0
