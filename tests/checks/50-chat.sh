@@ -1,10 +1,12 @@
 #!/bin/sh
-# The chat program under hostile input, and its keyboard: see chat.py. Plain and with AddressSanitizer.
+# The chat and echo programs under hostile input, and the chat's keyboard: see chat.py. Plain and with AddressSanitizer.
 set -eu
 mkdir -p build
-${CC:-cc} -std=c11 -O2 -I. examples/chat.c -o build/chat -pthread
-python3 tests/checks/chat.py build/chat
+for example in chat echo; do ${CC:-cc} -std=c11 -O2 -I. examples/$example.c -o build/$example -pthread; done
+python3 tests/checks/chat.py build/chat build/echo
 sanitize=$(sh tests/probe.sh "${CC:-cc}" -fsanitize=address,undefined)
 test -n "$sanitize" || exit 0
-${CC:-cc} -std=c11 -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -I. examples/chat.c -o build/chat-checked -pthread
-exec python3 tests/checks/chat.py build/chat-checked
+for example in chat echo; do
+    ${CC:-cc} -std=c11 -O1 -g $sanitize -fno-sanitize-recover=all -I. examples/$example.c -o build/$example-checked -pthread
+done
+exec python3 tests/checks/chat.py build/chat-checked build/echo-checked
