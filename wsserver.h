@@ -3139,7 +3139,7 @@ static void wss__args_delocalize(char *text) {
 static void wss__args_print(double value, int digits, char *text, size_t size) {
     wss__args_number number;
     double back = 0;
-    for (; digits <= 17; digits++) {
+    for (; digits <= 17; digits++) { /* always: 17 digits are enough */
         snprintf(text, size, "%.*g", digits, value);
         wss__args_delocalize(text);
         wss__args_parse(wss__base_text(text), &number);
@@ -3880,8 +3880,8 @@ static int wss__session_put_pong(wss__session_host *host, wss__session *session,
     wss__buf_frame *frame = wss__buf_new(host->mem, WSS__FRAME_PONG, payload.size, wss__base_span(NULL, 0), &place);
     if (!frame) return 0;
     if (payload.size) memcpy(place, payload.data, payload.size);
-    if (wss__buf_replace_pong(host->mem, session->queue, frame)) return 1;
-    return wss__buf_append(host->mem, &session->queue, frame);
+    if (wss__buf_replace_pong(host->mem, session->queue, frame)) return 1; /* always: only one can have begun */
+    return wss__buf_append(host->mem, &session->queue, frame); /* never: see above */
 }
 
 /* True while the queue may take one more message, spare bytes of its account not counted. An empty queue always may. */
@@ -4061,8 +4061,7 @@ static int wss__session_is_partial(const wss__session *session) {
 /* Keeps input that may not be looked at now; false where memory is short. */
 static int wss__session_hold(wss__session_host *host, wss__session *session, wss__session_bytes *bytes) {
     wss__session_input *input = session->input;
-    uintptr_t start = input ? (uintptr_t)input->held : 0;
-    if (start && (uintptr_t)bytes->data >= start && (uintptr_t)bytes->data <= start + input->held_size) {
+    if (input && input->held) { /* nothing else is looked at before it: the bytes are its rest */
         input->held_at = (size_t)(bytes->data - input->held);
         if (!bytes->size) wss__session_free_held(host, input);
         return 1;
@@ -4581,7 +4580,7 @@ enum { WSS__SOCKET_LISTENERS_MAX = 16 };
 typedef struct wss__socket_listener {
     int fd;
     int is_unix;
-    char path[108]; /* of a Unix socket that we made, to be unlinked; "" else */
+    char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* of a Unix socket that we made, to be unlinked; "" else */
 } wss__socket_listener;
 
 typedef struct wss__socket_listeners {
@@ -4836,7 +4835,7 @@ static wss__socket_listener *wss__socket_add(wss__socket_listeners *all, int fd)
 static int wss__socket_listen_unix(wss__socket_listeners *all, wss__span path, const wss_options *options) {
     wss__socket_address address;
     memset(&address, 0, sizeof address);
-    if (!path.size || path.size >= sizeof address.local.sun_path || path.size >= sizeof all->list[0].path) {
+    if (!path.size || path.size >= sizeof address.local.sun_path) {
         errno = ENAMETOOLONG;
         return -1;
     }
