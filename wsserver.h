@@ -5468,14 +5468,15 @@ static void wss__conn_release_asked(wss_server *server, wss__conn_asked *asked) 
 /* Nobody needs the request any more but the event that may be showing it. */
 static void wss__conn_forget_asked(wss_server *server, wss__conn *conn) {
     wss__conn_lock(server);
-    wss__conn_asked *asked = conn->rare ? conn->rare->asked : NULL;
-    if (asked) conn->rare->asked = NULL;
+    wss__conn_asked *asked = conn->rare->asked;
+    conn->rare->asked = NULL;
     wss__conn_unlock(server);
     wss__conn_release_asked(server, asked);
 }
 
+/* A copy of a text that is not empty. */
 static char *wss__conn_copy(wss_server *server, wss__span text, size_t *size) {
-    char *copy = text.size ? (char *)wss__mem_get(&server->mem, text.size) : NULL;
+    char *copy = (char *)wss__mem_get(&server->mem, text.size);
     if (copy) memcpy(copy, text.data, text.size);
     *size = copy ? text.size : 0;
     return copy;
@@ -5636,7 +5637,7 @@ static uint64_t wss__conn_silence_end(const wss__loop *loop, const wss__conn *co
     uint64_t ping = wss__conn_after(wss__conn_since(loop, conn->session.seen), options->ping_ms);
     if (conn->work & (WSS__CONN_PAUSED | WSS__CONN_FULL)) return UINT64_MAX;
     if (!(conn->work & WSS__CONN_PINGED)) return ping;
-    return ping == UINT64_MAX ? ping : wss__conn_after(ping, options->pong_ms);
+    return wss__conn_after(ping, options->pong_ms);
 }
 
 static uint64_t wss__conn_message_end(const wss__loop *loop, const wss__conn *conn) {
@@ -5651,7 +5652,7 @@ static uint64_t wss__conn_stall_end(const wss__loop *loop, const wss__conn *conn
 }
 
 static uint64_t wss__conn_idle_end(const wss__loop *loop, const wss__conn *conn) {
-    if (loop->server->options.idle_ms == WSS_OFF || !conn->rare) return UINT64_MAX;
+    if (loop->server->options.idle_ms == WSS_OFF) return UINT64_MAX;
     return wss__conn_after(conn->rare->last_message, loop->server->options.idle_ms);
 }
 
@@ -6034,7 +6035,7 @@ static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_
 static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__span reason, int cause) {
     if (conn->session.phase != WSS__SESSION_OPEN) return;
     wss__conn_rare *rare = reason.size ? wss__conn_need_rare(loop->server, conn) : NULL;
-    if (rare && !rare->reason) rare->reason = wss__conn_copy(loop->server, reason, &rare->reason_size);
+    if (rare) rare->reason = wss__conn_copy(loop->server, reason, &rare->reason_size);
     if (!wss__session_close(&loop->host, &conn->session, code, reason, cause)) conn->work |= WSS__CONN_BROKEN;
     wss__conn_touch(loop, conn);
     wss__conn_make_ready(loop, conn);
@@ -6113,7 +6114,7 @@ static void wss__read_keep_path(wss__loop *loop, wss__conn *conn, const wss_requ
     if (path.size == 1) return;
     wss__conn_rare *rare = wss__conn_need_rare(loop->server, conn);
     wss__conn_lock(loop->server);
-    if (rare && !rare->path) rare->path = wss__conn_copy(loop->server, path, &rare->path_size);
+    if (rare) rare->path = wss__conn_copy(loop->server, path, &rare->path_size);
     wss__conn_unlock(loop->server);
 }
 
@@ -6255,7 +6256,7 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
     }
     if (got > 0) WSS__COUNT(conn->bytes_in, got);
     if (got <= 0 || conn->bytes_in > WSS__CONN_LINGER_MAX) wss__notify_kill(loop, conn, 0);
-    else if ((size_t)got < loop->receive_size && !(conn->work & WSS__CONN_HANGUP))
+    else if (!(conn->work & WSS__CONN_HANGUP))
         wss__conn_clear_work(conn, WSS__CONN_READABLE);
 }
 
@@ -6344,7 +6345,7 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
         if (conn->work & WSS__CONN_READABLE) wss__read_linger(loop, conn);
     } else if (wss__conn_state(conn) == WSS__CONN_SERVING && conn->session.phase != WSS__SESSION_ASKED) {
         if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__notify_connect(loop, conn);
-        if (wss__conn_state(conn) == WSS__CONN_SERVING && !wss__conn_is_paused(loop->server, conn)) {
+        if (!wss__conn_is_paused(loop->server, conn)) {
             if (wss__session_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
             else if (conn->work & WSS__CONN_READABLE) wss__read_some(loop, conn);
         }
@@ -6383,6 +6384,7 @@ static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
     else wss__notify_reject(loop, conn, asked ? 503 : 408);
 }
 
+/* One of the deadlines of an open connection has passed. */
 static void wss__serve_open_late(wss__loop *loop, wss__conn *conn) {
     if (wss__conn_stall_end(loop, conn) <= loop->now) {
         wss__notify_lost(loop, conn, WSS_CAUSE_SLOW_READER, 1);
@@ -6390,9 +6392,10 @@ static void wss__serve_open_late(wss__loop *loop, wss__conn *conn) {
         wss__notify_fail(loop, conn, WSS_CAUSE_MESSAGE_TIMEOUT);
     } else if (wss__conn_idle_end(loop, conn) <= loop->now) {
         wss__notify_fail(loop, conn, WSS_CAUSE_IDLE_TIMEOUT);
-    } else if (wss__conn_silence_end(loop, conn) <= loop->now) {
-        if (conn->work & WSS__CONN_PINGED) wss__notify_lost(loop, conn, WSS_CAUSE_PONG_TIMEOUT, 1);
-        else wss__serve_ping(loop, conn);
+    } else if (conn->work & WSS__CONN_PINGED) {
+        wss__notify_lost(loop, conn, WSS_CAUSE_PONG_TIMEOUT, 1);
+    } else {
+        wss__serve_ping(loop, conn);
     }
 }
 
@@ -6608,7 +6611,7 @@ static int wss__accept_address_allowed(wss_server *server, const char *address) 
     wss__conn_lock(server);
     for (uint32_t i = 0; i < server->conns.made; i++) {
         wss__conn *conn = wss__conn_at(server, i);
-        if (!(wss__conn_flags(conn) & WSS__SLOT_LIVE) || conn->fd < 0 || !conn->rare) continue;
+        if (!(wss__conn_flags(conn) & WSS__SLOT_LIVE) || conn->fd < 0) continue;
         if (strcmp(conn->rare->peer, address) == 0) count++;
     }
     wss__conn_unlock(server);
@@ -6644,7 +6647,7 @@ static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd) {
 static void wss__accept_adopt(wss__loop *loop, int fd) {
     wss_server *server = loop->server;
     wss__conn_lock(server);
-    wss__conn *conn = loop->stopping ? NULL : (wss__conn *)(void *)wss__slot_take(&server->conns);
+    wss__conn *conn = (wss__conn *)(void *)wss__slot_take(&server->conns);
     wss__conn_unlock(server);
     if (!conn) {
         wss__socket_close(fd);
@@ -6835,7 +6838,7 @@ static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
     wss__conn_change_flags(server, conn, WSS__CONN_GONE, WSS__CONN_ASKED);
     if (conn->session.phase == WSS__SESSION_OPEN)
         wss__write_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
-    else if (conn->session.phase == WSS__SESSION_ASKED || wss__session_is_partial(&conn->session) || conn->session.input)
+    else if (conn->session.phase == WSS__SESSION_ASKED || (conn->session.phase == WSS__SESSION_HEAD && conn->session.input))
         wss__notify_reject(loop, conn, 503);
     else if (conn->session.phase == WSS__SESSION_HEAD)
         wss__notify_lost(loop, conn, WSS_CAUSE_STOPPING, 0);
