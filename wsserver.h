@@ -5647,7 +5647,7 @@ static uint64_t wss__conn_message_end(const wss__loop *loop, const wss__conn *co
 }
 
 static uint64_t wss__conn_stall_end(const wss__loop *loop, const wss__conn *conn) {
-    if (!conn->session.queue) return UINT64_MAX;
+    if (!conn->session.queue || !conn->session.queue->since) return UINT64_MAX; /* 0: queued in this turn, not offered yet */
     return wss__conn_after(conn->session.queue->since, loop->server->options.stall_ms);
 }
 
