@@ -360,8 +360,9 @@ static void placed_late(void) {
             wss__timer_wheel wheel;
             begin(&wheel, starts[i]);
             nodes[3].due = (uint32_t)starts[i] - late;
-            wss__timer_place(&wheel, 3);
-            CHECK_INT(nodes[3].list, WSS__TIMER_EXPIRED + 1);
+            wss__timer_place(&wheel, 3, 0);
+            CHECK_INT(wheel.lists[WSS__TIMER_EXPIRED], 3);
+            CHECK_INT(wss__timer_pending(&nodes[3]), 1);
             CHECK(wss__timer_next(&wheel) == UINT64_MAX);
             CHECK_INT(wss__timer_pop(&wheel, starts[i]), 3);
             CHECK(wss__timer_pop(&wheel, starts[i]) == WSS__TIMER_NONE);
