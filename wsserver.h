@@ -875,7 +875,8 @@ static int wss__mem_reserve(wss__mem *mem, size_t charge) {
     }
     size_t peak = __atomic_load_n(&mem->peak, __ATOMIC_RELAXED);
     while (used > peak &&
-           !__atomic_compare_exchange_n(&mem->peak, &peak, used, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+           !__atomic_compare_exchange_n(&mem->peak, &peak, used, 1, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) { /* always: good at once but in a race */
     }
     return 1;
 }
@@ -1296,8 +1297,8 @@ WSS__UTF8_DEFINE(wss__utf8_avx2, __attribute__((target("avx2"))), wss__utf8_v32,
 #undef WSS__UTF8_ANY32
 
 static size_t wss__utf8_wide(const char *data, size_t size) {
-    if (__builtin_cpu_supports("avx2")) return wss__utf8_avx2(data, size);
-    return __builtin_cpu_supports("ssse3") ? wss__utf8_ssse3(data, size) : 0;
+    if (__builtin_cpu_supports("avx2")) return wss__utf8_avx2(data, size);    /* elsewhere: older processors go on */
+    return __builtin_cpu_supports("ssse3") ? wss__utf8_ssse3(data, size) : 0; /* elsewhere: older processors come here */
 }
 #else
 #define WSS__UTF8_MINUS16(v, n) vqsubq_u8(v, vdupq_n_u8(n))
@@ -5172,7 +5173,8 @@ static int wss__message_init_typed(wss__message *message, const wss_options *opt
     while (message->data.size && strchr(" \t\r\n", *message->data.data) && *message->data.data)
         message->data = wss__base_span(message->data.data + 1, message->data.size - 1);
     if (wss__utf8_check(0, message->type.data, message->type.size) != 0) return WSS_ERR_UTF8;
-    if (message->data.size > SIZE_MAX / 4 || message->type.size > SIZE_MAX / 32) return WSS_ERR_TOO_BIG;
+    if (message->data.size > SIZE_MAX / 4) return WSS_ERR_TOO_BIG;
+    if (message->type.size > SIZE_MAX / 32) return WSS_ERR_TOO_BIG; /* always: no type is so long but where size_t is small */
     int result = wss__json_find(message->data, message->member, options->json_depth, &message->split);
     if (result) return result == WSS_ERR_TYPE ? WSS_ERR_JSON : result;
     if (wss__utf8_check(0, message->data.data, message->data.size) != 0) return WSS_ERR_UTF8;
@@ -5607,7 +5609,7 @@ static int wss__conn_is_paused(const wss_server *server, wss__conn *conn) {
     if (load > half) conn->work |= WSS__CONN_FULL;
     if (conn->work & WSS__CONN_FULL && wss__conn_delivery_of(conn)) {
         __atomic_store_n(&conn->rare->delivery->waiting, 1, __ATOMIC_SEQ_CST);
-        if (wss__conn_load(conn) <= half / 2) wss__conn_clear_work(conn, WSS__CONN_FULL);
+        if (wss__conn_load(conn) <= half / 2) wss__conn_clear_work(conn, WSS__CONN_FULL); /* always: true in a race only */
     }
     return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__CONN_FULL | WSS__CONN_PAUSED)) != 0;
 }
@@ -5799,7 +5801,7 @@ static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const ws
 
 /* The session has ended: tell, then let what is queued leave. */
 static void wss__notify_finish(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
-    if (wss__conn_state(conn) != WSS__CONN_SERVING) return;
+    if (wss__conn_state(conn) != WSS__CONN_SERVING) return; /* always: a session ends once */
     wss__conn_set_state(conn, WSS__CONN_FLUSHING);
     wss__conn_end_handshake(loop, conn);
     wss__conn_touch(loop, conn);
@@ -5883,7 +5885,7 @@ static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked,
 /* What a failed send means. */
 static void wss__write_failed(wss__conn *conn) {
     wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+    if (errno == EAGAIN) return;
     if (errno == ENOBUFS || errno == ENOMEM) conn->work |= WSS__CONN_STARVED;
     else conn->work |= WSS__CONN_BROKEN;
 }
@@ -6170,9 +6172,9 @@ static void wss__read_upgrade(wss__loop *loop, wss__conn *conn, const wss_reques
     wss__read_keep_path(loop, conn, request);
     if (!wss__event_is_empty(&loop->server->handlers.upgrade)) {
         wss__read_ask(loop, conn, request, 1);
-    } else if (!wss__session_accept(&loop->host, &conn->session, wss__http_key(request), NULL, NULL, 0)) {
-        conn->session.phase = WSS__SESSION_ASKED;
-        wss__notify_lost(loop, conn, WSS_CAUSE_MEMORY, 1);
+    } else if (!wss__session_accept(&loop->host, &conn->session, wss__http_key(request), NULL, NULL, 0)) { /* always: good */
+        conn->session.phase = WSS__SESSION_ASKED;          /* never: the cork is empty and takes it */
+        wss__notify_lost(loop, conn, WSS_CAUSE_MEMORY, 1); /* never: likewise */
     }
 }
 
@@ -6214,7 +6216,7 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
 
 /* End of stream, or an error. */
 static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !(conn->work & WSS__CONN_HANGUP)) {
+    if (got < 0 && errno == EAGAIN && !(conn->work & WSS__CONN_HANGUP)) {
         wss__conn_clear_work(conn, WSS__CONN_READABLE);
         return;
     }
@@ -6250,7 +6252,7 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
    reset the connection and destroy the tail of what we sent. */
 static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
     ssize_t got = wss__socket_receive(conn->fd, loop->receive, loop->receive_size);
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !(conn->work & WSS__CONN_HANGUP)) {
+    if (got < 0 && errno == EAGAIN && !(conn->work & WSS__CONN_HANGUP)) {
         wss__conn_clear_work(conn, WSS__CONN_READABLE);
         return;
     }
@@ -6696,7 +6698,7 @@ static void wss__accept_deal(wss__loop *loop, int fd) {
 
 /* What a failed accept means: go on, wait for the next event, wait for the kernel, or never again. */
 static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
+    if (errno == EAGAIN) return 0;
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         WSS__COUNT(loop->host.stats.accept_failures, 1);
         loop->accept_backoff = loop->accept_backoff ? loop->accept_backoff * 2 : WSS__CONN_RETRY;
@@ -6888,7 +6890,7 @@ static void wss__loop_rearm(wss__loop *loop) {
 static uint64_t wss__loop_due(const wss__loop *loop) {
     uint64_t due = wss__timer_next(&loop->wheel);
     if (loop->stopping) due = wss__conn_earlier(due, loop->stop_at);
-    if (loop->accept_at && !loop->accepting && !loop->stopping) due = wss__conn_earlier(due, loop->accept_at);
+    if (loop->accept_at && !loop->stopping) due = wss__conn_earlier(due, loop->accept_at);
     return loop->first_ready != WSS__SLOT_NONE ? loop->now : due;
 }
 

@@ -293,6 +293,30 @@ static void errors_of_a_listener(void) {
     }
 }
 
+/* Two listeners in one batch: the first finds no descriptor, the second is not even tried. */
+static void listeners_rest_together(void) {
+    struct sockaddr_in to;
+    socklen_t size = sizeof to;
+    wss_options options = {0};
+    options.address = "127.0.0.1,127.0.0.1:0";
+    wss_server *server = serve(&options);
+    int first = dial_from(server, 1);
+    CHECK_INT(getsockname(server->listeners.list[1].fd, (struct sockaddr *)(void *)&to, &size), 0);
+    int second = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK_INT(connect(second, (struct sockaddr *)(void *)&to, sizeof to), 0);
+    accept_fails = EMFILE;
+    accept_calls = 0;
+    wss_poll(server, 0);
+    accept_fails = 0;
+    CHECK_INT(accept_calls, 1);
+    step_time(server, WSS__CONN_RETRY);
+    CHECK_INT(server->loops[0].connections, 2);
+    close(first);
+    close(second);
+    step(server);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(a_burst);
@@ -304,5 +328,6 @@ int main(void) {
     RUN(errors_of_one_connection);
     RUN(errors_of_the_machine);
     RUN(errors_of_a_listener);
+    RUN(listeners_rest_together);
     return test_end("accept_limits");
 }

@@ -207,6 +207,121 @@ static void failing_wait(void) {
     step_end(server);
 }
 
+static void failing_wait_of_a_running_server(void) {
+    wss_options options = {0};
+    options.address = "127.0.0.1";
+    options.allocator = step_allocator;
+    wss_server *server = wss_create(&options, NULL);
+    wait_fails = EINVAL;
+    CHECK_INT(wss_run(server), WSS_ERR_SYSTEM);
+    wait_fails = 0;
+    step_end(server);
+}
+
+/* A wake-up without anything to read changes nothing, in any state; one that also tells of the end is believed. */
+static void spurious_events(void) {
+    for (int hangup = 0; hangup <= 1; hangup++) {
+        uint32_t events = hangup ? EPOLLIN | EPOLLRDHUP : EPOLLIN;
+        wss_options options = {0};
+        wss_server *server = serve(&options);
+        step_client *client = step_open(server);
+        make_up(conns[0].id, events);
+        wss_poll(server, 0);
+        step(server);
+        CHECK_INT(ends, hangup);
+        CHECK_INT(server->loops[0].connections, 1 - hangup);
+        step_free(client);
+        step(server);
+
+        step_client *refused = step_connect(server);
+        step_ask(server, refused, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        CHECK(refused->ended); /* our stream has ended, its has not */
+        CHECK_INT(server->loops[0].connections, 1);
+        uint64_t tag = 0;
+        for (uint32_t i = 0; i < server->conns.made; i++)
+            if (wss__conn_flags(wss__conn_at(server, i)) & WSS__SLOT_LIVE) tag = wss__conn_at(server, i)->slot.id;
+        CHECK_INT(wss__conn_state(wss__conn_find(server, (wss_conn){tag})), WSS__CONN_LINGERING);
+        make_up(tag, events);
+        wss_poll(server, 0);
+        step(server);
+        CHECK_INT(server->loops[0].connections, 1 - hangup);
+        step_free(refused);
+        step(server);
+        CHECK_INT(server->loops[0].connections, 0);
+        step_end(server);
+    }
+}
+
+/* What still comes from a peer that lingers is dropped, and its end, known already, is read behind it at once. */
+static void last_words_of_a_lingering_peer(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    step_client *refused = step_connect(server);
+    step_ask(server, refused, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    CHECK_INT(server->loops[0].connections, 1);
+    arrive(refused, "and more", 8);
+    wss_poll(server, 0);
+    CHECK_INT(server->loops[0].connections, 1);
+    arrive(refused, "and the end", 11);
+    shutdown(refused->fd, SHUT_WR);
+    wss_poll(server, 0);
+    step(server);
+    CHECK_INT(server->loops[0].connections, 0);
+    step_free(refused);
+    step_end(server);
+}
+
+/* The last piece fills exactly the room there was for it: whether more is there shows only the next receive. */
+static void receive_that_fits_exactly(void) {
+    enum { SIZE = WSS__SESSION_DIRECT_MIN + 100 };
+    static char frame[8 + SIZE];
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    frame[0] = (char)(unsigned char)0x82;
+    frame[1] = (char)(unsigned char)0xfe;
+    frame[2] = (char)(SIZE >> 8);
+    frame[3] = (char)(unsigned char)(SIZE & 255);
+    arrive(client, frame, 8 + 100);
+    wss_poll(server, 0);
+    CHECK_INT(messages, 0);
+    arrive(client, frame + 108, SIZE - 100);
+    wss_poll(server, 0);
+    CHECK_INT(messages, 1);
+    step(server);
+    CHECK_INT(ends, 0);
+    CHECK(!(wss__conn_find(server, conns[0])->work & WSS__CONN_READABLE));
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
+/* The ping that is due finds no memory: the connection ends for that, it is not left without a deadline. */
+static void ping_without_memory(void) {
+    static char block[65536];
+    wss_options options = {0};
+    options.ping_ms = 5000;
+    options.stall_ms = WSS_OFF;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    for (int i = 0; i < 10000 && wss_buffered(server, conns[0]) == 0; i++) {
+        CHECK_INT(wss_send_data(server, conns[0], WSS_BINARY, block, sizeof block), WSS_OK);
+        step(server);
+    }
+    step_now += 5000 + 2 * WSS__CONN_STEP;
+    step_fail_in = 1;
+    step_fail_on = 1;
+    wss_poll(server, 0);
+    step_fail_in = 0;
+    step_fail_on = 0;
+    step(server);
+    CHECK_INT(ends, 1);
+    CHECK_INT(server->loops[0].host.stats.closes[WSS_CAUSE_MEMORY], 1);
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
 /* ---- options.spin_us ---- */
 
 static void spins_before_it_sleeps(void) {
@@ -242,6 +357,11 @@ int main(void) {
     RUN(hang_ups);
     RUN(interrupted_wait);
     RUN(failing_wait);
+    RUN(failing_wait_of_a_running_server);
+    RUN(spurious_events);
+    RUN(last_words_of_a_lingering_peer);
+    RUN(receive_that_fits_exactly);
+    RUN(ping_without_memory);
     RUN(spins_before_it_sleeps);
     return test_end("loop");
 }
