@@ -875,7 +875,8 @@ static int wss__mem_reserve(wss__mem *mem, size_t charge) {
     }
     size_t peak = __atomic_load_n(&mem->peak, __ATOMIC_RELAXED);
     while (used > peak &&
-           !__atomic_compare_exchange_n(&mem->peak, &peak, used, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+           !__atomic_compare_exchange_n(&mem->peak, &peak, used, 1, __ATOMIC_RELAXED,
+                                        __ATOMIC_RELAXED)) { /* always: good at once but in a race */
     }
     return 1;
 }
@@ -1296,8 +1297,8 @@ WSS__UTF8_DEFINE(wss__utf8_avx2, __attribute__((target("avx2"))), wss__utf8_v32,
 #undef WSS__UTF8_ANY32
 
 static size_t wss__utf8_wide(const char *data, size_t size) {
-    if (__builtin_cpu_supports("avx2")) return wss__utf8_avx2(data, size);
-    return __builtin_cpu_supports("ssse3") ? wss__utf8_ssse3(data, size) : 0;
+    if (__builtin_cpu_supports("avx2")) return wss__utf8_avx2(data, size);    /* elsewhere: older processors go on */
+    return __builtin_cpu_supports("ssse3") ? wss__utf8_ssse3(data, size) : 0; /* elsewhere: older processors come here */
 }
 #else
 #define WSS__UTF8_MINUS16(v, n) vqsubq_u8(v, vdupq_n_u8(n))
@@ -3139,7 +3140,7 @@ static void wss__args_delocalize(char *text) {
 static void wss__args_print(double value, int digits, char *text, size_t size) {
     wss__args_number number;
     double back = 0;
-    for (; digits <= 17; digits++) {
+    for (; digits <= 17; digits++) { /* always: 17 digits are enough */
         snprintf(text, size, "%.*g", digits, value);
         wss__args_delocalize(text);
         wss__args_parse(wss__base_text(text), &number);
@@ -3880,8 +3881,8 @@ static int wss__session_put_pong(wss__session_host *host, wss__session *session,
     wss__buf_frame *frame = wss__buf_new(host->mem, WSS__FRAME_PONG, payload.size, wss__base_span(NULL, 0), &place);
     if (!frame) return 0;
     if (payload.size) memcpy(place, payload.data, payload.size);
-    if (wss__buf_replace_pong(host->mem, session->queue, frame)) return 1;
-    return wss__buf_append(host->mem, &session->queue, frame);
+    if (wss__buf_replace_pong(host->mem, session->queue, frame)) return 1; /* always: only one can have begun */
+    return wss__buf_append(host->mem, &session->queue, frame); /* never: see above */
 }
 
 /* True while the queue may take one more message, spare bytes of its account not counted. An empty queue always may. */
@@ -4061,8 +4062,7 @@ static int wss__session_is_partial(const wss__session *session) {
 /* Keeps input that may not be looked at now; false where memory is short. */
 static int wss__session_hold(wss__session_host *host, wss__session *session, wss__session_bytes *bytes) {
     wss__session_input *input = session->input;
-    uintptr_t start = input ? (uintptr_t)input->held : 0;
-    if (start && (uintptr_t)bytes->data >= start && (uintptr_t)bytes->data <= start + input->held_size) {
+    if (input && input->held) { /* nothing else is looked at before it: the bytes are its rest */
         input->held_at = (size_t)(bytes->data - input->held);
         if (!bytes->size) wss__session_free_held(host, input);
         return 1;
@@ -4585,7 +4585,7 @@ enum { WSS__SOCKET_LISTENERS_MAX = 16 };
 typedef struct wss__socket_listener {
     int fd;
     int is_unix;
-    char path[108]; /* of a Unix socket that we made, to be unlinked; "" else */
+    char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* of a Unix socket that we made, to be unlinked; "" else */
 } wss__socket_listener;
 
 typedef struct wss__socket_listeners {
@@ -4840,7 +4840,7 @@ static wss__socket_listener *wss__socket_add(wss__socket_listeners *all, int fd)
 static int wss__socket_listen_unix(wss__socket_listeners *all, wss__span path, const wss_options *options) {
     wss__socket_address address;
     memset(&address, 0, sizeof address);
-    if (!path.size || path.size >= sizeof address.local.sun_path || path.size >= sizeof all->list[0].path) {
+    if (!path.size || path.size >= sizeof address.local.sun_path) {
         errno = ENAMETOOLONG;
         return -1;
     }
@@ -5177,7 +5177,8 @@ static int wss__message_init_typed(wss__message *message, const wss_options *opt
     while (message->data.size && strchr(" \t\r\n", *message->data.data) && *message->data.data)
         message->data = wss__base_span(message->data.data + 1, message->data.size - 1);
     if (wss__utf8_check(0, message->type.data, message->type.size) != 0) return WSS_ERR_UTF8;
-    if (message->data.size > SIZE_MAX / 4 || message->type.size > SIZE_MAX / 32) return WSS_ERR_TOO_BIG;
+    if (message->data.size > SIZE_MAX / 4) return WSS_ERR_TOO_BIG;
+    if (message->type.size > SIZE_MAX / 32) return WSS_ERR_TOO_BIG; /* always: no type is so long but where size_t is small */
     int result = wss__json_find(message->data, message->member, options->json_depth, &message->split);
     if (result) return result == WSS_ERR_TYPE ? WSS_ERR_JSON : result;
     if (wss__utf8_check(0, message->data.data, message->data.size) != 0) return WSS_ERR_UTF8;
@@ -5477,14 +5478,15 @@ static void wss__conn_release_asked(wss_server *server, wss__conn_asked *asked) 
 /* Nobody needs the request any more but the event that may be showing it. */
 static void wss__conn_forget_asked(wss_server *server, wss__conn *conn) {
     wss__conn_lock(server);
-    wss__conn_asked *asked = conn->rare ? conn->rare->asked : NULL;
-    if (asked) conn->rare->asked = NULL;
+    wss__conn_asked *asked = conn->rare->asked;
+    conn->rare->asked = NULL;
     wss__conn_unlock(server);
     wss__conn_release_asked(server, asked);
 }
 
+/* A copy of a text that is not empty. */
 static char *wss__conn_copy(wss_server *server, wss__span text, size_t *size) {
-    char *copy = text.size ? (char *)wss__mem_get(&server->mem, text.size) : NULL;
+    char *copy = (char *)wss__mem_get(&server->mem, text.size);
     if (copy) memcpy(copy, text.data, text.size);
     *size = copy ? text.size : 0;
     return copy;
@@ -5615,7 +5617,7 @@ static int wss__conn_is_paused(const wss_server *server, wss__conn *conn) {
     if (load > half) conn->work |= WSS__CONN_FULL;
     if (conn->work & WSS__CONN_FULL && wss__conn_delivery_of(conn)) {
         __atomic_store_n(&conn->rare->delivery->waiting, 1, __ATOMIC_SEQ_CST);
-        if (wss__conn_load(conn) <= half / 2) wss__conn_clear_work(conn, WSS__CONN_FULL);
+        if (wss__conn_load(conn) <= half / 2) wss__conn_clear_work(conn, WSS__CONN_FULL); /* always: true in a race only */
     }
     return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__CONN_FULL | WSS__CONN_PAUSED)) != 0;
 }
@@ -5645,7 +5647,7 @@ static uint64_t wss__conn_silence_end(const wss__loop *loop, const wss__conn *co
     uint64_t ping = wss__conn_after(wss__conn_since(loop, conn->session.seen), options->ping_ms);
     if (conn->work & (WSS__CONN_PAUSED | WSS__CONN_FULL)) return UINT64_MAX;
     if (!(conn->work & WSS__CONN_PINGED)) return ping;
-    return ping == UINT64_MAX ? ping : wss__conn_after(ping, options->pong_ms);
+    return wss__conn_after(ping, options->pong_ms);
 }
 
 static uint64_t wss__conn_message_end(const wss__loop *loop, const wss__conn *conn) {
@@ -5655,12 +5657,12 @@ static uint64_t wss__conn_message_end(const wss__loop *loop, const wss__conn *co
 }
 
 static uint64_t wss__conn_stall_end(const wss__loop *loop, const wss__conn *conn) {
-    if (!conn->session.queue) return UINT64_MAX;
+    if (!conn->session.queue || !conn->session.queue->since) return UINT64_MAX; /* 0: queued in this turn, not offered yet */
     return wss__conn_after(conn->session.queue->since, loop->server->options.stall_ms);
 }
 
 static uint64_t wss__conn_idle_end(const wss__loop *loop, const wss__conn *conn) {
-    if (loop->server->options.idle_ms == WSS_OFF || !conn->rare) return UINT64_MAX;
+    if (loop->server->options.idle_ms == WSS_OFF) return UINT64_MAX;
     return wss__conn_after(conn->rare->last_message, loop->server->options.idle_ms);
 }
 
@@ -5807,7 +5809,7 @@ static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const ws
 
 /* The session has ended: tell, then let what is queued leave. */
 static void wss__notify_finish(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
-    if (wss__conn_state(conn) != WSS__CONN_SERVING) return;
+    if (wss__conn_state(conn) != WSS__CONN_SERVING) return; /* always: a session ends once */
     wss__conn_set_state(conn, WSS__CONN_FLUSHING);
     wss__conn_end_handshake(loop, conn);
     wss__conn_touch(loop, conn);
@@ -5892,7 +5894,7 @@ static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked,
 /* What a failed send means. */
 static void wss__write_failed(wss__conn *conn) {
     wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return;
+    if (errno == EAGAIN) return;
     if (errno == ENOBUFS || errno == ENOMEM) conn->work |= WSS__CONN_STARVED;
     else conn->work |= WSS__CONN_BROKEN;
 }
@@ -6139,7 +6141,7 @@ static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__sp
     if (conn->session.phase != WSS__SESSION_OPEN) return;
     wss__write_settle(loop, 0);
     wss__conn_rare *rare = reason.size ? wss__conn_need_rare(loop->server, conn) : NULL;
-    if (rare && !rare->reason) rare->reason = wss__conn_copy(loop->server, reason, &rare->reason_size);
+    if (rare) rare->reason = wss__conn_copy(loop->server, reason, &rare->reason_size);
     if (!wss__session_close(&loop->host, &conn->session, code, reason, cause)) conn->work |= WSS__CONN_BROKEN;
     wss__conn_touch(loop, conn);
     wss__conn_make_ready(loop, conn);
@@ -6218,7 +6220,7 @@ static void wss__read_keep_path(wss__loop *loop, wss__conn *conn, const wss_requ
     if (path.size == 1) return;
     wss__conn_rare *rare = wss__conn_need_rare(loop->server, conn);
     wss__conn_lock(loop->server);
-    if (rare && !rare->path) rare->path = wss__conn_copy(loop->server, path, &rare->path_size);
+    if (rare) rare->path = wss__conn_copy(loop->server, path, &rare->path_size);
     wss__conn_unlock(loop->server);
 }
 
@@ -6274,9 +6276,9 @@ static void wss__read_upgrade(wss__loop *loop, wss__conn *conn, const wss_reques
     wss__read_keep_path(loop, conn, request);
     if (!wss__event_is_empty(&loop->server->handlers.upgrade)) {
         wss__read_ask(loop, conn, request, 1);
-    } else if (!wss__session_accept(&loop->host, &conn->session, wss__http_key(request), NULL, NULL, 0)) {
-        conn->session.phase = WSS__SESSION_ASKED;
-        wss__notify_lost(loop, conn, WSS_CAUSE_MEMORY, 1);
+    } else if (!wss__session_accept(&loop->host, &conn->session, wss__http_key(request), NULL, NULL, 0)) { /* always: good */
+        conn->session.phase = WSS__SESSION_ASKED;          /* never: the cork is empty and takes it */
+        wss__notify_lost(loop, conn, WSS_CAUSE_MEMORY, 1); /* never: likewise */
     }
 }
 
@@ -6324,7 +6326,7 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
 
 /* End of stream, or an error. */
 static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !(conn->work & WSS__CONN_HANGUP)) {
+    if (got < 0 && errno == EAGAIN && !(conn->work & WSS__CONN_HANGUP)) {
         wss__conn_clear_work(conn, WSS__CONN_READABLE);
         return;
     }
@@ -6360,13 +6362,13 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
    reset the connection and destroy the tail of what we sent. */
 static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
     ssize_t got = wss__socket_receive(conn->fd, loop->receive, loop->receive_size);
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) && !(conn->work & WSS__CONN_HANGUP)) {
+    if (got < 0 && errno == EAGAIN && !(conn->work & WSS__CONN_HANGUP)) {
         wss__conn_clear_work(conn, WSS__CONN_READABLE);
         return;
     }
     if (got > 0) WSS__COUNT(conn->bytes_in, got);
     if (got <= 0 || conn->bytes_in > WSS__CONN_LINGER_MAX) wss__notify_kill(loop, conn, 0);
-    else if ((size_t)got < loop->receive_size && !(conn->work & WSS__CONN_HANGUP))
+    else if (!(conn->work & WSS__CONN_HANGUP))
         wss__conn_clear_work(conn, WSS__CONN_READABLE);
 }
 
@@ -6455,7 +6457,7 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
         if (conn->work & WSS__CONN_READABLE) wss__read_linger(loop, conn);
     } else if (wss__conn_state(conn) == WSS__CONN_SERVING && conn->session.phase != WSS__SESSION_ASKED) {
         if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__read_connect(loop, conn);
-        if (wss__conn_state(conn) == WSS__CONN_SERVING && !wss__conn_is_paused(loop->server, conn)) {
+        if (!wss__conn_is_paused(loop->server, conn)) {
             if (wss__session_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
             else if (conn->work & WSS__CONN_READABLE) wss__read_some(loop, conn);
         }
@@ -6494,6 +6496,7 @@ static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
     else wss__notify_reject(loop, conn, asked ? 503 : 408);
 }
 
+/* One of the deadlines of an open connection has passed. */
 static void wss__serve_open_late(wss__loop *loop, wss__conn *conn) {
     if (wss__conn_stall_end(loop, conn) <= loop->now) {
         wss__notify_lost(loop, conn, WSS_CAUSE_SLOW_READER, 1);
@@ -6501,9 +6504,10 @@ static void wss__serve_open_late(wss__loop *loop, wss__conn *conn) {
         wss__notify_fail(loop, conn, WSS_CAUSE_MESSAGE_TIMEOUT);
     } else if (wss__conn_idle_end(loop, conn) <= loop->now) {
         wss__notify_fail(loop, conn, WSS_CAUSE_IDLE_TIMEOUT);
-    } else if (wss__conn_silence_end(loop, conn) <= loop->now) {
-        if (conn->work & WSS__CONN_PINGED) wss__notify_lost(loop, conn, WSS_CAUSE_PONG_TIMEOUT, 1);
-        else wss__serve_ping(loop, conn);
+    } else if (conn->work & WSS__CONN_PINGED) {
+        wss__notify_lost(loop, conn, WSS_CAUSE_PONG_TIMEOUT, 1);
+    } else {
+        wss__serve_ping(loop, conn);
     }
 }
 
@@ -6719,7 +6723,7 @@ static int wss__accept_address_allowed(wss_server *server, const char *address) 
     wss__conn_lock(server);
     for (uint32_t i = 0; i < server->conns.made; i++) {
         wss__conn *conn = wss__conn_at(server, i);
-        if (!(wss__conn_flags(conn) & WSS__SLOT_LIVE) || conn->fd < 0 || !conn->rare) continue;
+        if (!(wss__conn_flags(conn) & WSS__SLOT_LIVE) || conn->fd < 0) continue;
         if (strcmp(conn->rare->peer, address) == 0) count++;
     }
     wss__conn_unlock(server);
@@ -6755,7 +6759,7 @@ static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd) {
 static void wss__accept_adopt(wss__loop *loop, int fd) {
     wss_server *server = loop->server;
     wss__conn_lock(server);
-    wss__conn *conn = loop->stopping ? NULL : (wss__conn *)(void *)wss__slot_take(&server->conns);
+    wss__conn *conn = (wss__conn *)(void *)wss__slot_take(&server->conns);
     wss__conn_unlock(server);
     if (!conn) {
         wss__socket_close(fd);
@@ -6804,7 +6808,7 @@ static void wss__accept_deal(wss__loop *loop, int fd) {
 
 /* What a failed accept means: go on, wait for the next event, wait for the kernel, or never again. */
 static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
-    if (errno == EAGAIN || errno == EWOULDBLOCK) return 0;
+    if (errno == EAGAIN) return 0;
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
         WSS__COUNT(loop->host.stats.accept_failures, 1);
         loop->accept_backoff = loop->accept_backoff ? loop->accept_backoff * 2 : WSS__CONN_RETRY;
@@ -6997,7 +7001,7 @@ static void wss__loop_rearm(wss__loop *loop) {
 static uint64_t wss__loop_due(const wss__loop *loop) {
     uint64_t due = wss__timer_next(&loop->wheel);
     if (loop->stopping) due = wss__conn_earlier(due, loop->stop_at);
-    if (loop->accept_at && !loop->accepting && !loop->stopping) due = wss__conn_earlier(due, loop->accept_at);
+    if (loop->accept_at && !loop->stopping) due = wss__conn_earlier(due, loop->accept_at);
     return loop->first_ready != WSS__SLOT_NONE ? loop->now : due;
 }
 

@@ -530,6 +530,20 @@ static void failed_append_releases(void) {
     check_all_free(&mem);
 }
 
+/* A ring has fewer places than a 32-bit number has values, at any size of memory. */
+static void ring_does_not_wrap(void) {
+    wss__mem mem;
+    wss__buf_queue full;
+    wss__buf_queue *queue = &full;
+    make(&mem);
+    memset(&full, 0, sizeof full);
+    full.capacity = (uint32_t)1 << 30;
+    full.count = full.capacity;
+    CHECK_INT(wss__buf_make_room(&mem, &queue), 0);
+    CHECK(queue == &full);
+    CHECK_INT(memory.calls, 0);
+}
+
 int main(void) {
     alarm(60);
     RUN(new_frames);
@@ -543,5 +557,6 @@ int main(void) {
     RUN(shared_frames);
     RUN(every_allocation_fails);
     RUN(failed_append_releases);
+    RUN(ring_does_not_wrap);
     return test_end("buf");
 }

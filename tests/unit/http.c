@@ -1421,6 +1421,41 @@ static void random_damage(void) {
     }
 }
 
+/* Outside what a caller may give. */
+
+static void outputs_without_a_place(void) {
+    size_t length = 9;
+    parsed p;
+    parse_text(&p, "GET /abc?d=e HTTP/1.1\r\n" HOST "Cookie: a=b\r\nSec-WebSocket-Protocol: p\r\n\r\n");
+    CHECK_INT(wss_request_query(&p.request, "d", NULL, 1, &length), WSS_ERR_ARGUMENT);
+    CHECK_INT(length, 0);
+    length = 9;
+    CHECK_INT(wss_request_cookie(&p.request, "a", NULL, 1, &length), WSS_ERR_ARGUMENT);
+    CHECK_INT(length, 0);
+    length = 9;
+    CHECK_INT(wss_request_protocol(&p.request, 0, NULL, 1, &length), WSS_ERR_ARGUMENT);
+    CHECK_INT(length, 0);
+    length = 9;
+    CHECK_INT(wss_request_path(&p.request, NULL, 1, &length), WSS_ERR_ARGUMENT);
+    CHECK_INT(length, 0);
+    forget(&p);
+}
+
+/* Offsets are 32 bits wide: what could not be measured with them is not looked at. */
+static void impossible_head_size(void) {
+    wss_request request;
+    CHECK_INT(wss__http_parse(NULL, (size_t)INT_MAX + 1, MAX_HEADERS, &request), 431);
+    CHECK_INT(request.count, 0);
+}
+
+static void phrases_of_no_status(void) {
+    static const int statuses[] = {-1, 0, 1, 199, 600, 601, 999, 1 << 30};
+    for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
+        CHECK_TEXT(wss__http_phrase(statuses[i]), "Unknown");
+        CHECK_TEXT(wss__http_explain(statuses[i]), "");
+    }
+}
+
 int main(void) {
     RUN(find_end);
     RUN(find_end_resumes);
@@ -1466,5 +1501,8 @@ int main(void) {
     RUN(phrases);
     RUN(pipelined);
     RUN(random_damage);
+    RUN(outputs_without_a_place);
+    RUN(impossible_head_size);
+    RUN(phrases_of_no_status);
     return test_end("http");
 }

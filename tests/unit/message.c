@@ -329,6 +329,16 @@ static void frames(void) {
     }
 }
 
+/* A length that no text has: refused before anything is read of it or added to it. */
+static void impossible_length(void) {
+    wss__message message;
+    wss_args args;
+    memset(&args, 0, sizeof args);
+    args.text = "{}";
+    args.length = SIZE_MAX / 4 + 1;
+    CHECK_INT(wss__message_init_typed(&message, &options, "m", args), WSS_ERR_TOO_BIG);
+}
+
 int main(void) {
     alarm(60);
     RUN(typed_bytes);
@@ -343,5 +353,6 @@ int main(void) {
     RUN(too_big);
     RUN(plain_data);
     RUN(frames);
+    RUN(impossible_length);
     return test_end("message");
 }

@@ -2422,6 +2422,165 @@ static void small_pieces_are_linear(void) {
     finish(&d);
 }
 
+/* Borders of single steps. ---------------------------------------------------------------------------------------- */
+
+static void raw_bytes_in_two_parts(void) {
+    static const char *const parts[] = {"", "a", "bcd"};
+    for (int first = 0; first < 3; first++) {
+        for (int second = first == 0; second < 3; second++) { /* nothing at all is never queued */
+            driver d;
+            script want = {0};
+            begin_open(&d, NULL);
+            CHECK(wss__session_put_raw(&d.host, &d.session, wss__base_text(parts[first]), wss__base_text(parts[second])));
+            CHECK_INT(d.session.queue->count, 1);
+            script_text(&want, parts[first]);
+            script_text(&want, parts[second]);
+            size_t size;
+            const char *data = wss__buf_peek(d.session.queue, 0, &size);
+            CHECK(script_is(&want, data, size));
+            script_free(&want);
+            finish(&d);
+        }
+    }
+}
+
+/* The newest of too many pings is answered even if it is empty, and one that finds no memory leaves the others. */
+static void last_pong_empty_or_without_memory(void) {
+    for (int failing = 0; failing <= 1; failing++) {
+        driver d;
+        script input = {0};
+        script want = {0};
+        begin_open(&d, NULL);
+        block(&d, &want);
+        say_pings(&input, 1, WSS__SESSION_PONGS_MAX);
+        hear_blocked(&d, &input);
+        script_say(&input, SCRIPT_PING, "");
+        if (failing) d.fail_at = d.calls + 1;
+        hear_blocked(&d, &input);
+        CHECK_INT(d.session.queue->pongs, WSS__SESSION_PONGS_MAX);
+        flush(&d);
+        want_pongs(&want, 1, WSS__SESSION_PONGS_MAX - 1);
+        if (failing) want_pongs(&want, WSS__SESSION_PONGS_MAX, WSS__SESSION_PONGS_MAX);
+        else script_reply(&want, SCRIPT_PONG, "", 0);
+        if (failing) script_reply_close(&want, WSS_CLOSE_TRY_LATER, "out of memory");
+        check_trace(&d, failing ? "end 1013 11 0 \n" : "");
+        check_output(&d, &want);
+        finish(&d);
+    }
+}
+
+static void nothing_to_hold(void) {
+    driver d;
+    wss__session_bytes bytes;
+    char block_of_bytes[1] = {0};
+    begin_open(&d, NULL);
+    bytes.data = block_of_bytes;
+    bytes.size = 0;
+    CHECK_INT(wss__session_hold(&d.host, &d.session, &bytes), 1);
+    CHECK(d.session.input == NULL);
+    CHECK_INT(wss__session_take_held(&d.session, &bytes), 0);
+    bytes.size = SIZE_MAX; /* there is no room for a NUL behind it */
+    CHECK_INT(wss__session_hold(&d.host, &d.session, &bytes), 0);
+    CHECK_INT(wss__session_take_held(&d.session, &bytes), 0);
+    finish(&d);
+}
+
+/* While earlier bytes are held, nothing may be received into the place of later ones. */
+static void held_bytes_come_first(void) {
+    driver d;
+    wss__session_bytes bytes;
+    size_t room = 0;
+    char rest[3] = "abc";
+    begin_open(&d, NULL);
+    feed(&d, "\x82\xfe\xff\xff" Z4 "0123", 12);
+    CHECK(wss__session_direct(&d.host, &d.session, &room) != NULL);
+    bytes.data = rest;
+    bytes.size = sizeof rest;
+    CHECK(wss__session_hold(&d.host, &d.session, &bytes));
+    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL);
+    CHECK(wss__session_take_held(&d.session, &bytes));
+    CHECK_INT(bytes.size, 3);
+    CHECK(memcmp(bytes.data, "abc", 3) == 0);
+    finish(&d);
+}
+
+static void accept_with_a_long_head_without_memory(void) {
+    static char value[2001];
+    wss_header header = {"X-Long", value};
+    memset(value, 'v', sizeof value - 1);
+    for (size_t failing = 1; failing <= 3; failing++) { /* the head, its frame, the queue */
+        driver d;
+        begin(&d, NULL);
+        d.session.phase = WSS__SESSION_ASKED;
+        d.fail_at = failing;
+        CHECK_INT(wss__session_accept(&d.host, &d.session, wss__base_text(SCRIPT_KEY), NULL, &header, 1), 0);
+        CHECK_INT(d.session.phase, WSS__SESSION_DONE);
+        CHECK(d.session.queue == NULL);
+        check_idle(&d);
+        finish(&d);
+    }
+}
+
+/* The last eighth of the budget is kept for those who are connected. */
+static void requests_when_memory_is_tight(void) {
+    static const char *const requests[] = {SCRIPT_HANDSHAKE, "GET / HTTP/1.1\r\n" SCRIPT_HOST "\r\n"};
+    for (int i = 0; i < 2; i++) {
+        for (int tight = 0; tight <= 1; tight++) {
+            driver d;
+            begin(&d, NULL);
+            d.mem.budget = 800000;
+            d.mem.used = tight ? 700001 : 690000;
+            size_t used = d.mem.used;
+            feed_text(&d, requests[i]);
+            if (tight) {
+                check_trace(&d, "end 1006 13 0 \n");
+                CHECK_INT(d.host.stats.refused_status[5], 1);
+                CHECK_INT(d.host.stats.refused_cause[WSS_REFUSED_UNAVAILABLE], 1);
+                CHECK(d.output.size > 12 && memcmp(d.output.data, "HTTP/1.1 503", 12) == 0);
+            } else {
+                CHECK_INT(d.host.stats.refused_cause[WSS_REFUSED_UNAVAILABLE], 0);
+            }
+            d.mem.used -= used;
+            finish(&d);
+        }
+    }
+}
+
+static void nothing_of_a_head(void) {
+    driver d;
+    wss__session_bytes bytes;
+    wss__session_event event;
+    char byte = 'G';
+    begin(&d, NULL);
+    bytes.data = &byte;
+    bytes.size = 0;
+    CHECK_INT(wss__session_next(&d.host, &d.session, &bytes, &event), WSS__SESSION_NEED);
+    CHECK(d.session.input == NULL);
+    CHECK_INT(d.session.phase, WSS__SESSION_HEAD);
+    finish(&d);
+}
+
+/* Each status that the library refuses with is counted under its own cause, any other under none. */
+static void causes_of_refusals(void) {
+    int counts[WSS_REFUSED_APPLICATION + 1] = {0};
+    for (int status = 0; status < 1000; status++) {
+        int cause = wss__session_refusal_cause(status);
+        CHECK(cause >= WSS_REFUSED_OTHER && cause < WSS_REFUSED_APPLICATION);
+        counts[cause]++;
+    }
+    for (int cause = WSS_REFUSED_MALFORMED; cause < WSS_REFUSED_APPLICATION; cause++) CHECK_INT(counts[cause], 1);
+    CHECK_INT(wss__session_refusal_cause(400), WSS_REFUSED_MALFORMED);
+    CHECK_INT(wss__session_refusal_cause(403), WSS_REFUSED_ORIGIN);
+    CHECK_INT(wss__session_refusal_cause(405), WSS_REFUSED_METHOD);
+    CHECK_INT(wss__session_refusal_cause(408), WSS_REFUSED_TIMEOUT);
+    CHECK_INT(wss__session_refusal_cause(414), WSS_REFUSED_TARGET);
+    CHECK_INT(wss__session_refusal_cause(421), WSS_REFUSED_HOST);
+    CHECK_INT(wss__session_refusal_cause(426), WSS_REFUSED_NO_UPGRADE);
+    CHECK_INT(wss__session_refusal_cause(431), WSS_REFUSED_HEADERS);
+    CHECK_INT(wss__session_refusal_cause(503), WSS_REFUSED_UNAVAILABLE);
+    CHECK_INT(wss__session_refusal_cause(505), WSS_REFUSED_HTTP);
+}
+
 int main(void) {
     alarm(240);
     RUN(faults_end_the_session);
@@ -2490,5 +2649,13 @@ int main(void) {
     RUN(head_byte_by_byte_is_linear);
     RUN(small_frames_are_linear);
     RUN(small_pieces_are_linear);
+    RUN(raw_bytes_in_two_parts);
+    RUN(last_pong_empty_or_without_memory);
+    RUN(nothing_to_hold);
+    RUN(held_bytes_come_first);
+    RUN(accept_with_a_long_head_without_memory);
+    RUN(requests_when_memory_is_tight);
+    RUN(nothing_of_a_head);
+    RUN(causes_of_refusals);
     return test_end("session");
 }

@@ -2,15 +2,21 @@
 #define _GNU_SOURCE 1
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 /* System calls that fail on demand: 0, or the errno. */
 static int chmod_fails;
 static int listen_fails;
 static int no_ip6; /* what socket() says to AF_INET6 */
 static int interruptions; /* how many calls that transfer data are interrupted */
+
+static int unix_fails; /* what socket() says to AF_UNIX */
 
 static int refused(int number) {
     errno = number ? number : errno;
@@ -26,6 +32,7 @@ static int fake_listen(int fd, int backlog) {
 }
 
 static int fake_socket(int family, int type, int protocol) {
+    if (family == AF_UNIX && refused(unix_fails)) return -1;
     return family == AF_INET6 && refused(no_ip6) ? -1 : socket(family, type, protocol);
 }
 
@@ -52,6 +59,40 @@ static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags) {
     return interrupted() ? -1 : sendmsg(fd, message, flags);
 }
 
+/* Calls that fail once, or answer what the test wants. */
+static int random_fails;
+static int fcntl_fails; /* the command that fails */
+static int sockopt_fails;
+static const struct sockaddr_storage *peer_is;
+
+static ssize_t fake_getrandom(void *data, size_t size, unsigned flags) {
+    if (random_fails) errno = random_fails;
+    return random_fails ? -1 : getrandom(data, size, flags);
+}
+
+static int fake_fcntl(int fd, int command, int argument) {
+    if (fcntl_fails && command == fcntl_fails) {
+        errno = EBADF;
+        return -1;
+    }
+    return fcntl(fd, command, argument);
+}
+
+static int fake_getpeername(int fd, struct sockaddr *address, socklen_t *size) {
+    if (!peer_is) return getpeername(fd, address, size);
+    memcpy(address, peer_is, sizeof *peer_is);
+    *size = sizeof *peer_is;
+    return 0;
+}
+
+static int fake_getsockopt(int fd, int level, int name, void *value, socklen_t *size) {
+    return refused(sockopt_fails) ? -1 : getsockopt(fd, level, name, value, size);
+}
+
+#define getrandom(data, size, flags) fake_getrandom(data, size, flags)
+#define fcntl(fd, command, argument) fake_fcntl(fd, command, argument)
+#define getpeername(fd, address, size) fake_getpeername(fd, address, size)
+#define getsockopt(fd, level, name, value, size) fake_getsockopt(fd, level, name, value, size)
 #define chmod(path, mode) fake_chmod(path, mode)
 #define listen(fd, backlog) fake_listen(fd, backlog)
 #define socket(family, type, protocol) fake_socket(family, type, protocol)
@@ -61,6 +102,10 @@ static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags) {
 #define WSSERVER_STATIC
 #define WSSERVER_IMPLEMENTATION
 #include "../../wsserver.h"
+#undef getrandom
+#undef fcntl
+#undef getpeername
+#undef getsockopt
 #undef chmod
 #undef listen
 #undef socket
@@ -69,6 +114,9 @@ static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags) {
 #undef sendmsg
 
 #include "../test.h"
+
+/* Under gcc --coverage: a child that leaves by _exit writes down what it reached only when asked to. */
+extern void __gcov_dump(void) __attribute__((weak));
 
 static int count_descriptors(void) {
     int count = 0;
@@ -730,6 +778,7 @@ static void check_inherited(const char *pid, const char *fds, int have, int want
         }
         close_all();
         fflush(stdout);
+        if (__gcov_dump) __gcov_dump();
         _exit(test_broken != before_broken);
     }
     int status = 0;
@@ -911,6 +960,101 @@ static void clocks(void) {
     CHECK(wss__socket_random() != wss__socket_random());
 }
 
+/* ---- calls that fail ---- */
+
+/* A path that cannot be tried is left alone. */
+static void stale_path_without_a_socket(void) {
+    int before = count_descriptors();
+    close(bind_unix("stale", 5));
+    unix_fails = EMFILE;
+    check_fails("unix:stale", WSS_ERR_SYSTEM, EMFILE, NULL);
+    unix_fails = 0;
+    CHECK(exists("stale"));
+    unlink("stale");
+    CHECK_INT(count_descriptors(), before);
+}
+
+/* An adopted descriptor that cannot be set up is not kept, and not closed: it is still the caller's. */
+static void adopted_descriptor_that_fails(void) {
+    static const int commands[] = {F_GETFL, F_SETFL, F_SETFD};
+    char text[64];
+    int port;
+    int before = count_descriptors();
+    int fd = tcp_listener(&port);
+    snprintf(text, sizeof text, "fd:%d", fd);
+    for (size_t i = 0; i < sizeof commands / sizeof commands[0]; i++) {
+        fcntl_fails = commands[i];
+        check_fails(text, WSS_ERR_SYSTEM, EBADF, NULL);
+        CHECK_INT(all.count, 0);
+        CHECK(fcntl(fd, F_GETFD) >= 0);
+    }
+    fcntl_fails = 0;
+    sockopt_fails = ENOMEM;
+    check_fails(text, WSS_ERR_SYSTEM, ENOMEM, NULL);
+    sockopt_fails = 0;
+    CHECK_INT(listen_on(text), WSS_OK);
+    close_all();
+    CHECK_INT(count_descriptors(), before);
+}
+
+/* The kernel's random numbers may be missing, early after boot: the clock then makes servers differ. */
+static void no_random_numbers(void) {
+    random_fails = EAGAIN;
+    uint64_t first = wss__socket_random();
+    uint64_t until = wss__socket_clock_us() + 1;
+    while (wss__socket_clock_us() <= until) {
+    }
+    CHECK(wss__socket_random() != first);
+    random_fails = 0;
+}
+
+static void check_peer_text(const struct sockaddr_storage *address, const char *want, int want_port) {
+    char text[64] = "unset";
+    int port = -1;
+    peer_is = address;
+    wss__socket_peer(0, text, &port);
+    peer_is = NULL;
+    CHECK_TEXT(text, want);
+    CHECK_INT(port, want_port);
+}
+
+/* Only ::ffff:0:0/96 is IPv4 written as IPv6: an address with any other bit there stays as it is. */
+static void peers_of_every_kind(void) {
+    struct sockaddr_storage storage;
+    struct sockaddr_in6 address;
+    char want[64];
+    memset(&storage, 0, sizeof storage);
+    storage.ss_family = AF_UNSPEC;
+    check_peer_text(&storage, "", 0);
+    storage.ss_family = AF_PACKET;
+    check_peer_text(&storage, "", 0);
+    storage.ss_family = AF_UNIX;
+    check_peer_text(&storage, "unix", 0);
+    memset(&address, 0, sizeof address);
+    address.sin6_family = AF_INET6;
+    address.sin6_port = htons(4567);
+    CHECK_INT(inet_pton(AF_INET6, "::ffff:192.0.2.77", &address.sin6_addr), 1);
+    memcpy(&storage, &address, sizeof address);
+    check_peer_text(&storage, "192.0.2.77", 4567);
+    for (int bit = 0; bit < 96; bit++) {
+        struct sockaddr_in6 other = address;
+        other.sin6_addr.s6_addr[bit / 8] = (unsigned char)(other.sin6_addr.s6_addr[bit / 8] ^ 1 << bit % 8);
+        CHECK(inet_ntop(AF_INET6, &other.sin6_addr, want, sizeof want) != NULL);
+        memcpy(&storage, &other, sizeof other);
+        check_peer_text(&storage, want, 4567);
+    }
+}
+
+static void credentials_of_no_socket(void) {
+    int pid = 1;
+    int uid = 2;
+    int gid = 3;
+    int file = open("/dev/null", O_RDONLY);
+    CHECK_INT(wss__socket_credentials(file, &pid, &uid, &gid), 0);
+    CHECK(pid == 1 && uid == 2 && gid == 3);
+    close(file);
+}
+
 /* Paths are relative to a folder of the test's own. */
 int main(void) {
     char folder[256];
@@ -952,6 +1096,11 @@ int main(void) {
     RUN(resets);
     RUN(watching);
     RUN(clocks);
+    RUN(stale_path_without_a_socket);
+    RUN(adopted_descriptor_that_fails);
+    RUN(no_random_numbers);
+    RUN(peers_of_every_kind);
+    RUN(credentials_of_no_socket);
     if (chdir("/") != 0 || rmdir(folder) != 0) {
         printf("%s is not empty\n", folder);
         test_failed++;

@@ -352,6 +352,25 @@ static void cost_of_a_timer(void) {
     }
 }
 
+/* A node placed late, at its moment or after it, is due at once, also across the wrap of its 32 bits. */
+static void placed_late(void) {
+    static const uint64_t starts[] = {0, 1000, 0xffffffffu, (uint64_t)1 << 32, ((uint64_t)1 << 40) + 5};
+    for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++) {
+        for (uint32_t late = 0; late <= 64 * 64; late = late * 2 + 1) {
+            wss__timer_wheel wheel;
+            begin(&wheel, starts[i]);
+            nodes[3].due = (uint32_t)starts[i] - late;
+            wss__timer_place(&wheel, 3, 0);
+            CHECK_INT(wheel.lists[WSS__TIMER_EXPIRED], 3);
+            CHECK_INT(wss__timer_pending(&nodes[3]), 1);
+            CHECK(wss__timer_next(&wheel) == UINT64_MAX);
+            CHECK_INT(wss__timer_pop(&wheel, starts[i]), 3);
+            CHECK(wss__timer_pop(&wheel, starts[i]) == WSS__TIMER_NONE);
+            CHECK_INT(wss__timer_pending(&nodes[3]), 0);
+        }
+    }
+}
+
 int main(void) {
     alarm(120);
     RUN(random_operations);
@@ -365,5 +384,6 @@ int main(void) {
     RUN(time_does_not_go_back);
     RUN(passing_time_is_free);
     RUN(cost_of_a_timer);
+    RUN(placed_late);
     return test_end("timer");
 }

@@ -275,6 +275,18 @@ static void test_wide(void) {
 }
 #endif
 
+/* Less than a vector is left to the others, and nothing of it is read. */
+static void test_less_than_a_vector(void) {
+#if defined(__x86_64__)
+    for (size_t size = 0; size < 32; size++) {
+        char *text = guard_copy("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", size);
+        if (size < 16 && __builtin_cpu_supports("ssse3")) CHECK_INT(wss__utf8_ssse3(text, size), 0);
+        if (__builtin_cpu_supports("avx2")) CHECK_INT(wss__utf8_avx2(text, size), 0);
+        guard_free(text, size);
+    }
+#endif
+}
+
 int main(void) {
     RUN(test_all_of_1_and_2);
     RUN(test_all_of_3);
@@ -287,5 +299,6 @@ int main(void) {
 #ifdef WSS__CONFIG_SIMD
     RUN(test_wide);
 #endif
+    RUN(test_less_than_a_vector);
     return test_end("utf8");
 }

@@ -1,0 +1,527 @@
+/* Two things in one turn of the loop: what comes first counts, what comes second finds that out, nothing is done twice. */
+#include "../step.h"
+
+enum { STEP = WSS__CONN_STEP };
+
+static wss_conn conns[16];
+static int connects;
+static int ends;
+static int last_code;
+static int last_cause;
+static char last_reason[128];
+static int freed;
+static wss_conn asked[8];
+static int requests;
+
+static void on_connect(const wss_event *e) {
+    conns[connects++ & 15] = e->conn;
+}
+
+static void on_end(const wss_event *e) {
+    ends++;
+    last_code = e->code;
+    last_cause = e->cause;
+    snprintf(last_reason, sizeof last_reason, "%s", e->reason);
+    CHECK_INT(strlen(e->reason), e->reason_length);
+}
+
+static void on_request(const wss_event *e) {
+    asked[requests++ & 7] = e->conn;
+}
+
+static void free_user(void *user) {
+    CHECK(user == (void *)&freed);
+    freed++;
+}
+
+static wss_server *serve(wss_options *options) {
+    connects = 0;
+    ends = 0;
+    last_code = 0;
+    last_cause = 0;
+    last_reason[0] = 0;
+    freed = 0;
+    requests = 0;
+    wss_server *server = step_server(options);
+    wss_on_connect(server, on_connect, NULL);
+    wss_on_disconnect(server, on_end, NULL);
+    return server;
+}
+
+/* Bytes that arrive, without a turn of the server. */
+static void arrive(step_client *client, const void *data, size_t size) {
+    CHECK_INT(send(client->fd, data, size, MSG_NOSIGNAL), size);
+}
+
+static void reset(step_client *client) {
+    struct linger linger = {1, 0};
+    setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+    close(client->fd);
+    client->fd = -1;
+}
+
+/* What another thread does while a handler waits for it: it comes too late for this turn's jobs. */
+static wss_server *elsewhere_server;
+static void (*elsewhere)(wss_server *server);
+
+static void *run_elsewhere(void *unused) {
+    elsewhere(elsewhere_server);
+    return unused;
+}
+
+static void on_data_wait(const wss_event *e) {
+    pthread_t thread;
+    elsewhere_server = e->server;
+    if (pthread_create(&thread, NULL, run_elsewhere, NULL) != 0) abort();
+    pthread_join(thread, NULL);
+}
+
+#define TEXT_FRAME "\x81\x81\0\0\0\0x"
+
+/* ---- stopping ---- */
+
+/* Our Close is out, half a frame has come, and the server stops: the client speaks WebSocket, no HTTP may follow. */
+static void stopping_while_closing_with_half_a_frame(void) {
+    wss_options options = {0};
+    wss_stats stats;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    CHECK_INT(wss_close(server, conns[0], 4000, "bye"), WSS_OK);
+    step(server);
+    step_write(server, client, "\x81\x85\0\0", 4);
+    wss_stop(server, 1000);
+    step(server);
+    char payload[128];
+    size_t size;
+    CHECK_INT(step_take(server, client, payload, &size), 0x88);
+    CHECK_INT(client->size, 0);
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.refused, 0);
+    step_time(server, 1001);
+    while (step_receive(client)) {
+    }
+    CHECK_INT(client->size, 0);
+    CHECK(client->ended);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_code, 4000);
+    CHECK_INT(last_cause, WSS_CAUSE_LOCAL_CLOSE);
+    CHECK_TEXT(last_reason, "bye");
+    step_free(client);
+    step_end(server);
+}
+
+/* Each kind of connection that is there when the server stops is told what its protocol has for it. */
+static void stopping_in_every_phase(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    step_client *open = step_open(server);
+    step_client *half = step_open(server);
+    step_frame(server, half, 0x01, "half", 4);
+    wss_on_upgrade(server, on_request, NULL);
+    step_client *silent = step_connect(server);
+    step_client *head = step_connect(server);
+    step_client *waiting = step_connect(server);
+    step(server);
+    step_write(server, head, "GET / HT", 8);
+    step_ask(server, waiting, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+    CHECK_INT(requests, 1);
+    wss_stop(server, 1000);
+    step(server);
+    CHECK_INT(step_take(server, open, NULL, NULL), 0x88);
+    CHECK_INT(step_take(server, half, NULL, NULL), 0x88);
+    while (step_receive(silent)) {
+    }
+    CHECK(silent->ended && silent->size == 0);
+    CHECK(strncmp(step_ask(server, head, ""), "HTTP/1.1 503 ", 13) == 0);
+    while (step_receive(waiting)) {
+    }
+    CHECK(strncmp(waiting->data, "HTTP/1.1 503 ", 13) == 0);
+    CHECK_INT(wss_accept(server, asked[0], NULL, NULL, 0, NULL), WSS_ERR_GONE);
+    step_time(server, 1001);
+    CHECK_INT(ends, 2);
+    step_free(open);
+    step_free(half);
+    step_free(silent);
+    step_free(head);
+    step_free(waiting);
+    step_end(server);
+}
+
+/* ---- answers ---- */
+
+/* The application's answer and the deadline of the handshake: whoever was first wins, and it ends once. */
+static void accept_elsewhere(wss_server *server) {
+    CHECK_INT(wss_accept(server, asked[0], NULL, NULL, 0, &freed), WSS_OK);
+}
+
+static void answer_behind_the_deadline(void) {
+    wss_options options = {0};
+    options.handshake_ms = 5000;
+    options.user_free = free_user;
+    wss_server *server = serve(&options);
+    step_client *worker = step_open(server);
+    wss_on_upgrade(server, on_request, NULL);
+    wss_on_data(server, on_data_wait, NULL);
+    step_client *waiting = step_connect(server);
+    step_ask(server, waiting, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+    CHECK_INT(requests, 1);
+    elsewhere = accept_elsewhere;
+    arrive(worker, TEXT_FRAME, 7);
+    step_now += 5000 + STEP;
+    wss_poll(server, 0);
+    step(server);
+    while (step_receive(waiting)) {
+    }
+    CHECK(waiting->ended);
+    CHECK_INT(waiting->size, 0);
+    CHECK_INT(connects, 1); /* the worker alone */
+    CHECK_INT(ends, 0);
+    CHECK_INT(freed, 1);
+    CHECK_INT(wss_accept(server, asked[0], NULL, NULL, 0, NULL), WSS_ERR_GONE);
+    step_free(worker);
+    step_free(waiting);
+    step_end(server);
+}
+
+static void answer_before_the_deadline(void) {
+    wss_options options = {0};
+    options.handshake_ms = 5000;
+    wss_server *server = serve(&options);
+    wss_on_upgrade(server, on_request, NULL);
+    step_client *waiting = step_connect(server);
+    step_ask(server, waiting, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+    CHECK_INT(wss_accept(server, asked[0], NULL, NULL, 0, NULL), WSS_OK);
+    CHECK_INT(wss_accept(server, asked[0], NULL, NULL, 0, NULL), WSS_ERR_ANSWERED);
+    step_now += 5000 + STEP;
+    wss_poll(server, 0);
+    CHECK_INT(connects, 1);
+    step(server);
+    CHECK(strncmp(step_ask(server, waiting, ""), "HTTP/1.1 101 ", 13) == 0);
+    CHECK_INT(connects, 1);
+    CHECK(!waiting->ended);
+    step_free(waiting);
+    step(server);
+    CHECK_INT(ends, 1);
+    step_end(server);
+}
+
+/* The client goes, then the application answers. */
+static void answer_behind_the_end(void) {
+    wss_options options = {0};
+    options.user_free = free_user;
+    wss_server *server = serve(&options);
+    wss_on_upgrade(server, on_request, NULL);
+    step_client *waiting = step_connect(server);
+    step_ask(server, waiting, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+    reset(waiting);
+    CHECK_INT(wss_accept(server, asked[0], NULL, NULL, 0, &freed), WSS_OK);
+    wss_poll(server, 0);
+    step(server);
+    CHECK_INT(connects, 0);
+    CHECK_INT(ends, 0);
+    CHECK_INT(freed, 1);
+    CHECK_INT(server->loops[0].connections, 0);
+    step_free(waiting);
+    step_end(server);
+}
+
+/* ---- what comes behind the end of a connection ---- */
+
+/* The peer's Close is handled first; what was handed to the loop after it finds the connection ended. */
+static void work_behind_the_peers_close(void) {
+    wss_options options = {0};
+    wss_stats stats;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    arrive(client, "\x88\x82\0\0\0\0\x03\xe8", 8);
+    CHECK_INT(wss_send_data(server, conns[0], WSS_TEXT, "late", 4), WSS_OK);
+    CHECK(wss_buffered(server, conns[0]) > 0);
+    CHECK_INT(wss_pause(server, conns[0]), WSS_OK);
+    CHECK_INT(wss_close(server, conns[0], 4000, "late"), WSS_OK);
+    wss_poll(server, 0);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_code, 1000);
+    CHECK_INT(last_cause, WSS_CAUSE_PEER_CLOSED);
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.dropped_gone, 1);
+    step(server);
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x88); /* the echo of its Close and nothing else */
+    CHECK_INT(client->size, 0);
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
+static int sent_results[8];
+
+static void work_for_all(wss_server *server) {
+    static char block[4096];
+    sent_results[0] = wss_send_data(server, conns[1], WSS_TEXT, "late", 4);
+    sent_results[1] = wss_pause(server, conns[2]);
+    sent_results[2] = wss_close(server, conns[3], 4000, "late");
+    sent_results[3] = wss_accept(server, asked[0], NULL, NULL, 0, &freed);
+    sent_results[4] = wss_refuse(server, asked[1], NULL);
+    sent_results[5] = wss_send_data(server, conns[4], WSS_BINARY, block, sizeof block);
+}
+
+/* Sends to a client that does not read, until the server's queue for it is at its limit. */
+static void fill(wss_server *server, wss_conn conn) {
+    static char block[65536];
+    for (int i = 0; i < 10000 && wss_buffered(server, conn) < 100000; i++) {
+        wss_send_data(server, conn, WSS_BINARY, block, sizeof block);
+        wss_poll(server, 0);
+    }
+    CHECK(wss_buffered(server, conn) >= 100000);
+}
+
+/* Connections end and are freed in the turn in which another thread hands the loop work for them. */
+static void work_behind_the_freeing(void) {
+    wss_options options = {0};
+    wss_stats stats;
+    step_client *clients[7];
+    options.max_queued = 100000;
+    options.send_policy = WSS_POLICY_CLOSE;
+    options.user_free = free_user;
+    wss_server *server = serve(&options);
+    for (int i = 0; i < 5; i++) clients[i] = step_open(server);
+    fill(server, conns[4]);
+    wss_on_upgrade(server, on_request, NULL);
+    wss_on_data(server, on_data_wait, NULL);
+    for (int i = 5; i < 7; i++) {
+        clients[i] = step_connect(server);
+        step_ask(server, clients[i], "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+    }
+    CHECK_INT(requests, 2);
+    elsewhere = work_for_all;
+    arrive(clients[0], TEXT_FRAME, 7);
+    for (int i = 1; i < 7; i++) reset(clients[i]);
+    wss_poll(server, 0);
+    for (int i = 0; i < 5; i++) CHECK_INT(sent_results[i], WSS_OK);
+    CHECK_INT(sent_results[5], WSS_ERR_FULL); /* and it is to be closed for it */
+    CHECK_INT(server->loops[0].connections, 1);
+    step(server);
+    CHECK_INT(ends, 4);
+    CHECK_INT(freed, 1);
+    wss_get_stats(server, &stats);
+    CHECK(stats.dropped_gone >= 1);
+    CHECK_INT(stats.connections, 1);
+    CHECK_INT(wss_count(server), 1);
+    for (int i = 0; i < 7; i++) step_free(clients[i]);
+    step(server);
+    step_end(server);
+}
+
+/* A connection that is dead already has no deadlines any more. */
+static void deadline_behind_the_end(void) {
+    wss_options options = {0};
+    options.ping_ms = 5000;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    reset(client);
+    step_now += 5000 + 2 * STEP;
+    wss_poll(server, 0);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_code, WSS_CLOSE_LOST);
+    CHECK_INT(last_cause, WSS_CAUSE_PEER_VANISHED);
+    CHECK_INT(server->loops[0].connections, 0);
+    CHECK_INT(server->loops[0].host.stats.frames_out, 0);
+    step_free(client);
+    step_end(server);
+}
+
+/* A message from elsewhere comes in the turn in which the connection's timer rings, as it does at least once in each
+   options.ping_ms: nothing of it has been offered to the peer yet, so the peer is not slow. */
+static void send_in_the_turn_of_a_deadline(void) {
+    wss_options options = {0};
+    char payload[128];
+    size_t size;
+    options.ping_ms = 20000;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    for (int i = 0; i < 5; i++) {
+        step_now += 20000 + 2 * STEP;
+        CHECK_INT(wss_broadcast_data(server, WSS_TEXT, "news", 4), WSS_OK);
+        wss_poll(server, 0);
+        step(server);
+        CHECK_INT(ends, 0);
+        int pinged = 0;
+        int got = 0;
+        for (int first; (first = step_take(server, client, payload, &size)) >= 0;) {
+            if (first == 0x89) pinged++;
+            if (first == 0x89) step_frame(server, client, 0x8a, payload, size);
+            if (first == 0x81) CHECK_TEXT(payload, "news");
+            if (first == 0x81) got++;
+        }
+        CHECK_INT(pinged, 1);
+        CHECK_INT(got, 1);
+    }
+    step_free(client);
+    step(server);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_cause, WSS_CAUSE_PEER_VANISHED);
+    step_end(server);
+}
+
+/* ---- an answer that is not read ---- */
+
+enum { BODY = 24 << 20 };
+
+static wss_server *reply_big(wss_options *options, step_client **client) {
+    static char *body;
+    wss_answer answer = {0};
+    wss_server *server = serve(options);
+    wss_on_http(server, on_request, NULL);
+    *client = step_connect(server);
+    arrive(*client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 27);
+    step(server);
+    CHECK_INT(requests, 1);
+    body = (char *)calloc(1, BODY);
+    answer.body = body;
+    answer.size = BODY;
+    CHECK_INT(wss_reply(server, asked[0], &answer), WSS_OK);
+    free(body);
+    step(server);
+    CHECK_INT(server->loops[0].connections, 1);
+    return server;
+}
+
+static void unread_answer_ends_in_time(void) {
+    wss_options options = {0};
+    step_client *client;
+    options.close_ms = 3000;
+    wss_server *server = reply_big(&options, &client);
+    step_time(server, 2900);
+    CHECK_INT(server->loops[0].connections, 1);
+    step_time(server, 100 + STEP);
+    CHECK_INT(server->loops[0].connections, 0);
+    while (recv(client->fd, client->data, sizeof client->data, 0) > 0) {
+    }
+    CHECK_INT(errno, ECONNRESET); /* not as if this had been all of the answer */
+    step_free(client);
+    step_end(server);
+}
+
+static void unread_answer_and_reset(void) {
+    wss_options options = {0};
+    step_client *client;
+    wss_server *server = reply_big(&options, &client);
+    reset(client);
+    step(server);
+    CHECK_INT(server->loops[0].connections, 0);
+    CHECK_INT(ends, 0);
+    step_free(client);
+    step_end(server);
+}
+
+/* ---- small print ---- */
+
+static void user_without_user_free(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    CHECK_INT(wss_set_user(server, conns[0], &freed), WSS_OK);
+    step_free(client);
+    step(server);
+    CHECK_INT(ends, 1);
+    CHECK_INT(freed, 0);
+    step_end(server);
+}
+
+/* A path is remembered; that does not make a reason of our own. */
+static void close_without_reason_on_a_path(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    step_client *client = step_connect(server);
+    step_ask(server, client, "GET /chat HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+    CHECK_INT(wss_close(server, conns[0], 4001, NULL), WSS_OK);
+    step(server);
+    step_frame(server, client, 0x88, "\x0f\xa1their words", 13);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_code, 4001);
+    CHECK_INT(last_cause, WSS_CAUSE_LOCAL_CLOSE);
+    CHECK_TEXT(last_reason, "");
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
+/* In a handler of one server another server's connections are reached like from any thread. */
+static wss_server *other_server;
+static wss_conn other_conn;
+
+static void on_data_other(const wss_event *e) {
+    wss_stats stats;
+    (void)e;
+    CHECK_INT(wss_send_data(other_server, other_conn, WSS_TEXT, "from one to the other", 21), WSS_OK);
+    wss_get_stats(other_server, &stats);
+    CHECK_INT(stats.posted, 1); /* it waits for its own loop */
+}
+
+static void two_servers_in_one_thread(void) {
+    wss_options options = {0};
+    wss_options others = {0};
+    char payload[64];
+    size_t size;
+    other_server = serve(&others);
+    step_client *there = step_open(other_server);
+    other_conn = conns[0];
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data_other, NULL);
+    step_client *here = step_open(server);
+    step_frame(server, here, 0x81, "x", 1);
+    CHECK_INT(step_take(server, here, payload, &size), -1);
+    CHECK_INT(step_take(other_server, there, payload, &size), 0x81);
+    CHECK_TEXT(payload, "from one to the other");
+    step_free(here);
+    step_free(there);
+    step(server);
+    step(other_server);
+    CHECK_INT(wss_destroy(server), WSS_OK);
+    step_end(other_server);
+}
+
+/* Pongs that answer none of our pings change nothing, whatever they carry. */
+static void round_trip_of_foreign_pongs(void) {
+    wss_options options = {0};
+    wss_info info;
+    char eight[8];
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    step_frame(server, client, 0x8a, "", 0);
+    step_frame(server, client, 0x8a, "1234567", 7);
+    step_frame(server, client, 0x8a, "123456789", 9);
+    wss__base_store_be(eight, (uint64_t)step_now + 1, 8); /* not sent yet */
+    step_frame(server, client, 0x8a, eight, 8);
+    wss__base_store_be(eight, (uint64_t)step_now, 8);
+    step_now += 3600000; /* too long ago to be of this life */
+    step_frame(server, client, 0x8a, eight, 8);
+    CHECK_INT(wss_get_info(server, conns[0], &info), WSS_OK);
+    CHECK_INT(info.round_trip_ms, -1);
+    wss__base_store_be(eight, (uint64_t)step_now - 40, 8);
+    step_frame(server, client, 0x8a, eight, 8);
+    CHECK_INT(wss_get_info(server, conns[0], &info), WSS_OK);
+    CHECK_INT(info.round_trip_ms, 40);
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
+int main(void) {
+    alarm(100);
+    RUN(stopping_while_closing_with_half_a_frame);
+    RUN(stopping_in_every_phase);
+    RUN(answer_behind_the_deadline);
+    RUN(answer_before_the_deadline);
+    RUN(answer_behind_the_end);
+    RUN(work_behind_the_peers_close);
+    RUN(work_behind_the_freeing);
+    RUN(deadline_behind_the_end);
+    RUN(send_in_the_turn_of_a_deadline);
+    RUN(unread_answer_ends_in_time);
+    RUN(unread_answer_and_reset);
+    RUN(user_without_user_free);
+    RUN(close_without_reason_on_a_path);
+    RUN(two_servers_in_one_thread);
+    RUN(round_trip_of_foreign_pongs);
+    return test_end("moments");
+}

@@ -1,0 +1,499 @@
+/* Unit tests of [public]: arguments of every call, options as they are resolved, servers that never run or cannot start,
+   and loops whose inbox has closed already. */
+#define _GNU_SOURCE 1
+#include <errno.h>
+#include <pthread.h>
+#include <sys/resource.h>
+
+/* Calls that fail on demand. */
+static int thread_fails; /* number of the call of pthread_create that fails; 0: none */
+static int limit_fails;
+static rlim_t limit_is; /* of descriptors; 0: the real one */
+
+static int fake_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *arg) {
+    if (thread_fails && --thread_fails == 0) return EAGAIN;
+    return pthread_create(thread, attributes, function, arg);
+}
+
+static int fake_getrlimit(struct rlimit *limit) {
+    if (limit_fails) return -1;
+    int result = getrlimit(RLIMIT_NOFILE, limit);
+    if (limit_is) limit->rlim_cur = limit_is;
+    return result;
+}
+
+#define pthread_create(thread, attributes, function, arg) fake_pthread_create(thread, attributes, function, arg)
+#define getrlimit(what, limit) fake_getrlimit(limit)
+#include "../step.h"
+#undef pthread_create
+#undef getrlimit
+
+static void nothing(const wss_event *e) {
+    (void)e;
+}
+
+static void nothing_posted(void *arg) {
+    (void)arg;
+}
+
+/* ---- arguments ---- */
+
+static void no_server(void) {
+    wss_conn conn = {0};
+    wss_timer timer = {0};
+    wss_stats stats;
+    wss_options options = {0};
+    wss_answer answer = {0};
+    wss_args args = {0};
+    wss_error why;
+    options.port = 77;
+    CHECK_INT(wss_on_connect(NULL, nothing, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_on_disconnect(NULL, nothing, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_on_message(NULL, "m", nothing, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_on_data(NULL, nothing, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_on_drain(NULL, nothing, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_on_upgrade(NULL, nothing, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_on_http(NULL, nothing, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_send(NULL, conn, "m", args), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_send_data(NULL, conn, WSS_TEXT, "x", 1), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_send_latest(NULL, conn, "k", "m", args), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_broadcast(NULL, "m", args), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_broadcast_all(NULL, "m", args), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_broadcast_except(NULL, conn, "m", args), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_broadcast_data(NULL, WSS_TEXT, "x", 1), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_broadcast_data_except(NULL, conn, WSS_TEXT, "x", 1), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_broadcast_latest(NULL, "k", "m", args), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_close(NULL, conn, 1000, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_count(NULL), 0);
+    CHECK_INT(wss_buffered(NULL, conn), 0);
+    CHECK_INT(wss_set_user(NULL, conn, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_pause(NULL, conn), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_resume(NULL, conn), WSS_ERR_ARGUMENT);
+    CHECK_INT((long long)wss_next(NULL, conn).id, 0);
+    memset(&stats, 0x55, sizeof stats);
+    wss_get_stats(NULL, &stats);
+    for (size_t i = 0; i < sizeof stats; i++) CHECK_INT(((const char *)&stats)[i], 0);
+    wss_get_options(NULL, &options);
+    CHECK_INT(options.port, 77);
+    CHECK_INT(wss_accept(NULL, conn, NULL, NULL, 0, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_refuse(NULL, conn, &answer), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_reply(NULL, conn, &answer), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_post(NULL, nothing_posted, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT((long long)wss_timer_start(NULL, 0, 0, nothing, NULL).id, 0);
+    CHECK_INT(wss_timer_cancel(NULL, timer), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_run(NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_start(NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_poll(NULL, 0), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_fd(NULL), WSS_ERR_ARGUMENT);
+    wss_stop(NULL, 0);
+    CHECK_INT(wss_destroy(NULL), WSS_OK);
+    options.port = 65536;
+    CHECK(wss_create(&options, NULL) == NULL);
+    options.port = -1;
+    CHECK(wss_create(&options, &why) == NULL);
+    CHECK_INT(why.code, WSS_ERR_ARGUMENT);
+    CHECK_INT(why.system_errno, 0);
+    CHECK_TEXT(why.text, "cannot listen on a port outside 0 to 65535: an argument is not valid");
+}
+
+static void bad_arguments(void) {
+    wss_options options = {0};
+    wss_conn conn = {0};
+    wss_answer answer = {0};
+    wss_server *server = step_server(&options);
+    answer.size = 1;
+    CHECK_INT(wss_accept(server, conn, NULL, NULL, 1, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_refuse(server, conn, &answer), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_reply(server, conn, &answer), WSS_ERR_ARGUMENT);
+    answer.size = 0;
+    answer.status = 299;
+    CHECK_INT(wss_refuse(server, conn, &answer), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_reply(server, conn, &answer), WSS_ERR_GONE);
+    answer.status = 600;
+    CHECK_INT(wss_reply(server, conn, &answer), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_refuse(server, conn, NULL), WSS_ERR_GONE);
+    CHECK_INT(wss_reply(server, conn, NULL), WSS_ERR_GONE);
+    CHECK_INT(wss_accept(server, conn, NULL, NULL, 0, NULL), WSS_ERR_GONE);
+    CHECK_INT(wss_close(server, conn, 1005, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_broadcast_data(server, WSS_BINARY, "x", (size_t)300 << 20), WSS_ERR_TOO_BIG);
+    CHECK_INT(wss_broadcast_data(server, WSS_BINARY, "x", SIZE_MAX), WSS_ERR_TOO_BIG);
+    CHECK_INT((long long)wss_timer_start(server, INT64_MIN, 0, nothing, NULL).id, 0);
+    wss_get_stats(server, NULL);
+    wss_get_options(server, NULL);
+    step_end(server);
+}
+
+/* ---- options ---- */
+
+static void resolve(wss_options *options) {
+    wss__public_resolve(options);
+}
+
+static void defaults(void) {
+    wss_options options = {0};
+    resolve(&options);
+    CHECK_TEXT(options.type_member, "__MESSAGE__");
+    CHECK_INT(options.threads, 1);
+    CHECK_INT(options.max_message, 1048576);
+    CHECK_INT(options.max_fragments, 1024);
+    CHECK_INT(options.max_head, 8192);
+    CHECK_INT(options.max_headers, 64);
+    CHECK(options.max_connections > 0 && options.max_connections <= 10000);
+    CHECK_INT(options.max_handshakes, 1024);
+    CHECK_INT(options.max_per_address, WSS_OFF);
+    CHECK_INT(options.max_queued, 1048576);
+    CHECK_INT(options.memory_budget, 256 * 1048576);
+    CHECK_INT(options.max_posted, 65536);
+    CHECK_INT(options.max_posted_bytes, 16 * 1048576);
+    CHECK_INT(options.json_depth, 128);
+    CHECK_INT(options.handshake_ms, 10000);
+    CHECK_INT(options.ping_ms, 20000);
+    CHECK_INT(options.pong_ms, 20000);
+    CHECK_INT(options.idle_ms, WSS_OFF);
+    CHECK_INT(options.message_ms, 30000);
+    CHECK_INT(options.stall_ms, 10000);
+    CHECK_INT(options.close_ms, 5000);
+    CHECK_INT(options.linger_ms, 2000);
+    CHECK_INT(options.backlog, 511);
+    CHECK_INT(options.log_level, WSS_LOG_INFO);
+    CHECK_INT(options.send_policy, WSS_POLICY_REFUSE);
+}
+
+/* Counts that cannot be unbounded take the most there may be, asked for by a large number or by WSS_OFF. */
+static void bounds(void) {
+    static const int values[] = {INT_MAX, WSS_OFF, -5};
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        wss_options options = {0};
+        options.threads = values[i];
+        options.max_head = values[i];
+        options.max_headers = values[i];
+        options.max_connections = values[i];
+        options.json_depth = values[i];
+        options.ping_ms = values[i];
+        limit_is = RLIM_INFINITY;
+        resolve(&options);
+        limit_is = 0;
+        CHECK_INT(options.threads, 64);
+        CHECK_INT(options.max_head, 1048576);
+        CHECK_INT(options.max_headers, WSS__HTTP_FIELDS_MAX);
+        CHECK_INT(options.max_connections, WSS__SLOT_LIMIT);
+        CHECK_INT(options.json_depth, WSS__JSON_DEPTH_MAX);
+        CHECK_INT(options.ping_ms, values[i] > 0 ? values[i] : WSS_OFF);
+    }
+    wss_options small = {0};
+    small.threads = 64;
+    small.max_head = 1048576;
+    small.max_headers = 1;
+    small.json_depth = 1;
+    resolve(&small);
+    CHECK_INT(small.threads, 64);
+    CHECK_INT(small.max_head, 1048576);
+    CHECK_INT(small.max_headers, 1);
+    CHECK_INT(small.json_depth, 1);
+}
+
+/* Of the descriptors a process may have, some are left for the rest of it. */
+static void descriptors(void) {
+    static const struct {
+        rlim_t limit;
+        int want;
+    } samples[] = {{1, 1}, {63, 63}, {64, 64}, {65, 33}, {1024, 992}, {5000, 4968}, {10031, 9999}, {10032, 10000},
+                   {1 << 20, 10000}, {(rlim_t)INT_MAX - 1, 10000}, {(rlim_t)INT_MAX, 10000}, {RLIM_INFINITY, 10000}};
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        wss_options options = {0};
+        limit_is = samples[i].limit;
+        resolve(&options);
+        CHECK_INT(options.max_connections, samples[i].want);
+    }
+    limit_is = 0;
+    limit_fails = 1;
+    CHECK_INT(wss__public_descriptors(), INT_MAX);
+    limit_fails = 0;
+}
+
+/* All defaults, also for why: every address, a port of the kernel's choice. */
+static void no_options(void) {
+    wss_options options;
+    wss_server *server = wss_create(NULL, NULL);
+    CHECK(server != NULL);
+    if (!server) return;
+    wss_get_options(server, &options);
+    CHECK(options.port > 0 && options.port < 65536);
+    CHECK(options.address == NULL);
+    CHECK_INT(wss_destroy(server), WSS_OK);
+}
+
+/* Without TCP there is no port to report. */
+static void no_port(void) {
+    wss_options options = {0};
+    char address[64];
+    snprintf(address, sizeof address, "unix:/tmp/wsserver-test-%d", (int)getpid());
+    options.address = address;
+    wss_server *server = step_server(&options);
+    memset(address, 'x', sizeof address - 1); /* the server has copies of its own */
+    wss_get_options(server, &options);
+    CHECK_INT(options.port, 0);
+    CHECK(strncmp(options.address, "unix:/tmp/", 10) == 0);
+    CHECK(access(options.address + 5, F_OK) == 0);
+    step_end(server);
+}
+
+static void all_strings(void) {
+    wss_options options = {0};
+    char origins[] = "http://a.example";
+    char hosts[] = "b.example,c.example";
+    char member[] = "kind";
+    options.origins = origins;
+    options.hosts = hosts;
+    options.type_member = member;
+    wss_server *server = step_server(&options);
+    memset(origins, 'x', sizeof origins - 1);
+    memset(hosts, 'x', sizeof hosts - 1);
+    memset(member, 'x', sizeof member - 1);
+    wss_get_options(server, &options);
+    CHECK_TEXT(options.origins, "http://a.example");
+    CHECK_TEXT(options.hosts, "b.example,c.example");
+    CHECK_TEXT(options.type_member, "kind");
+    step_end(server);
+}
+
+/* ---- servers that do not run ---- */
+
+static wss_server *make(wss_options *options) {
+    options->address = "127.0.0.1";
+    options->allocator = step_allocator;
+    wss_server *server = wss_create(options, NULL);
+    if (!server) abort();
+    return server;
+}
+
+static int posted_runs;
+
+static void count_post(void *arg) {
+    (void)arg;
+    posted_runs++;
+}
+
+/* What was handed to the loops of a server that never runs is dropped with it: nothing leaks, nothing runs. */
+static void never_run(void) {
+    wss_options options = {0};
+    wss_conn none = {0};
+    posted_runs = 0;
+    options.threads = 3;
+    wss_server *server = make(&options);
+    CHECK_INT(wss_post(server, count_post, NULL), WSS_OK);
+    CHECK_INT(wss_broadcast(server, "m", wss_json("{\"a\":1}")), WSS_OK);
+    CHECK_INT(wss_broadcast_data_except(server, none, WSS_BINARY, "abc", 3), WSS_OK);
+    CHECK(wss_timer_start(server, 5, 0, nothing, NULL).id != 0);
+    CHECK_INT((int)wss_count(server), 0);
+    step_end(server);
+    CHECK_INT(posted_runs, 0);
+}
+
+/* A socket on its way to another loop is closed when that loop never runs. */
+static void never_adopted(void) {
+    wss_options options = {0};
+    int ends[2];
+    char byte;
+    options.threads = 2;
+    wss_server *server = make(&options);
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    __atomic_add_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
+    wss__accept_deal(&server->loops[0], ends[0]); /* the second loop has fewer */
+    __atomic_sub_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
+    CHECK(server->loops[1].inbox.first != NULL);
+    step_end(server);
+    CHECK_INT(recv(ends[1], &byte, 1, MSG_DONTWAIT), 0);
+    close(ends[1]);
+}
+
+/* A loop that stops first takes nothing any more; the socket is closed at once. */
+static void dealt_to_a_closed_loop(void) {
+    wss_options options = {0};
+    int ends[2];
+    char byte;
+    options.threads = 2;
+    wss_server *server = make(&options);
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    __atomic_add_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
+    CHECK(wss__queue_take(&server->loops[1].inbox, 1) == NULL);
+    wss__accept_deal(&server->loops[0], ends[0]);
+    CHECK_INT(recv(ends[1], &byte, 1, MSG_DONTWAIT), 0);
+    __atomic_sub_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
+    close(ends[1]);
+    step_end(server);
+}
+
+/* Handlers that could not be registered would be missed: such a server does not run, whichever way it is asked to. */
+static void failed_registration(void) {
+    for (int way = 0; way < 3; way++) {
+        wss_options options = {0};
+        wss_server *server = make(&options);
+        step_fail_in = 1;
+        CHECK_INT(wss_on_data(server, nothing, NULL), WSS_ERR_MEMORY);
+        step_fail_in = 0;
+        CHECK_INT(way == 0 ? wss_run(server) : way == 1 ? wss_start(server) : wss_poll(server, 0), WSS_ERR_MEMORY);
+        CHECK_INT(wss_poll(server, 0), WSS_ERR_STOPPED);
+        step_end(server);
+    }
+}
+
+/* ---- threads that cannot be made ---- */
+
+static void no_thread_to_start(void) {
+    wss_options options = {0};
+    wss_server *server = make(&options);
+    thread_fails = 1;
+    CHECK_INT(wss_start(server), WSS_ERR_SYSTEM);
+    thread_fails = 0;
+    CHECK_INT(wss_start(server), WSS_ERR_BUSY);
+    step_end(server);
+}
+
+/* A loop has no thread: none runs, and wss_run says why. */
+static void no_thread_for_a_loop(void) {
+    for (int failing = 1; failing <= 2; failing++) {
+        wss_options options = {0};
+        options.threads = 3;
+        wss_server *server = make(&options);
+        thread_fails = failing;
+        CHECK_INT(wss_run(server), WSS_ERR_SYSTEM);
+        CHECK_INT(thread_fails, 0);
+        CHECK_INT(wss_run(server), WSS_ERR_BUSY);
+        step_end(server);
+    }
+}
+
+/* ---- an inbox that has closed before the server is known to stop ---- */
+
+static wss_conn last;
+static wss_conn asked;
+
+static void on_connect(const wss_event *e) {
+    last = e->conn;
+}
+
+static void on_request(const wss_event *e) {
+    asked = e->conn;
+}
+
+static void closed_inbox(void) {
+    wss_options options = {0};
+    wss_answer answer = {0};
+    wss_server *server = step_server(&options);
+    wss_on_connect(server, on_connect, NULL);
+    step_client *client = step_open(server);
+    wss_on_upgrade(server, on_request, NULL);
+    step_client *waiting = step_connect(server);
+    step_ask(server, waiting, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+    CHECK(wss_timer_start(server, 3600000, 0, nothing, NULL).id != 0); /* the table of timers is made by now */
+    step(server);
+    server->loops[0].inbox.closed = 1;
+    size_t bytes = step_bytes;
+    CHECK_INT(wss_send_data(server, last, WSS_TEXT, "x", 1), WSS_ERR_STOPPED);
+    CHECK_INT(wss_buffered(server, last), 0);
+    CHECK_INT(wss_send_latest(server, last, "k", "m", wss_json("{}")), WSS_ERR_STOPPED);
+    CHECK_INT(wss_buffered(server, last), 0);
+    CHECK_INT(wss_broadcast_data(server, WSS_TEXT, "x", 1), WSS_ERR_STOPPED);
+    CHECK_INT(wss_broadcast_all(server, "m", wss_json("{}")), WSS_ERR_STOPPED);
+    CHECK_INT(server->broadcasting, 0);
+    CHECK_INT(wss_close(server, last, 1000, "x"), WSS_ERR_STOPPED);
+    CHECK_INT(wss_pause(server, last), WSS_ERR_STOPPED);
+    CHECK_INT(wss_accept(server, asked, NULL, NULL, 0, NULL), WSS_ERR_STOPPED);
+    CHECK_INT(wss_refuse(server, asked, &answer), WSS_ERR_STOPPED);
+    CHECK_INT(wss_post(server, count_post, NULL), WSS_ERR_STOPPED);
+    CHECK_INT((long long)wss_timer_start(server, 5, 0, nothing, NULL).id, 0);
+    CHECK_INT(step_bytes, bytes);
+    server->loops[0].inbox.closed = 0;
+    CHECK_INT(wss_accept(server, asked, NULL, NULL, 0, NULL), WSS_OK); /* it is still to be answered */
+    CHECK_INT(wss_close(server, last, 1000, "x"), WSS_OK);             /* and this one still open */
+    step(server);
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x88);
+    step_free(client);
+    step_free(waiting);
+    step(server);
+    step_end(server);
+}
+
+/* A full queue whose connection is to be closed for it, and the word does not get through. */
+static void closed_inbox_and_full_queue(void) {
+    static char block[1000];
+    wss_options options = {0};
+    options.send_policy = WSS_POLICY_CLOSE;
+    options.max_queued = 500;
+    wss_server *server = step_server(&options);
+    wss_on_connect(server, on_connect, NULL);
+    step_client *client = step_open(server);
+    CHECK_INT(wss_send_data(server, last, WSS_BINARY, block, sizeof block), WSS_OK); /* not sent before the next turn */
+    server->loops[0].inbox.closed = 1;
+    size_t bytes = step_bytes;
+    CHECK_INT(wss_send_data(server, last, WSS_BINARY, block, sizeof block), WSS_ERR_STOPPED);
+    CHECK_INT(step_bytes, bytes);
+    server->loops[0].inbox.closed = 0;
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
+/* ---- wss_poll ---- */
+
+static char logged[4096];
+
+static void keep_log(void *context, int level, const char *text) {
+    (void)context;
+    (void)level;
+    snprintf(logged, sizeof logged, "%s", text);
+}
+
+static void *poll_once(void *arg) {
+    CHECK_INT(wss_poll((wss_server *)arg, 0), WSS_OK);
+    return NULL;
+}
+
+/* The debug mode names a thread that should not be here. */
+static void polled_on_another_thread(void) {
+    for (int debug = 0; debug < 2; debug++) {
+        wss_options options = {0};
+        pthread_t thread;
+        options.debug = debug;
+        options.log = keep_log;
+        logged[0] = 0;
+        wss_server *server = step_server(&options);
+        CHECK_INT(pthread_create(&thread, NULL, poll_once, server), 0);
+        pthread_join(thread, NULL);
+        CHECK_INT(strstr(logged, "debug: wss_poll on another thread than before") != NULL, debug);
+        step_end(server);
+    }
+}
+
+static void poll_needs_one_loop(void) {
+    wss_options options = {0};
+    options.threads = 2;
+    wss_server *server = make(&options);
+    CHECK_INT(wss_poll(server, 0), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_fd(server), WSS_ERR_ARGUMENT);
+    step_end(server);
+}
+
+int main(void) {
+    alarm(100);
+    RUN(no_server);
+    RUN(bad_arguments);
+    RUN(defaults);
+    RUN(bounds);
+    RUN(descriptors);
+    RUN(no_options);
+    RUN(no_port);
+    RUN(all_strings);
+    RUN(never_run);
+    RUN(never_adopted);
+    RUN(dealt_to_a_closed_loop);
+    RUN(failed_registration);
+    RUN(no_thread_to_start);
+    RUN(no_thread_for_a_loop);
+    RUN(closed_inbox);
+    RUN(closed_inbox_and_full_queue);
+    RUN(polled_on_another_thread);
+    RUN(poll_needs_one_loop);
+    return test_end("public");
+}

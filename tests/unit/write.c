@@ -1,0 +1,401 @@
+/* Unit tests of [write]: what handlers send in one turn, small and large, typed and keyed, to themselves and to others: it
+   arrives whole and in order, however it was gathered, whatever the kernel takes at once. */
+#include "../step.h"
+
+#include "../script.h"
+
+enum { CONNS = 4 };
+
+static wss_conn conns[CONNS];
+static int connects;
+static int drains;
+
+static void on_connect(const wss_event *e) {
+    if (connects < CONNS) conns[connects] = e->conn;
+    connects++;
+}
+
+static void on_drain(const wss_event *e) {
+    (void)e;
+    drains++;
+}
+
+/* ---- a client that takes frames of any size ---- */
+
+typedef struct reader {
+    step_client *client;
+    script bytes;
+    size_t at;
+    int next; /* number that the next numbered message should have */
+} reader;
+
+static reader open_reader(wss_server *server) {
+    reader r;
+    memset(&r, 0, sizeof r);
+    r.client = step_open(server);
+    return r;
+}
+
+static void close_reader(reader *r) {
+    step_free(r->client);
+    script_free(&r->bytes);
+}
+
+/* Reads until nothing comes any more. */
+static void read_all(wss_server *server, reader *r) {
+    static char block[1 << 16];
+    script_bytes(&r->bytes, r->client->data, r->client->size);
+    r->client->size = 0;
+    for (int quiet = 0; quiet < 3; quiet++) {
+        ssize_t got;
+        while ((got = recv(r->client->fd, block, sizeof block, 0)) > 0) {
+            script_bytes(&r->bytes, block, (size_t)got);
+            quiet = 0;
+        }
+        step(server);
+    }
+}
+
+/* The next frame's first byte; -1 where there is none. */
+static int next_frame(reader *r, const char **payload, size_t *size) {
+    const unsigned char *head = (const unsigned char *)r->bytes.data + r->at;
+    size_t have = r->bytes.size - r->at;
+    if (have < 2) return -1;
+    size_t extra = head[1] < 126 ? 0 : head[1] == 126 ? 2 : 8;
+    if (have < 2 + extra) return -1;
+    uint64_t length = extra ? 0 : head[1];
+    for (size_t i = 0; i < extra; i++) length = length << 8 | head[2 + i];
+    if (have - 2 - extra < length) return -1;
+    *payload = (const char *)head + 2 + extra;
+    *size = (size_t)length;
+    r->at += 2 + extra + (size_t)length;
+    return head[0];
+}
+
+/* ---- numbered messages: 8 digits, then the digits' sum over and over ---- */
+
+static const char *message_of(int number, size_t size) {
+    static char text[1 << 20];
+    char digits[16];
+    snprintf(digits, sizeof digits, "%08d", number);
+    memset(text, 'a' + number % 26, size);
+    memcpy(text, digits, size < 8 ? size : 8);
+    return text;
+}
+
+static void check_message(reader *r, size_t size) {
+    const char *payload = "";
+    size_t got = 0;
+    CHECK_INT(next_frame(r, &payload, &got), 0x82);
+    CHECK_INT(got, size);
+    if (got == size) CHECK(memcmp(payload, message_of(r->next, size), size) == 0);
+    r->next++;
+}
+
+/* What the handler sends when a message comes. */
+typedef struct plan {
+    const size_t *sizes;
+    int count;
+    int rounds;   /* over the sizes */
+    int others;   /* each message goes to every connection instead of the one that asked */
+    int accepted; /* sends that returned WSS_OK */
+    int refused;
+} plan;
+
+static plan todo;
+
+static void on_data(const wss_event *e) {
+    for (int i = 0; i < todo.count * todo.rounds; i++) {
+        size_t size = todo.sizes[i % todo.count];
+        for (int c = 0; c < (todo.others ? connects : 1); c++) {
+            wss_conn to = todo.others ? conns[c] : e->conn;
+            int result = wss_send_data(e->server, to, WSS_BINARY, message_of(i, size), size);
+            if (result == WSS_OK) todo.accepted++;
+            else todo.refused++;
+        }
+    }
+}
+
+static wss_server *serve(wss_options *options) {
+    connects = 0;
+    drains = 0;
+    wss_server *server = step_server(options);
+    wss_on_connect(server, on_connect, NULL);
+    wss_on_drain(server, on_drain, NULL);
+    return server;
+}
+
+static void plan_sizes(const size_t *sizes, int count, int rounds) {
+    memset(&todo, 0, sizeof todo);
+    todo.sizes = sizes;
+    todo.count = count;
+    todo.rounds = rounds;
+}
+
+/* One message in, the planned ones out. */
+static void check_plan(wss_options *options, const size_t *sizes, int count, int rounds) {
+    wss_server *server = serve(options);
+    wss_on_data(server, on_data, NULL);
+    reader r = open_reader(server);
+    plan_sizes(sizes, count, rounds);
+    step_frame(server, r.client, 0x81, "go", 2);
+    CHECK_INT(todo.accepted, count * rounds);
+    read_all(server, &r);
+    for (int i = 0; i < count * rounds; i++) check_message(&r, sizes[i % count]);
+    CHECK_INT(r.at, r.bytes.size);
+    CHECK_INT(wss_buffered(server, conns[0]), 0);
+    close_reader(&r);
+    step(server);
+    step_end(server);
+}
+
+/* ---- one handler's sends ---- */
+
+/* A large message may overtake nothing that was sent before it. */
+static void large_behind_small(void) {
+    static const size_t sizes[] = {1, 100, WSS__WRITE_DIRECT, 0, WSS__WRITE_DIRECT - 1, 65535, 65536, 125, 126, 300000, 3};
+    wss_options options = {0};
+    options.max_queued = 64 << 20;
+    for (int rounds = 1; rounds <= 5; rounds++) check_plan(&options, sizes, sizeof sizes / sizeof sizes[0], rounds);
+}
+
+/* More than the cork can hold in one call of a handler. */
+static void more_than_a_cork(void) {
+    static const size_t sizes[] = {4000, 16000, 1, 9999};
+    wss_options options = {0};
+    options.max_queued = 64 << 20;
+    check_plan(&options, sizes, 4, 100);
+}
+
+/* The cork counts against the limit: it is offered to the kernel when it is reached, and nothing is lost. */
+static void cork_at_the_limit(void) {
+    static const size_t sizes[] = {500};
+    wss_options options = {0};
+    options.max_queued = 1000;
+    check_plan(&options, sizes, 1, 300);
+}
+
+/* Many questions in one receive, long answers: what is corked leaves while the rest is looked at. */
+static void long_answers_to_many(void) {
+    static const size_t sizes[] = {8000};
+    for (int limited = 0; limited < 2; limited++) {
+        wss_options options = {0};
+        char frames[7 * 100];
+        options.max_queued = limited ? 200000 : 8 << 20;
+        wss_server *server = serve(&options);
+        wss_on_data(server, on_data, NULL);
+        reader r = open_reader(server);
+        plan_sizes(sizes, 1, 1);
+        for (int i = 0; i < 100; i++) memcpy(frames + 7 * i, "\x81\x81\0\0\0\0x", 7);
+        step_write(server, r.client, frames, sizeof frames);
+        CHECK_INT(todo.accepted, 100);
+        read_all(server, &r);
+        for (int i = 0; i < 100; i++) {
+            r.next = 0; /* each answer is the first of its plan */
+            check_message(&r, 8000);
+        }
+        CHECK_INT(r.at, r.bytes.size);
+        close_reader(&r);
+        step(server);
+        step_end(server);
+    }
+}
+
+/* Frames of all sizes wait in one queue: more parts than one call to the kernel can name. */
+static void more_parts_than_one_call_takes(void) {
+    static const size_t sizes[] = {WSS__WRITE_GATHER + 1, 1, WSS__WRITE_GATHER - 4, 0, WSS__WRITE_GATHER - 3};
+    wss_options options = {0};
+    options.max_queued = 64 << 20;
+    for (int count = 1; count <= 5; count++) {
+        wss_server *server = serve(&options);
+        reader r = open_reader(server);
+        for (int i = 0; i < 400; i++)
+            CHECK_INT(wss_send_data(server, conns[0], WSS_BINARY, message_of(i, sizes[i % count]), sizes[i % count]), WSS_OK);
+        read_all(server, &r);
+        for (int i = 0; i < 400; i++) check_message(&r, sizes[i % count]);
+        CHECK_INT(r.at, r.bytes.size);
+        close_reader(&r);
+        step(server);
+        step_end(server);
+    }
+}
+
+/* While one connection's cork fills, others' queues are flushed through the same memory: nobody sees another's bytes. */
+static void queues_beside_a_full_cork(void) {
+    static const size_t sizes[] = {4000, 3999, 100};
+    wss_options options = {0};
+    options.max_queued = 20000;
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data, NULL);
+    reader readers[3];
+    for (int i = 0; i < 3; i++) readers[i] = open_reader(server);
+    plan_sizes(sizes, 3, 120);
+    todo.others = 1;
+    step_frame(server, readers[1].client, 0x81, "go", 2);
+    CHECK_INT(todo.accepted + todo.refused, 3 * 360);
+    int total = 0;
+    for (int i = 0; i < 3; i++) {
+        const char *payload;
+        size_t size;
+        int last = -1;
+        read_all(server, &readers[i]);
+        while (next_frame(&readers[i], &payload, &size) == 0x82) {
+            int number = atoi(payload);
+            CHECK(number > last);
+            CHECK_INT(size, sizes[number % 3]);
+            CHECK(memcmp(payload, message_of(number, size), size) == 0);
+            last = number;
+            total++;
+        }
+        CHECK_INT(readers[i].at, readers[i].bytes.size);
+    }
+    CHECK_INT(total, todo.accepted); /* what was accepted arrived, what was refused did not */
+    for (int i = 0; i < 3; i++) close_reader(&readers[i]);
+    step(server);
+    step_end(server);
+}
+
+/* A typed message is built before it leaves, however large. */
+static void on_data_typed(const wss_event *e) {
+    static char text[60000];
+    wss_writer writer;
+    wss_writer_init(&writer, text, sizeof text);
+    wss_put_text(&writer, "text", message_of(7, 40000), 40000);
+    CHECK_INT(wss_send(e->server, e->conn, "small", wss_json("{}")), WSS_OK);
+    CHECK_INT(wss_send(e->server, e->conn, "large", wss_writer_args(&writer)), WSS_OK);
+    CHECK_INT(wss_send(e->server, e->conn, "small", wss_json("{}")), WSS_OK);
+}
+
+static void large_and_typed(void) {
+    static const char *const begins[] = {"{\"__MESSAGE__\":\"small\"}", "{\"__MESSAGE__\":\"large\",\"text\":\"00000007hhh",
+                                         "{\"__MESSAGE__\":\"small\"}"};
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data_typed, NULL);
+    reader r = open_reader(server);
+    step_frame(server, r.client, 0x81, "go", 2);
+    read_all(server, &r);
+    for (int i = 0; i < 3; i++) {
+        const char *payload = "";
+        size_t size = 0;
+        CHECK_INT(next_frame(&r, &payload, &size), 0x81);
+        CHECK(size >= strlen(begins[i]) && memcmp(payload, begins[i], strlen(begins[i])) == 0);
+        CHECK_INT(size, i == 1 ? strlen("{\"__MESSAGE__\":\"large\",\"text\":\"\"}") + 40000 : strlen(begins[i]));
+    }
+    CHECK_INT(r.at, r.bytes.size);
+    close_reader(&r);
+    step(server);
+    step_end(server);
+}
+
+/* Keyed messages of one handler: none has begun to leave, so the last of each key is what arrives. */
+static void on_data_keyed(const wss_event *e) {
+    char text[64];
+    for (int i = 0; i < 10; i++) {
+        snprintf(text, sizeof text, "{\"n\":%d}", i);
+        CHECK_INT(wss_send_latest(e->server, e->conn, i % 2 ? "odd" : "even", "t", wss_json(text)), WSS_OK);
+    }
+}
+
+static void keyed_on_the_loop(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data_keyed, NULL);
+    reader r = open_reader(server);
+    step_frame(server, r.client, 0x81, "go", 2);
+    read_all(server, &r);
+    const char *payload = "";
+    size_t size = 0;
+    CHECK_INT(next_frame(&r, &payload, &size), 0x81);
+    CHECK(size == 25 && memcmp(payload, "{\"__MESSAGE__\":\"t\",\"n\":8}", 25) == 0);
+    CHECK_INT(next_frame(&r, &payload, &size), 0x81);
+    CHECK(size == 25 && memcmp(payload, "{\"__MESSAGE__\":\"t\",\"n\":9}", 25) == 0);
+    CHECK_INT(r.at, r.bytes.size);
+    close_reader(&r);
+    step(server);
+    step_end(server);
+}
+
+/* The policy that drops is the same on the loop: the newest messages arrive, in order, and none in part. */
+static void drop_oldest_on_the_loop(void) {
+    static const size_t sizes[] = {3000, 20000, 10};
+    wss_options options = {0};
+    options.max_queued = 30000;
+    options.send_policy = WSS_POLICY_DROP_OLDEST;
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data, NULL);
+    reader r = open_reader(server);
+    plan_sizes(sizes, 3, 200);
+    step_frame(server, r.client, 0x81, "go", 2);
+    CHECK_INT(todo.accepted, 600);
+    read_all(server, &r);
+    const char *payload;
+    size_t size;
+    int last = -1;
+    while (next_frame(&r, &payload, &size) == 0x82) {
+        int number = atoi(payload);
+        CHECK(number > last);
+        CHECK_INT(size, sizes[number % 3]);
+        CHECK(memcmp(payload, message_of(number, size), size) == 0);
+        last = number;
+    }
+    CHECK_INT(last, 599);
+    CHECK_INT(r.at, r.bytes.size);
+    close_reader(&r);
+    step(server);
+    step_end(server);
+}
+
+/* A peer that does not read: small and large messages from the handler until the queue is full; then it reads, and all that
+   was accepted is there. */
+static void kernel_fills_up(void) {
+    static const size_t sizes[] = {100, 200000, 30, 16384, 17000};
+    wss_options options = {0};
+    options.max_queued = 1 << 20;
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data, NULL);
+    reader r = open_reader(server);
+    plan_sizes(sizes, 5, 60);
+    step_frame(server, r.client, 0x81, "go", 2);
+    CHECK(todo.refused > 0);
+    CHECK(todo.accepted > 5);
+    read_all(server, &r);
+    while (wss_buffered(server, conns[0])) { /* the kernel may take its time to tell that there is room again */
+        struct pollfd ready = {r.client->fd, POLLIN, 0};
+        poll(&ready, 1, 1000);
+        read_all(server, &r);
+    }
+    const char *payload;
+    size_t size;
+    int count = 0;
+    int last = -1;
+    while (next_frame(&r, &payload, &size) == 0x82) {
+        int number = atoi(payload);
+        CHECK(number > last);
+        CHECK_INT(size, sizes[number % 5]);
+        CHECK(memcmp(payload, message_of(number, size), size) == 0);
+        last = number;
+        count++;
+    }
+    CHECK_INT(count, todo.accepted);
+    CHECK_INT(r.at, r.bytes.size);
+    CHECK_INT(drains, 1);
+    close_reader(&r);
+    step(server);
+    step_end(server);
+}
+
+int main(void) {
+    alarm(100);
+    RUN(large_behind_small);
+    RUN(more_than_a_cork);
+    RUN(cork_at_the_limit);
+    RUN(long_answers_to_many);
+    RUN(more_parts_than_one_call_takes);
+    RUN(queues_beside_a_full_cork);
+    RUN(large_and_typed);
+    RUN(keyed_on_the_loop);
+    RUN(drop_oldest_on_the_loop);
+    RUN(kernel_fills_up);
+    return test_end("write");
+}
