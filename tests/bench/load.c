@@ -158,7 +158,8 @@ static void make_texts(void) {
     texts.count = set.size >= 65536 ? 2 : 64;
     if (texts.count < least) texts.count = least;
     if (set.mode == MODE_IDLE) texts.count = 1; /* connections opened later must expect what the first one sends */
-    texts.opcode = strcmp(set.kind, "binary") == 0 ? 2 : 1;
+    texts.opcode = strcmp(set.kind, "binary") == 0 && set.mode != MODE_IDLE ? 2 : 1;
+    if (set.mode == MODE_IDLE) set.kind = "ascii";
     texts.frame = 2 + (size_t)(set.size < 126 ? 0 : set.size < 65536 ? 2 : 8) + 4 + set.size;
     texts.ring = texts.frame * (size_t)texts.count;
     texts.frames = get(2, texts.ring);
@@ -412,7 +413,9 @@ static int read_frames(conn *c, const char *data, size_t size) {
 
 static void on_end(conn *c, ssize_t got) {
     if (c->state == CLOSING) fail("the server ended TCP without a Close frame");
-    fail("the server ended a connection: %s", got == 0 ? "end of stream" : strerror(errno));
+    fail("the server ended a connection %s, after %llu messages, %d open: %s",
+         c->state == REQUESTED ? "before its handshake" : "that was open", (unsigned long long)c->got, opened,
+         got == 0 ? "end of stream" : strerror(errno));
 }
 
 /* One read per event: the rest is announced again, or the buffer was full. */
@@ -446,8 +449,9 @@ static void turn(int milliseconds) {
 /* ---- what the modes share */
 
 static void turn_for(double seconds) {
-    uint64_t until = wire_now() + (uint64_t)(seconds * 1e9);
-    while (wire_now() < until) turn(1);
+    uint64_t now = wire_now();
+    uint64_t until = now + (uint64_t)(seconds * 1e9);
+    for (; now < until; now = wire_now()) turn(until - now > 50000000 ? 50 : 1);
 }
 
 static void open_to(int count) {
@@ -626,8 +630,15 @@ static void next_step(const char *name) {
     if (got <= 0) fail("nobody steps on");
 }
 
+/* Text is broadcast by the server; binary messages come back to their sender. */
+static void set_opcode(int opcode) {
+    texts.opcode = opcode;
+    texts.frames[0] = texts.frames[texts.ring] = (char)(unsigned char)(0x80 | opcode);
+}
+
 static double time_broadcast(void) {
     uint64_t start = wire_now();
+    set_opcode(1);
     in_flight += (uint64_t)opened;
     owe(&conns[0], 1);
     drain();
@@ -635,6 +646,7 @@ static double time_broadcast(void) {
 }
 
 static void touch_all(void) {
+    set_opcode(2);
     in_flight += (uint64_t)opened;
     for (int i = 0; i < opened; i++) {
         owe(&conns[i], 1);
@@ -647,7 +659,7 @@ static void idle(void) {
     int warm = set.conns < WARM ? set.conns : WARM;
     open_to(warm);
     if (set.touch) touch_all();
-    else time_broadcast();
+    time_broadcast();
     long slab_before = kilobytes("/proc/meminfo", "Slab:");
     long before = resident();
     uint64_t start = wire_now();
@@ -666,15 +678,16 @@ static void idle(void) {
     cpu = server_cpu() - cpu;
     double held = (double)(wire_now() - start) / 1e9;
     uint64_t answered = pongs - pongs_before;
+    long after_held = resident();
     next_step("held");
-    double spread = set.touch ? 0 : time_broadcast();
+    double spread = time_broadcast();
     next_step("broadcast");
     close_all();
     usleep(200000);
-    printf("{\"mode\":\"idle\",\"conns\":%d,\"bytes\":%.1f,\"bytes_whole\":%.1f,\"slab\":%.0f,\"open_s\":%.3f,"
+    printf("{\"mode\":\"idle\",\"conns\":%d,\"bytes\":%.1f,\"bytes_held\":%.1f,\"bytes_whole\":%.1f,\"slab\":%.0f,\"open_s\":%.3f,"
            "\"held_s\":%.1f,\"cpu_percent\":%.4f,\"cpu_percent_10000\":%.4f,\"pongs\":%llu,\"broadcast_s\":%.4f,"
            "\"rss_kb\":%ld,\"rss_closed_kb\":%ld}\n",
-           set.conns, (double)(after - before) * 1024 / added, (double)after * 1024 / set.conns,
+           set.conns, (double)(after - before) * 1024 / added, (double)(after_held - before) * 1024 / added, (double)after * 1024 / set.conns,
            (double)(slab_after - slab_before) * 1024 / added, opening_took, held, cpu / held * 100,
            cpu / held * 100 * 10000 / set.conns, (unsigned long long)answered, spread, after, resident());
     fflush(stdout);
@@ -692,7 +705,7 @@ static void usage(void) {
             "  --seconds X   measured (1)              --warmup X     before that (0.2)\n"
             "  --verify      compare every byte        --spin         poll instead of sleeping\n"
             "  --latency     echo: percentiles         --reset        churn: reset after the handshake\n"
-            "  --touch       idle: an echo on each connection first; else the server broadcasts\n"
+            "  --touch       idle: an echo of a binary message on each connection first (the server broadcasts text)\n"
             "  --steps       idle: a line on standard output and one on standard input after each phase\n");
     exit(2);
 }

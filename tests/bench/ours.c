@@ -1,7 +1,7 @@
 /* The server under test: does on wsserver.h what each peer does on its library. ours MODE PORT [OPTION VALUE ...]; prints
-   "port N". Modes: echo (raw), broadcast (each message to all), typed (typed JSON sent on), built (typed JSON read member
-   by member and written anew), posts (from the first message to the second another thread sends 64 bytes at a time to
-   random connections; then prints what that cost the loop). */
+   "port N". Modes: echo (raw), broadcast (each message to all), either (text to all, binary back), typed (typed JSON sent
+   on), built (typed JSON read member by member and written anew), posts (from the first message to the second another
+   thread sends 64 bytes at a time to random connections; then prints what that cost the loop). */
 #define WSSERVER_IMPLEMENTATION
 #include "wsserver.h"
 #include <signal.h>
@@ -32,6 +32,11 @@ static void on_echo(const wss_event *e) {
 
 static void on_broadcast(const wss_event *e) {
     check(wss_broadcast_data(e->server, e->opcode, e->data, e->size));
+}
+
+static void on_either(const wss_event *e) {
+    if (e->opcode == WSS_TEXT) on_broadcast(e);
+    else on_echo(e);
 }
 
 static void on_typed(const wss_event *e) {
@@ -132,6 +137,7 @@ static void register_handlers(const char *mode) {
     int result = WSS_ERR_ARGUMENT;
     if (strcmp(mode, "echo") == 0) result = wss_on_data(server, on_echo, NULL);
     if (strcmp(mode, "broadcast") == 0) result = wss_on_data(server, on_broadcast, NULL);
+    if (strcmp(mode, "either") == 0) result = wss_on_data(server, on_either, NULL);
     if (strcmp(mode, "typed") == 0) result = wss_on_message(server, "echo", on_typed, NULL);
     if (strcmp(mode, "built") == 0) result = wss_on_message(server, "echo", on_built, NULL);
     if (strcmp(mode, "posts") == 0) result = wss_on_data(server, on_posts, NULL);
@@ -139,9 +145,15 @@ static void register_handlers(const char *mode) {
     check(result);
 }
 
+static void print_line(void *unused, int level, const char *text) {
+    (void)unused;
+    fprintf(stderr, "ours: level %d: %s\n", level, text);
+}
+
 static void take_option(wss_options *options, const char *name, const char *value) {
     if (strcmp(name, "--threads") == 0) options->threads = atoi(value);
     else if (strcmp(name, "--spin") == 0) options->spin_us = atoi(value);
+    else if (strcmp(name, "--log") == 0) options->log_level = atoi(value);
     else if (strcmp(name, "--pings") == 0) options->ping_ms = atoi(value) > 0 ? atoi(value) : WSS_OFF;
     else exit(2);
 }
@@ -150,7 +162,8 @@ int main(int argc, char **argv) {
     wss_error why;
     wss_options options = {0};
     if (argc < 3 || argc % 2 == 0) {
-        fprintf(stderr, "usage: ours echo|broadcast|typed|built|posts PORT [--threads N] [--spin US] [--pings MS, 0: off]\n");
+        fprintf(stderr, "usage: ours echo|broadcast|either|typed|built|posts PORT [--threads N] [--spin US]"
+                        " [--pings MS, 0: off] [--log LEVEL]\n");
         return 2;
     }
     struct rlimit limit;
@@ -165,6 +178,7 @@ int main(int argc, char **argv) {
     options.memory_budget = WSS_UNLIMITED;
     options.backlog = 4096;
     for (int i = 3; i < argc; i += 2) take_option(&options, argv[i], argv[i + 1]);
+    if (options.log_level) options.log = print_line;
     server = wss_create(&options, &why);
     if (!server) {
         fprintf(stderr, "ours: %s\n", why.text);
