@@ -227,7 +227,8 @@ def own(label, mode, options=(), core=0, load_core=1):
 
 def idle(count):
     contenders = [own("ours", "either", ["--pings", "0"]), own("ours, pings on", "either")]
-    contenders += [c for c in everybody("broadcast") if c.program != "ours"]
+    contenders += [Contender(c.label, c.program, "idle" if c.program == "lws" else "broadcast")
+                   for c in everybody("broadcast") if c.program != "ours"]
     return Case("idle-%d" % count, "resident bytes per idle connection, {:,} connections".format(count), contenders, "idle",
                 ["--conns", str(count), "--addresses", "16", "--seconds", "0.5"], base=None, figure="bytes", lower=True,
                 unit="B", targets={"ours": 112}, rounds=1, fresh=True)
