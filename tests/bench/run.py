@@ -582,7 +582,7 @@ def write_markdown(path, found):
     rounds = sorted({one["rounds"] for case in cases.values() for one in case["results"].values()})
     with open(path, "w") as file:
         file.write("Measured on %s. Server on one core, load on the other, %s rounds side by side. Each cell: median of "
-                   "same-round ratios of messages per server CPU second to the raw program (95 %% interval).\n\n" %
+                   "same-round ratios of messages per server CPU second to the raw program (95 %% interval); of times, less is better.\n\n" %
                    (found["machine"], "-".join(str(r) for r in (rounds[:1] + rounds[1:][-1:]))))
         if len(wide_table(cases)) > 1:
             file.write(markdown(wide_table(cases)) + "\n\n")
@@ -601,16 +601,17 @@ def write_svg(path, found):
     """Bars: each server's share of the raw program, case by case."""
     cases = [case for case in found["cases"].values() if is_wide(case) and not case["lower"] and "ours" in case["results"]]
     labels = [label for label in COLOURS if any(label in case["results"] for case in cases)]
-    left, width, bar, gap, top = 330, 480, 9, 12, 44
+    left, width, bar, gap, top = 330, 480, 9, 12, 66
     group = len(labels) * bar + gap
     height = top + group * len(cases) + 30
     most = 1.3
     out = ['<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="sans-serif" font-size="12" fill="%s">' %
            (left + width + 60, height, GREY),
            "<title>Messages per server CPU second, as a share of the raw epoll program</title>"]
+    out.append('<text x="%d" y="16">Messages per CPU second of the server; 1 is the raw epoll program</text>' % left)
     at = left
     for label in labels:
-        out.append('<rect x="%d" y="10" width="10" height="10" fill="%s"/><text x="%d" y="19">%s</text>' %
+        out.append('<rect x="%d" y="30" width="10" height="10" fill="%s"/><text x="%d" y="39">%s</text>' %
                    (at, COLOURS[label], at + 14, NAMES[label]))
         at += 22 + 8 * len(NAMES[label])
     for mark in (0.25, 0.5, 0.75, 1.0, 1.25):
@@ -689,6 +690,7 @@ def merge(found, old):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # the servers end too
     try:
         main()
     finally:
