@@ -5656,8 +5656,9 @@ static uint64_t wss__conn_message_end(const wss__loop *loop, const wss__conn *co
     return wss__conn_after(input->since, loop->server->options.message_ms);
 }
 
+/* Not for what was queued in this turn: nobody has tried to send it yet. */
 static uint64_t wss__conn_stall_end(const wss__loop *loop, const wss__conn *conn) {
-    if (!conn->session.queue || !conn->session.queue->since) return UINT64_MAX; /* 0: queued in this turn, not offered yet */
+    if (!conn->session.queue || !conn->session.queue->since) return UINT64_MAX;
     return wss__conn_after(conn->session.queue->since, loop->server->options.stall_ms);
 }
 

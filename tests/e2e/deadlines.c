@@ -103,6 +103,31 @@ static void ping_and_pong(void) {
     step_end(server);
 }
 
+static void on_spread(const wss_event *e) {
+    wss_broadcast_data(e->server, e->opcode, e->data, e->size);
+}
+
+/* A deadline that is due in the turn in which something was queued: nobody has tried to send that yet. */
+static void queued_when_a_deadline_is_due(void) {
+    wss_options options = {0};
+    char frame[32];
+    char payload[128];
+    size_t size;
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_spread, NULL);
+    step_client *speaker = step_open(server);
+    step_client *listener = step_open(server);
+    step_now += 20000 + STEP;
+    step_write(server, speaker, frame, step_make_frame(frame, 0x81, "hi", 2));
+    CHECK_INT(ends, 0);
+    CHECK_INT(step_take(server, listener, payload, &size), 0x81);
+    CHECK_INT(size, 2);
+    CHECK(!listener->ended);
+    step_free(speaker);
+    step_free(listener);
+    step_end(server);
+}
+
 static void message_deadline(void) {
     wss_options options = {0};
     options.message_ms = 30000;
@@ -397,6 +422,7 @@ int main(void) {
     RUN(handshake_deadline);
     RUN(unanswered_request);
     RUN(ping_and_pong);
+    RUN(queued_when_a_deadline_is_due);
     RUN(message_deadline);
     RUN(message_deadline_after_a_pause);
     RUN(message_deadline_starts_anew);
