@@ -19,7 +19,8 @@ PART = float(os.environ.get("MUTATE_PART", "0.05"))  # of the places of each roo
 LEAST = 300  # mutants
 WANTED = 90.0  # per cent killed
 LOST_AFTER = 20  # seconds without an end, on top of ten times what the tests take
-CPU_SECONDS = 20
+CPU_SECONDS = 5  # likewise, of a processor
+SLOW_TEST = 1000  # milliseconds: such a test is asked about its own room only
 SPACE = 8 << 30
 MUTANTS_MAX = 1 << 14
 
@@ -222,6 +223,7 @@ class Parser:
 
 COMPARE = {"<": ("<=", ">="), "<=": ("<", ">"), ">": (">=", "<="), ">=": (">", "<"), "==": ("!=",), "!=": ("==",)}
 SWAP = {"&&": "||", "||": "&&", "+=": "-=", "-=": "+=", "++": "--", "--": "++"}
+TYPES = ("char", "unsigned", "int", "long", "const", "size_t", "uint8_t", "uint16_t", "uint32_t", "uint64_t", "int64_t")
 UNTOUCHED = re.compile(r"wss__log_line|snprintf|sizeof|__attribute__|__builtin_expect")
 
 
@@ -244,11 +246,22 @@ def number_variants(text):
     if text.startswith("'"):
         return ["(%s + 1)" % text, "(%s - 1)" % text]
     value = int(text[:len(text) - len(suffix)], 16 if text[:2] in ("0x", "0X") else 8 if re.match(r"0[0-7]", text) else 10)
+    if value == 1:
+        return ["0" + suffix]  # 2 is as true as 1
     form = "0x%x" if text[:2] in ("0x", "0X") else "%d"
     return [form % (value + 1) + suffix] + ([form % (value - 1) + suffix] if value else [])
 
 
-def edits(slot, line_text):
+def ends_cast(tokens, i):
+    """True if the tokens before number i are a type in brackets."""
+    words = []
+    while i and tokens[i - 1].text in (")", "*") + TYPES:
+        i -= 1
+        words.append(tokens[i].text)
+    return i > 0 and tokens[i - 1].text == "(" and bool(set(words) & set(TYPES))
+
+
+def edits(slot):
     """Every place of a slot that can be mutated: kind, index of the token (-1: the whole), variants of it."""
     tokens = slot.tokens
     if slot.kind == "statement":
@@ -271,7 +284,7 @@ def edits(slot, line_text):
             yield "compare", i, list(COMPARE[token.text])
         elif token.text in SWAP:
             yield "logic" if token.text in ("&&", "||") else "arithmetic", i, [SWAP[token.text]]
-        elif token.text in "+-" and (re.match(r"\w|[)\]'\"]", before) and before not in ("return", "sizeof")):
+        elif token.text in "+-" and re.match(r"\w|[)\]'\"]", before) and before != "return" and not ends_cast(tokens, i):
             yield "arithmetic", i, ["-" if token.text == "+" else "+"]
         elif token.text == "!":
             yield "negate", i, [""]
@@ -304,7 +317,7 @@ def find_mutants(source):
         room = [name for start, name in rooms if start <= slot.start][-1]
         line = source.count("\n", 0, slot.start) + 1
         original = re.sub(r"\s+", " ", plain[slot.start:slot.end])
-        for kind, place, variants in edits(slot, original):
+        for kind, place, variants in edits(slot):
             identity = (room, slot.function, original, kind, place)
             seen[identity] += 1
             key = digest(*identity, seen[identity])
@@ -479,12 +492,12 @@ def survey(name):
 def batches(mutant):
     """The tests that come across a mutant, as runs of one program each: those of its own room first, quick ones first."""
     quick, slow = collections.defaultdict(list), []
+    own = "unit/" + mutant.room
     for test in mutant.tests:
         if test.millis < 200:
             quick[test.program].append(test)
-        else:
+        elif test.millis < SLOW_TEST or test.program == own or not test.program.startswith("unit/"):
             slow.append([test])
-    own = "unit/" + mutant.room
     return sorted([*quick.values(), *slow],
                   key=lambda run: (run[0].program != own or sum(t.millis for t in run) > 1000, sum(t.millis for t in run)))
 
