@@ -31,6 +31,7 @@ PROGRAMS = os.environ.get("MUTATE_PROGRAMS", "").split()  # tests that are asked
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = "build/mutate"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE=1", "-w", "-pthread", "-include", os.path.join(HERE, "mutant.h")]
+CHECKED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # What would be a mistake of types is no mutant: the compiler would have told.
 STRICT = ["-Werror=int-conversion", "-Werror=incompatible-pointer-types", "-Werror=return-type"]
 
@@ -449,19 +450,24 @@ def programs():
     return found
 
 
-def compile_program(tree, name, count):
-    out = os.path.join(BUILD, name.replace("/", "-"))
-    done = subprocess.run([CC, *FLAGS, "-O1", "-DWSS__MUTANTS=%d" % max(1, count),
-                           os.path.join(tree, "tests", name + ".c"), "-o", out], capture_output=True, text=True)
+def program_path(name, checked=False):
+    return os.path.join(BUILD, name.replace("/", "-") + (".checked" if checked else ""))
+
+
+def compile_program(tree, name, count, checked=False):
+    done = subprocess.run([CC, *FLAGS, "-O1", *(CHECKED if checked else []), "-DWSS__MUTANTS=%d" % max(1, count),
+                           os.path.join(tree, "tests", name + ".c"), "-o", program_path(name, checked)],
+                          capture_output=True, text=True)
     if done.returncode:
         raise SystemExit("mutate: cannot build %s\n%s" % (name, done.stderr[-3000:]))
-    return out
 
 
-def execute(name, limit, **variables):
+def execute(name, limit, checked=False, **variables):
     """The exit status of a program; None: it did not end in time."""
-    environment = dict(os.environ, WSS_MUTANT_CORE="0", WSS_MUTANT_SPACE=str(SPACE), **variables)
-    process = subprocess.Popen([os.path.join(BUILD, name.replace("/", "-"))], stdin=subprocess.DEVNULL,
+    environment = dict(os.environ, WSS_MUTANT_CORE="0", **variables)
+    if not checked:
+        environment["WSS_MUTANT_SPACE"] = str(SPACE)  # AddressSanitizer needs more than there is
+    process = subprocess.Popen([program_path(name, checked)], stdin=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
                                start_new_session=True)
     try:
@@ -478,7 +484,7 @@ def execute(name, limit, **variables):
 
 def survey(name):
     """Runs a program as it is: which tests it has, what they take, which mutants they come across."""
-    path = os.path.abspath(os.path.join(BUILD, name.replace("/", "-") + ".seen"))
+    path = os.path.abspath(program_path(name) + ".seen")  # a test may go to another folder
     if os.path.exists(path):
         os.remove(path)
     status = execute(name, 300, WSS_MUTANT_SEEN=path)
@@ -492,10 +498,19 @@ def survey(name):
     return tests
 
 
+def parallel(function, items):
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        return list(pool.map(function, items))
+
+
+def own_program(mutant):
+    return "unit/" + mutant.room
+
+
 def batches(mutant):
     """The tests that come across a mutant, as runs of one program each: those of its own room first, quick ones first."""
     quick, slow = collections.defaultdict(list), []
-    own = "unit/" + mutant.room
+    own = own_program(mutant)
     for test in mutant.tests:
         if test.millis < 200:
             quick[test.program].append(test)
@@ -518,9 +533,29 @@ def try_mutant(mutant):
         file.write(describe(mutant) + "    %d ms of tests\n" % sum(t.millis for t in mutant.tests))
 
 
-def parallel(function, items):
-    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
-        return list(pool.map(function, items))
+def look_again(tree, survivors, count):
+    """The tests of their own rooms under the sanitizers of "make test": bytes outside a block, blocks that are lost."""
+    found = [m for m in survivors if any(t.program == own_program(m) for t in m.tests)]
+    names = sorted({own_program(m) for m in found})
+    if subprocess.run(["sh", "tests/probe.sh", CC, *CHECKED], capture_output=True, text=True).stdout.strip() == "":
+        print("skipped: no sanitizers here, what they would notice counts as a survivor")
+        return
+    parallel(lambda name: compile_program(tree, name, count, True), names)
+
+    def look(mutant):
+        own = [t for t in mutant.tests if t.program == own_program(mutant) and t.millis < SLOW_TEST]
+        if not own:
+            return
+        seconds = sum(t.millis for t in own) / 1000
+        variables = {"WSS_MUTANT_TESTS": " %s " % " ".join(t.name for t in own),
+                     "WSS_MUTANT_CPU": str(int(CPU_SECONDS * 2 + seconds * 30))}
+        status = execute(own[0].program, LOST_AFTER * 2 + seconds * 50, True, WSS_MUTANT=str(mutant.number), **variables)
+        if status != 0:
+            if execute(own[0].program, 600, True, **variables) != 0:
+                raise SystemExit("mutate: %s fails under sanitizers without a mutant" % own[0].program)
+            mutant.killer = "%s %s, sanitized" % (own[0].program, "hangs" if status is None else status)
+
+    parallel(look, found)
 
 
 # ---- the report ---------------------------------------------------------------------------------------------------------
@@ -596,6 +631,8 @@ def main():
                 drawn[number].tests.append(test)
     print("surveyed: %d seconds" % (time.time() - begun), flush=True)
     parallel(try_mutant, sorted(drawn, key=lambda m: -sum(t.millis for t in m.tests)))
+    print("first look: %d survive, %d seconds" % (sum(not m.killer for m in drawn), time.time() - begun), flush=True)
+    look_again(tree, [m for m in drawn if not m.killer], len(drawn))
     report(drawn, rooms, time.time() - begun)
 
 
