@@ -42,6 +42,45 @@ static int is_v6_here(void) {
     return good;
 }
 
+static char asked_peer[64];
+static int asked_port;
+
+static void on_page(const wss_event *e) {
+    wss_answer answer = {0};
+    snprintf(asked_peer, sizeof asked_peer, "%s", wss_request_peer(e->request, &asked_port));
+    answer.status = 200;
+    CHECK_INT(wss_reply(e->server, e->conn, &answer), WSS_OK);
+}
+
+/* Who asks over a Unix socket has no address. */
+static void peer_of_a_request(void) {
+    static const char request[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    char path[80];
+    wss_options options = {0};
+    struct sockaddr_un local;
+    memset(&local, 0, sizeof local);
+    local.sun_family = AF_UNIX;
+    snprintf(local.sun_path, sizeof local.sun_path, "build/test-%d.sock", (int)getpid());
+    snprintf(path, sizeof path, "127.0.0.1, unix:build/test-%d.sock", (int)getpid());
+    options.address = path;
+    wss_server *server = step_server(&options);
+    wss_on_http(server, on_page, NULL);
+    snprintf(asked_peer, sizeof asked_peer, "?");
+    asked_port = -1;
+    int fd = reach(&local, sizeof local);
+    CHECK(fd >= 0 && send(fd, request, sizeof request - 1, MSG_NOSIGNAL) > 0);
+    step(server);
+    CHECK_TEXT(asked_peer, "");
+    CHECK_INT(asked_port, 0);
+    close(fd);
+    step_client *client = step_connect(server);
+    CHECK(strncmp(step_ask(server, client, request), "HTTP/1.1 200 ", 13) == 0);
+    CHECK_TEXT(asked_peer, "127.0.0.1");
+    CHECK(asked_port > 0);
+    step_free(client);
+    step_end(server);
+}
+
 static void several_addresses(void) {
     char path[64];
     char list[128];
@@ -239,6 +278,7 @@ int main(void) {
     alarm(100);
     mkdir("build", 0777);
     RUN(several_addresses);
+    RUN(peer_of_a_request);
     RUN(dual_stack);
     RUN(adopted);
     RUN(log_lines);

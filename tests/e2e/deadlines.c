@@ -175,6 +175,35 @@ static void message_deadline_after_a_pause(void) {
     step_end(server);
 }
 
+/* Who is not read from cannot show that it lives: a pause counts neither as silence nor as a missing pong. */
+static void silence_during_a_pause(void) {
+    wss_options options = {0};
+    wss_conn none = {0};
+    options.ping_ms = 20000;
+    options.pong_ms = 7000;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    wss_conn conn = wss_next(server, none);
+    CHECK_INT(wss_pause(server, conn), WSS_OK);
+    step(server);
+    for (int i = 0; i < 10; i++) step_time(server, 10000);
+    CHECK_INT(step_take(server, client, NULL, NULL), -1);
+    CHECK_INT(ends, 0);
+    CHECK_INT(wss_resume(server, conn), WSS_OK);
+    step(server);
+    step_time(server, 19999);
+    CHECK_INT(step_take(server, client, NULL, NULL), -1);
+    step_time(server, 1 + STEP);
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x89);
+    CHECK_INT(wss_pause(server, conn), WSS_OK);
+    step(server);
+    for (int i = 0; i < 10; i++) step_time(server, 10000);
+    CHECK_INT(ends, 0);
+    CHECK_INT(step_take(server, client, NULL, NULL), -1);
+    step_free(client);
+    step_end(server);
+}
+
 static void message_deadline_starts_anew(void) {
     wss_options options = {0};
     options.message_ms = 30000;
@@ -425,6 +454,7 @@ int main(void) {
     RUN(queued_when_a_deadline_is_due);
     RUN(message_deadline);
     RUN(message_deadline_after_a_pause);
+    RUN(silence_during_a_pause);
     RUN(message_deadline_starts_anew);
     RUN(idle_deadline);
     RUN(stall_deadline);

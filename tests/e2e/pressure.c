@@ -410,6 +410,50 @@ static void lives_of_servers(void) {
     CHECK_INT(count_descriptors(), before);
 }
 
+/* Bytes that are held elsewhere, as far as the account knows. */
+static void hold(wss_server *server, size_t bytes) {
+    __atomic_add_fetch(&server->mem.used, bytes, __ATOMIC_RELAXED);
+}
+
+/* From the last eighth of the budget on new requests get 503, and not a byte before. A bad one is told what is wrong with it. */
+static void last_eighth_of_the_budget(void) {
+    wss_options options = {0};
+    options.memory_budget = (size_t)64 << 20;
+    wss_server *server = serve(&options);
+    wss__session_host *host = &server->loops[0].host;
+    for (int tight = 0; tight < 2; tight++) {
+        for (int bad = 0; bad < 2; bad++) {
+            step_client *client = step_connect(server);
+            step(server);
+            size_t held = ((size_t)56 << 20) + (size_t)tight - server->mem.used;
+            hold(server, held);
+            const char *answer = step_ask(server, client, bad ? "GET / HTTP/1.1\r\n\r\n" : handshake);
+            const char *want = bad ? "HTTP/1.1 400 " : tight ? "HTTP/1.1 503 " : "HTTP/1.1 101 ";
+            CHECK(strncmp(answer, want, 13) == 0);
+            hold(server, 0 - held);
+            step_free(client);
+            step(server);
+        }
+    }
+    CHECK_INT(host->stats.refused_status[5], 1);
+    CHECK_INT(host->stats.refused_status[4], 2);
+    step_end(server);
+}
+
+/* What could never be sent is told from what cannot be sent now. */
+static void broadcast_as_large_as_can_be(void) {
+    wss_options options = {0};
+    options.memory_budget = (size_t)8 << 20;
+    wss_server *server = serve(&options);
+    size_t most = (size_t)7 << 20;
+    char *data = (char *)calloc(1, most + 1);
+    if (!data) abort();
+    CHECK_INT(wss_broadcast_data(server, WSS_BINARY, data, most), WSS_ERR_BUDGET);
+    CHECK_INT(wss_broadcast_data(server, WSS_BINARY, data, most + 1), WSS_ERR_TOO_BIG);
+    free(data);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(connections);
@@ -424,5 +468,7 @@ int main(void) {
     RUN(descriptors);
     RUN(reserved_when_it_ends);
     RUN(lives_of_servers);
+    RUN(last_eighth_of_the_budget);
+    RUN(broadcast_as_large_as_can_be);
     return test_end("pressure");
 }

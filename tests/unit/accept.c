@@ -29,7 +29,7 @@ static uint64_t accepted(wss_server *server) {
 }
 
 static int dial(wss_server *server, uint32_t host) {
-    wss_options options;
+    wss_options options = {0};
     struct sockaddr_in address;
     wss_get_options(server, &options);
     memset(&address, 0, sizeof address);
@@ -119,10 +119,27 @@ static void stopping_meanwhile(void) {
     step_end(server);
 }
 
+/* A crowd at the door: one turn lets in so many that those who are inside are not kept waiting. */
+static void so_many_in_a_turn(void) {
+    wss_options options;
+    int clients[WSS__ACCEPT_TURN + 3];
+    memset(&options, 0, sizeof options);
+    wss_server *server = step_server(&options);
+    for (int i = 0; i < WSS__ACCEPT_TURN + 3; i++) clients[i] = dial(server, INADDR_LOOPBACK);
+    CHECK_INT(wss_poll(server, 0), WSS_OK);
+    CHECK_INT(accepted(server), WSS__ACCEPT_TURN);
+    CHECK_INT(wss_poll(server, 0), WSS_OK);
+    CHECK_INT(accepted(server), WSS__ACCEPT_TURN + 3);
+    for (int i = 0; i < WSS__ACCEPT_TURN + 3; i++) close(clients[i]);
+    step(server);
+    step_end(server);
+}
+
 int main(void) {
     alarm(60);
     RUN(listeners_are_tried_again);
     RUN(after_a_pause);
     RUN(stopping_meanwhile);
+    RUN(so_many_in_a_turn);
     return test_end("accept");
 }

@@ -156,6 +156,26 @@ static void find_end_any_cut(void) {
     }
 }
 
+/* Short heads at the beginning of a page that follows an unreadable one: nobody looks at what stands before. */
+static void nothing_before_is_read(void) {
+    static const char *const heads[] = {"\n", "\r\n", "\n\n", "\n\r\n", "\r\n\r\n", " \r\n\r\n", "G\n\n", ":\r\n\r\n"};
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *map = (char *)mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == (char *)MAP_FAILED || mprotect(map, page, PROT_NONE) != 0) abort();
+    char *first = map + page;
+    for (size_t h = 0; h < sizeof heads / sizeof heads[0]; h++) {
+        size_t size = strlen(heads[h]);
+        wss_request request;
+        for (size_t from = 0; from <= size; from++) {
+            memcpy(first, heads[h], size);
+            size_t end = wss__http_find_end(first, size, from);
+            CHECK(end == 0 || end == reference_end(first, size));
+        }
+        CHECK_INT(wss__http_parse(first, size, MAX_HEADERS, &request), 400);
+    }
+    munmap(map, 2 * page);
+}
+
 /* A head that ends its lines in bare LF, all of them or one, is refused as soon as it is there: nobody waits for a
    line end that does not come. Every cut finds the same end. */
 static void bare_line_feeds(void) {
@@ -1460,6 +1480,7 @@ int main(void) {
     RUN(find_end);
     RUN(find_end_resumes);
     RUN(find_end_any_cut);
+    RUN(nothing_before_is_read);
     RUN(bare_line_feeds);
     RUN(prefixes_are_unfinished);
     RUN(parsing_a_prefix_fails);

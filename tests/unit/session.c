@@ -1715,6 +1715,24 @@ static void begin_policy(driver *d, int policy, size_t max_queued) {
     d->options.max_queued = max_queued;
 }
 
+/* A keyed frame from elsewhere that found the queue full is let in where it has emptied meanwhile: what the frame itself has
+   reserved does not stand in its way. */
+static void policy_keyed_after_all(void) {
+    driver d;
+    begin_policy(&d, WSS_POLICY_REFUSE, 30);
+    for (int waiting = 0; waiting <= 3; waiting++) {
+        wss__buf_frame *frame = frame_of(&d, SCRIPT_TEXT, text_of(waiting), 8, "key");
+        wss__session_account(&d.host, &d.session, frame->size, 0);
+        CHECK_INT(wss__session_push(&d.host, &d.session, frame, WSS__SESSION_KEYED), waiting < 3 ? WSS_OK : WSS_ERR_FULL);
+        check_account(&d);
+        if (waiting < 3) (*wss__buf_at(d.session.queue, (uint32_t)waiting))->key_size = 0; /* the next one finds no other */
+    }
+    CHECK_INT(wss__session_queued(&d.session), 30);
+    CHECK_INT(d.host.stats.dropped_policy, 1);
+    for (int i = 0; i < 3; i++) (*wss__buf_at(d.session.queue, (uint32_t)i))->key_size = 3;
+    finish(&d);
+}
+
 /* Accepted while what is queued is below the limit; then refused until something left. */
 static void policy_refuse(void) {
     for (size_t limit = 29; limit <= 31; limit++) {
@@ -2621,6 +2639,7 @@ int main(void) {
     RUN(started_pong_stays);
     RUN(pong_replaces_a_pong_only);
     RUN(unsolicited_pongs);
+    RUN(policy_keyed_after_all);
     RUN(policy_refuse);
     RUN(empty_queue_always_admits_one);
     RUN(policy_drop_oldest);

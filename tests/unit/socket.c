@@ -921,6 +921,24 @@ static void transfers(void) {
     close_all();
 }
 
+/* Number 0 is a descriptor like any other, where a program has closed its input; below it there is none. */
+static void closes_number_zero(void) {
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        int fd = open("/dev/null", O_RDONLY);
+        if (fd < 0 || dup2(fd, 0) != 0) _exit(2);
+        wss__socket_close(-1);
+        if (fcntl(0, F_GETFD) < 0) _exit(3);
+        wss__socket_close(0);
+        _exit(fcntl(0, F_GETFD) >= 0);
+    }
+    int status = -1;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
+    }
+    CHECK_INT(status, 0);
+}
+
 static void resets(void) {
     int client;
     int server;
@@ -1093,6 +1111,7 @@ int main(void) {
     RUN(inherited_descriptors);
     RUN(peers);
     RUN(transfers);
+    RUN(closes_number_zero);
     RUN(resets);
     RUN(watching);
     RUN(clocks);

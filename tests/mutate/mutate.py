@@ -1,0 +1,639 @@
+"""mutate.py: the mutation check. Draws small faults over the whole header, builds every test program once with all of them
+inside, wakes one at a time and counts how many the tests notice. Run through run.sh, from the top of the project."""
+
+import collections
+import concurrent.futures
+import glob
+import hashlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+SEED = "wsserver"
+PART = float(os.environ.get("MUTATE_PART", "0.05"))  # of the places of each room
+LEAST = 300  # mutants
+WANTED = 90.0  # per cent killed
+LOST_AFTER = 20  # seconds without an end, on top of ten times what the tests take
+CPU_SECONDS = 5  # likewise, of a processor
+SLOW_TEST = 1000  # milliseconds: such a test is asked about its own room only
+SPACE = 8 << 30
+MUTANTS_MAX = 1 << 14
+
+CC = os.environ.get("CC", "cc")
+JOBS = int(os.environ.get("JOBS") or 2)
+ONLY = os.environ.get("MUTATE_ONLY", "").split()  # names of rooms, or keys of mutants: no others
+PROGRAMS = os.environ.get("MUTATE_PROGRAMS", "").split()  # tests that are asked, as unit/http; none: all
+HERE = os.path.dirname(os.path.abspath(__file__))
+BUILD = "build/mutate"
+FLAGS = ["-std=c11", "-D_GNU_SOURCE=1", "-w", "-pthread", "-include", os.path.join(HERE, "mutant.h")]
+CHECKED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+# What would be a mistake of types is no mutant: the compiler would have told.
+STRICT = ["-Werror=int-conversion", "-Werror=incompatible-pointer-types", "-Werror=return-type"]
+
+# ---- the header as C ----------------------------------------------------------------------------------------------------
+
+TOKEN = re.compile(
+    r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|[A-Za-z_]\w*|0[xX][0-9a-fA-F]+[uUlL]*|\d+[uUlL]*|'
+    r"->|\+\+|--|<<=|>>=|<=|>=|==|!=|&&|\|\||<<|>>|[-+*/%&|^]=|\.\.\.|\S")
+WORD = re.compile(r"[A-Za-z_]\w*$")
+OPENING = {"(": ")", "[": "]", "{": "}"}
+ROOM = re.compile(r"^/\* ---- \[(\w+)\]", re.M)
+
+Token = collections.namedtuple("Token", "text start end")
+# A piece of code that has one or more mutants: text from start to end, a statement or an expression.
+Slot = collections.namedtuple("Slot", "kind start end tokens function guarded")
+
+
+def blank(text):
+    return re.sub(r"[^\n]", " ", text)
+
+
+def strip(source):
+    """The source with comments and preprocessor lines blank, and where the latter stand."""
+    pattern = re.compile(r'"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'|/\*.*?\*/|//[^\n]*', re.S)
+    source = pattern.sub(lambda m: m[0] if m[0][0] in "\"'" else blank(m[0]), source)
+    source = re.sub(r'(?ms)^#ifdef __cplusplus\n.*?^#endif', lambda m: blank(m[0]), source)
+    places = []
+
+    def directive(match):
+        places.append(match.start())
+        return blank(match[0])
+
+    return re.sub(r"(?m)^[ \t]*#(?:[^\n]*\\\n)*[^\n]*", directive, source), places
+
+
+class Parser:
+    """Finds the slots in the bodies of functions. Understands C as far as the header uses it."""
+
+    def __init__(self, source):
+        self.source, self.directives = strip(source)
+        self.tokens = [Token(m[0], m.start(), m.end()) for m in TOKEN.finditer(self.source)]
+        self.partner = self.match_brackets()
+        self.slots = []
+        self.function = ""
+
+    def match_brackets(self):
+        partner, stack = {}, []
+        for i, token in enumerate(self.tokens):
+            if token.text in OPENING:
+                stack.append(i)
+            elif token.text in OPENING.values():
+                opening = stack.pop()
+                if OPENING[self.tokens[opening].text] != token.text:
+                    raise SystemExit("mutate: brackets do not match near " + self.source[token.start - 80:token.end])
+                partner[opening], partner[i] = i, opening
+        return partner
+
+    def text(self, i):
+        return self.tokens[i].text if i < len(self.tokens) else ""
+
+    def parse(self):
+        i = 0
+        while i < len(self.tokens):
+            if self.text(i) != "{":
+                i += 1
+                continue
+            if i and self.text(i - 1) == ")":
+                self.function = self.text(self.partner[i - 1] - 1)
+                self.block(i)
+            i = self.partner[i] + 1
+        return self.slots
+
+    def block(self, i):
+        end = self.partner[i]
+        i += 1
+        while i < end:
+            i = self.statement(i, False)
+        return end + 1
+
+    def until(self, i, what):
+        """The first token of this text that stands in no bracket opened after i."""
+        while self.text(i) != what:
+            i = self.partner[i] + 1 if self.text(i) in OPENING else i + 1
+        return i
+
+    def statement(self, i, guarded):
+        """guarded: this is all that an if, or an else, does. Returns the index behind the statement."""
+        first = self.text(i)
+        if first == "{":
+            return self.block(i) if self.lone(i) is None else self.guard_block(i, guarded)
+        if first == ";":
+            return i + 1
+        if first in ("if", "while", "switch", "for"):
+            return self.control(i, first)
+        if first == "else":
+            return self.statement(i + 1, True)
+        if first == "do":
+            i = self.statement(i + 1, False)
+            self.expression(i + 2, self.partner[i + 1])
+            return self.partner[i + 1] + 2
+        if first == "case":
+            return self.until(i, ":") + 1
+        if first == "default" or (self.text(i + 1) == ":" and WORD.match(first)):
+            return i + 2
+        if WORD.match(first) and first.isupper() and self.text(i + 1) == "(" and self.text(self.partner[i + 1] + 1) in (
+                "case", "default", "}"):
+            return self.partner[i + 1] + 1  # a table of cases
+        end = self.until(i, ";")
+        self.simple(i, end, guarded)
+        return end + 1
+
+    def lone(self, i):
+        """The end of the only statement of a block, if it is a simple one."""
+        end = self.partner[i]
+        if i + 1 == end or self.text(i + 1) in ("{", "if", "while", "switch", "for", "do", "case", "default"):
+            return None
+        stop = self.until(i + 1, ";")
+        return stop if stop + 1 == end else None
+
+    def guard_block(self, i, guarded):
+        self.statement(i + 1, guarded)
+        return self.partner[i] + 1
+
+    def control(self, i, kind):
+        close = self.partner[i + 1]
+        if kind == "for":
+            first = self.until(i + 2, ";")
+            second = self.until(first + 1, ";")
+            if first > i + 2:
+                self.simple_in_for(i + 2, first)
+            self.expression(first + 1, second)
+            self.expression(second + 1, close)
+        else:
+            self.expression(i + 2, close, kind == "if")
+        i = self.statement(close + 1, kind == "if")
+        if kind == "if" and self.text(i) == "else":
+            i = self.statement(i + 1, self.text(i + 1) != "if")
+        return i
+
+    def is_declaration(self, i, end):
+        words = [t.text for t in self.tokens[i:end]]
+        if words[0] in ("const", "static", "struct", "union", "enum", "unsigned", "int", "char", "typedef", "extern"):
+            return True
+        at = 1
+        while at < len(words) and words[at] in ("*", "const"):
+            at += 1
+        return bool(WORD.match(words[0]) and at < len(words) and WORD.match(words[at]) and words[0] not in (
+            "return", "goto", "sizeof"))
+
+    def initializer(self, i, end):
+        equals = [k for k in range(i, end) if self.text(k) == "=" and k == self.until(i, "=")] \
+            if any(self.text(k) == "=" for k in range(i, end)) else []
+        if not equals or self.text(i) == "static" or self.text(equals[0] + 1) == "{":
+            return
+        k = i
+        while k < end and self.text(k) != ",":
+            k = self.partner[k] + 1 if self.text(k) in OPENING else k + 1
+        if k >= end:
+            self.expression(equals[0] + 1, end)
+
+    def simple_in_for(self, i, end):
+        if self.is_declaration(i, end):
+            self.initializer(i, end)
+        else:
+            self.expression(i, end)
+
+    def simple(self, i, end, guarded):
+        """A statement that ends at the semicolon at index end."""
+        first = self.text(i)
+        if self.is_declaration(i, end):
+            self.initializer(i, end)
+        elif first == "return" and not guarded:
+            if end > i + 1:
+                self.expression(i + 1, end)
+        elif not (first == "(" and self.text(i + 1) == "void" and end == i + 4):
+            self.add("statement", i, end, guarded)
+
+    def expression(self, i, end, negatable=False):
+        if end > i:
+            self.add("condition" if negatable else "expression", i, end, False)
+
+    def add(self, kind, i, end, guarded):
+        start = self.tokens[i].start
+        stop = self.tokens[end].end if kind == "statement" else self.tokens[end - 1].end
+        if any(start <= place < stop for place in self.directives) or self.text(i) == "wss__log_line":
+            return
+        self.slots.append(Slot(kind, start, stop, self.tokens[i:end], self.function, guarded))
+
+
+# ---- mutants ------------------------------------------------------------------------------------------------------------
+
+COMPARE = {"<": ("<=", ">="), "<=": ("<", ">"), ">": (">=", "<="), ">=": (">", "<"), "==": ("!=",), "!=": ("==",)}
+SWAP = {"&&": "||", "||": "&&", "+=": "-=", "-=": "+=", "++": "--", "--": "++"}
+TYPES = ("char", "unsigned", "int", "long", "const", "size_t", "uint8_t", "uint16_t", "uint32_t", "uint64_t", "int64_t")
+UNTOUCHED = re.compile(r"wss__log_line|snprintf|sizeof|__attribute__|__builtin_expect")
+
+
+class Mutant:
+    def __init__(self, slot, room, line, kind, place, original, text):
+        self.slot, self.room, self.line, self.kind = slot, room, line, kind
+        self.place, self.original, self.text = place, original, text
+        self.number = -1
+        self.tests = []
+        self.killer = None
+        self.key = ""
+
+
+def digest(*parts):
+    return hashlib.sha256("\0".join([SEED, *map(str, parts)]).encode()).hexdigest()
+
+
+def number_variants(text):
+    suffix = re.search(r"[uUlL]*$", text)[0] if not text.startswith("'") else ""
+    if text.startswith("'"):
+        return ["(%s + 1)" % text, "(%s - 1)" % text]
+    value = int(text[:len(text) - len(suffix)], 16 if text[:2] in ("0x", "0X") else 8 if re.match(r"0[0-7]", text) else 10)
+    if value == 1:
+        return ["0" + suffix]  # 2 is as true as 1
+    form = "0x%x" if text[:2] in ("0x", "0X") else "%d"
+    return [form % (value + 1) + suffix] + ([form % (value - 1) + suffix] if value else [])
+
+
+def ends_cast(tokens, i):
+    """True if the tokens before number i are a type in brackets."""
+    words = []
+    while i and tokens[i - 1].text in (")", "*") + TYPES:
+        i -= 1
+        words.append(tokens[i].text)
+    return i > 0 and tokens[i - 1].text == "(" and bool(set(words) & set(TYPES))
+
+
+def edits(slot):
+    """Every place of a slot that can be mutated: kind, index of the token (-1: the whole), variants of it."""
+    tokens = slot.tokens
+    if slot.kind == "statement":
+        yield "delete", -1, [None]
+    if slot.kind == "condition":
+        yield "negate", -1, ["!(%s)"]
+    skip_to = -1
+    for i, token in enumerate(tokens):
+        before = tokens[i - 1].text if i else ""
+        if i < skip_to:
+            continue
+        if UNTOUCHED.match(token.text):
+            depth = 0
+            for j in range(i + 1, len(tokens)):
+                depth += (tokens[j].text == "(") - (tokens[j].text == ")")
+                if depth == 0:
+                    break
+            skip_to = j + 1 if i + 1 < len(tokens) and tokens[i + 1].text == "(" else i + 1
+        elif token.text in COMPARE:
+            yield "compare", i, list(COMPARE[token.text])
+        elif token.text in SWAP:
+            yield "logic" if token.text in ("&&", "||") else "arithmetic", i, [SWAP[token.text]]
+        elif token.text in "+-" and re.match(r"\w|[)\]'\"]", before) and before != "return" and not ends_cast(tokens, i):
+            yield "arithmetic", i, ["-" if token.text == "+" else "+"]
+        elif token.text == "!":
+            yield "negate", i, [""]
+        elif re.match(r"\d|'", token.text):
+            yield "constant", i, number_variants(token.text)
+
+
+def rewrite(source, slot, place, variant):
+    """The slot's text with one place changed, on one line."""
+    start = slot.tokens[0].start
+    stop = slot.tokens[-1].end
+    text = source[start:stop]
+    if place >= 0:
+        token = slot.tokens[place]
+        text = source[start:token.start] + variant + source[token.end:stop]
+    elif variant:
+        text = variant % text
+    else:
+        text = ""
+    return re.sub(r"\s+", " ", text)
+
+
+def find_mutants(source):
+    parser = Parser(source)
+    slots = parser.parse()
+    plain = parser.source
+    rooms = [(m.start(), m[1]) for m in ROOM.finditer(source)]
+    mutants, seen = [], collections.Counter()
+    for slot in slots:
+        room = [name for start, name in rooms if start <= slot.start][-1]
+        line = source.count("\n", 0, slot.start) + 1
+        original = re.sub(r"\s+", " ", plain[slot.start:slot.end])
+        for kind, place, variants in edits(slot):
+            identity = (room, slot.function, original, kind, place)
+            seen[identity] += 1
+            key = digest(*identity, seen[identity])
+            variant = variants[int(key[-8:], 16) % len(variants)]
+            at = slot.tokens[place].start if place >= 0 else slot.start
+            mutant = Mutant(slot, room, source.count("\n", 0, at) + 1 if place >= 0 else line, kind, place, original,
+                            rewrite(plain, slot, place, variant))
+            mutant.key = key[:10]
+            mutants.append(mutant)
+    for number, mutant in enumerate(mutants):
+        mutant.number = number
+    return mutants
+
+
+def with_mutants(source, mutants):
+    """The header with these mutants in it; each stands on a line of its own. Returns text and line -> mutant."""
+    by_slot = collections.OrderedDict()
+    for mutant in mutants:
+        by_slot.setdefault(mutant.slot.start, []).append(mutant)
+    parser_source = strip(source)[0]
+    out, at, lines, line = [], 0, {}, 1
+    for start in sorted(by_slot):
+        group = by_slot[start]
+        slot = group[0].slot
+        original = re.sub(r"\s+", " ", parser_source[slot.start:slot.end])
+        pieces = []
+        for mutant in group:
+            if slot.kind == "statement":
+                pieces.append("\nif (WSS__MUTANT(%d)) { %s; } else " % (mutant.number, mutant.text))
+            else:
+                pieces.append("\nWSS__MUTANT(%d) ? (%s) : " % (mutant.number, mutant.text))
+        code = "{ %s \n%s }" % ("".join(pieces), original) if slot.kind == "statement" else "(%s \n(%s))" % (
+            "".join(pieces), original)
+        before = source[at:start]
+        line += before.count("\n")
+        for k, mutant in enumerate(group):
+            lines.setdefault(line + 1 + k, []).append(mutant)
+        lines.setdefault(line, []).extend(group)
+        lines.setdefault(line + 1 + len(group), []).extend(group)
+        line += code.count("\n")
+        out.append(before + code)
+        at = slot.end
+    return "".join(out) + source[at:], lines
+
+
+def compiles(source, mutants):
+    """Drops the mutants that are not built here, and those that are no C."""
+    path = os.path.join(BUILD, "all.h")
+    unit = os.path.join(BUILD, "all.c")
+    with open(unit, "w") as file:
+        file.write('#define WSSERVER_STATIC\n#define WSSERVER_IMPLEMENTATION\n#include "all.h"\n')
+    while True:
+        text, lines = with_mutants(source, mutants)
+        with open(path, "w") as file:
+            file.write(text)
+        flags = FLAGS + STRICT + ["-DWSS__MUTANTS=%d" % MUTANTS_MAX]
+        found = subprocess.run([CC, "-E", "-std=c11", "-D_GNU_SOURCE=1", unit], capture_output=True, text=True).stdout
+        present = set(map(int, re.findall(r"WSS__MUTANT\((\d+)\)", found)))
+        if len(present) < len(mutants):
+            mutants = [m for m in mutants if m.number in present]
+            continue
+        errors = subprocess.run([CC, *flags, "-fsyntax-only", "-fmax-errors=0" if "clang" not in CC else "-ferror-limit=0",
+                                 unit], capture_output=True, text=True).stderr
+        wrong = [int(n) for n in re.findall(r"all\.h:(\d+):\d+: (?:fatal )?error", errors)]
+        if not wrong:
+            if "error" in errors:
+                raise SystemExit("mutate: cannot compile\n" + errors)
+            return mutants
+        bad = set()
+        for number in wrong:
+            if number not in lines:
+                raise SystemExit("mutate: cannot compile line %d\n%s" % (number, errors))
+            bad.update(m.number for m in lines[number])
+        mutants = [m for m in mutants if m.number not in bad]
+
+
+def draw(mutants):
+    """The same share of each room, by hash: what is drawn of one function does not depend on the others' text."""
+    rooms = collections.OrderedDict()
+    for mutant in mutants:
+        rooms.setdefault(mutant.room, []).append(mutant)
+    drawn = []
+    for room, candidates in rooms.items():
+        candidates = sorted(candidates, key=lambda m: m.key)[:max(1, round(len(candidates) * PART))]
+        drawn += [m for m in candidates if not ONLY or room in ONLY or m.key in ONLY]
+    drawn.sort(key=lambda m: (m.slot.start, m.place))
+    for number, mutant in enumerate(drawn):
+        mutant.number = number
+    return drawn, rooms
+
+
+# ---- running ------------------------------------------------------------------------------------------------------------
+
+Test = collections.namedtuple("Test", "program name millis mutants")
+
+
+def build_tree(source, drawn):
+    """A copy of the tests beside the header with the mutants; a test ends at its first failed check."""
+    tree = os.path.join(BUILD, "tree")
+    shutil.rmtree(tree, ignore_errors=True)
+    shutil.copytree("tests", os.path.join(tree, "tests"))
+    with open(os.path.join(tree, "wsserver.h"), "w") as file:
+        file.write(with_mutants(source, drawn)[0])
+    path = os.path.join(tree, "tests/test.h")
+    with open(path) as file:
+        text = file.read()
+    run = "(test_broken = 0, test(), test_count(#test))"
+    if run not in text or "test_broken++;" not in text:
+        raise SystemExit("mutate: tests/test.h is not as it was; RUN or CHECK changed")
+    text = text.replace("test_broken++;", "test_broken++, fflush(stdout), _exit(1);")
+    text = text.replace(run, "(void)(wss__mutant_wants(#test) && (test_broken = 0, test(), wss__mutant_done(#test), "
+                             "test_count(#test), 1))")
+    with open(path, "w") as file:
+        file.write(text)
+    return tree
+
+
+def programs():
+    paths = sorted(glob.glob("tests/unit/*.c") + glob.glob("tests/e2e/*.c") + glob.glob("tests/sim/*.c"))
+    found = []
+    for path in paths:
+        with open(path) as file:
+            text = file.read()
+        if PROGRAMS and path[len("tests/"):-len(".c")] not in PROGRAMS:
+            continue
+        if "RUN(" in text and re.search(r"^int main\(", text, re.M):
+            found.append(path[len("tests/"):-len(".c")])
+    return found
+
+
+def program_path(name, checked=False):
+    return os.path.join(BUILD, name.replace("/", "-") + (".checked" if checked else ""))
+
+
+def compile_program(tree, name, count, checked=False):
+    done = subprocess.run([CC, *FLAGS, "-O1", *(CHECKED if checked else []), "-DWSS__MUTANTS=%d" % max(1, count),
+                           os.path.join(tree, "tests", name + ".c"), "-o", program_path(name, checked)],
+                          capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit("mutate: cannot build %s\n%s" % (name, done.stderr[-3000:]))
+
+
+def execute(name, limit, checked=False, **variables):
+    """The exit status of a program; None: it did not end in time."""
+    environment = dict(os.environ, WSS_MUTANT_CORE="0", **variables)
+    if not checked:
+        environment["WSS_MUTANT_SPACE"] = str(SPACE)  # AddressSanitizer needs more than there is
+    process = subprocess.Popen([program_path(name, checked)], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+                               start_new_session=True)
+    try:
+        return process.wait(limit)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+
+
+def survey(name):
+    """Runs a program as it is: which tests it has, what they take, which mutants they come across."""
+    path = os.path.abspath(program_path(name) + ".seen")  # a test may go to another folder
+    if os.path.exists(path):
+        os.remove(path)
+    status = execute(name, 300, WSS_MUTANT_SEEN=path)
+    if status != 0:
+        raise SystemExit("mutate: %s fails without a mutant, exit status %s" % (name, status))
+    tests = []
+    with open(path) as file:
+        for line in file:
+            words = line.split()
+            tests.append(Test(name, words[0], int(words[1]), set(map(int, words[2:]))))
+    return tests
+
+
+def parallel(function, items):
+    with concurrent.futures.ThreadPoolExecutor(JOBS) as pool:
+        return list(pool.map(function, items))
+
+
+def own_program(mutant):
+    return "unit/" + mutant.room
+
+
+def batches(mutant):
+    """The tests that come across a mutant, as runs of one program each: those of its own room first, quick ones first."""
+    quick, slow = collections.defaultdict(list), []
+    own = own_program(mutant)
+    for test in mutant.tests:
+        if test.millis < 200:
+            quick[test.program].append(test)
+        elif test.millis < SLOW_TEST or test.program == own or not test.program.startswith("unit/"):
+            slow.append([test])
+    return sorted([*quick.values(), *slow],
+                  key=lambda run: (run[0].program != own or sum(t.millis for t in run) > 1000, sum(t.millis for t in run)))
+
+
+def try_mutant(mutant):
+    for run in batches(mutant):
+        seconds = sum(t.millis for t in run) / 1000
+        status = execute(run[0].program, LOST_AFTER + seconds * 10, WSS_MUTANT=str(mutant.number),
+                         WSS_MUTANT_CPU=str(int(CPU_SECONDS + seconds * 6)),
+                         WSS_MUTANT_TESTS=" %s " % " ".join(t.name for t in run))
+        if status != 0:
+            mutant.killer = "%s %s" % (run[0].program, "hangs" if status is None else status)
+            return
+    with open(os.path.join(BUILD, "alive.txt"), "a") as file:
+        file.write(describe(mutant) + "    %d ms of tests\n" % sum(t.millis for t in mutant.tests))
+
+
+def look_again(tree, survivors, count):
+    """The tests of their own rooms under the sanitizers of "make test": bytes outside a block, blocks that are lost."""
+    found = [m for m in survivors if any(t.program == own_program(m) for t in m.tests)]
+    names = sorted({own_program(m) for m in found})
+    if subprocess.run(["sh", "tests/probe.sh", CC, *CHECKED], capture_output=True, text=True).stdout.strip() == "":
+        print("skipped: no sanitizers here, what they would notice counts as a survivor")
+        return
+    parallel(lambda name: compile_program(tree, name, count, True), names)
+
+    def look(mutant):
+        own = [t for t in mutant.tests if t.program == own_program(mutant) and t.millis < SLOW_TEST]
+        if not own:
+            return
+        seconds = sum(t.millis for t in own) / 1000
+        variables = {"WSS_MUTANT_TESTS": " %s " % " ".join(t.name for t in own),
+                     "WSS_MUTANT_CPU": str(int(CPU_SECONDS * 2 + seconds * 30))}
+        status = execute(own[0].program, LOST_AFTER * 2 + seconds * 50, True, WSS_MUTANT=str(mutant.number), **variables)
+        if status != 0:
+            if execute(own[0].program, 600, True, **variables) != 0:
+                raise SystemExit("mutate: %s fails under sanitizers without a mutant" % own[0].program)
+            mutant.killer = "%s %s, sanitized" % (own[0].program, "hangs" if status is None else status)
+
+    parallel(look, found)
+
+
+# ---- the report ---------------------------------------------------------------------------------------------------------
+
+def reviewed():
+    """Key -> why that mutant changes nothing that a test could see."""
+    reasons = {}
+    with open(os.path.join(HERE, "reviewed.txt")) as file:
+        for line in file:
+            if line.strip() and not line.startswith("#"):
+                key, reason = line.split(None, 1)
+                reasons[key] = reason.strip()
+    return reasons
+
+
+def describe(mutant):
+    text = mutant.text if mutant.text else "(deleted)"
+    return "%s wsserver.h:%d [%s] %s, %s\n    was: %s\n    now: %s\n" % (
+        mutant.key, mutant.line, mutant.room, mutant.slot.function, mutant.kind, mutant.original, text)
+
+
+def report(drawn, rooms, seconds):
+    reasons = reviewed()
+    survivors = [m for m in drawn if not m.killer]
+    known = [m for m in survivors if m.key in reasons]
+    with open("build/mutate.txt", "w") as file:
+        for mutant in survivors:
+            file.write(describe(mutant))
+            if mutant.key in reasons:
+                file.write("    reviewed: %s\n" % reasons[mutant.key])
+            else:
+                file.write("    %s\n" % ("reached by " + ", ".join(sorted({t.program for t in mutant.tests}))
+                                         if mutant.tests else "no test comes across it"))
+    with open(os.path.join(BUILD, "killed.txt"), "w") as file:
+        for mutant in drawn:
+            if mutant.killer:
+                file.write(describe(mutant) + "    killed by %s\n" % mutant.killer)
+    print("%-10s %9s %8s %8s %9s" % ("room", "places", "mutants", "killed", "survived"))
+    for room, candidates in rooms.items():
+        mine = [m for m in drawn if m.room == room]
+        left = sum(1 for m in mine if not m.killer)
+        if mine:
+            print("%-10s %9d %8d %8d %9d" % (room, len(candidates), len(mine), len(mine) - left, left))
+    stale = set(reasons) - {m.key for m in survivors}
+    if stale and not ONLY and not PROGRAMS and "MUTATE_PART" not in os.environ:
+        print("note: tests/mutate/reviewed.txt names mutants that do not survive here: " + " ".join(sorted(stale)))
+    killed = len(drawn) - len(survivors)
+    share = 100.0 * killed / max(1, len(drawn))
+    print("survivors are listed in build/mutate.txt; %d of them are reviewed, %d are met by no test; %d seconds" % (
+        len(known), sum(1 for m in survivors if not m.tests), seconds))
+    print("mutate: %d mutants, %d killed (%.1f %%), %d survived" % (len(drawn), killed, share, len(survivors)))
+    if not ONLY and len(drawn) < LEAST:
+        raise SystemExit("mutate: fewer than %d mutants" % LEAST)
+    if not ONLY and not PROGRAMS and share < WANTED:
+        raise SystemExit("mutate: fewer than %.0f %% killed" % WANTED)
+
+
+def main():
+    begun = time.time()
+    os.makedirs(BUILD, exist_ok=True)
+    open(os.path.join(BUILD, "alive.txt"), "w").close()  # survivors as they are found
+    with open("wsserver.h") as file:
+        source = file.read()
+    drawn, rooms = draw(compiles(source, find_mutants(source)))
+    print("drawn: %d mutants of %d places" % (len(drawn), sum(map(len, rooms.values()))), flush=True)
+    tree = build_tree(source, drawn)
+    names = programs()
+    parallel(lambda name: compile_program(tree, name, len(drawn)), names)
+    print("built: %d test programs, %d seconds" % (len(names), time.time() - begun), flush=True)
+    for tests in parallel(survey, names):
+        for test in tests:
+            for number in test.mutants:
+                drawn[number].tests.append(test)
+    print("surveyed: %d seconds" % (time.time() - begun), flush=True)
+    parallel(try_mutant, sorted(drawn, key=lambda m: -sum(t.millis for t in m.tests)))
+    print("first look: %d survive, %d seconds" % (sum(not m.killer for m in drawn), time.time() - begun), flush=True)
+    look_again(tree, [m for m in drawn if not m.killer], len(drawn))
+    report(drawn, rooms, time.time() - begun)
+
+
+main()
