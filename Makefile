@@ -3,6 +3,7 @@
 CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
 PORT ?= 8080
+FUZZ_SECONDS ?= 60
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
 STD = -std=c11
@@ -18,7 +19,9 @@ RACES = -fsanitize=thread
 SANITIZE = $(ADDRESS) $(UNDEFINED)
 
 EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
-TESTS = $(patsubst tests/%.c,%,$(wildcard tests/unit/*.c tests/e2e/*.c))
+THREADED = $(patsubst tests/%.c,%,$(wildcard tests/unit/*.c tests/e2e/*.c))
+ALONE = $(patsubst tests/%.c,%,$(wildcard tests/sim/*.c tests/fuzz/*.c))
+TESTS = $(THREADED) $(ALONE)
 SHARED = wsserver.h build/flags
 PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
 SUBMAKE = $(MAKE) --no-print-directory -k $(PARALLEL)
@@ -38,20 +41,20 @@ demo: build/chat ## run the chat server on PORT (8080); open the address that it
 	@echo 'Open the address below in a browser. Lines typed here go to every page. Ctrl-C ends it.'
 	@build/chat $(PORT)
 
-build/test/%: tests/%.c $(wildcard tests/*.h) $(SHARED)
+build/test/%: tests/%.c $(wildcard tests/*.h tests/*/*.h) $(SHARED)
 	@mkdir -p $(@D)
 	@rm -f $@
 	@echo 'building $@'
 	@$(COMPILE) $(TEST_CFLAGS) $(LDFLAGS) $(SANITIZE) $< -o $@ $(THREADS)
 
-build/race/%: tests/%.c $(wildcard tests/*.h) $(SHARED)
+build/race/%: tests/%.c $(wildcard tests/*.h tests/*/*.h) $(SHARED)
 	@mkdir -p $(@D)
 	@rm -f $@
 	@echo 'building $@'
 	@$(COMPILE) $(TEST_CFLAGS) $(LDFLAGS) $(RACES) $< -o $@ $(THREADS)
 
 test-programs: $(TESTS:%=build/test/%)
-race-programs: $(TESTS:%=build/race/%)
+race-programs: $(THREADED:%=build/race/%)
 
 test: ## build and run all tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	+@address=`sh tests/probe.sh '$(CC)' $(ADDRESS)`; \
@@ -62,13 +65,31 @@ test: ## build and run all tests under AddressSanitizer and UndefinedBehaviorSan
 tsan: build/flags ## build and run all tests under ThreadSanitizer
 	@sh tests/probe.sh '$(CC)' $(RACES) > build/races; test -s build/races
 	+@$(SUBMAKE) race-programs; \
-	sh tests/run.sh $(TESTS:%=build/race/%)
+	sh tests/run.sh $(THREADED:%=build/race/%)
 
 compile: ## compile the header alone and in every supported way, gcc and clang, C11 and C++17: no warning
 	@CC='$(CC)' JOBS='$(JOBS)' sh tests/compile/run.sh
 
 lint: ## check that code and documents agree, what each room knows, and which symbols are global
 	@CC='$(CC)' sh tests/lint/run.sh
+
+fuzz: ## run every fuzzer for FUZZ_SECONDS (60) under clang's engine
+	@FUZZ_SECONDS='$(FUZZ_SECONDS)' sh tests/fuzz/run.sh
+
+coverage: ## which lines and branches of the header the tests reach: build/coverage.txt
+	@JOBS='$(JOBS)' sh tests/coverage/run.sh
+
+mutate: ## plant faults in the header, one at a time, and see whether the tests notice: build/mutate.txt
+	@CC='$(CC)' JOBS='$(JOBS)' sh tests/mutate/run.sh
+
+portability: ## build and test for other processors, under emulation, and against musl
+	@JOBS='$(JOBS)' sh tests/portability/run.sh
+
+peers: ## run real WebSocket clients and browsers against the examples
+	@CC='$(CC)' sh tests/peers/run.sh
+
+bench: ## measure side by side: BENCH_ROUNDS, BENCH_CASES, BENCH_SERVERS, BENCH_SECONDS
+	@CC='$(CC)' python3 tests/bench/run.py
 
 install: ## copy the header to DESTDIR/PREFIX/include (PREFIX is /usr/local)
 	mkdir -p '$(DESTDIR)$(PREFIX)/include'
@@ -79,9 +100,9 @@ clean: ## remove build/
 	rm -rf build
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1|/p' Makefile | awk -F'|' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 	@echo '  CC, CFLAGS, LDFLAGS, JOBS, PREFIX, DESTDIR, PORT may be set: make test CC=clang'
 
 FORCE:
-.PHONY: FORCE all demo test test-programs tsan race-programs compile lint install clean help
+.PHONY: FORCE all demo test test-programs tsan race-programs compile lint fuzz coverage mutate portability peers bench install clean help
 .DELETE_ON_ERROR:

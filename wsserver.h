@@ -2139,7 +2139,7 @@ static size_t wss__http_write_answer(char *out, size_t capacity, const wss_answe
 
 /* ---- [frame] -----------------------------------------------------------------------------------------------
    purpose  RFC 6455 frame headers, decoded and encoded, and masking
-   knows    base
+   knows    config, base
    owns     no state; a header is judged byte by byte in order, so any split gives the same verdict
    spec     RFC 6455 sections 5.2 and 5.3 */
 
@@ -2217,6 +2217,45 @@ static size_t wss__frame_encode(char *out, int opcode, size_t payload) {
 
 typedef uint64_t wss__frame_vector __attribute__((vector_size(16)));
 
+#if defined(WSS__CONFIG_SIMD) && defined(__x86_64__)
+typedef uint64_t wss__frame_wide __attribute__((vector_size(32)));
+
+/* The part of wss__frame_unmask that comes in whole blocks, for processors with AVX2: how much that was. */
+__attribute__((target("avx2"))) static size_t wss__frame_unmask_avx2(char *to, const char *from, size_t size, uint64_t key) {
+    const wss__frame_wide wide = {key, key, key, key};
+    size_t done = 0;
+    for (; size - done >= 2 * sizeof wide; done += 2 * sizeof wide) {
+        wss__frame_wide a, b;
+        memcpy(&a, from + done, sizeof a);
+        memcpy(&b, from + done + sizeof a, sizeof b);
+        a ^= wide;
+        b ^= wide;
+        memcpy(to + done, &a, sizeof a);
+        memcpy(to + done + sizeof a, &b, sizeof b);
+    }
+    return done;
+}
+#endif
+
+/* The same for every processor. */
+static size_t wss__frame_unmask_blocks(char *to, const char *from, size_t size, uint64_t key) {
+    const wss__frame_vector wide = {key, key};
+    size_t done = 0;
+#if defined(WSS__CONFIG_SIMD) && defined(__x86_64__)
+    if (size >= 128 && __builtin_cpu_supports("avx2")) return wss__frame_unmask_avx2(to, from, size, key);
+#endif
+    for (; size - done >= 2 * sizeof wide; done += 2 * sizeof wide) {
+        wss__frame_vector a, b;
+        memcpy(&a, from + done, sizeof a);
+        memcpy(&b, from + done + sizeof a, sizeof b);
+        a ^= wide;
+        b ^= wide;
+        memcpy(to + done, &a, sizeof a);
+        memcpy(to + done + sizeof a, &b, sizeof b);
+    }
+    return done;
+}
+
 /* XORs from with the mask into to; the two may be the same place. offset: of from[0] in the frame's payload. */
 static void wss__frame_unmask(char *to, const char *from, size_t size, const unsigned char mask[4], uint64_t offset) {
     unsigned char twice[8];
@@ -2226,34 +2265,15 @@ static void wss__frame_unmask(char *to, const char *from, size_t size, const uns
     memcpy(twice + 4, mask, 4);
     memcpy(&four, twice + (offset & 3), 4);
     const uint64_t key = (uint64_t)four << 32 | four;
-    const wss__frame_vector wide = {key, key};
-    for (; size >= 4 * sizeof wide; size -= 4 * sizeof wide) {
-        wss__frame_vector a, b, c, d;
-        memcpy(&a, from, sizeof a);
-        memcpy(&b, from + sizeof a, sizeof b);
-        memcpy(&c, from + 2 * sizeof a, sizeof c);
-        memcpy(&d, from + 3 * sizeof a, sizeof d);
-        a ^= wide;
-        b ^= wide;
-        c ^= wide;
-        d ^= wide;
-        memcpy(to, &a, sizeof a);
-        memcpy(to + sizeof a, &b, sizeof b);
-        memcpy(to + 2 * sizeof a, &c, sizeof c);
-        memcpy(to + 3 * sizeof a, &d, sizeof d);
-        from += 4 * sizeof a;
-        to += 4 * sizeof a;
-    }
-    for (; size >= 8; size -= 8) {
+    size_t done = wss__frame_unmask_blocks(to, from, size, key);
+    for (; size - done >= 8; done += 8) {
         uint64_t word;
-        memcpy(&word, from, 8);
+        memcpy(&word, from + done, 8);
         word ^= key;
-        memcpy(to, &word, 8);
-        from += 8;
-        to += 8;
+        memcpy(to + done, &word, 8);
     }
     memcpy(twice, &key, 8);
-    for (size_t i = 0; i < size; i++) to[i] = (char)((unsigned char)from[i] ^ twice[i]);
+    for (; done < size; done++) to[done] = (char)((unsigned char)from[done] ^ twice[done & 7]);
 }
 
 /* Codes that an endpoint may put into a Close frame, RFC 6455 section 7.4 and the registry it set up. */
