@@ -171,7 +171,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     p.how.late = flags >> 3 & 1;
     p.how.cork = corks[sizes & 7];
     p.how.send = sends[sizes >> 3 & 7];
-    if (p.how.send && input.size / p.how.send > 4096) p.how.send = 16384;
+    if (input.size > 4096) p.scale = 300; /* what is long must not be slow too */
+    if (input.size > 4096 && p.cutting == 1) p.cutting = 2;
+    if (p.how.send && input.size / p.how.send > 2000) p.how.send = 16384;
     driver first;
     driver second;
     run(&first, &plain, &input);
