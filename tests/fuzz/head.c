@@ -192,9 +192,9 @@ static outcome run(setting *s, const char *data, size_t size, unsigned cutting) 
     fuzz_cuts cuts = fuzz_cut(cutting);
     size_t at = 0;
     size_t calls = 0;
+    size_t work = 0;
     memset(&o, 0, sizeof o);
     memset(&session, 0, sizeof session);
-    work_done = 0;
     while (at < size && o.kind == WSS__SESSION_NEED) {
         wss__session_event event;
         wss__session_bytes bytes;
@@ -203,16 +203,16 @@ static outcome run(setting *s, const char *data, size_t size, unsigned cutting) 
         bytes.data = copy;
         bytes.size = piece;
         memset(&event, 0x5a, sizeof event);
+        work_done = 0;
         int kind = wss__session_next(&s->host, &session, &bytes, &event);
-        calls++;
+        work += work_done;
+        FUZZ_CHECK(work <= 4000 + 64 * (at + piece) + 40 * ++calls);
         FUZZ_CHECK(kind == WSS__SESSION_NEED || kind == WSS__SESSION_UPGRADE || kind == WSS__SESSION_HTTP ||
                    kind == WSS__SESSION_END);
         if (kind == WSS__SESSION_NEED) FUZZ_CHECK(bytes.size == 0);
         at += piece - bytes.size;
         FUZZ_CHECK(s->mem.used <= 4096 + 4 * (size_t)s->options.max_head);
-        FUZZ_CHECK(work_done <= 4000 + 64 * at + 40 * calls);
         if (kind != WSS__SESSION_NEED) note(&o, kind, &event);
-        work_done = 0;
         wss__session_release(&s->host, &session);
         free(copy);
     }

@@ -108,6 +108,39 @@ def programs():
     return found
 
 
+def lives():
+    """Of the server target: seed and choices, then operations. A zero behind a turn is a handler that calls nothing."""
+    dial = [b"\0" + bytes([client, how]) for client, how in ((0, 0), (1, 9), (2, 18), (3, 0xc0))]
+    settle, idle = b"\x11", b"\0"
+    text, ping, bye = b"\3\0\x30abc", b"\3\0\x17p", b"\3\0\x06"
+    typed = b"\5\0\0"
+    large = [b"\6\0" + bytes([how]) for how in (1, 3, 0x40, 0xff)]
+    passes = [b"\x0a" + bytes([which]) for which in range(8)]
+    calls = [b"\x0e" + bytes(call) for call in (
+        [0, 0x10, 0], [1, 0xff, 0], [2, 0x7e, 0], [2, 0x23, 1], [3, 0, 0], [3, 1, 0], [3, 2, 0], [4, 3, 0], [4, 4, 0],
+        [4, 5, 0], [5, 0, 0], [5, 0, 3], [7, 0, 0], [7, 0, 1], [7, 0, 4], [9, 0x1b], [9, 3], [10, 0], [11], [12, 0, 1],
+        [13, 0], [14, 1, 0], [14, 0, 0], [15, 0, 1], [15, 1], [15, 3])]
+    opened = dial[0] + settle + idle + dial[1] + settle + idle
+    found = []
+    for head in (b"\1\0\0\0\0", b"\2\0\x11\0\x10", b"\3\0\x26\x18\x03", b"\4\0\x13\x60\x31", b"\5\0\xe0\0\0"):
+        found.append(head + opened + text + settle + idle + typed + settle + idle + idle + ping + settle + b"\8\0"
+                     + bye + settle + idle + passes[4])
+        found.append(head + dial[0] + dial[1] + dial[2] + dial[3] + settle + idle * 4 + b"".join(large) + settle
+                     + idle * 4 + passes[5] + passes[7] + passes[7])
+        found.append(head + opened + b"\7\0\0" + settle + idle + b"\7\1\1" + settle + idle)
+        found += [head + opened + call + settle + idle + call + settle + passes[3] for call in calls]
+        found += [head + opened + text + settle + b"\1" + call[1:] + typed + settle + b"\1" + call[1:] for call in calls]
+    for how in range(8):
+        found.append(b"\1\3\0\0\0" + b"\0\0" + bytes([how]) + settle + idle * 3 + passes[6] + settle)
+        found.append(b"\1\3\0\0\x10" + b"\0\0" + bytes([how]) + settle + b"\1\1\7\0" + bytes([how]) + passes[6])
+        found.append(b"\1\0\0\0\0" + b"\x0d" + bytes([how, 5]) + opened + text + settle + idle + passes[3] + settle)
+    for which in range(28):
+        found.append(b"\1\0\0\0\0" + dial[0] + b"\x0d\7" + bytes([which, 0]) + settle + idle + text + settle + idle + bye)
+    for place in range(0, 60, 3):
+        found.append(b"\1\x80" + bytes([place]) + b"\0\0\0" + opened + text + settle + idle + bye + settle)
+    return found
+
+
 def save(folder, target, inputs):
     path = os.path.join(folder, target)
     os.makedirs(path, exist_ok=True)
@@ -125,6 +158,7 @@ def main():
     save(folder, "json", [bytes([choice]) + text for text in texts() for choice in (0xfc, 0x45)])
     save(folder, "utf8", [bytes([5, pad, 40]) + text for text in characters() for pad in (0, 15, 63)])
     save(folder, "session", programs())
+    save(folder, "server", lives())
 
 
 main()

@@ -200,7 +200,7 @@ static void start_timer(void) {
     static const int delays[8] = {0, 1, 5, 50, 1000, 7000, 100000, -5};
     unsigned how = fuzz_byte(&w.in);
     int64_t delay = delays[how & 7];
-    int64_t repeat = how & 8 ? 1 + delays[how >> 4 & 7] : 0;
+    int64_t repeat = how & 8 ? 30 + delays[how >> 4 & 7] : 0;
     if (w.timer_count == TIMERS) return;
     timer *t = &w.timers[w.timer_count++];
     t->due = sim.now + (uint64_t)(delay > 0 ? delay : 0) * 1000;
@@ -432,6 +432,7 @@ static void on_timer(const wss_event *e) {
     timer *t = (timer *)e->context;
     FUZZ_CHECK(!t->cancelled && (t->repeats || !t->fired));
     FUZZ_CHECK(sim.now + 1000 > t->due);
+    sim.progress++; /* a turn that only calls a timer does not spin */
     t->fired = 1;
     act();
     w.depth--;
