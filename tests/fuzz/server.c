@@ -51,6 +51,7 @@ typedef struct world {
     unsigned queue_posted, queue_ran; /* on the queue */
     uint64_t connects;
     int depth;   /* handlers now running */
+    int in_post; /* of the server: it runs among the sends of the program that polls, so its own have no place */
     int stopped; /* sim_turn said so */
 } world;
 
@@ -124,6 +125,8 @@ static void send_numbered(void) {
     size_t fill = (size_t)(how >> 3) * (how & 4 ? 40 : 1);
     size_t size = number_text(large, LARGE, ++w.numbers, fill);
     wss_conn conn = pick();
+    int other_thread = w.depth && w.options.threads > 1; /* it would be, but for this kernel */
+    if (w.in_post || other_thread) large[0] = 'u';
     switch (how & 3) {
     case 0: check_send(conn, wss_send_data(w.server, conn, WSS_BINARY, large, size)); break;
     case 1: check_send(conn, wss_send_data(w.server, conn, WSS_TEXT, large, size)); break;
@@ -230,16 +233,17 @@ static void on_post(void *arg) {
     FUZZ_CHECK(sim.locks == 0 && (unsigned)(uintptr_t)arg == w.ran + 1);
     w.ran++;
     w.depth++;
+    w.in_post++;
     act();
+    w.in_post--;
     w.depth--;
 }
 
 static void on_queue_post(void *arg) {
     FUZZ_CHECK(sim.locks == 0 && (unsigned)(uintptr_t)arg == w.queue_ran + 1);
     w.queue_ran++;
-    w.depth++;
+    FUZZ_CHECK(wss_queue_destroy(w.queue) == WSS_ERR_BUSY && wss_queue_poll(w.queue, 0) == WSS_ERR_BUSY);
     act();
-    w.depth--;
 }
 
 static void post(void) {
