@@ -206,7 +206,7 @@ static outcome run(setting *s, const char *data, size_t size, unsigned cutting) 
         work_done = 0;
         int kind = wss__session_next(&s->host, &session, &bytes, &event);
         work += work_done;
-        FUZZ_CHECK(work <= 4000 + 64 * (at + piece) + 40 * ++calls);
+        FUZZ_CHECK(work <= 4000 + 64 * (at + piece) + 200 * ++calls);
         FUZZ_CHECK(kind == WSS__SESSION_NEED || kind == WSS__SESSION_UPGRADE || kind == WSS__SESSION_HTTP ||
                    kind == WSS__SESSION_END);
         if (kind == WSS__SESSION_NEED) FUZZ_CHECK(bytes.size == 0);

@@ -593,8 +593,8 @@ static void change_kernel(void) {
     unsigned how = fuzz_byte(&w.in);
     unsigned much = fuzz_byte(&w.in);
     switch (how & 7) {
-    case 0: sim.recv_most = much; break;
-    case 1: sim.send_most = much * 4; break;
+    case 0: sim.recv_most = 200 + 20 * much; break; /* so that a large message takes no thousands of turns */
+    case 1: sim.send_most = 200 + 20 * much; break;
     case 2: sim.again_percent = (int)much % 60; break;
     case 3: sim.event_most = (int)much & 7; break;
     case 4:
