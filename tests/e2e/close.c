@@ -569,6 +569,26 @@ static void tails_of_the_guilty(void) {
     host_end();
 }
 
+/* Our Close is out and half a message is in when the server stops: nothing follows the Close. */
+static void stop_behind_a_close(void) {
+    wss_server *server = serve();
+    client *c = client_open(host_port);
+    UNTIL(connects == 1);
+    CHECK(client_raw(c, "\x01\x81\0\0\0\0a", 7));
+    host_settle();
+    CHECK_INT(wss_close(server, conn, 4000, "enough"), WSS_OK);
+    host_settle();
+    wss_stop(server, 1000);
+    host_settle();
+    CHECK_INT(client_read(c), SCRIPT_CLOSE);
+    CHECK_INT(c->code, 4000);
+    CHECK(client_send(c, SCRIPT_CLOSE, "\x0f\xa0", 2));
+    CHECK_INT(client_read(c), CLIENT_ENDED);
+    client_free(c);
+    host_end();
+    CHECK_INT(ends, 1);
+}
+
 int main(void) {
     alarm(60);
     RUN(peer_closes);
@@ -588,5 +608,6 @@ int main(void) {
     RUN(frames_after_the_peers_close);
     RUN(tails_are_not_lost);
     RUN(tails_of_the_guilty);
+    RUN(stop_behind_a_close);
     return test_end("close");
 }

@@ -1,0 +1,276 @@
+/* Fuzz target of [http], driven as a connection drives it: a request head in any pieces has the same outcome, the work is
+   linear, and what was accepted is accepted again, with the same meaning, when it is written out anew. */
+#define FUZZ_TARGET "head"
+#include "work.h"
+
+#include "../script.h"
+#include "fuzz.h"
+
+#define ORIGINS "https://friend.example, null,http://a:80"
+#define HOSTS "example.com, [::1]:8080,a:80"
+
+/* What became of a head. */
+typedef struct outcome {
+    int kind;        /* WSS__SESSION_UPGRADE, _HTTP, _END; _NEED: it is not whole */
+    int status;      /* of the refusal */
+    size_t consumed; /* bytes taken as the head */
+    size_t fields;
+    script text; /* the request, written out anew */
+    script reply;
+} outcome;
+
+typedef struct setting {
+    wss_options options;
+    wss__mem mem;
+    wss__session_host host;
+} setting;
+
+static void begin(setting *s, fuzz_input *in) {
+    static const int headers[8] = {64, 0, 1, 2, 5, 16, 128, -1};
+    static const int heads[8] = {8192, 64, 100, 300, 1024, 4098, 16384, 65536};
+    memset(s, 0, sizeof *s);
+    unsigned choice = fuzz_byte(in);
+    s->options.max_headers = headers[choice & 7];
+    s->options.max_head = heads[choice >> 3 & 7];
+    s->options.hosts = choice & 0x40 ? HOSTS : NULL;
+    s->options.origins = choice & 0x80 ? ORIGINS : NULL;
+    s->options.max_message = 4096;
+    s->options.max_queued = 4096;
+    s->options.memory_budget = WSS_UNLIMITED;
+    wss__mem_init(&s->mem, &s->options);
+    s->host.mem = &s->mem;
+    s->host.options = &s->options;
+}
+
+static void write_again(const wss_request *request, script *text) {
+    const char *value;
+    script_text(text, wss_request_method(request));
+    script_text(text, " ");
+    script_text(text, wss_request_target(request));
+    script_text(text, " HTTP/1.1\r\n");
+    for (size_t i = 0; i < wss_request_header_count(request); i++) {
+        script_text(text, wss_request_header_at(request, i, &value));
+        script_text(text, ": ");
+        script_text(text, value);
+        script_text(text, "\r\n");
+    }
+    script_text(text, "\r\n");
+}
+
+/* The readers: what they give fits what they say, for buffers of all small sizes. */
+
+typedef int reader(const wss_request *request, const char *name, size_t index, char *out, size_t size, size_t *length);
+
+static int read_path(const wss_request *request, const char *name, size_t index, char *out, size_t size, size_t *length) {
+    (void)name;
+    (void)index;
+    return wss_request_path(request, out, size, length);
+}
+
+static int read_query(const wss_request *request, const char *name, size_t index, char *out, size_t size, size_t *length) {
+    (void)index;
+    return wss_request_query(request, name, out, size, length);
+}
+
+static int read_cookie(const wss_request *request, const char *name, size_t index, char *out, size_t size, size_t *length) {
+    (void)index;
+    return wss_request_cookie(request, name, out, size, length);
+}
+
+static int read_protocol(const wss_request *request, const char *name, size_t index, char *out, size_t size,
+                         size_t *length) {
+    (void)name;
+    return wss_request_protocol(request, index, out, size, length);
+}
+
+static void check_reader(const wss_request *request, reader *read, const char *name, size_t index, int is_text) {
+    static char whole[70000];
+    size_t length = 77;
+    int result = read(request, name, index, whole, sizeof whole, &length);
+    FUZZ_CHECK(result == WSS_OK || result == WSS_ERR_MISSING || result == WSS_ERR_ARGUMENT || result == WSS_ERR_UTF8);
+    FUZZ_CHECK(length < sizeof whole && strlen(whole) == length);
+    if (result) FUZZ_CHECK(length == 0);
+    if (is_text) FUZZ_CHECK(wss__utf8_check(0, whole, length) == 0);
+    for (size_t size = 0; size <= 9; size++) {
+        char *small = (char *)malloc(size ? size : 1);
+        if (!small) abort();
+        size_t again = 99;
+        int other = read(request, name, index, size ? small : NULL, size, &again);
+        FUZZ_CHECK(again == length);
+        FUZZ_CHECK(other == (result == WSS_OK && length >= size ? WSS_ERR_SPACE : result));
+        if (size) FUZZ_CHECK(strcmp(small, other == WSS_OK ? whole : "") == 0);
+        free(small);
+    }
+}
+
+static void check_readers(const wss_request *request) {
+    check_reader(request, read_path, NULL, 0, 1);
+    check_reader(request, read_query, "a", 0, 1);
+    check_reader(request, read_query, "room", 0, 1);
+    check_reader(request, read_cookie, "a", 0, 0);
+    for (size_t i = 0; i < 3; i++) check_reader(request, read_protocol, NULL, i, 1);
+    for (size_t i = 0; i < wss_request_header_count(request); i++) {
+        const char *value;
+        const char *name = wss_request_header_at(request, i, &value);
+        const char *first = wss_request_header(request, name);
+        FUZZ_CHECK(first && strlen(name) == request->fields[i].name_size && strlen(value) == request->fields[i].value_size);
+        FUZZ_CHECK(!strpbrk(name, " \t\r\n:") && !strpbrk(value, "\r\n"));
+    }
+    FUZZ_CHECK(wss_request_header_at(request, wss_request_header_count(request), NULL) == NULL);
+}
+
+/* How many lines end in CRLF; no other CR or LF may be there. */
+static size_t count_lines(const char *data, size_t size) {
+    size_t lines = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (data[i] != '\r' && data[i] != '\n') continue;
+        FUZZ_CHECK(data[i] == '\r' && i + 1 < size && data[i + 1] == '\n');
+        lines++;
+        i++;
+    }
+    return lines;
+}
+
+/* What a client sent, sent back as header lines of an answer, can neither add lines nor end the head. */
+static void check_answers(const wss_request *request) {
+    static char out[140000];
+    static const int statuses[4] = {0, 404, 426, 405};
+    wss_header headers[WSS__HTTP_FIELDS_MAX];
+    size_t count = 0;
+    size_t lines;
+    for (size_t i = 0; i < wss_request_header_count(request); i++) {
+        headers[count].name = wss_request_header_at(request, i, &headers[count].value);
+        if (wss__http_headers_allowed(&headers[count], 1) == WSS_OK) count++;
+    }
+    size_t size = wss__http_write_accept(out, sizeof out, wss__base_text(SCRIPT_KEY), "chat", headers, count);
+    FUZZ_CHECK(size <= sizeof out);
+    FUZZ_CHECK(count_lines(out, size) == 5 + count + 1);
+    for (size_t i = 0; i < 4; i++) {
+        wss_answer answer;
+        memset(&answer, 0, sizeof answer);
+        answer.status = statuses[i];
+        answer.headers = headers;
+        answer.header_count = count;
+        FUZZ_CHECK(wss__http_answer_allowed(&answer, 200) == WSS_OK);
+        size = wss__http_write_answer(out, sizeof out, &answer);
+        FUZZ_CHECK(size <= sizeof out);
+        lines = count_lines(out, size);
+        FUZZ_CHECK(lines >= 5 + count && lines <= 7 + count);
+        FUZZ_CHECK(memcmp(out + size - 4, "\r\n\r\n", 4) == 0);
+        FUZZ_CHECK(wss__http_write_answer(out, size - 1, &answer) == size);
+    }
+}
+
+/* Runs. */
+
+static void note(outcome *o, int kind, const wss__session_event *event) {
+    o->kind = kind;
+    if (kind == WSS__SESSION_END) {
+        o->status = event->status;
+        return;
+    }
+    o->fields = wss_request_header_count(&event->request);
+    write_again(&event->request, &o->text);
+    check_readers(&event->request);
+    check_answers(&event->request);
+}
+
+static void take_reply(setting *s, wss__session *session, script *reply) {
+    for (uint32_t i = 0; session->queue && i < session->queue->count; i++) {
+        size_t size;
+        const char *data = wss__buf_peek(session->queue, i, &size);
+        script_bytes(reply, data, size);
+    }
+    wss__session_free(&s->host, session);
+    FUZZ_CHECK(s->mem.used == 0);
+}
+
+/* The outcome of these bytes when they come in pieces. */
+static outcome run(setting *s, const char *data, size_t size, unsigned cutting) {
+    outcome o;
+    wss__session session;
+    fuzz_cuts cuts = fuzz_cut(cutting);
+    size_t at = 0;
+    size_t calls = 0;
+    size_t work = 0;
+    memset(&o, 0, sizeof o);
+    memset(&session, 0, sizeof session);
+    while (at < size && o.kind == WSS__SESSION_NEED) {
+        wss__session_event event;
+        wss__session_bytes bytes;
+        size_t piece = fuzz_piece(&cuts, size - at);
+        char *copy = fuzz_copy(data + at, piece);
+        bytes.data = copy;
+        bytes.size = piece;
+        memset(&event, 0x5a, sizeof event);
+        work_done = 0;
+        int kind = wss__session_next(&s->host, &session, &bytes, &event);
+        work += work_done;
+        FUZZ_CHECK(work <= 4000 + 64 * (at + piece) + 200 * ++calls);
+        FUZZ_CHECK(kind == WSS__SESSION_NEED || kind == WSS__SESSION_UPGRADE || kind == WSS__SESSION_HTTP ||
+                   kind == WSS__SESSION_END);
+        if (kind == WSS__SESSION_NEED) FUZZ_CHECK(bytes.size == 0);
+        at += piece - bytes.size;
+        FUZZ_CHECK(s->mem.used <= 4096 + 4 * (size_t)s->options.max_head);
+        if (kind != WSS__SESSION_NEED) note(&o, kind, &event);
+        wss__session_release(&s->host, &session);
+        free(copy);
+    }
+    o.consumed = at;
+    take_reply(s, &session, &o.reply);
+    return o;
+}
+
+static void forget(outcome *o) {
+    script_free(&o->text);
+    script_free(&o->reply);
+}
+
+/* Where a refused head ends depends on when it was seen to be wrong, so that is not compared. */
+static void check_same(const outcome *a, const outcome *b) {
+    FUZZ_CHECK(a->kind == b->kind && a->status == b->status && a->fields == b->fields);
+    FUZZ_CHECK(a->kind == WSS__SESSION_END || a->consumed == b->consumed);
+    FUZZ_CHECK(script_same(&a->text, &b->text));
+    FUZZ_CHECK(script_same(&a->reply, &b->reply));
+}
+
+static void check_refused(const outcome *o) {
+    static const int known[] = {400, 403, 405, 414, 421, 426, 431, 505};
+    int found = 0;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) found |= o->status == known[i];
+    FUZZ_CHECK(found && o->reply.size > 12 && memcmp(o->reply.data, "HTTP/1.1 ", 9) == 0);
+    FUZZ_CHECK(atoi(o->reply.data + 9) == o->status);
+}
+
+/* Nothing was dropped or made up: one field for each line between the first and the empty one. */
+static void check_accepted(setting *s, const char *data, const outcome *o) {
+    FUZZ_CHECK(o->reply.size == 0);
+    FUZZ_CHECK(count_lines(data, o->consumed) == o->fields + 2);
+    setting wide = *s;
+    wide.options.max_head = 1 << 20; /* blanks that were not there may have been added */
+    wide.host.options = &wide.options;
+    wide.host.mem = &wide.mem;
+    outcome again = run(&wide, o->text.data, o->text.size, 0);
+    FUZZ_CHECK(again.kind == o->kind && again.fields == o->fields && again.consumed == o->text.size);
+    FUZZ_CHECK(script_same(&again.text, &o->text));
+    forget(&again);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    fuzz_input in = fuzz_begin(data, size);
+    setting s;
+    begin(&s, &in);
+    unsigned cutting = fuzz_byte(&in);
+    const char *head = (const char *)in.at;
+    outcome whole = run(&s, head, in.left, 0);
+    outcome bytewise = run(&s, head, in.left, 1);
+    outcome cut = run(&s, head, in.left, cutting);
+    check_same(&whole, &bytewise);
+    check_same(&whole, &cut);
+    if (whole.kind == WSS__SESSION_END) check_refused(&whole);
+    if (whole.kind == WSS__SESSION_UPGRADE || whole.kind == WSS__SESSION_HTTP) check_accepted(&s, head, &whole);
+    forget(&whole);
+    forget(&bytewise);
+    forget(&cut);
+    return 0;
+}
