@@ -60,12 +60,12 @@ test: ## build and run all tests under AddressSanitizer and UndefinedBehaviorSan
 	+@address=`sh tests/probe.sh '$(CC)' $(ADDRESS)`; \
 	undefined=`sh tests/probe.sh '$(CC)' $(UNDEFINED)`; \
 	$(SUBMAKE) test-programs SANITIZE="$$address $$undefined"; \
-	sh tests/run.sh $(TESTS:%=build/test/%)
+	JOBS="$(JOBS)" sh tests/run.sh $(TESTS:%=build/test/%)
 
 tsan: build/flags ## build and run all tests under ThreadSanitizer
 	@sh tests/probe.sh '$(CC)' $(RACES) > build/races; test -s build/races
 	+@$(SUBMAKE) race-programs; \
-	sh tests/run.sh $(THREADED:%=build/race/%)
+	JOBS="$(JOBS)" sh tests/run.sh $(THREADED:%=build/race/%)
 
 compile: ## compile the header alone and in every supported way, gcc and clang, C11 and C++17: no warning
 	@CC='$(CC)' JOBS='$(JOBS)' sh tests/compile/run.sh

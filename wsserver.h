@@ -2187,7 +2187,7 @@ static int wss__frame_decode(const char *data, size_t size, wss__frame_head *hea
     if (bad) return bad;
     int extra = (second & 0x7f) == 127 ? 8 : (second & 0x7f) == 126 ? 2 : 0;
     if (size < (size_t)extra + 2) return 0;
-    head->size = extra ? wss__base_load_be(data + 2, extra) : (uint64_t)(second & 0x7f);
+    head->size = extra == 2 ? wss__base_load_be(data + 2, 2) : extra ? wss__base_load_be(data + 2, 8) : second & 0x7fu;
     if ((extra == 2 && head->size < 126) || (extra == 8 && (head->size <= 0xffff || head->size >> 63)))
         return -WSS_CAUSE_LENGTH;
     if (size < (size_t)extra + 6) return 0;
@@ -2210,7 +2210,8 @@ static size_t wss__frame_encode(char *out, int opcode, size_t payload) {
         out[1] = (char)(unsigned char)payload;
     } else {
         out[1] = (char)(size == 4 ? 126 : 127);
-        wss__base_store_be(out + 2, payload, (int)size - 2);
+        if (size == 4) wss__base_store_be(out + 2, payload, 2); /* a constant length becomes one store */
+        else wss__base_store_be(out + 2, payload, 8);
     }
     return size;
 }
@@ -5727,7 +5728,8 @@ static void wss__conn_touch(wss__loop *loop, wss__conn *conn) {
    threads  the loop's own, except where a function says otherwise */
 
 static void wss__notify_init(wss_server *server, wss__conn *conn, int kind, wss_event *event) {
-    memset(event, 0, sizeof *event);
+    memset(event, 0, sizeof *event / 2); /* in two halves: whole it becomes a string instruction, which is slow to start */
+    memset((char *)event + sizeof *event / 2, 0, sizeof *event - sizeof *event / 2);
     event->server = server;
     event->conn = wss__conn_handle(conn);
     event->kind = kind;
@@ -6140,7 +6142,7 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     int direct = message->size >= WSS__WRITE_DIRECT && !message->type.data && conn->work & WSS__CONN_WRITABLE;
     int plain = !key.size && loop->server->options.send_policy != WSS_POLICY_DROP_OLDEST;
     if (conn->session.phase != WSS__SESSION_OPEN || conn->work & WSS__CONN_BROKEN) return WSS_ERR_GONE;
-    wss__write_settle(loop, 0);
+    if (loop->cast_count) wss__write_settle(loop, 0);
     if (corked && !conn->session.queue && host->cork_size &&
         (direct || host->cork_size >= host->options->max_queued || whole > host->cork_capacity - host->cork_size))
         wss__write_flush(loop, conn);

@@ -1,10 +1,22 @@
 #!/bin/sh
-# run.sh PROGRAM...: runs test programs, each of which ends with "NAME: N passed, M failed", and adds that up. One that
-# was not built, crashes, leaks or hangs counts as a failed test. The last line is "N passed, M failed".
+# run.sh PROGRAM...: runs test programs, JOBS at once, each of which ends with "NAME: N passed, M failed", and adds that up. One
+# that was not built, crashes, leaks or hangs counts as a failed test. A line with figures, "NAME: N things, ...", is shown.
+# The last line is "N passed, M failed".
+# run.sh one PROGRAM: runs one, used by the first form.
+
+if [ "$1" = one ]; then
+    limit=
+    if command -v timeout > /dev/null; then limit="timeout -k 10 ${TEST_SECONDS:-300}"; fi
+    if [ -x "$2" ]; then
+        $limit "$2" > "$2.log" 2>&1 < /dev/null
+        echo $? > "$2.status"
+    fi
+    exit 0
+fi
+
 passed=0
 failed=0
-limit=
-if command -v timeout > /dev/null; then limit="timeout -k 10 ${TEST_SECONDS:-300}"; fi
+for program do echo "$program"; done | xargs -P "${JOBS:-2}" -n 1 sh "$0" one
 
 for program do
     if [ ! -x "$program" ]; then
@@ -13,8 +25,7 @@ for program do
         continue
     fi
     log=$program.log
-    $limit "$program" > "$log" 2>&1 < /dev/null
-    status=$?
+    status=$(cat "$program.status")
     counts=$(sed -n 's/^.*: \([0-9][0-9]*\) passed, \([0-9][0-9]*\) failed$/\1 \2/p' "$log" | tail -n 1)
     counts=${counts:-0 0}
     good=${counts% *}
@@ -25,6 +36,7 @@ for program do
         echo "FAILED $program: exit status $status, output in $log"
     else
         grep -i skip "$log"
+        grep -E '^[a-z_]+: [0-9]+ [a-z]+, [0-9]+ [a-z]+' "$log" | grep -v passed
         tail -n 1 "$log"
     fi
     passed=$((passed + good))
