@@ -20,7 +20,8 @@ LEAST = 300  # mutants
 WANTED = 90.0  # per cent killed
 LOST_AFTER = 20  # seconds without an end, on top of ten times what the tests take
 CPU_SECONDS = 5  # likewise, of a processor
-SLOW_TEST = 1000  # milliseconds: such a test is asked about its own room only
+SLOW_TEST = 1000  # milliseconds of a processor: such a test is asked about its own room only
+SWEEPS = ("sim/allocations", "sim/faults", "sim/pieces", "sim/lives")  # not asked: each takes as long as all others
 SPACE = 8 << 30
 MUTANTS_MAX = 1 << 14
 
@@ -413,7 +414,7 @@ def draw(mutants):
 
 # ---- running ------------------------------------------------------------------------------------------------------------
 
-Test = collections.namedtuple("Test", "program name millis mutants")
+Test = collections.namedtuple("Test", "program name cpu wall mutants")
 
 
 def build_tree(source, drawn):
@@ -443,10 +444,11 @@ def programs():
     for path in paths:
         with open(path) as file:
             text = file.read()
-        if PROGRAMS and path[len("tests/"):-len(".c")] not in PROGRAMS:
+        name = path[len("tests/"):-len(".c")]
+        if name in SWEEPS or (PROGRAMS and name not in PROGRAMS):
             continue
         if "RUN(" in text and re.search(r"^int main\(", text, re.M):
-            found.append(path[len("tests/"):-len(".c")])
+            found.append(name)
     return found
 
 
@@ -454,12 +456,35 @@ def program_path(name, checked=False):
     return os.path.join(BUILD, name.replace("/", "-") + (".checked" if checked else ""))
 
 
+def stamp(tree, name, *more):
+    """Changes when a program, what it includes, or how it is built does."""
+    paths = glob.glob(os.path.join(tree, "*.h")) + glob.glob(os.path.join(tree, "tests", "**", "*.h"), recursive=True)
+    texts = [" ".join([CC, *FLAGS, *more])]
+    for path in [*sorted(paths), os.path.join(HERE, "mutant.h"), os.path.join(tree, "tests", name + ".c")]:
+        with open(path) as file:
+            texts.append(file.read())
+    return digest(*texts)
+
+
 def compile_program(tree, name, count, checked=False):
+    """Builds a program, unless it is there as it would become. A message, where it cannot be built."""
+    known = program_path(name, checked) + ".stamp"
+    now = stamp(tree, name, str(checked))
+    if os.path.exists(known):
+        with open(known) as file:
+            if file.read() == now:
+                return None
+        os.remove(known)
     done = subprocess.run([CC, *FLAGS, "-O1", *(CHECKED if checked else []), "-DWSS__MUTANTS=%d" % max(1, count),
                            os.path.join(tree, "tests", name + ".c"), "-o", program_path(name, checked)],
                           capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit("mutate: cannot build %s\n%s" % (name, done.stderr[-3000:]))
+        return "mutate: cannot build %s\n%s" % (name, done.stderr[:1000])
+    with open(known, "w") as file:
+        file.write(now)
+    if os.path.exists(program_path(name) + ".seen"):
+        os.remove(program_path(name) + ".seen")
+    return None
 
 
 def execute(name, limit, checked=False, **variables):
@@ -485,16 +510,18 @@ def execute(name, limit, checked=False, **variables):
 def survey(name):
     """Runs a program as it is: which tests it has, what they take, which mutants they come across."""
     path = os.path.abspath(program_path(name) + ".seen")  # a test may go to another folder
-    if os.path.exists(path):
-        os.remove(path)
-    status = execute(name, 300, WSS_MUTANT_SEEN=path)
-    if status != 0:
-        raise SystemExit("mutate: %s fails without a mutant, exit status %s" % (name, status))
+    if not os.path.exists(path):
+        status = execute(name, 600, WSS_MUTANT_SEEN=path + ".new")
+        if status != 0:
+            if os.path.exists(path + ".new"):
+                os.remove(path + ".new")
+            return "mutate: %s fails without a mutant, exit status %s" % (name, status)
+        os.rename(path + ".new", path)
     tests = []
     with open(path) as file:
         for line in file:
             words = line.split()
-            tests.append(Test(name, words[0], int(words[1]), set(map(int, words[2:]))))
+            tests.append(Test(name, words[0], int(words[1]), int(words[2]), set(map(int, words[3:]))))
     return tests
 
 
@@ -507,22 +534,26 @@ def own_program(mutant):
     return "unit/" + mutant.room
 
 
+def cost(tests):
+    return sum(t.cpu + t.wall for t in tests)
+
+
 def batches(mutant):
     """The tests that come across a mutant, as runs of one program each: those of its own room first, quick ones first."""
     quick, slow = collections.defaultdict(list), []
     own = own_program(mutant)
     for test in mutant.tests:
-        if test.millis < 200:
+        if max(test.cpu, test.wall) < 100:
             quick[test.program].append(test)
-        elif test.millis < SLOW_TEST or test.program == own or not test.program.startswith("unit/"):
+        elif test.cpu < SLOW_TEST or test.program == own:
             slow.append([test])
     return sorted([*quick.values(), *slow],
-                  key=lambda run: (run[0].program != own or sum(t.millis for t in run) > 1000, sum(t.millis for t in run)))
+                  key=lambda run: (run[0].program != own or cost(run) > 500, cost(run)))
 
 
 def try_mutant(mutant):
     for run in batches(mutant):
-        seconds = sum(t.millis for t in run) / 1000
+        seconds = sum(t.wall for t in run) / 1000
         status = execute(run[0].program, LOST_AFTER + seconds * 10, WSS_MUTANT=str(mutant.number),
                          WSS_MUTANT_CPU=str(int(CPU_SECONDS + seconds * 6)),
                          WSS_MUTANT_TESTS=" %s " % " ".join(t.name for t in run))
@@ -530,7 +561,7 @@ def try_mutant(mutant):
             mutant.killer = "%s %s" % (run[0].program, "hangs" if status is None else status)
             return
     with open(os.path.join(BUILD, "alive.txt"), "a") as file:
-        file.write(describe(mutant) + "    %d ms of tests\n" % sum(t.millis for t in mutant.tests))
+        file.write(describe(mutant) + "    %d ms of tests\n" % sum(t.wall for t in mutant.tests))
 
 
 def look_again(tree, survivors, count):
@@ -540,13 +571,15 @@ def look_again(tree, survivors, count):
     if subprocess.run(["sh", "tests/probe.sh", CC, *CHECKED], capture_output=True, text=True).stdout.strip() == "":
         print("skipped: no sanitizers here, what they would notice counts as a survivor")
         return
-    parallel(lambda name: compile_program(tree, name, count, True), names)
+    broken = [b for b in parallel(lambda name: compile_program(tree, name, count, True), names) if b]
+    if broken:
+        raise SystemExit(broken[0])
 
     def look(mutant):
-        own = [t for t in mutant.tests if t.program == own_program(mutant) and t.millis < SLOW_TEST]
+        own = [t for t in mutant.tests if t.program == own_program(mutant) and t.cpu < SLOW_TEST]
         if not own:
             return
-        seconds = sum(t.millis for t in own) / 1000
+        seconds = sum(t.wall for t in own) / 1000
         variables = {"WSS_MUTANT_TESTS": " %s " % " ".join(t.name for t in own),
                      "WSS_MUTANT_CPU": str(int(CPU_SECONDS * 2 + seconds * 30))}
         status = execute(own[0].program, LOST_AFTER * 2 + seconds * 50, True, WSS_MUTANT=str(mutant.number), **variables)
@@ -623,17 +656,25 @@ def main():
     print("drawn: %d mutants of %d places" % (len(drawn), sum(map(len, rooms.values()))), flush=True)
     tree = build_tree(source, drawn)
     names = programs()
-    parallel(lambda name: compile_program(tree, name, len(drawn)), names)
+    broken = [b for b in parallel(lambda name: compile_program(tree, name, len(drawn)), names) if b]
+    names = [name for name in names if not any(b.startswith("mutate: cannot build %s\n" % name) for b in broken)]
     print("built: %d test programs, %d seconds" % (len(names), time.time() - begun), flush=True)
     for tests in parallel(survey, names):
+        if isinstance(tests, str):
+            broken.append(tests)
+            continue
         for test in tests:
             for number in test.mutants:
                 drawn[number].tests.append(test)
     print("surveyed: %d seconds" % (time.time() - begun), flush=True)
-    parallel(try_mutant, sorted(drawn, key=lambda m: -sum(t.millis for t in m.tests)))
+    parallel(try_mutant, sorted(drawn, key=lambda m: -cost(m.tests)))
     print("first look: %d survive, %d seconds" % (sum(not m.killer for m in drawn), time.time() - begun), flush=True)
     look_again(tree, [m for m in drawn if not m.killer], len(drawn))
+    for message in broken:
+        print(message)
     report(drawn, rooms, time.time() - begun)
+    if broken:
+        raise SystemExit("mutate: %d test programs could not be asked" % len(broken))
 
 
 main()
