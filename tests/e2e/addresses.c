@@ -230,6 +230,7 @@ static void slow_handlers(void) {
     step_client *client = step_open(server);
     step_frame(server, client, 0x81, "x", 1);
     CHECK(strstr(logged, "debug: a turn took 250 ms") != NULL);
+    CHECK(strstr(logged, "on another thread") == NULL); /* it is always this one */
     wss_get_stats(server, &stats);
     CHECK_INT(stats.loop_lag_ms, 250);
     step_free(client);
