@@ -81,6 +81,22 @@ static void peer_of_a_request(void) {
     step_end(server);
 }
 
+/* What is told of a client that asked for the root. */
+static void client_of_the_root(void) {
+    wss_options options = {0};
+    wss_conn none = {0};
+    wss_info info;
+    wss_server *server = step_server(&options);
+    step_client *client = step_open(server);
+    memset(&info, 0x5a, sizeof info);
+    CHECK_INT(wss_get_info(server, wss_next(server, none), &info), WSS_OK);
+    CHECK_TEXT(info.path, "/");
+    CHECK_TEXT(info.protocol, "");
+    CHECK_TEXT(info.address, "127.0.0.1");
+    step_free(client);
+    step_end(server);
+}
+
 static void several_addresses(void) {
     char path[64];
     char list[128];
@@ -278,6 +294,7 @@ static void statistics(void) {
 int main(void) {
     alarm(100);
     mkdir("build", 0777);
+    RUN(client_of_the_root);
     RUN(several_addresses);
     RUN(peer_of_a_request);
     RUN(dual_stack);
