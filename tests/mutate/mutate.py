@@ -10,8 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-import threading
 import time
 
 SEED = "wsserver"
@@ -32,7 +30,6 @@ PROGRAMS = os.environ.get("MUTATE_PROGRAMS", "").split()  # tests that are asked
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = "build/mutate"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE=1", "-w", "-pthread", "-include", os.path.join(HERE, "mutant.h")]
-CHECKED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # What would be a mistake of types is no mutant: the compiler would have told.
 STRICT = ["-Werror=int-conversion", "-Werror=incompatible-pointer-types", "-Werror=return-type"]
 
@@ -452,31 +449,31 @@ def programs():
     return found
 
 
-def program_path(name, checked=False):
-    return os.path.join(BUILD, name.replace("/", "-") + (".checked" if checked else ""))
+def program_path(name):
+    return os.path.join(BUILD, name.replace("/", "-"))
 
 
-def stamp(tree, name, *more):
+def stamp(tree, name):
     """Changes when a program, what it includes, or how it is built does."""
     paths = glob.glob(os.path.join(tree, "*.h")) + glob.glob(os.path.join(tree, "tests", "**", "*.h"), recursive=True)
-    texts = [" ".join([CC, *FLAGS, *more])]
+    texts = [" ".join([CC, *FLAGS])]
     for path in [*sorted(paths), os.path.join(HERE, "mutant.h"), os.path.join(tree, "tests", name + ".c")]:
         with open(path) as file:
             texts.append(file.read())
     return digest(*texts)
 
 
-def compile_program(tree, name, count, checked=False):
+def compile_program(tree, name, count):
     """Builds a program, unless it is there as it would become. A message, where it cannot be built."""
-    known = program_path(name, checked) + ".stamp"
-    now = stamp(tree, name, str(checked))
+    known = program_path(name) + ".stamp"
+    now = stamp(tree, name)
     if os.path.exists(known):
         with open(known) as file:
             if file.read() == now:
                 return None
         os.remove(known)
-    done = subprocess.run([CC, *FLAGS, "-O1", *(CHECKED if checked else []), "-DWSS__MUTANTS=%d" % max(1, count),
-                           os.path.join(tree, "tests", name + ".c"), "-o", program_path(name, checked)],
+    done = subprocess.run([CC, *FLAGS, "-O1", "-DWSS__MUTANTS=%d" % max(1, count),
+                           os.path.join(tree, "tests", name + ".c"), "-o", program_path(name)],
                           capture_output=True, text=True)
     if done.returncode:
         return "mutate: cannot build %s\n%s" % (name, done.stderr[:1000])
@@ -487,12 +484,10 @@ def compile_program(tree, name, count, checked=False):
     return None
 
 
-def execute(name, limit, checked=False, **variables):
+def execute(name, limit, **variables):
     """The exit status of a program; None: it did not end in time."""
-    environment = dict(os.environ, WSS_MUTANT_CORE="0", **variables)
-    if not checked:
-        environment["WSS_MUTANT_SPACE"] = str(SPACE)  # AddressSanitizer needs more than there is
-    process = subprocess.Popen([program_path(name, checked)], stdin=subprocess.DEVNULL,
+    environment = dict(os.environ, WSS_MUTANT_CORE="0", WSS_MUTANT_SPACE=str(SPACE), **variables)
+    process = subprocess.Popen([program_path(name)], stdin=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
                                start_new_session=True)
     try:
@@ -508,14 +503,16 @@ def execute(name, limit, checked=False, **variables):
 
 
 def survey(name):
-    """Runs a program as it is: which tests it has, what they take, which mutants they come across."""
+    """Runs each test of a program alone, without a mutant: it must pass. What it takes, and which mutants it comes across."""
     path = os.path.abspath(program_path(name) + ".seen")  # a test may go to another folder
     if not os.path.exists(path):
-        status = execute(name, 600, WSS_MUTANT_SEEN=path + ".new")
-        if status != 0:
-            if os.path.exists(path + ".new"):
-                os.remove(path + ".new")
-            return "mutate: %s fails without a mutant, exit status %s" % (name, status)
+        open(path + ".new", "w").close()
+        with open("tests/%s.c" % name) as file:
+            names = sorted(set(re.findall(r"\bRUN\((\w+)\)", file.read())))
+        for test in names:
+            status = execute(name, 600, WSS_MUTANT_SEEN=path + ".new", WSS_MUTANT_TESTS=" %s " % test)
+            if status != 0:
+                return "mutate: %s of %s fails without a mutant, exit status %s" % (test, name, status)
         os.rename(path + ".new", path)
     tests = []
     with open(path) as file:
@@ -530,10 +527,6 @@ def parallel(function, items):
         return list(pool.map(function, items))
 
 
-def own_program(mutant):
-    return "unit/" + mutant.room
-
-
 def cost(tests):
     return sum(t.cpu + t.wall for t in tests)
 
@@ -541,7 +534,7 @@ def cost(tests):
 def batches(mutant):
     """The tests that come across a mutant, as runs of one program each: those of its own room first, quick ones first."""
     quick, slow = collections.defaultdict(list), []
-    own = own_program(mutant)
+    own = "unit/" + mutant.room
     for test in mutant.tests:
         if max(test.cpu, test.wall) < 100:
             quick[test.program].append(test)
@@ -562,33 +555,6 @@ def try_mutant(mutant):
             return
     with open(os.path.join(BUILD, "alive.txt"), "a") as file:
         file.write(describe(mutant) + "    %d ms of tests\n" % sum(t.wall for t in mutant.tests))
-
-
-def look_again(tree, survivors, count):
-    """The tests of their own rooms under the sanitizers of "make test": bytes outside a block, blocks that are lost."""
-    found = [m for m in survivors if any(t.program == own_program(m) for t in m.tests)]
-    names = sorted({own_program(m) for m in found})
-    if subprocess.run(["sh", "tests/probe.sh", CC, *CHECKED], capture_output=True, text=True).stdout.strip() == "":
-        print("skipped: no sanitizers here, what they would notice counts as a survivor")
-        return
-    broken = [b for b in parallel(lambda name: compile_program(tree, name, count, True), names) if b]
-    if broken:
-        raise SystemExit(broken[0])
-
-    def look(mutant):
-        own = [t for t in mutant.tests if t.program == own_program(mutant) and t.cpu < SLOW_TEST]
-        if not own:
-            return
-        seconds = sum(t.wall for t in own) / 1000
-        variables = {"WSS_MUTANT_TESTS": " %s " % " ".join(t.name for t in own),
-                     "WSS_MUTANT_CPU": str(int(CPU_SECONDS * 2 + seconds * 30))}
-        status = execute(own[0].program, LOST_AFTER * 2 + seconds * 50, True, WSS_MUTANT=str(mutant.number), **variables)
-        if status != 0:
-            if execute(own[0].program, 600, True, **variables) != 0:
-                raise SystemExit("mutate: %s fails under sanitizers without a mutant" % own[0].program)
-            mutant.killer = "%s %s, sanitized" % (own[0].program, "hangs" if status is None else status)
-
-    parallel(look, found)
 
 
 # ---- the report ---------------------------------------------------------------------------------------------------------
@@ -668,8 +634,6 @@ def main():
                 drawn[number].tests.append(test)
     print("surveyed: %d seconds" % (time.time() - begun), flush=True)
     parallel(try_mutant, sorted(drawn, key=lambda m: -cost(m.tests)))
-    print("first look: %d survive, %d seconds" % (sum(not m.killer for m in drawn), time.time() - begun), flush=True)
-    look_again(tree, [m for m in drawn if not m.killer], len(drawn))
     for message in broken:
         print(message)
     report(drawn, rooms, time.time() - begun)
