@@ -291,6 +291,30 @@ static void statistics(void) {
     step_end(server);
 }
 
+/* A program may have closed its input: then the first descriptor that the server gets has number 0, and is as good as any. */
+static void with_descriptor_zero(void) {
+    if (fcntl(0, F_GETFD) < 0) CHECK_INT(open("/dev/null", O_RDONLY), 0);
+    int saved = dup(0);
+    CHECK(saved > 0);
+    for (int early = 0; early < 2; early++) {
+        wss_options options = {0};
+        if (early) close(0);
+        wss_server *server = step_server(&options);
+        if (!early) close(0);
+        CHECK(wss_fd(server) >= 0);
+        CHECK(fcntl(0, F_GETFD) >= 0);
+        step_client *client = step_open(server);
+        CHECK_INT(wss_count(server), 1);
+        step_free(client);
+        step(server);
+        CHECK_INT(wss_count(server), 0);
+        step_end(server);
+        CHECK(fcntl(0, F_GETFD) < 0); /* closed again */
+        CHECK_INT(dup2(saved, 0), 0);
+    }
+    close(saved);
+}
+
 int main(void) {
     alarm(100);
     mkdir("build", 0777);
@@ -302,5 +326,6 @@ int main(void) {
     RUN(log_lines);
     RUN(slow_handlers);
     RUN(statistics);
+    RUN(with_descriptor_zero);
     return test_end("addresses");
 }
