@@ -81,6 +81,22 @@ static void peer_of_a_request(void) {
     step_end(server);
 }
 
+/* What is told of a client that asked for the root. */
+static void client_of_the_root(void) {
+    wss_options options = {0};
+    wss_conn none = {0};
+    wss_info info;
+    wss_server *server = step_server(&options);
+    step_client *client = step_open(server);
+    memset(&info, 0x5a, sizeof info);
+    CHECK_INT(wss_get_info(server, wss_next(server, none), &info), WSS_OK);
+    CHECK_TEXT(info.path, "/");
+    CHECK_TEXT(info.protocol, "");
+    CHECK_TEXT(info.address, "127.0.0.1");
+    step_free(client);
+    step_end(server);
+}
+
 static void several_addresses(void) {
     char path[64];
     char list[128];
@@ -230,6 +246,7 @@ static void slow_handlers(void) {
     step_client *client = step_open(server);
     step_frame(server, client, 0x81, "x", 1);
     CHECK(strstr(logged, "debug: a turn took 250 ms") != NULL);
+    CHECK(strstr(logged, "on another thread") == NULL); /* it is always this one */
     wss_get_stats(server, &stats);
     CHECK_INT(stats.loop_lag_ms, 250);
     step_free(client);
@@ -274,9 +291,34 @@ static void statistics(void) {
     step_end(server);
 }
 
+/* A program may have closed its input: then the first descriptor that the server gets has number 0, and is as good as any. */
+static void with_descriptor_zero(void) {
+    if (fcntl(0, F_GETFD) < 0) CHECK_INT(open("/dev/null", O_RDONLY), 0);
+    int saved = dup(0);
+    CHECK(saved > 0);
+    for (int early = 0; early < 2; early++) {
+        wss_options options = {0};
+        if (early) close(0);
+        wss_server *server = step_server(&options);
+        if (!early) close(0);
+        CHECK(wss_fd(server) >= 0);
+        CHECK(fcntl(0, F_GETFD) >= 0);
+        step_client *client = step_open(server);
+        CHECK_INT(wss_count(server), 1);
+        step_free(client);
+        step(server);
+        CHECK_INT(wss_count(server), 0);
+        step_end(server);
+        CHECK(fcntl(0, F_GETFD) < 0); /* closed again */
+        CHECK_INT(dup2(saved, 0), 0);
+    }
+    close(saved);
+}
+
 int main(void) {
     alarm(100);
     mkdir("build", 0777);
+    RUN(client_of_the_root);
     RUN(several_addresses);
     RUN(peer_of_a_request);
     RUN(dual_stack);
@@ -284,5 +326,6 @@ int main(void) {
     RUN(log_lines);
     RUN(slow_handlers);
     RUN(statistics);
+    RUN(with_descriptor_zero);
     return test_end("addresses");
 }

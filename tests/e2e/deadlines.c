@@ -66,6 +66,33 @@ static void unanswered_request(void) {
     step_end(server);
 }
 
+static wss_conn asked;
+
+static void keep_asked(const wss_event *e) {
+    asked = e->conn;
+}
+
+/* The silence of a client that was made to wait for its answer begins with the answer. */
+static void answered_late(void) {
+    wss_options options = {0};
+    options.ping_ms = 20000;
+    wss_server *server = serve(&options);
+    wss_on_upgrade(server, keep_asked, NULL);
+    step_client *client = step_connect(server);
+    CHECK_TEXT(step_ask(server, client, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n"), "");
+    step_time(server, 4000);
+    CHECK_INT(wss_accept(server, asked, NULL, NULL, 0, NULL), WSS_OK);
+    CHECK(strncmp(step_ask(server, client, ""), "HTTP/1.1 101 ", 13) == 0);
+    client->size = 0;
+    step_time(server, 19999);
+    CHECK_INT(step_take(server, client, NULL, NULL), -1);
+    step_time(server, 1 + STEP);
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x89);
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
 static void ping_and_pong(void) {
     wss_options options = {0};
     char payload[128];
@@ -450,6 +477,7 @@ int main(void) {
     alarm(100);
     RUN(handshake_deadline);
     RUN(unanswered_request);
+    RUN(answered_late);
     RUN(ping_and_pong);
     RUN(queued_when_a_deadline_is_due);
     RUN(message_deadline);

@@ -344,6 +344,22 @@ static void tail_is_not_lost(void) {
     step_end(server);
 }
 
+/* A refused client may still be sending: its connection is read to its end, so that the refusal is not lost in a reset. */
+static void refused_and_read_to_the_end(void) {
+    wss_options options = {0};
+    wss_server *server = step_server(&options);
+    step_client *client = step_connect(server);
+    CHECK(strncmp(step_ask(server, client, "GET / HTTP/1.1\r\n\r\nand more"), "HTTP/1.1 400 ", 13) == 0);
+    CHECK(client->ended);
+    CHECK_INT(server->loops[0].connections, 1);
+    step_write(server, client, "and more", 8);
+    CHECK_INT(server->loops[0].connections, 1);
+    step_free(client);
+    step(server);
+    CHECK_INT(server->loops[0].connections, 0);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(accepts);
@@ -353,5 +369,6 @@ int main(void) {
     RUN(origins);
     RUN(hosts);
     RUN(tail_is_not_lost);
+    RUN(refused_and_read_to_the_end);
     return test_end("http");
 }

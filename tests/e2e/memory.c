@@ -203,6 +203,54 @@ static void failed_registration(void) {
     step_end(server);
 }
 
+static void never_asked(const wss_event *e) {
+    (void)e;
+    CHECK(0);
+}
+
+/* A request that cannot be kept for the application is refused with 503. */
+static void request_that_finds_no_memory(void) {
+    wss_options options = {0};
+    wss_server *server = step_server(&options);
+    wss_on_upgrade(server, never_asked, NULL);
+    wss_on_http(server, never_asked, NULL);
+    for (int upgrade = 0; upgrade < 2; upgrade++) {
+        step_client *client = step_connect(server);
+        step(server);
+        step_fail_in = 1;
+        step_fail_on = 1;
+        const char *answer = step_ask(server, client, upgrade ? "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n"
+                                                              : "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        CHECK(strncmp(answer, "HTTP/1.1 503 ", 13) == 0);
+        step_fail_in = 0;
+        step_fail_on = 0;
+        step_free(client);
+        step(server);
+    }
+    step_end(server);
+}
+
+static void ring(const wss_event *e) {
+    (void)e;
+}
+
+/* A timer that cannot be started takes no place. */
+static void timer_that_finds_no_memory(void) {
+    wss_options options = {0};
+    wss_server *server = step_server(&options);
+    wss_timer timer = wss_timer_start(server, 1000, 0, ring, NULL);
+    CHECK(timer.id != 0);
+    CHECK_INT(server->timers.live, 1);
+    for (int i = 0; i < 3; i++) {
+        step_fail_in = 1;
+        timer = wss_timer_start(server, 1000, 0, ring, NULL);
+        CHECK_INT((long long)timer.id, 0);
+        CHECK_INT(server->timers.live, 1);
+    }
+    step_fail_in = 0;
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(creation);
@@ -211,5 +259,7 @@ int main(void) {
     RUN(fails_from_then_on);
     RUN(fails_once_with_a_queue);
     RUN(fails_from_then_on_with_a_queue);
+    RUN(request_that_finds_no_memory);
+    RUN(timer_that_finds_no_memory);
     return test_end("memory");
 }

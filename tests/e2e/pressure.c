@@ -193,6 +193,33 @@ static void close_slow(void) {
     step_end(server);
 }
 
+/* A slow reader that is closed has its time to answer from then on, however long it has been silent before. */
+static void close_slow_after_silence(void) {
+    wss_options options = {0};
+    wss_conn none = {0};
+    int result;
+    options.max_queued = 200000;
+    options.send_policy = WSS_POLICY_CLOSE;
+    options.ping_ms = WSS_OFF;
+    options.close_ms = 5000;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    wss_conn conn = wss_next(server, none);
+    step_time(server, 30000);
+    fill(server, conn, &result);
+    CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "x", 1), WSS_ERR_FULL);
+    step(server);
+    CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "x", 1), WSS_ERR_GONE);
+    step_time(server, 4999);
+    CHECK_INT(ended, 0);
+    step_time(server, 1 + WSS__CONN_STEP);
+    CHECK_INT(ended, 1);
+    CHECK_INT(last_cause, WSS_CAUSE_SLOW_READER);
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
 static void drop_oldest(void) {
     wss_options options = {0};
     wss_conn none = {0};
@@ -461,6 +488,7 @@ int main(void) {
     RUN(per_address);
     RUN(refuse_and_drain);
     RUN(close_slow);
+    RUN(close_slow_after_silence);
     RUN(drop_oldest);
     RUN(keep_latest);
     RUN(echo_flood);

@@ -10,8 +10,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
-import threading
 import time
 
 SEED = "wsserver"
@@ -20,7 +18,8 @@ LEAST = 300  # mutants
 WANTED = 90.0  # per cent killed
 LOST_AFTER = 20  # seconds without an end, on top of ten times what the tests take
 CPU_SECONDS = 5  # likewise, of a processor
-SLOW_TEST = 1000  # milliseconds: such a test is asked about its own room only
+SLOW_TEST = 1000  # milliseconds of a processor: such a test is asked about its own room only
+SWEEPS = ("sim/allocations", "sim/faults", "sim/pieces", "sim/lives")  # not asked: each takes as long as all others
 SPACE = 8 << 30
 MUTANTS_MAX = 1 << 14
 
@@ -31,7 +30,6 @@ PROGRAMS = os.environ.get("MUTATE_PROGRAMS", "").split()  # tests that are asked
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = "build/mutate"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE=1", "-w", "-pthread", "-include", os.path.join(HERE, "mutant.h")]
-CHECKED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # What would be a mistake of types is no mutant: the compiler would have told.
 STRICT = ["-Werror=int-conversion", "-Werror=incompatible-pointer-types", "-Werror=return-type"]
 
@@ -413,7 +411,7 @@ def draw(mutants):
 
 # ---- running ------------------------------------------------------------------------------------------------------------
 
-Test = collections.namedtuple("Test", "program name millis mutants")
+Test = collections.namedtuple("Test", "program name cpu wall mutants")
 
 
 def build_tree(source, drawn):
@@ -443,31 +441,53 @@ def programs():
     for path in paths:
         with open(path) as file:
             text = file.read()
-        if PROGRAMS and path[len("tests/"):-len(".c")] not in PROGRAMS:
+        name = path[len("tests/"):-len(".c")]
+        if name in SWEEPS or (PROGRAMS and name not in PROGRAMS):
             continue
         if "RUN(" in text and re.search(r"^int main\(", text, re.M):
-            found.append(path[len("tests/"):-len(".c")])
+            found.append(name)
     return found
 
 
-def program_path(name, checked=False):
-    return os.path.join(BUILD, name.replace("/", "-") + (".checked" if checked else ""))
+def program_path(name):
+    return os.path.join(BUILD, name.replace("/", "-"))
 
 
-def compile_program(tree, name, count, checked=False):
-    done = subprocess.run([CC, *FLAGS, "-O1", *(CHECKED if checked else []), "-DWSS__MUTANTS=%d" % max(1, count),
-                           os.path.join(tree, "tests", name + ".c"), "-o", program_path(name, checked)],
+def stamp(tree, name):
+    """Changes when a program, what it includes, or how it is built does."""
+    paths = glob.glob(os.path.join(tree, "*.h")) + glob.glob(os.path.join(tree, "tests", "**", "*.h"), recursive=True)
+    texts = [" ".join([CC, *FLAGS])]
+    for path in [*sorted(paths), os.path.join(HERE, "mutant.h"), os.path.join(tree, "tests", name + ".c")]:
+        with open(path) as file:
+            texts.append(file.read())
+    return digest(*texts)
+
+
+def compile_program(tree, name, count):
+    """Builds a program, unless it is there as it would become. A message, where it cannot be built."""
+    known = program_path(name) + ".stamp"
+    now = stamp(tree, name)
+    if os.path.exists(known):
+        with open(known) as file:
+            if file.read() == now:
+                return None
+        os.remove(known)
+    done = subprocess.run([CC, *FLAGS, "-O1", "-DWSS__MUTANTS=%d" % max(1, count),
+                           os.path.join(tree, "tests", name + ".c"), "-o", program_path(name)],
                           capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit("mutate: cannot build %s\n%s" % (name, done.stderr[-3000:]))
+        return "mutate: cannot build %s\n%s" % (name, done.stderr[:1000])
+    with open(known, "w") as file:
+        file.write(now)
+    if os.path.exists(program_path(name) + ".seen"):
+        os.remove(program_path(name) + ".seen")
+    return None
 
 
-def execute(name, limit, checked=False, **variables):
+def execute(name, limit, **variables):
     """The exit status of a program; None: it did not end in time."""
-    environment = dict(os.environ, WSS_MUTANT_CORE="0", **variables)
-    if not checked:
-        environment["WSS_MUTANT_SPACE"] = str(SPACE)  # AddressSanitizer needs more than there is
-    process = subprocess.Popen([program_path(name, checked)], stdin=subprocess.DEVNULL,
+    environment = dict(os.environ, WSS_MUTANT_CORE="0", WSS_MUTANT_SPACE=str(SPACE), **variables)
+    process = subprocess.Popen([program_path(name)], stdin=subprocess.DEVNULL,
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
                                start_new_session=True)
     try:
@@ -482,19 +502,37 @@ def execute(name, limit, checked=False, **variables):
         process.wait()
 
 
+def survey_with(name, path, only):
+    """Runs a program, or one test of it, without a mutant, and notes what it comes across. Its exit status."""
+    variables = {"WSS_MUTANT_TESTS": " %s " % only} if only else {}
+    return execute(name, 600, WSS_MUTANT_SEEN=path, **variables)
+
+
 def survey(name):
-    """Runs a program as it is: which tests it has, what they take, which mutants they come across."""
+    """The tests of a program, what they take, and which mutants they come across. Each must pass alone; where one needs what
+    those before it left, the program counts as one test without a name."""
     path = os.path.abspath(program_path(name) + ".seen")  # a test may go to another folder
-    if os.path.exists(path):
-        os.remove(path)
-    status = execute(name, 300, WSS_MUTANT_SEEN=path)
-    if status != 0:
-        raise SystemExit("mutate: %s fails without a mutant, exit status %s" % (name, status))
+    whole = path + ".whole"
+    if not os.path.exists(path):
+        with open("tests/%s.c" % name) as file:
+            names = sorted(set(re.findall(r"\bRUN\((\w+)\)", file.read())))
+        for old in (path + ".new", whole):
+            if os.path.exists(old):
+                os.remove(old)
+        if any(survey_with(name, path + ".new", test) != 0 for test in names):
+            os.remove(path + ".new")
+            status = survey_with(name, path + ".new", None)
+            if status != 0:
+                return "mutate: %s fails without a mutant, exit status %s" % (name, status)
+            open(whole, "w").close()
+        os.rename(path + ".new", path)
     tests = []
     with open(path) as file:
         for line in file:
             words = line.split()
-            tests.append(Test(name, words[0], int(words[1]), set(map(int, words[2:]))))
+            tests.append(Test(name, words[0], int(words[1]), int(words[2]), set(map(int, words[3:]))))
+    if os.path.exists(whole):
+        return [Test(name, "", sum(t.cpu for t in tests), sum(t.wall for t in tests), set().union(*(t.mutants for t in tests)))]
     return tests
 
 
@@ -503,59 +541,35 @@ def parallel(function, items):
         return list(pool.map(function, items))
 
 
-def own_program(mutant):
-    return "unit/" + mutant.room
+def cost(tests):
+    return sum(t.cpu + t.wall for t in tests)
 
 
 def batches(mutant):
     """The tests that come across a mutant, as runs of one program each: those of its own room first, quick ones first."""
     quick, slow = collections.defaultdict(list), []
-    own = own_program(mutant)
+    own = "unit/" + mutant.room
     for test in mutant.tests:
-        if test.millis < 200:
+        if max(test.cpu, test.wall) < 100:
             quick[test.program].append(test)
-        elif test.millis < SLOW_TEST or test.program == own or not test.program.startswith("unit/"):
+        elif test.cpu < SLOW_TEST or test.program == own:
             slow.append([test])
     return sorted([*quick.values(), *slow],
-                  key=lambda run: (run[0].program != own or sum(t.millis for t in run) > 1000, sum(t.millis for t in run)))
+                  key=lambda run: (run[0].program != own or cost(run) > 500, cost(run)))
 
 
 def try_mutant(mutant):
     for run in batches(mutant):
-        seconds = sum(t.millis for t in run) / 1000
-        status = execute(run[0].program, LOST_AFTER + seconds * 10, WSS_MUTANT=str(mutant.number),
-                         WSS_MUTANT_CPU=str(int(CPU_SECONDS + seconds * 6)),
-                         WSS_MUTANT_TESTS=" %s " % " ".join(t.name for t in run))
+        seconds = sum(t.wall for t in run) / 1000
+        variables = {"WSS_MUTANT": str(mutant.number), "WSS_MUTANT_CPU": str(int(CPU_SECONDS + seconds * 6))}
+        if run[0].name:
+            variables["WSS_MUTANT_TESTS"] = " %s " % " ".join(t.name for t in run)
+        status = execute(run[0].program, LOST_AFTER + seconds * 10, **variables)
         if status != 0:
             mutant.killer = "%s %s" % (run[0].program, "hangs" if status is None else status)
             return
     with open(os.path.join(BUILD, "alive.txt"), "a") as file:
-        file.write(describe(mutant) + "    %d ms of tests\n" % sum(t.millis for t in mutant.tests))
-
-
-def look_again(tree, survivors, count):
-    """The tests of their own rooms under the sanitizers of "make test": bytes outside a block, blocks that are lost."""
-    found = [m for m in survivors if any(t.program == own_program(m) for t in m.tests)]
-    names = sorted({own_program(m) for m in found})
-    if subprocess.run(["sh", "tests/probe.sh", CC, *CHECKED], capture_output=True, text=True).stdout.strip() == "":
-        print("skipped: no sanitizers here, what they would notice counts as a survivor")
-        return
-    parallel(lambda name: compile_program(tree, name, count, True), names)
-
-    def look(mutant):
-        own = [t for t in mutant.tests if t.program == own_program(mutant) and t.millis < SLOW_TEST]
-        if not own:
-            return
-        seconds = sum(t.millis for t in own) / 1000
-        variables = {"WSS_MUTANT_TESTS": " %s " % " ".join(t.name for t in own),
-                     "WSS_MUTANT_CPU": str(int(CPU_SECONDS * 2 + seconds * 30))}
-        status = execute(own[0].program, LOST_AFTER * 2 + seconds * 50, True, WSS_MUTANT=str(mutant.number), **variables)
-        if status != 0:
-            if execute(own[0].program, 600, True, **variables) != 0:
-                raise SystemExit("mutate: %s fails under sanitizers without a mutant" % own[0].program)
-            mutant.killer = "%s %s, sanitized" % (own[0].program, "hangs" if status is None else status)
-
-    parallel(look, found)
+        file.write(describe(mutant) + "    %d ms of tests\n" % sum(t.wall for t in mutant.tests))
 
 
 # ---- the report ---------------------------------------------------------------------------------------------------------
@@ -623,17 +637,23 @@ def main():
     print("drawn: %d mutants of %d places" % (len(drawn), sum(map(len, rooms.values()))), flush=True)
     tree = build_tree(source, drawn)
     names = programs()
-    parallel(lambda name: compile_program(tree, name, len(drawn)), names)
+    broken = [b for b in parallel(lambda name: compile_program(tree, name, len(drawn)), names) if b]
+    names = [name for name in names if not any(b.startswith("mutate: cannot build %s\n" % name) for b in broken)]
     print("built: %d test programs, %d seconds" % (len(names), time.time() - begun), flush=True)
     for tests in parallel(survey, names):
+        if isinstance(tests, str):
+            broken.append(tests)
+            continue
         for test in tests:
             for number in test.mutants:
                 drawn[number].tests.append(test)
     print("surveyed: %d seconds" % (time.time() - begun), flush=True)
-    parallel(try_mutant, sorted(drawn, key=lambda m: -sum(t.millis for t in m.tests)))
-    print("first look: %d survive, %d seconds" % (sum(not m.killer for m in drawn), time.time() - begun), flush=True)
-    look_again(tree, [m for m in drawn if not m.killer], len(drawn))
+    parallel(try_mutant, sorted(drawn, key=lambda m: -cost(m.tests)))
+    for message in broken:
+        print(message)
     report(drawn, rooms, time.time() - begun)
+    if broken:
+        raise SystemExit("mutate: %d test programs could not be asked" % len(broken))
 
 
 main()

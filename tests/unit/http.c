@@ -176,6 +176,27 @@ static void nothing_before_is_read(void) {
     munmap(map, 2 * page);
 }
 
+/* An absolute target without a path asks for the root, and keeps its query. */
+static void absolute_target_without_a_path(void) {
+    static const char *const targets[] = {"http://example.com", "http://example.com/", "http://example.com?q=1"};
+    for (int i = 0; i < 3; i++) {
+        char head[200];
+        char out[64];
+        size_t length = 99;
+        parsed p;
+        snprintf(head, sizeof head, "GET %s HTTP/1.1\r\n" HOST "\r\n", targets[i]);
+        parse_text(&p, head);
+        CHECK_INT(p.status, 0);
+        CHECK_TEXT(wss_request_target(&p.request), i == 2 ? "/?q=1" : "/");
+        CHECK_INT(wss_request_path(&p.request, out, sizeof out, &length), WSS_OK);
+        CHECK_TEXT(out, "/");
+        CHECK_INT(length, 1);
+        CHECK_INT(wss_request_query(&p.request, "q", out, sizeof out, &length), i == 2 ? WSS_OK : WSS_ERR_MISSING);
+        CHECK_TEXT(out, i == 2 ? "1" : "");
+        forget(&p);
+    }
+}
+
 /* A head that ends its lines in bare LF, all of them or one, is refused as soon as it is there: nobody waits for a
    line end that does not come. Every cut finds the same end. */
 static void bare_line_feeds(void) {
@@ -1481,6 +1502,7 @@ int main(void) {
     RUN(find_end_resumes);
     RUN(find_end_any_cut);
     RUN(nothing_before_is_read);
+    RUN(absolute_target_without_a_path);
     RUN(bare_line_feeds);
     RUN(prefixes_are_unfinished);
     RUN(parsing_a_prefix_fails);

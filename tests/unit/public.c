@@ -205,6 +205,8 @@ static void descriptors(void) {
         resolve(&options);
         CHECK_INT(options.max_connections, samples[i].want);
     }
+    limit_is = (rlim_t)INT_MAX;
+    CHECK_INT(wss__public_descriptors(), INT_MAX);
     limit_is = 0;
     limit_fails = 1;
     CHECK_INT(wss__public_descriptors(), INT_MAX);

@@ -385,6 +385,42 @@ static void kernel_fills_up(void) {
     step_end(server);
 }
 
+static int ends;
+
+static void on_end(const wss_event *e) {
+    (void)e;
+    ends++;
+}
+
+/* More than the kernel takes at once; keeping the rest then finds no memory. */
+static void on_data_without_memory(const wss_event *e) {
+    static char text[1000];
+    int small = 4096;
+    setsockopt(wss__conn_find(e->server, e->conn)->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    for (int i = 0; i < 250; i++) CHECK_INT(wss_send_data(e->server, e->conn, WSS_BINARY, text, sizeof text), WSS_OK);
+    step_fail_in = 1;
+    step_fail_on = 1;
+}
+
+/* What was accepted and cannot be kept ends the connection: nobody gets messages with a gap. */
+static void rest_without_memory(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    ends = 0;
+    wss_on_data(server, on_data_without_memory, NULL);
+    wss_on_disconnect(server, on_end, NULL);
+    reader r = open_reader(server);
+    step_failed = 0;
+    step_frame(server, r.client, 0x81, "go", 2);
+    step_fail_in = 0;
+    step_fail_on = 0;
+    CHECK(step_failed > 0);
+    CHECK_INT(ends, 1);
+    CHECK_INT(server->loops[0].connections, 0);
+    close_reader(&r);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(large_behind_small);
@@ -397,5 +433,6 @@ int main(void) {
     RUN(keyed_on_the_loop);
     RUN(drop_oldest_on_the_loop);
     RUN(kernel_fills_up);
+    RUN(rest_without_memory);
     return test_end("write");
 }
