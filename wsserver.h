@@ -7692,7 +7692,7 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
     wss__loop *own = wss__conn_own_loop(server);
     wss__queue_job *tasks = NULL;
     int result = WSS_OK;
-    for (int i = server->loop_count; i-- > 0 && !result;) {
+    for (int i = server->loop_count; i-- > 0;) {
         if (own && own->index == i) continue;
         wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_BROADCAST, except, 0);
         if (!task) {
@@ -7707,21 +7707,20 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
         tasks = &task->job;
     }
     if (tasks && !own) tasks->cost = sizeof(wss__conn_task) + frame->size;
-    if (all) __atomic_add_fetch(&server->broadcasting, frame->size * (size_t)server->loop_count, __ATOMIC_ACQ_REL);
+    int counted = all && !result; /* each loop takes its share off again */
+    if (counted) __atomic_add_fetch(&server->broadcasting, frame->size * (size_t)server->loop_count, __ATOMIC_ACQ_REL);
     while (tasks) {
         wss__conn_task *task = (wss__conn_task *)(void *)tasks;
         tasks = tasks->next;
         int pushed = result ? result : wss__queue_push(&server->loops[task->code].inbox, &task->job);
         if (!pushed) continue;
-        if (all) __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
+        if (counted) __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
         if (!result && !own && task->code == 0) result = pushed;
         wss__public_free_task(server, task);
     }
     if (own && !result) {
         wss__buf_retain(frame);
         wss__write_broadcast(own, frame, except.id, all);
-    } else if (own && all) {
-        __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
     }
     return result;
 }
