@@ -686,6 +686,64 @@ static void timers_of_other_loops(void) {
     }
 }
 
+/* In the turn of another loop a connection is reached through its own loop's inbox. */
+static void connections_of_other_loops(void) {
+    wss_options options = {0};
+    wss__loop elsewhere;
+    wss_server *server = step_server(&options);
+    wss_on_connect(server, on_connect, NULL);
+    step_client *client = step_open(server);
+    memset(&elsewhere, 0, sizeof elsewhere);
+    elsewhere.server = server;
+    elsewhere.index = 1;
+    wss__conn_loop = &elsewhere;
+    CHECK_INT(wss_send_data(server, last, WSS_TEXT, "x", 1), WSS_OK);
+    CHECK_INT(wss_close(server, last, 4000, NULL), WSS_OK);
+    wss__conn_loop = NULL;
+    CHECK_INT(tasks_of(&server->loops[0]), 2);
+    step(server);
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x81);
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x88);
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
+/* Who asks over a Unix socket has no address; a request tells that by an empty text. */
+static int asked_without_address;
+
+static void on_request_unix(const wss_event *e) {
+    int port = 7;
+    asked_without_address += strcmp(wss_request_peer(e->request, &port), "") == 0 && port == 0;
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_OK);
+}
+
+static void asked_over_a_unix_socket(void) {
+    static const char request[] = "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n";
+    char address[64];
+    char answer[512] = "";
+    struct sockaddr_un to;
+    wss_options options = {0};
+    snprintf(address, sizeof address, "unix:/tmp/wsserver-test-%d", (int)getpid());
+    options.address = address;
+    wss_server *server = step_server(&options);
+    wss_on_upgrade(server, on_request_unix, NULL);
+    asked_without_address = 0;
+    memset(&to, 0, sizeof to);
+    to.sun_family = AF_UNIX;
+    snprintf(to.sun_path, sizeof to.sun_path, "%s", address + 5);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK_INT(connect(fd, (struct sockaddr *)(void *)&to, sizeof to), 0);
+    CHECK_INT(send(fd, request, sizeof request - 1, 0), sizeof request - 1);
+    step(server);
+    CHECK_INT(asked_without_address, 1);
+    CHECK(recv(fd, answer, sizeof answer - 1, MSG_DONTWAIT) > 12);
+    CHECK(strncmp(answer, "HTTP/1.1 101 ", 13) == 0);
+    close(fd);
+    step(server);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(no_server);
@@ -713,5 +771,7 @@ int main(void) {
     RUN(broadcast_to_loops);
     RUN(broadcast_to_closed_loops);
     RUN(timers_of_other_loops);
+    RUN(connections_of_other_loops);
+    RUN(asked_over_a_unix_socket);
     return test_end("public");
 }
