@@ -875,8 +875,8 @@ static int wss__mem_reserve(wss__mem *mem, size_t charge) {
     }
     size_t peak = __atomic_load_n(&mem->peak, __ATOMIC_RELAXED);
     while (used > peak &&
-           !__atomic_compare_exchange_n(&mem->peak, &peak, used, 1, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED)) { /* always: good at once but in a race */
+           !__atomic_compare_exchange_n(&mem->peak, &peak, used, 1, /* always: good at once but in a race */
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
     }
     return 1;
 }
@@ -5846,7 +5846,7 @@ static void wss__notify_fail(wss__loop *loop, wss__conn *conn, int cause) {
     wss__session_event end;
     end.size = 0;
     end.data = NULL;
-    if (wss__session_fail(&loop->host, &conn->session, cause, &end) == WSS__SESSION_END)
+    if (wss__session_fail(&loop->host, &conn->session, cause, &end) == WSS__SESSION_END) /* always: it is still open */
         wss__notify_finish(loop, conn, &end);
 }
 
