@@ -6079,9 +6079,15 @@ static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t sent
             continue;
         }
         wss__buf_retain(frame);
-        wss__write_share(loop, conn, frame, begun != 0);
-        if (begun) wss__session_sent(&loop->host, &conn->session, begun);
-        if (begun && conn->session.queue) conn->session.queue->since = loop->now;
+        if (!begun) {
+            wss__write_share(loop, conn, frame, 0);
+        } else if (wss__write_push(loop, conn, frame, WSS__SESSION_FORCED) == WSS_OK) {
+            wss__session_sent(&loop->host, &conn->session, begun);
+            conn->session.queue->since = loop->now;
+        } else {
+            conn->work |= WSS__CONN_BROKEN; /* the rest of a frame is lost: not even a Close may follow */
+            return;
+        }
     }
 }
 
