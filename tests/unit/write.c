@@ -562,6 +562,32 @@ static void large_behind_a_lost_cork(void) {
     step_end(server);
 }
 
+/* The kernel takes a part of a broadcast and there is no memory for the rest: the connection ends, without a Close inside
+   a frame. */
+static void on_data_cast(const wss_event *e) {
+    CHECK_INT(wss_broadcast_data(e->server, WSS_BINARY, "0123456789", 10), WSS_OK);
+    send_mode = SEND_SOME;
+    send_most = 3;
+    step_fail_in = 1;
+}
+
+static void broadcast_without_memory_for_the_rest(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    ends = 0;
+    wss_on_data(server, on_data_cast, NULL);
+    wss_on_disconnect(server, on_end, NULL);
+    reader r = open_reader(server);
+    send(r.client->fd, "\x81\x81\0\0\0\0x", 7, MSG_NOSIGNAL);
+    wss_poll(server, 0);
+    CHECK_INT(step_fail_in, 0);
+    step(server);
+    CHECK_INT(ends, 1);
+    CHECK_INT(server->loops[0].connections, 0);
+    close_reader(&r);
+    step_end(server);
+}
+
 /* Corks fill side by side: what others have queued is gathered in what room the cork leaves. */
 static void queues_in_the_rest_of_a_cork(void) {
     static const size_t sizes[] = {4000};
@@ -601,6 +627,7 @@ int main(void) {
     RUN(large_without_memory_for_the_rest);
     RUN(large_to_a_peer_that_is_gone);
     RUN(large_behind_a_lost_cork);
+    RUN(broadcast_without_memory_for_the_rest);
     RUN(queues_in_the_rest_of_a_cork);
     return test_end("write");
 }
