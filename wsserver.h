@@ -875,8 +875,8 @@ static int wss__mem_reserve(wss__mem *mem, size_t charge) {
     }
     size_t peak = __atomic_load_n(&mem->peak, __ATOMIC_RELAXED);
     while (used > peak &&
-           !__atomic_compare_exchange_n(&mem->peak, &peak, used, 1, __ATOMIC_RELAXED,
-                                        __ATOMIC_RELAXED)) { /* always: good at once but in a race */
+           !__atomic_compare_exchange_n(&mem->peak, &peak, used, 1, /* always: good at once but in a race */
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
     }
     return 1;
 }
@@ -5848,7 +5848,7 @@ static void wss__notify_fail(wss__loop *loop, wss__conn *conn, int cause) {
     wss__session_event end;
     end.size = 0;
     end.data = NULL;
-    if (wss__session_fail(&loop->host, &conn->session, cause, &end) == WSS__SESSION_END)
+    if (wss__session_fail(&loop->host, &conn->session, cause, &end) == WSS__SESSION_END) /* always: it is still open */
         wss__notify_finish(loop, conn, &end);
 }
 
@@ -6081,9 +6081,15 @@ static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t sent
             continue;
         }
         wss__buf_retain(frame);
-        wss__write_share(loop, conn, frame, begun != 0);
-        if (begun) wss__session_sent(&loop->host, &conn->session, begun);
-        if (begun && conn->session.queue) conn->session.queue->since = loop->now;
+        if (!begun) {
+            wss__write_share(loop, conn, frame, 0);
+        } else if (wss__write_push(loop, conn, frame, WSS__SESSION_FORCED) == WSS_OK) {
+            wss__session_sent(&loop->host, &conn->session, begun);
+            conn->session.queue->since = loop->now;
+        } else {
+            conn->work |= WSS__CONN_BROKEN; /* the rest of a frame is lost: not even a Close may follow */
+            return;
+        }
     }
 }
 
@@ -7694,7 +7700,7 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
     wss__loop *own = wss__conn_own_loop(server);
     wss__queue_job *tasks = NULL;
     int result = WSS_OK;
-    for (int i = server->loop_count; i-- > 0 && !result;) {
+    for (int i = server->loop_count; i-- > 0;) {
         if (own && own->index == i) continue;
         wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_BROADCAST, except, 0);
         if (!task) {
@@ -7709,21 +7715,20 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
         tasks = &task->job;
     }
     if (tasks && !own) tasks->cost = sizeof(wss__conn_task) + frame->size;
-    if (all) __atomic_add_fetch(&server->broadcasting, frame->size * (size_t)server->loop_count, __ATOMIC_ACQ_REL);
+    int counted = all && !result; /* each loop takes its share off again */
+    if (counted) __atomic_add_fetch(&server->broadcasting, frame->size * (size_t)server->loop_count, __ATOMIC_ACQ_REL);
     while (tasks) {
         wss__conn_task *task = (wss__conn_task *)(void *)tasks;
         tasks = tasks->next;
         int pushed = result ? result : wss__queue_push(&server->loops[task->code].inbox, &task->job);
         if (!pushed) continue;
-        if (all) __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
+        if (counted) __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
         if (!result && !own && task->code == 0) result = pushed;
         wss__public_free_task(server, task);
     }
     if (own && !result) {
         wss__buf_retain(frame);
         wss__write_broadcast(own, frame, except.id, all);
-    } else if (own && all) {
-        __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
     }
     return result;
 }

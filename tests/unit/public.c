@@ -3,7 +3,10 @@
 #define _GNU_SOURCE 1
 #include <errno.h>
 #include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/timerfd.h>
 
 /* Calls that fail on demand. */
 static int thread_fails; /* number of the call of pthread_create that fails; 0: none */
@@ -15,6 +18,33 @@ static int fake_pthread_create(pthread_t *thread, const pthread_attr_t *attribut
     return pthread_create(thread, attributes, function, arg);
 }
 
+/* Calls that make a server: the call with this number fails, whichever it is. */
+static int making_fails;
+static int making_calls;
+
+static int refuse_making(void) {
+    making_calls++;
+    if (!making_fails || --making_fails) return 0;
+    errno = EMFILE;
+    return 1;
+}
+
+static int fake_epoll_create1(int flags) {
+    return refuse_making() ? -1 : epoll_create1(flags);
+}
+
+static int fake_eventfd(unsigned value, int flags) {
+    return refuse_making() ? -1 : eventfd(value, flags);
+}
+
+static int fake_timerfd_create(int clock, int flags) {
+    return refuse_making() ? -1 : timerfd_create(clock, flags);
+}
+
+static int fake_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event) {
+    return operation == EPOLL_CTL_ADD && refuse_making() ? -1 : epoll_ctl(epoll, operation, fd, event);
+}
+
 static int fake_getrlimit(struct rlimit *limit) {
     if (limit_fails) return -1;
     int result = getrlimit(RLIMIT_NOFILE, limit);
@@ -23,10 +53,18 @@ static int fake_getrlimit(struct rlimit *limit) {
 }
 
 #define pthread_create(thread, attributes, function, arg) fake_pthread_create(thread, attributes, function, arg)
+#define epoll_create1(flags) fake_epoll_create1(flags)
+#define eventfd(value, flags) fake_eventfd(value, flags)
+#define timerfd_create(clock, flags) fake_timerfd_create(clock, flags)
+#define epoll_ctl(epoll, operation, fd, event) fake_epoll_ctl(epoll, operation, fd, event)
 #define getrlimit(what, limit) fake_getrlimit(limit)
 #include "../step.h"
 #undef pthread_create
 #undef getrlimit
+#undef epoll_create1
+#undef eventfd
+#undef timerfd_create
+#undef epoll_ctl
 
 static void nothing(const wss_event *e) {
     (void)e;
@@ -477,6 +515,237 @@ static void poll_needs_one_loop(void) {
     step_end(server);
 }
 
+/* ---- making fails ---- */
+
+static int count_descriptors(void) {
+    int count = 0;
+    for (int fd = 0; fd < 1024; fd++) count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+/* Each call that a new server needs fails in turn: a reason, no descriptor, no memory stays behind. */
+static void making_without_descriptors(void) {
+    int before = count_descriptors();
+    for (int threads = 1; threads <= 3; threads++) {
+        for (int call = 1; call <= 3 * threads; call++) {
+            wss_options options = {0};
+            wss_error why;
+            options.address = "127.0.0.1";
+            options.allocator = step_allocator;
+            options.threads = threads;
+            making_fails = call;
+            CHECK(wss_create(&options, &why) == NULL);
+            CHECK_INT(making_fails, 0);
+            CHECK_INT(why.code, WSS_ERR_SYSTEM);
+            CHECK_INT(why.system_errno, EMFILE);
+            CHECK(strncmp(why.text, "cannot make server: ", 20) == 0);
+            CHECK_INT(count_descriptors(), before);
+            CHECK_INT(step_bytes, 0);
+        }
+    }
+}
+
+/* wss_fd may fail for want of a descriptor and be asked again. */
+static void descriptor_of_the_loop(void) {
+    wss_options options = {0};
+    wss_server *server = step_server(&options);
+    int before = count_descriptors();
+    for (int call = 1; call <= 2; call++) {
+        making_fails = call;
+        CHECK_INT(wss_fd(server), WSS_ERR_SYSTEM);
+        CHECK_INT(making_fails, 0);
+        CHECK_INT(count_descriptors(), before);
+    }
+    int fd = wss_fd(server);
+    CHECK(fd >= 0);
+    CHECK_INT(wss_fd(server), fd);
+    CHECK_INT(count_descriptors(), before + 1);
+    step_end(server);
+}
+
+/* ---- answers ---- */
+
+static void answers_that_are_not_allowed(void) {
+    static const wss_header bad = {"Upgrade", "x"};
+    static const wss_header good = {"X-Name", "x"};
+    wss_options options = {0};
+    wss_info info;
+    wss_server *server = step_server(&options);
+    wss_on_connect(server, on_connect, NULL);
+    wss_on_upgrade(server, on_request, NULL);
+    step_client *waiting = step_connect(server);
+    step_ask(server, waiting, "GET / HTTP/1.1\r\nSec-WebSocket-Protocol: chat, v2\r\n" STEP_UPGRADE "\r\n");
+    CHECK_INT(wss_accept(server, asked, NULL, &bad, 1, NULL), WSS_ERR_HEADER);
+    CHECK_INT(wss_accept(server, asked, "v3", &good, 1, NULL), WSS_ERR_PROTOCOL);
+    CHECK_INT(wss_reply(server, asked, NULL), WSS_ERR_ARGUMENT); /* it is an upgrade */
+    step(server);
+    CHECK_TEXT(step_ask(server, waiting, ""), "");
+    CHECK_INT(wss_accept(server, asked, "v2", &good, 1, NULL), WSS_OK);
+    step(server);
+    CHECK(strstr(step_ask(server, waiting, ""), "Sec-WebSocket-Protocol: v2\r\nX-Name: x\r\n") != NULL);
+    CHECK_INT(wss_get_info(server, last, &info), WSS_OK);
+    CHECK_TEXT(info.protocol, "v2");
+    step_free(waiting);
+    step(server);
+    step_end(server);
+}
+
+/* After disconnect was told, and while the user's pointer is freed, the connection is gone for everybody. */
+static int freed;
+static int info_when_freed;
+static wss_server *freeing;
+
+static void free_user(void *user) {
+    wss_info info;
+    CHECK(user == (void *)&freed);
+    freed++;
+    info_when_freed = wss_get_info(freeing, last, &info);
+    CHECK_INT(wss_set_user(freeing, last, &freed), WSS_ERR_GONE);
+    CHECK_INT(wss_buffered(freeing, last), 0);
+}
+
+static void gone_when_it_is_freed(void) {
+    wss_options options = {0};
+    options.user_free = free_user;
+    freed = 0;
+    freeing = step_server(&options);
+    wss_on_connect(freeing, on_connect, NULL);
+    step_client *client = step_open(freeing);
+    CHECK_INT(wss_set_user(freeing, last, &freed), WSS_OK);
+    step_free(client);
+    step(freeing);
+    CHECK_INT(freed, 1);
+    CHECK_INT(info_when_freed, WSS_ERR_GONE);
+    step_end(freeing);
+}
+
+/* ---- several loops, played by one thread ---- */
+
+static size_t tasks_of(wss__loop *loop) {
+    size_t count = 0;
+    for (wss__queue_job *job = loop->inbox.first; job; job = job->next) count++;
+    return count;
+}
+
+/* A broadcast goes to all loops or, where memory is short, to none; the bytes under way are known exactly. */
+static void broadcast_to_loops(void) {
+    for (int inside = -1; inside < 3; inside++) { /* the loop whose turn it is; -1: none */
+        for (int failing = 0; failing <= 4; failing++) {
+            wss_options options = {0};
+            options.threads = 3;
+            wss_server *server = make(&options);
+            size_t wanted = inside < 0 ? 3 : 2; /* its own gets it at once */
+            wss__conn_loop = inside < 0 ? NULL : &server->loops[inside];
+            step_fail_in = failing;
+            int result = wss_broadcast_all(server, "m", wss_json("{}"));
+            int failed = failing && step_fail_in == 0;
+            step_fail_in = 0;
+            wss__conn_loop = NULL;
+            CHECK_INT(result, failed ? WSS_ERR_MEMORY : WSS_OK);
+            CHECK_INT(failed, failing > 0 && failing <= 1 + (int)wanted); /* the frame, and a task for each other loop */
+            size_t tasks = 0;
+            for (int i = 0; i < 3; i++) tasks += tasks_of(&server->loops[i]);
+            CHECK_INT(tasks, failed ? 0 : wanted);
+            CHECK_INT(server->broadcasting == 0, failed);
+            step_end(server);
+        }
+    }
+}
+
+/* A loop that has closed already does not get it; the others do. Only the first one's answer is told. */
+static void broadcast_to_closed_loops(void) {
+    for (int inside = -1; inside < 2; inside++) {
+        for (int closed = 0; closed < 3; closed++) {
+            wss_options options = {0};
+            options.threads = 3;
+            wss_server *server = make(&options);
+            server->loops[closed].inbox.closed = 1;
+            wss__conn_loop = inside < 0 ? NULL : &server->loops[inside];
+            int result = wss_broadcast_all(server, "m", wss_json("{}"));
+            wss__conn_loop = NULL;
+            CHECK_INT(result, inside < 0 && closed == 0 ? WSS_ERR_STOPPED : WSS_OK);
+            CHECK_INT(tasks_of(&server->loops[closed]), 0);
+            step_end(server);
+        }
+    }
+}
+
+/* Timers belong to the first loop: others write to it. */
+static void timers_of_other_loops(void) {
+    for (int inside = 0; inside < 2; inside++) {
+        wss_options options = {0};
+        options.threads = 2;
+        wss_server *server = make(&options);
+        wss__conn_loop = &server->loops[inside];
+        wss_timer timer = wss_timer_start(server, 60000, 0, nothing, NULL);
+        CHECK(timer.id != 0);
+        CHECK_INT(tasks_of(&server->loops[0]), inside);
+        CHECK_INT(wss_timer_cancel(server, timer), WSS_OK);
+        CHECK_INT(tasks_of(&server->loops[0]), 2 * inside);
+        CHECK_INT(wss_timer_cancel(server, timer), WSS_ERR_GONE);
+        wss__conn_loop = NULL;
+        step_end(server);
+    }
+}
+
+/* In the turn of another loop a connection is reached through its own loop's inbox. */
+static void connections_of_other_loops(void) {
+    wss_options options = {0};
+    wss__loop elsewhere;
+    wss_server *server = step_server(&options);
+    wss_on_connect(server, on_connect, NULL);
+    step_client *client = step_open(server);
+    memset(&elsewhere, 0, sizeof elsewhere);
+    elsewhere.server = server;
+    elsewhere.index = 1;
+    wss__conn_loop = &elsewhere;
+    CHECK_INT(wss_send_data(server, last, WSS_TEXT, "x", 1), WSS_OK);
+    CHECK_INT(wss_close(server, last, 4000, NULL), WSS_OK);
+    wss__conn_loop = NULL;
+    CHECK_INT(tasks_of(&server->loops[0]), 2);
+    step(server);
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x81);
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x88);
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
+/* Who asks over a Unix socket has no address; a request tells that by an empty text. */
+static int asked_without_address;
+
+static void on_request_unix(const wss_event *e) {
+    int port = 7;
+    asked_without_address += strcmp(wss_request_peer(e->request, &port), "") == 0 && port == 0;
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_OK);
+}
+
+static void asked_over_a_unix_socket(void) {
+    static const char request[] = "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n";
+    char address[64];
+    char answer[512] = "";
+    struct sockaddr_un to;
+    wss_options options = {0};
+    snprintf(address, sizeof address, "unix:/tmp/wsserver-test-%d", (int)getpid());
+    options.address = address;
+    wss_server *server = step_server(&options);
+    wss_on_upgrade(server, on_request_unix, NULL);
+    asked_without_address = 0;
+    memset(&to, 0, sizeof to);
+    to.sun_family = AF_UNIX;
+    snprintf(to.sun_path, sizeof to.sun_path, "%s", address + 5);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK_INT(connect(fd, (struct sockaddr *)(void *)&to, sizeof to), 0);
+    CHECK_INT(send(fd, request, sizeof request - 1, 0), sizeof request - 1);
+    step(server);
+    CHECK_INT(asked_without_address, 1);
+    CHECK(recv(fd, answer, sizeof answer - 1, MSG_DONTWAIT) > 12);
+    CHECK(strncmp(answer, "HTTP/1.1 101 ", 13) == 0);
+    close(fd);
+    step(server);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(no_server);
@@ -497,5 +766,14 @@ int main(void) {
     RUN(closed_inbox_and_full_queue);
     RUN(polled_on_another_thread);
     RUN(poll_needs_one_loop);
+    RUN(making_without_descriptors);
+    RUN(descriptor_of_the_loop);
+    RUN(answers_that_are_not_allowed);
+    RUN(gone_when_it_is_freed);
+    RUN(broadcast_to_loops);
+    RUN(broadcast_to_closed_loops);
+    RUN(timers_of_other_loops);
+    RUN(connections_of_other_loops);
+    RUN(asked_over_a_unix_socket);
     return test_end("public");
 }

@@ -1,6 +1,45 @@
 /* Unit tests of [write]: what handlers send in one turn, small and large, typed and keyed, to themselves and to others: it
    arrives whole and in order, however it was gathered, whatever the kernel takes at once. */
+#define _GNU_SOURCE 1
+#include <errno.h>
+#include <sys/socket.h>
+
+/* How the kernel takes what is sent in several parts: as it does, or once as a test wants. */
+enum { SEND_AS_IS, SEND_FAILS, SEND_SOME };
+static int send_mode;
+static int send_error;
+static size_t send_most;
+
+static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags) {
+    int mode = send_mode;
+    send_mode = SEND_AS_IS;
+    if (mode == SEND_AS_IS) return sendmsg(fd, message, flags);
+    errno = send_error;
+    if (mode == SEND_FAILS) return -1;
+    size_t done = 0;
+    for (size_t i = 0; i < message->msg_iovlen && done < send_most; i++) {
+        size_t part = message->msg_iov[i].iov_len;
+        if (part > send_most - done) part = send_most - done;
+        if (part && send(fd, message->msg_iov[i].iov_base, part, flags) != (ssize_t)part) return -1;
+        done += part;
+    }
+    return (ssize_t)done;
+}
+
+/* One part: like several. */
+static ssize_t fake_send(int fd, const void *data, size_t size, int flags) {
+    int mode = send_mode;
+    send_mode = SEND_AS_IS;
+    errno = send_error;
+    if (mode == SEND_FAILS) return -1;
+    return send(fd, data, mode == SEND_SOME && size > send_most ? send_most : size, flags);
+}
+
+#define sendmsg(fd, message, flags) fake_sendmsg(fd, message, flags)
+#define send(fd, data, size, flags) fake_send(fd, data, size, flags)
 #include "../step.h"
+#undef sendmsg
+#undef send
 
 #include "../script.h"
 
@@ -385,11 +424,168 @@ static void kernel_fills_up(void) {
     step_end(server);
 }
 
+/* ---- what the kernel takes of a large message ---- */
+
 static int ends;
+static int last_cause;
+static int send_result;
+static int without_memory;
+static int large_mode; /* how the kernel takes the large message */
 
 static void on_end(const wss_event *e) {
-    (void)e;
     ends++;
+    last_cause = e->cause;
+}
+
+static void on_data_large(const wss_event *e) {
+    send_mode = large_mode;
+    send_error = EAGAIN;
+    step_fail_in = without_memory;
+    send_result = wss_send_data(e->server, e->conn, WSS_BINARY, message_of(0, 20000), 20000);
+    step_fail_in = 0;
+    send_mode = SEND_AS_IS;
+}
+
+static wss_server *serve_large(wss_options *options, reader *r) {
+    wss_server *server = serve(options);
+    ends = 0;
+    last_cause = 0;
+    send_result = 1;
+    without_memory = 0;
+    large_mode = SEND_AS_IS;
+    wss_on_data(server, on_data_large, NULL);
+    wss_on_disconnect(server, on_end, NULL);
+    *r = open_reader(server);
+    return server;
+}
+
+/* The kernel tells that there is room again only where it was full: a test that made that up tells it by a frame. */
+static void large_in_any_part(void) {
+    static const size_t parts[] = {0, 1, 2, 3, 4, 5, 100, 19999, 20003};
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        wss_options options = {0};
+        reader r;
+        wss_server *server = serve_large(&options, &r);
+        large_mode = parts[i] ? SEND_SOME : SEND_FAILS;
+        send_most = parts[i];
+        step_frame(server, r.client, 0x81, "go", 2);
+        CHECK_INT(send_result, WSS_OK);
+        CHECK_INT(wss_buffered(server, conns[0]), 20004 - parts[i]);
+        wss__conn *conn = wss__conn_find(server, conns[0]);
+        conn->work |= WSS__CONN_WRITABLE;
+        wss__conn_make_ready(&server->loops[0], conn);
+        step(server);
+        read_all(server, &r);
+        check_message(&r, 20000);
+        CHECK_INT(r.at, r.bytes.size);
+        CHECK_INT(wss_buffered(server, conns[0]), 0);
+        close_reader(&r);
+        step(server);
+        step_end(server);
+    }
+}
+
+/* The rest cannot be kept. Nothing has left: the call fails and the connection lives. A part has: it cannot be taken back,
+   so the connection ends, and nothing follows the gap. */
+static void large_without_memory_for_the_rest(void) {
+    for (int some = 0; some <= 1; some++) {
+        for (int allocation = 1; allocation <= 2; allocation++) { /* the frame, the queue */
+            wss_options options = {0};
+            reader r;
+            wss_server *server = serve_large(&options, &r);
+            large_mode = some ? SEND_SOME : SEND_FAILS;
+            send_most = 5;
+            without_memory = allocation;
+            step_frame(server, r.client, 0x81, "go", 2);
+            CHECK_INT(send_result, WSS_ERR_MEMORY);
+            CHECK_INT(ends, some);
+            if (some) CHECK_INT(last_cause, WSS_CAUSE_PEER_VANISHED);
+            if (!some) CHECK_INT(wss_send_data(server, conns[0], WSS_TEXT, "alive", 5), WSS_OK);
+            CHECK_INT(wss_buffered(server, conns[0]) > 0, !some);
+            close_reader(&r);
+            step(server);
+            CHECK_INT(ends, 1);
+            step_end(server);
+        }
+    }
+}
+
+static void on_data_broken(const wss_event *e) {
+    send_mode = SEND_FAILS;
+    send_error = EPIPE;
+    wss_send_data(e->server, e->conn, WSS_BINARY, message_of(0, 20000), 20000);
+    CHECK_INT(wss_send_data(e->server, e->conn, WSS_BINARY, "x", 1), WSS_ERR_GONE);
+    send_mode = SEND_AS_IS;
+}
+
+static void large_to_a_peer_that_is_gone(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    ends = 0;
+    wss_on_data(server, on_data_broken, NULL);
+    wss_on_disconnect(server, on_end, NULL);
+    reader r = open_reader(server);
+    step_frame(server, r.client, 0x81, "go", 2);
+    step(server);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_cause, WSS_CAUSE_PEER_VANISHED);
+    CHECK_INT(server->loops[0].connections, 0);
+    close_reader(&r);
+    step_end(server);
+}
+
+/* A part of what was corked has left and the rest cannot be kept: the large message behind it must not follow the gap. */
+static void on_data_gap(const wss_event *e) {
+    CHECK_INT(wss_send_data(e->server, e->conn, WSS_BINARY, "0123456789", 10), WSS_OK);
+    send_mode = SEND_SOME;
+    send_most = 3;
+    step_fail_in = 1;
+    wss_send_data(e->server, e->conn, WSS_BINARY, message_of(0, 20000), 20000);
+    CHECK_INT(step_fail_in, 0);
+    CHECK_INT(wss_send_data(e->server, e->conn, WSS_BINARY, "x", 1), WSS_ERR_GONE);
+}
+
+static void large_behind_a_lost_cork(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    ends = 0;
+    wss_on_data(server, on_data_gap, NULL);
+    wss_on_disconnect(server, on_end, NULL);
+    reader r = open_reader(server);
+    step_frame(server, r.client, 0x81, "go", 2);
+    step(server);
+    CHECK_INT(ends, 1);
+    read_all(server, &r);
+    CHECK(r.bytes.size <= 3); /* the reset may have taken them too */
+    CHECK_INT(server->loops[0].connections, 0);
+    close_reader(&r);
+    step_end(server);
+}
+
+/* The kernel takes a part of a broadcast and there is no memory for the rest: the connection ends, without a Close inside
+   a frame. */
+static void on_data_cast(const wss_event *e) {
+    CHECK_INT(wss_broadcast_data(e->server, WSS_BINARY, "0123456789", 10), WSS_OK);
+    send_mode = SEND_SOME;
+    send_most = 3;
+    step_fail_in = 1;
+}
+
+static void broadcast_without_memory_for_the_rest(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    ends = 0;
+    wss_on_data(server, on_data_cast, NULL);
+    wss_on_disconnect(server, on_end, NULL);
+    reader r = open_reader(server);
+    send(r.client->fd, "\x81\x81\0\0\0\0x", 7, MSG_NOSIGNAL);
+    wss_poll(server, 0);
+    CHECK_INT(step_fail_in, 0);
+    step(server);
+    CHECK_INT(ends, 1);
+    CHECK_INT(server->loops[0].connections, 0);
+    close_reader(&r);
+    step_end(server);
 }
 
 /* More than the kernel takes at once; keeping the rest then finds no memory. */
@@ -421,6 +617,29 @@ static void rest_without_memory(void) {
     step_end(server);
 }
 
+/* Corks fill side by side: what others have queued is gathered in what room the cork leaves. */
+static void queues_in_the_rest_of_a_cork(void) {
+    static const size_t sizes[] = {4000};
+    wss_options options = {0};
+    options.max_queued = 300000;
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data, NULL);
+    reader readers[3];
+    for (int i = 0; i < 3; i++) readers[i] = open_reader(server);
+    plan_sizes(sizes, 1, 120);
+    todo.others = 1;
+    step_frame(server, readers[0].client, 0x81, "go", 2);
+    CHECK_INT(todo.accepted, 3 * 120);
+    for (int i = 0; i < 3; i++) {
+        read_all(server, &readers[i]);
+        for (int k = 0; k < 120; k++) check_message(&readers[i], 4000);
+        CHECK_INT(readers[i].at, readers[i].bytes.size);
+        close_reader(&readers[i]);
+    }
+    step(server);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(large_behind_small);
@@ -433,6 +652,12 @@ int main(void) {
     RUN(keyed_on_the_loop);
     RUN(drop_oldest_on_the_loop);
     RUN(kernel_fills_up);
+    RUN(large_in_any_part);
+    RUN(large_without_memory_for_the_rest);
+    RUN(large_to_a_peer_that_is_gone);
+    RUN(large_behind_a_lost_cork);
+    RUN(broadcast_without_memory_for_the_rest);
+    RUN(queues_in_the_rest_of_a_cork);
     RUN(rest_without_memory);
     return test_end("write");
 }
