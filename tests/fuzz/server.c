@@ -16,6 +16,7 @@ typedef struct known {
     int disconnected;
     int closed;       /* wss_close was accepted */
     int user;         /* the user pointer it owns; 0: none */
+    int before;       /* the one before: the handlers of one message all see the pointer that it began with */
 } known;
 
 /* A client. */
@@ -91,6 +92,7 @@ static void *user_pointer(int user) {
 
 static void own(known *k, int user) {
     if (k->user) w.user_state[k->user] = 3;
+    k->before = k->user;
     k->user = user;
     if (user) w.user_state[user] = 1;
 }
@@ -191,6 +193,7 @@ static void answer(void) {
         if (user) w.user_state[user] = 1; /* it may be freed before the call returns */
         int result = wss_accept(w.server, conn, how & 32 ? "chat" : NULL, reply.headers, reply.header_count, user_pointer(user));
         FUZZ_CHECK(result <= WSS_OK);
+        if (result == WSS_OK && k && k->user) w.user_state[k->user] = 3; /* set before, and replaced */
         if (result == WSS_OK && k) k->user = user;
         if (result != WSS_OK && user) w.user_state[user] = 0;
         if (result == WSS_OK) FUZZ_CHECK(k && k->asked);
@@ -359,7 +362,7 @@ static void on_upgrade(const wss_event *e) {
     char out[32];
     size_t length;
     wss_request_path(e->request, out, sizeof out, &length);
-    if (!(fuzz_byte(&w.in) & 1)) wss_accept(e->server, e->conn, NULL, NULL, 0, NULL);
+    if (!(fuzz_byte(&w.in) & 1) && wss_accept(e->server, e->conn, NULL, NULL, 0, NULL) == WSS_OK && k) own(k, 0);
     act();
     w.depth--;
 }
@@ -389,7 +392,7 @@ static void check_open(const wss_event *e) {
     const known *k = find_known(e->conn);
     if (!k) FUZZ_CHECK(w.conn_count == CONNS);
     if (k) FUZZ_CHECK(k->connected && !k->disconnected);
-    if (k) FUZZ_CHECK(e->user == user_pointer(k->user));
+    if (k) FUZZ_CHECK(e->user == user_pointer(k->user) || e->user == user_pointer(k->before));
 }
 
 static void on_data(const wss_event *e) {
@@ -436,7 +439,6 @@ static void on_timer(const wss_event *e) {
     timer *t = (timer *)e->context;
     FUZZ_CHECK(!t->cancelled && (t->repeats || !t->fired));
     FUZZ_CHECK(sim.now + 1000 > t->due);
-    sim.progress++; /* a turn that only calls a timer does not spin */
     t->fired = 1;
     act();
     w.depth--;
@@ -612,6 +614,12 @@ static void change_kernel(void) {
 
 /* ---- turns ---- */
 
+/* A server that sleeps does not spin, whatever wakes it. That it is not woken for nothing is in the count of turns. */
+static int sleeps(void) {
+    sim.idle_turns = 0;
+    return 0;
+}
+
 static void settle(void) {
     if (!w.stopped && sim_settle(w.server) != WSS_OK) w.stopped = 1;
 }
@@ -722,6 +730,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     w.in = fuzz_begin(data, size);
     sim_begin(1 + fuzz_byte(&w.in));
     sim_on_violation = violated;
+    sim.idle = sleeps;
     unsigned choice = fuzz_byte(&w.in);
     if (choice & 0x80) {
         sim.fail_at = 1 + (long)fuzz_byte(&w.in);
