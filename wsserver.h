@@ -4034,6 +4034,14 @@ static int wss__session_close(wss__session_host *host, wss__session *session, in
     return put;
 }
 
+/* An open session that can say nothing more, for a cause on our side: its end will tell that cause. */
+static void wss__session_forsake(wss__session *session, int cause) {
+    if (session->phase != WSS__SESSION_OPEN) return;
+    session->phase = WSS__SESSION_CLOSING;
+    session->code = WSS_CLOSE_LOST;
+    session->cause = (uint8_t)cause;
+}
+
 /* ---- input ---- */
 
 static wss__session_input *wss__session_need_input(wss__session_host *host, wss__session *session) {
@@ -5922,6 +5930,12 @@ static void wss__write_failed(wss__conn *conn) {
     else conn->work |= WSS__CONN_BROKEN;
 }
 
+/* There was no memory to keep the rest of what had begun to leave: not even a Close may follow it. */
+static void wss__write_lose(wss__conn *conn) {
+    conn->work |= WSS__CONN_BROKEN;
+    wss__session_forsake(&conn->session, WSS_CAUSE_MEMORY);
+}
+
 static void wss__write_count_out(wss__loop *loop, wss__conn *conn, size_t size) {
     WSS__COUNT(conn->bytes_out, size);
     WSS__COUNT(loop->host.stats.bytes_out, size);
@@ -5947,12 +5961,12 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
         written += left;
         if (left < total) wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
         size_t from_cork = wss__base_min(left, corked);
-        if (corked && !wss__session_uncork(host, &conn->session, from_cork)) conn->work |= WSS__CONN_BROKEN;
+        if (corked && !wss__session_uncork(host, &conn->session, from_cork)) wss__write_lose(conn);
         corked = 0;
         wss__session_sent(host, &conn->session, left - from_cork);
         if (conn->session.queue) conn->session.queue->since = loop->now;
     }
-    if (corked && !wss__session_uncork(host, &conn->session, 0)) conn->work |= WSS__CONN_BROKEN;
+    if (corked && !wss__session_uncork(host, &conn->session, 0)) wss__write_lose(conn);
 }
 
 /* Sends a large message from the caller's memory; what the kernel does not take is copied. */
@@ -5980,7 +5994,7 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
                    left - head_left);
         }
         if (!frame || !wss__buf_append(&loop->server->mem, &conn->session.queue, frame)) {
-            if (done) conn->work |= WSS__CONN_BROKEN;
+            if (done) wss__write_lose(conn);
             wss__conn_make_ready(loop, conn);
             return WSS_ERR_MEMORY;
         }
@@ -6087,7 +6101,7 @@ static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t sent
             wss__session_sent(&loop->host, &conn->session, begun);
             conn->session.queue->since = loop->now;
         } else {
-            conn->work |= WSS__CONN_BROKEN; /* the rest of a frame is lost: not even a Close may follow */
+            wss__write_lose(conn);
             return;
         }
     }

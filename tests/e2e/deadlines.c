@@ -147,7 +147,9 @@ static void queued_when_a_deadline_is_due(void) {
     step_now += 20000 + STEP;
     step_write(server, speaker, frame, step_make_frame(frame, 0x81, "hi", 2));
     CHECK_INT(ends, 0);
-    CHECK_INT(step_take(server, listener, payload, &size), 0x81);
+    int first = step_take(server, listener, payload, &size);
+    if (first == 0x89) first = step_take(server, listener, payload, &size); /* silent long enough for a ping, too */
+    CHECK_INT(first, 0x81);
     CHECK_INT(size, 2);
     CHECK(!listener->ended);
     step_free(speaker);

@@ -68,7 +68,7 @@ typedef struct scene {
     void (*prepare)(void);                 /* further handlers; may be NULL */
     void (*run)(void);
     int from_start; /* faults strike while the server is made, too */
-    int to_all;     /* what is sent to the bystanders too is accepted for each, or for none */
+    int to_all;     /* the bystanders are sent something, too, for the rest of which memory may be wanting */
 } scene;
 
 static stage_state stage;
@@ -1509,7 +1509,7 @@ static const scene scenes[] = {
     {"ends", close_options, close_prepare, close_run, 0, 0},
     {"broadcasts", broadcast_options, broadcast_prepare, broadcast_run, 0, 1},
     {"posts", post_options, NULL, post_run, 0, 0},
-    {"drop oldest", drop_options, burst_prepare, drop_run, 0, 0},
+    {"drop oldest", drop_options, burst_prepare, drop_run, 0, 1},
     {"slow reader", slow_options, slow_prepare, slow_run, 0, 0},
     {"close the slow", policy_options, burst_prepare, policy_run, 0, 0},
     {"queue", queue_options, queue_prepare, queue_run, 0, 0},

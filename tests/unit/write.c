@@ -499,7 +499,7 @@ static void large_without_memory_for_the_rest(void) {
             step_frame(server, r.client, 0x81, "go", 2);
             CHECK_INT(send_result, WSS_ERR_MEMORY);
             CHECK_INT(ends, some);
-            if (some) CHECK_INT(last_cause, WSS_CAUSE_PEER_VANISHED);
+            if (some) CHECK_INT(last_cause, WSS_CAUSE_MEMORY);
             if (!some) CHECK_INT(wss_send_data(server, conns[0], WSS_TEXT, "alive", 5), WSS_OK);
             CHECK_INT(wss_buffered(server, conns[0]) > 0, !some);
             close_reader(&r);
