@@ -520,7 +520,8 @@ def survey(name):
             if os.path.exists(old):
                 os.remove(old)
         if any(survey_with(name, path + ".new", test) != 0 for test in names):
-            os.remove(path + ".new")
+            if os.path.exists(path + ".new"):
+                os.remove(path + ".new")
             status = survey_with(name, path + ".new", None)
             if status != 0:
                 return "mutate: %s fails without a mutant, exit status %s" % (name, status)
