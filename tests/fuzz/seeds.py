@@ -61,6 +61,9 @@ def streams():
     found += [frame(1, b"\xe2", False) + frame(0, b"\x82", False) + frame(0, b"\xac"), frame(0, b"x")]
     found += [frame(1, b"x", False) + frame(1, b"y"), b"\xc1\x80\0\0\0\0", b"\x83\x80\0\0\0\0", b"\x81\x01a"]
     found += [b"\x09\x80\0\0\0\0", b"\x89\xfe\0\x7e\0\0\0\0", b"\x82\xfe\0\x7d\0\0\0\0", b"\x82\xff" + b"\0" * 12]
+    for size in (0, 125, 126, 127, 65534, 65535, 65536, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1):
+        found += [b"\x82\xfe" + (size & 65535).to_bytes(2, "big") + b"\0\0\0\0"]
+        found += [b"\x82\xff" + size.to_bytes(8, "big") + b"\0\0\0\0"]
     found += [b"\x82\xff\x7f" + b"\xff" * 7 + b"\0\0\0\0", b"\x82\xff\x80" + b"\0" * 11]
     return found
 
@@ -127,6 +130,7 @@ def lives():
                      + bye + settle + idle + passes[4])
         found.append(head + dial[0] + dial[1] + dial[2] + dial[3] + settle + idle * 4 + b"".join(large) + settle
                      + idle * 4 + passes[5] + passes[7] + passes[7])
+        found.append(head + opened + b"\3\0\x12a" + settle + b"\x0e\5\1\0" + settle + b"\x0e\x0f\0\1" + settle + passes[4])
         found.append(head + opened + b"\7\0\0" + settle + idle + b"\7\1\1" + settle + idle)
         found += [head + opened + call + settle + idle + call + settle + passes[3] for call in calls]
         found += [head + opened + text + settle + b"\1" + call[1:] + typed + settle + b"\1" + call[1:] for call in calls]
