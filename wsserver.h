@@ -1314,7 +1314,7 @@ WSS__UTF8_DEFINE(wss__utf8_wide, , uint8x16_t, vqtbl1q_u8, WSS__UTF8_MINUS16, WS
 static size_t wss__utf8_prefix(const char *data, size_t size) {
     size_t at = wss__utf8_ascii(data, size);
 #ifdef WSS__CONFIG_SIMD
-    if (size - at >= 4 * WSS__UTF8_BLOCK) at += wss__utf8_wide(data + at, size - at);
+    if (size - at >= (size_t)4 * WSS__UTF8_BLOCK) at += wss__utf8_wide(data + at, size - at);
 #endif
     return at;
 }
@@ -6086,7 +6086,7 @@ static size_t wss__write_send_casts(wss__loop *loop, wss__conn *conn, char *join
 
 /* Queues what has not left of the casts. */
 static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t sent) {
-    for (uint32_t i = 0; i < loop->cast_count; i++) {
+    for (uint32_t i = 0; i < loop->cast_count && conn->session.phase == WSS__SESSION_OPEN; i++) { /* one may close it */
         wss__buf_frame *frame = loop->casts[i];
         size_t begun = wss__base_min(sent, frame->size);
         sent -= begun;
@@ -6161,8 +6161,8 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     int corked = host->corked == &conn->session;
     int direct = message->size >= WSS__WRITE_DIRECT && !message->type.data && conn->work & WSS__CONN_WRITABLE;
     int plain = !key.size && loop->server->options.send_policy != WSS_POLICY_DROP_OLDEST;
+    if (loop->cast_count) wss__write_settle(loop, 0); /* may close it */
     if (conn->session.phase != WSS__SESSION_OPEN || conn->work & WSS__CONN_BROKEN) return WSS_ERR_GONE;
-    if (loop->cast_count) wss__write_settle(loop, 0);
     if (corked && !conn->session.queue && host->cork_size &&
         (direct || host->cork_size >= host->options->max_queued || whole > host->cork_capacity - host->cork_size))
         wss__write_flush(loop, conn);
@@ -6181,8 +6181,8 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
 
 /* Closes on the application's behalf. The flags are set. */
 static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__span reason, int cause) {
-    if (conn->session.phase != WSS__SESSION_OPEN) return;
     wss__write_settle(loop, 0);
+    if (conn->session.phase != WSS__SESSION_OPEN) return;
     wss__conn_rare *rare = reason.size ? wss__conn_need_rare(loop->server, conn) : NULL;
     if (rare) rare->reason = wss__conn_copy(loop->server, reason, &rare->reason_size);
     if (!wss__session_close(&loop->host, &conn->session, code, reason, cause)) conn->work |= WSS__CONN_BROKEN;
@@ -6914,8 +6914,8 @@ static void wss__loop_run_timers(wss__loop *loop) {
 
 static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
     wss__conn *conn = wss__conn_find_own(loop, task->conn);
+    wss__write_settle(loop, 0); /* may close it */
     if (conn && conn->session.phase == WSS__SESSION_OPEN) {
-        wss__write_settle(loop, 0);
         wss__write_accepted(loop, conn, task->frame, task->set ? WSS__SESSION_KEYED : WSS__SESSION_RESERVED);
         return;
     }
