@@ -6357,6 +6357,7 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
         if (wss__conn_is_paused(loop->server, conn)) break;
         int kind = wss__session_next(host, &conn->session, bytes, &event);
         if (kind == WSS__SESSION_NEED) break;
+        if (bytes->size) event.final = 0; /* it goes on behind its Close, against the rules */
         wss__read_handle(loop, conn, kind, &event);
         wss__session_release(host, &conn->session);
     }

@@ -27,10 +27,13 @@ analyse_cppcheck() {
         -DWSSERVER_IMPLEMENTATION -D__linux__=1 "$1" 2>&1
 }
 
+begin() { # begin TOOL FUNCTION: all look at the header at the same time
+    if command -v "$1" > /dev/null; then { $2 wsserver.h > "$out/$2"; echo $? > "$out/$2.status"; } & fi
+}
+
 analyse() { # analyse TOOL FUNCTION
     command -v "$1" > /dev/null || { echo "note: no $1 here: left out"; return; }
-    $2 wsserver.h > "$out/$2"
-    if [ $? -ge 124 ]; then echo "analysis: $1 did not come to an end"; bad=$((bad + 1)); fi
+    if [ "$(cat "$out/$2.status")" -ge 124 ]; then echo "analysis: $1 did not come to an end"; bad=$((bad + 1)); fi
     count=$(grep -cE '^[^ ]+:[0-9]+:[0-9]+: (fatal |)(warning|error|style|performance|portability):' "$out/$2")
     if [ "$count" -ne 0 ]; then cat "$out/$2"; fi
     findings=$((findings + count))
@@ -44,6 +47,10 @@ analyse() { # analyse TOOL FUNCTION
     [ -s "$out/$2.wanted" ] || { echo "analysis: no faults for $1 in analysis_bad.h"; bad=$((bad + 1)); }
 }
 
+begin gcc analyse_gcc
+begin clang-tidy analyse_clang_tidy
+begin cppcheck analyse_cppcheck
+wait
 analyse gcc analyse_gcc
 analyse clang-tidy analyse_clang_tidy
 analyse cppcheck analyse_cppcheck
