@@ -12,7 +12,11 @@ THREADS = -pthread
 COMPILE = $(CC) $(STD) $(WARNINGS)
 
 # Tests are built for speed of building unless CFLAGS is given, and with the sanitizers that work here.
-TEST_CFLAGS = $(if $(filter file,$(origin CFLAGS)),-O1 -g,$(CFLAGS))
+# Only programs that run for long are optimized.
+LONG = unit/args unit/frame unit/http unit/json unit/session unit/utf8 sim/allocations sim/faults sim/pieces
+LEVEL = -O0 -g1
+$(LONG:%=build/test/%) $(LONG:%=build/race/%): LEVEL = -O1 -g1
+TEST_CFLAGS = $(if $(filter file,$(origin CFLAGS)),$(LEVEL),$(CFLAGS))
 ADDRESS = -fsanitize=address -fno-omit-frame-pointer
 UNDEFINED = -fsanitize=undefined -fno-sanitize-recover=all
 RACES = -fsanitize=thread

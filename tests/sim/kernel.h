@@ -1230,7 +1230,7 @@ static void sim_check_conn(wss_server *server, wss__conn *conn, int flags) {
     /* What waits is known to epoll (the kernel is full), to the ready list, or to a timer. */
     SIM_TRUE(!conn->session.queue || conn->work & (WSS__CONN_READY | WSS__CONN_STARVED) || !(conn->work & WSS__CONN_WRITABLE),
              "data that waits for nothing");
-    SIM_TRUE(!(conn->work & WSS__CONN_STARVED) || wss__timer_pending(&conn->timer), "a starved connection without a timer");
+    SIM_TRUE(!(conn->work & WSS__CONN_STARVED) || conn->work & WSS__CONN_READY || wss__timer_pending(&conn->timer), "a starved connection without a timer");
     SIM_TRUE(!(flags & WSS__CONN_OPEN) || conn->work & WSS__CONN_CONNECTED, "open before connect");
     SIM_TRUE(wss__conn_state(conn) != WSS__CONN_DEAD || conn->work & WSS__CONN_READY, "dead and not to be freed");
 }
