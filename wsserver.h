@@ -684,7 +684,8 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
 #include <time.h>
 #include <unistd.h>
 
-/* Vectors: on x86-64 chosen at run time, on 64-bit ARM always there. Everything works without, only UTF-8 is slower. */
+/* Vectors: on x86-64 chosen at run time, on 64-bit ARM always there. Everything works without, but
+   checking text and unmasking are slower. */
 #if !defined(WSSERVER_NO_SIMD) && defined(__x86_64__)
 #include <immintrin.h>
 #define WSS__CONFIG_SIMD 1
@@ -1209,7 +1210,7 @@ enum {
     WSS__UTF8_STRAY = 2,    /* a continuation without a lead */
     WSS__UTF8_OVER3 = 4,    /* e0 80-9f: overlong */
     WSS__UTF8_HIGH = 8,     /* f4 90-bf, f5-ff 90-bf: above U+10FFFF */
-    WSS__UTF8_SURROGATE = 16,  /* ed a0-bf: a surrogate */
+    WSS__UTF8_SURROGATE = 16, /* ed a0-bf */
     WSS__UTF8_OVER2 = 32,   /* c0, c1: overlong */
     WSS__UTF8_EDGE = 64,    /* f0 80-8f: overlong; f5-ff 80-8f: above U+10FFFF */
     WSS__UTF8_PAIR = 128,   /* a continuation after a continuation */
@@ -2238,7 +2239,7 @@ __attribute__((target("avx2"))) static size_t wss__frame_unmask_avx2(char *to, c
 }
 #endif
 
-/* The same for every processor. */
+/* The part that comes in whole blocks, in the widest way that this processor has. */
 static size_t wss__frame_unmask_blocks(char *to, const char *from, size_t size, uint64_t key) {
     const wss__frame_vector wide = {key, key};
     size_t done = 0;
@@ -5266,7 +5267,7 @@ enum { /* work of a connection, for its loop alone */
     WSS__CONN_PINGED = 128,       /* a ping is out and nothing has come since */
     WSS__CONN_CROWDED = 256,      /* above half its limit: counted in the server */
     WSS__CONN_CONNECTED = 512,    /* its connect handlers were called */
-    WSS__CONN_BROKEN = 1024,      /* the socket failed while sending */
+    WSS__CONN_BROKEN = 1024,      /* the socket failed while sending, or memory for the rest of what had begun */
     WSS__CONN_ENDED_INPUT = 2048, /* the peer ended its stream, or has sent its Close */
     WSS__CONN_HANDSHAKE = 4096,   /* counted in the loop's handshakes */
     WSS__CONN_STARVED = 8192,     /* the kernel lacked memory to send: try again by time */
