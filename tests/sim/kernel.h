@@ -232,8 +232,8 @@ static inline uint64_t sim_random(void) {
     return sim.random * 0x2545f4914f6cdd1du >> 11;
 }
 
-static inline uint64_t sim_below(uint64_t limit) {
-    return limit ? sim_random() % limit : 0;
+static inline size_t sim_below(size_t limit) {
+    return limit ? (size_t)(sim_random() % limit) : 0;
 }
 
 /* ---- pipes and peers ---- */

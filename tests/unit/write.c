@@ -17,7 +17,7 @@ static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags) {
     errno = send_error;
     if (mode == SEND_FAILS) return -1;
     size_t done = 0;
-    for (size_t i = 0; i < message->msg_iovlen && done < send_most; i++) {
+    for (size_t i = 0; i < (size_t)message->msg_iovlen && done < send_most; i++) {
         size_t part = message->msg_iov[i].iov_len;
         if (part > send_most - done) part = send_most - done;
         if (part && send(fd, message->msg_iov[i].iov_base, part, flags) != (ssize_t)part) return -1;
