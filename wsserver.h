@@ -1026,13 +1026,31 @@ static uint32_t wss__hash_rotate(uint32_t value, int bits) {
     return value << bits | value >> (32 - bits);
 }
 
-/* The function f and the constant K of RFC 3174 section 5, added. */
-static uint32_t wss__hash_mix(int round, uint32_t b, uint32_t c, uint32_t d) {
-    if (round < 20) return ((b & c) | (~b & d)) + 0x5a827999u;
-    if (round < 40) return (b ^ c ^ d) + 0x6ed9eba1u;
-    if (round < 60) return ((b & c) | (b & d) | (c & d)) + 0x8f1bbcdcu;
-    return (b ^ c ^ d) + 0xca62c1d6u;
+/* The functions f of RFC 3174 section 5. */
+static uint32_t wss__hash_choose(uint32_t b, uint32_t c, uint32_t d) {
+    return d ^ (b & (c ^ d));
 }
+
+static uint32_t wss__hash_parity(uint32_t b, uint32_t c, uint32_t d) {
+    return b ^ c ^ d;
+}
+
+static uint32_t wss__hash_majority(uint32_t b, uint32_t c, uint32_t d) {
+    return (b & c) | (d & (b | c));
+}
+
+/* One round, in which e becomes what the next one calls a. Five of them move no value at all: only the names change. */
+#define WSS__HASH_ROUND(a, b, c, d, e, f, constant, word)               \
+    e += wss__hash_rotate(a, 5) + f(b, c, d) + (constant) + (word);     \
+    b = wss__hash_rotate(b, 30);
+#define WSS__HASH_ROUNDS(from, f, constant)                             \
+    for (size_t i = (from); i < (from) + 20; i += 5) {                  \
+        WSS__HASH_ROUND(a, b, c, d, e, f, constant, w[i])               \
+        WSS__HASH_ROUND(e, a, b, c, d, f, constant, w[i + 1])           \
+        WSS__HASH_ROUND(d, e, a, b, c, f, constant, w[i + 2])           \
+        WSS__HASH_ROUND(c, d, e, a, b, f, constant, w[i + 3])           \
+        WSS__HASH_ROUND(b, c, d, e, a, f, constant, w[i + 4])           \
+    }
 
 static void wss__hash_block(uint32_t sum[5], const char *block) {
     uint32_t w[80];
@@ -1042,21 +1060,20 @@ static void wss__hash_block(uint32_t sum[5], const char *block) {
     uint32_t d = sum[3];
     uint32_t e = sum[4];
     for (size_t i = 0; i < 16; i++) w[i] = (uint32_t)wss__base_load_be(block + i * 4, 4);
-    for (int i = 16; i < 80; i++) w[i] = wss__hash_rotate(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
-    for (int i = 0; i < 80; i++) {
-        uint32_t next = wss__hash_rotate(a, 5) + wss__hash_mix(i, b, c, d) + e + w[i];
-        e = d;
-        d = c;
-        c = wss__hash_rotate(b, 30);
-        b = a;
-        a = next;
-    }
+    for (size_t i = 16; i < 80; i++) w[i] = wss__hash_rotate(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
+    WSS__HASH_ROUNDS(0, wss__hash_choose, 0x5a827999u)
+    WSS__HASH_ROUNDS(20, wss__hash_parity, 0x6ed9eba1u)
+    WSS__HASH_ROUNDS(40, wss__hash_majority, 0x8f1bbcdcu)
+    WSS__HASH_ROUNDS(60, wss__hash_parity, 0xca62c1d6u)
     sum[0] += a;
     sum[1] += b;
     sum[2] += c;
     sum[3] += d;
     sum[4] += e;
 }
+
+#undef WSS__HASH_ROUND
+#undef WSS__HASH_ROUNDS
 
 static void wss__hash_sha1(const char *data, size_t size, unsigned char digest[20]) {
     uint32_t sum[5] = {0x67452301u, 0xefcdab89u, 0x98badcfeu, 0x10325476u, 0xc3d2e1f0u};
@@ -1093,12 +1110,17 @@ static size_t wss__hash_base64(const unsigned char *data, size_t size, char *out
     return (size_t)(to - out);
 }
 
+static int wss__hash_is_base64(char c) {
+    char lower = wss__base_lower(c);
+    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
+}
+
 /* Canonical base64 of 16 bytes: the character before "==" carries two bits, its other four must be zero. */
 static int wss__hash_is_key(wss__span text) {
     if (text.size != WSS__HASH_KEY || memcmp(text.data + WSS__HASH_KEY - 2, "==", 2) != 0) return 0;
-    for (size_t i = 0; i < WSS__HASH_KEY - 2; i++)
-        if (!text.data[i] || !strchr(wss__hash_alphabet, text.data[i])) return 0;
-    return strchr("AQgw", text.data[WSS__HASH_KEY - 3]) != NULL;
+    for (size_t i = 0; i < WSS__HASH_KEY - 3; i++)
+        if (!wss__hash_is_base64(text.data[i])) return 0;
+    return memchr("AQgw", text.data[WSS__HASH_KEY - 3], 4) != NULL;
 }
 
 /* key must have passed wss__hash_is_key. */
@@ -2258,7 +2280,7 @@ static size_t wss__frame_unmask_blocks(char *to, const char *from, size_t size, 
     return done;
 }
 
-/* XORs from with the mask into to; the two may be the same place. offset: of from[0] in the frame's payload. */
+/* XORs from with the mask into to; they may overlap where to is not above from. offset: of from[0] in the frame's payload. */
 static void wss__frame_unmask(char *to, const char *from, size_t size, const unsigned char mask[4], uint64_t offset) {
     unsigned char twice[8];
     uint32_t four;
@@ -3805,21 +3827,26 @@ typedef struct wss__session {
     uint8_t phase;
 } wss__session;
 
-/* What the sessions of one loop share. The cork gathers what the session in hand sends, to leave in one call. */
+typedef struct wss__session_bytes {
+    char *data;
+    size_t size;
+} wss__session_bytes;
+
+/* What the sessions of one loop share. The cork gathers what the session in hand sends, to leave in one call. As long as that is
+   only messages sent back as they came, they stay where they were received: there a reply, whose header is shorter, always
+   fits in front of what has not been looked at. */
 typedef struct wss__session_host {
     wss__mem *mem;
     const wss_options *options;
     wss__session *corked;
     char *cork;
-    size_t cork_size;
+    size_t cork_size;         /* bytes gathered */
     size_t cork_capacity;
+    char *reply;              /* where they lie among the received bytes; NULL: in the cork */
+    wss__session_bytes hand;  /* the message that the handlers see; data NULL: none */
+    int hand_opcode;
     wss__session_stats stats; /* written by the loop alone */
 } wss__session_host;
-
-typedef struct wss__session_bytes {
-    char *data;
-    size_t size;
-} wss__session_bytes;
 
 typedef struct wss__session_event {
     char *data; /* message, pong: payload. end: reason */
@@ -3854,12 +3881,52 @@ static void wss__session_account(wss__session_host *host, wss__session *session,
 
 /* ---- output ---- */
 
+/* From now on the cork gathers what this session sends; NULL: nobody's. */
+static void wss__session_take_cork(wss__session_host *host, wss__session *session) {
+    host->corked = session;
+    host->cork_size = 0;
+    host->reply = NULL;
+}
+
+static size_t wss__session_cork_room(const wss__session_host *host) {
+    return host->cork_size < host->cork_capacity ? host->cork_capacity - host->cork_size : 0;
+}
+
 /* Where size bytes for this session may be written to leave with this turn's send; NULL: they must be queued. */
 static char *wss__session_cork(wss__session_host *host, wss__session *session, size_t size) {
-    if (host->corked != session || session->queue || size > host->cork_capacity - host->cork_size) return NULL;
+    if (host->corked != session || session->queue || size > wss__session_cork_room(host)) return NULL;
+    if (host->reply && host->cork_size) memcpy(host->cork, host->reply, host->cork_size);
+    host->reply = NULL;
     char *place = host->cork + host->cork_size;
     host->cork_size += size;
     return place;
+}
+
+/* Where a message that lies whole among the received bytes is unmasked to: behind the replies so far and room for a header, so
+   that sending it back needs no copy. */
+static char *wss__session_place(wss__session_host *host, const wss__session *session, char *data, size_t size) {
+    size_t head = wss__frame_head_size(size);
+    if (host->corked != session || !host->reply || session->queue) return data;
+    if (!host->cork_size && (size_t)(data - host->reply) >= head) host->reply = data - head;
+    char *place = host->reply + host->cork_size + head;
+    return place < data ? place : data; /* behind it only where its own header came with an earlier receive */
+}
+
+static int wss__session_is_in_hand(const wss__session_host *host, const void *data, size_t size) {
+    return host->hand.data && data == host->hand.data && size == host->hand.size;
+}
+
+/* Sends back the message in hand by writing a header in front of it. False where it does not lie right behind the replies so
+   far: then it must be copied. */
+static int wss__session_send_back(wss__session_host *host, const wss__session *session, int opcode, wss__span data) {
+    size_t head = wss__frame_head_size(data.size);
+    if (host->corked != session || !host->reply || session->queue) return 0;
+    if (!wss__session_is_in_hand(host, data.data, data.size)) return 0;
+    char *place = host->reply + host->cork_size;
+    if (place + head != data.data) return 0;
+    wss__frame_encode(place, opcode, data.size);
+    host->cork_size += head + data.size;
+    return 1;
 }
 
 /* Queues bytes outside the limits and the account: control frames and HTTP answers. */
@@ -3957,7 +4024,7 @@ static int wss__session_push(wss__session_host *host, wss__session *session, wss
 /* Turns what is left of the cork into the head of the queue. It may begin inside a frame, so nothing of it is ever dropped. */
 static int wss__session_uncork(wss__session_host *host, wss__session *session, size_t sent) {
     size_t size = host->cork_size - sent;
-    char *rest = host->cork + sent;
+    char *rest = (host->reply ? host->reply : host->cork) + sent;
     host->cork_size = 0;
     if (!size) return 1;
     wss__buf_frame *frame = wss__buf_new_raw(host->mem, size, wss__base_span(NULL, 0));
@@ -4077,6 +4144,7 @@ static void wss__session_free_input(wss__session_host *host, wss__session *sessi
 /* After an event has been handled: gives back what held it. */
 static void wss__session_release(wss__session_host *host, wss__session *session) {
     wss__session_input *input = session->input;
+    host->hand.data = NULL;
     if (!input || session->phase == WSS__SESSION_HEAD) return; /* the head so far is in it */
     if (!input->in_message) wss__session_free_data(host, input);
     if (!input->in_message && !input->in_frame && !input->head_size && !input->held)
@@ -4149,6 +4217,9 @@ static int wss__session_deliver(wss__session_host *host, wss__session *session, 
     event->opcode = opcode;
     event->data = data;
     event->size = size;
+    host->hand.data = data;
+    host->hand.size = size;
+    host->hand_opcode = opcode;
     return WSS__SESSION_MESSAGE;
 }
 
@@ -4251,11 +4322,13 @@ static int wss__session_payload(wss__session_host *host, wss__session *session, 
 /* A frame that has come whole and is a message or control frame by itself: unmasked and used where it lies. */
 static int wss__session_whole(wss__session_host *host, wss__session *session, const wss__frame_head *head,
                               wss__session_bytes *bytes, wss__session_event *event) {
-    char *data = bytes->data;
+    char *from = bytes->data;
     size_t size = (size_t)head->size;
+    int control = wss__frame_is_control(head->opcode);
+    char *data = control ? from : wss__session_place(host, session, from, size);
     wss__session_skip(bytes, size);
-    wss__frame_unmask(data, data, size, head->mask, 0);
-    if (wss__frame_is_control(head->opcode)) return wss__session_control(host, session, head->opcode, data, size, event);
+    wss__frame_unmask(data, from, size, head->mask, 0);
+    if (control) return wss__session_control(host, session, head->opcode, data, size, event);
     if (head->opcode == WSS_TEXT && wss__utf8_check(0, data, size) != 0)
         return wss__session_fail(host, session, WSS_CAUSE_UTF8, event);
     return wss__session_deliver(host, session, head->opcode, data, size, event);
@@ -4668,10 +4741,12 @@ static ssize_t wss__socket_receive(int fd, char *data, size_t size) {
     return got;
 }
 
-static ssize_t wss__socket_send(int fd, struct iovec *parts, size_t count) {
+/* last: the stream is ended right after it. The kernel then waits for that and sends both in one packet. */
+static ssize_t wss__socket_send(int fd, struct iovec *parts, size_t count, int last) {
+    int flags = MSG_NOSIGNAL | (last ? MSG_MORE : 0);
     ssize_t sent;
     if (count == 1) {
-        do sent = WSSERVER_SYSTEM(send)(fd, parts[0].iov_base, parts[0].iov_len, MSG_NOSIGNAL);
+        do sent = WSSERVER_SYSTEM(send)(fd, parts[0].iov_base, parts[0].iov_len, flags);
         while (sent < 0 && errno == EINTR);
         return sent;
     }
@@ -4679,7 +4754,7 @@ static ssize_t wss__socket_send(int fd, struct iovec *parts, size_t count) {
     memset(&message, 0, sizeof message);
     message.msg_iov = parts;
     message.msg_iovlen = (__typeof__(message.msg_iovlen))count; /* an int in musl */
-    do sent = WSSERVER_SYSTEM(sendmsg)(fd, &message, MSG_NOSIGNAL);
+    do sent = WSSERVER_SYSTEM(sendmsg)(fd, &message, flags);
     while (sent < 0 && errno == EINTR);
     return sent;
 }
@@ -5115,6 +5190,11 @@ static void wss__event_free(wss__event_table *table) {
     pthread_mutex_destroy(&table->mutex);
 }
 
+/* False: no message is typed, as far as anybody here cares. */
+static int wss__event_has_types(const wss__event_table *table) {
+    return __atomic_load_n(&table->first_type, __ATOMIC_ACQUIRE) != NULL;
+}
+
 static int wss__event_is_empty(const wss__event_list *list) {
     return __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) == NULL;
 }
@@ -5148,7 +5228,6 @@ static void wss__event_emit_last(wss__event_list *list, wss_event *event) {
 static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event, char *data,
                                     size_t size) {
     wss__json_split split;
-    if (!__atomic_load_n(&table->first_type, __ATOMIC_ACQUIRE)) return;
     wss__span member = wss__base_text(options->type_member);
     if (wss__json_find(wss__base_span(data, size), member, options->json_depth, &split) != WSS_OK) return;
     if (!split.type.data) return;
@@ -5184,10 +5263,11 @@ typedef struct wss__message {
     wss__json_split split; /* members of args that carry the type's name: they are left out */
 } wss__message;
 
-static int wss__message_init_data(wss__message *message, int opcode, const void *data, size_t size) {
+/* checked: the data is known to be UTF-8. */
+static int wss__message_init_data(wss__message *message, int opcode, const void *data, size_t size, int checked) {
     message->type = wss__base_span(NULL, 0); /* the rest describes typed messages */
     if ((opcode != WSS_TEXT && opcode != WSS_BINARY) || (!data && size)) return WSS_ERR_ARGUMENT;
-    if (opcode == WSS_TEXT && wss__utf8_check(0, (const char *)data, size) != 0) return WSS_ERR_UTF8;
+    if (opcode == WSS_TEXT && !checked && wss__utf8_check(0, (const char *)data, size) != 0) return WSS_ERR_UTF8;
     if (size > SIZE_MAX / 4) return WSS_ERR_TOO_BIG;
     message->opcode = opcode;
     message->size = size;
@@ -5892,17 +5972,24 @@ enum {
     WSS__WRITE_PARTS = 64
 };
 
-/* Names to the kernel what is to be sent: the cork, then frames. Small frames are copied behind the cork, so that they leave
-   as one part. */
-static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked, struct iovec *parts, size_t *total) {
+/* Bytes at the start of the cork's memory that are in use, by this connection or another one whose turn it is. What lies behind
+   them may be used for a moment. */
+static size_t wss__write_used(const wss__loop *loop) {
+    return loop->host.reply ? 0 : loop->host.cork_size;
+}
+
+/* Names to the kernel what is to be sent: what was corked, then frames. Small frames are copied behind the cork, so that they
+   leave as one part. *all: this is all that waits. */
+static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked, struct iovec *parts, size_t *total, int *all) {
     char *scratch = loop->host.cork;
-    size_t used = loop->host.cork_size; /* of this connection, or of another one whose turn it is */
+    size_t used = wss__write_used(loop);
     size_t count = corked ? 1 : 0;
-    int open = count != 0;
-    parts[0].iov_base = scratch;
+    int open = count != 0 && !loop->host.reply;
+    uint32_t i;
+    parts[0].iov_base = loop->host.reply ? loop->host.reply : scratch;
     parts[0].iov_len = corked;
     *total = corked;
-    for (uint32_t i = 0; conn->session.queue && i < conn->session.queue->count && *total < WSS__WRITE_TURN; i++) {
+    for (i = 0; conn->session.queue && i < conn->session.queue->count && *total < WSS__WRITE_TURN; i++) {
         size_t size;
         const char *data = wss__buf_peek(conn->session.queue, i, &size);
         int small = size <= WSS__WRITE_GATHER && size <= loop->host.cork_capacity - used;
@@ -5920,6 +6007,7 @@ static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked,
         open = small;
         *total += size;
     }
+    *all = !conn->session.queue || i == conn->session.queue->count;
     return count;
 }
 
@@ -5951,8 +6039,9 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
     size_t written = 0;
     while ((corked || conn->session.queue) && conn->work & WSS__CONN_WRITABLE && written < WSS__WRITE_TURN) {
         size_t total;
-        size_t count = wss__write_gather(loop, conn, corked, parts, &total);
-        ssize_t sent = wss__socket_send(conn->fd, parts, count);
+        int all;
+        size_t count = wss__write_gather(loop, conn, corked, parts, &total, &all);
+        ssize_t sent = wss__socket_send(conn->fd, parts, count, all && wss__conn_state(conn) == WSS__CONN_FLUSHING);
         if (sent < 0) {
             wss__write_failed(conn);
             break;
@@ -5979,7 +6068,7 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
     parts[0].iov_len = head_size;
     parts[1].iov_base = (char *)(uintptr_t)message->data.data;
     parts[1].iov_len = message->size;
-    ssize_t sent = wss__socket_send(conn->fd, parts, 2);
+    ssize_t sent = wss__socket_send(conn->fd, parts, 2, 0);
     if (sent < 0) wss__write_failed(conn);
     size_t done = sent < 0 ? 0 : (size_t)sent;
     wss__write_count_out(loop, conn, done);
@@ -6056,12 +6145,14 @@ static void wss__write_share(wss__loop *loop, wss__conn *conn, wss__buf_frame *f
         WSS__COUNT(loop->host.stats.refused_full, 1);
 }
 
-/* What was cast, one after the other, in the free part of the cork; NULL: no room. */
+/* What was cast, one after the other, at the end of the cork's memory; NULL: no room. The cork is smaller until all have been
+   sent it: queues that are flushed meanwhile must not write over it. */
 static char *wss__write_join_casts(wss__loop *loop) {
     wss__session_host *host = &loop->host;
-    char *place = host->cork + host->cork_size;
+    if (loop->cast_size > host->cork_capacity - wss__write_used(loop)) return NULL;
+    host->cork_capacity -= loop->cast_size;
+    char *place = host->cork + host->cork_capacity;
     char *at = place;
-    if (loop->cast_size > host->cork_capacity - host->cork_size) return NULL;
     for (uint32_t i = 0; i < loop->cast_count; i++) {
         memcpy(at, wss__buf_frame_data(loop->casts[i]), loop->casts[i]->size);
         at += loop->casts[i]->size;
@@ -6075,7 +6166,7 @@ static size_t wss__write_send_casts(wss__loop *loop, wss__conn *conn, char *join
     if (!joined || conn->session.queue || loop->host.corked == &conn->session || !(conn->work & WSS__CONN_WRITABLE)) return 0;
     part.iov_base = joined;
     part.iov_len = loop->cast_size;
-    ssize_t sent = wss__socket_send(conn->fd, &part, 1);
+    ssize_t sent = wss__socket_send(conn->fd, &part, 1, 0);
     if (sent < 0) {
         wss__write_failed(conn);
         return 0;
@@ -6124,6 +6215,7 @@ static void wss__write_settle(wss__loop *loop, int now) {
         }
     }
     for (uint32_t i = 0; i < loop->cast_count; i++) wss__buf_release(&loop->server->mem, loop->casts[i]);
+    if (joined) loop->host.cork_capacity += loop->cast_size;
     loop->cast_count = 0;
     __atomic_store_n(&loop->cast_size, 0, __ATOMIC_RELAXED);
 }
@@ -6164,8 +6256,13 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     int plain = !key.size && loop->server->options.send_policy != WSS_POLICY_DROP_OLDEST;
     if (loop->cast_count) wss__write_settle(loop, 0); /* may close it */
     if (conn->session.phase != WSS__SESSION_OPEN || conn->work & WSS__CONN_BROKEN) return WSS_ERR_GONE;
+    if (plain && !message->type.data && host->cork_size < host->options->max_queued &&
+        wss__session_send_back(host, &conn->session, message->opcode, message->data)) {
+        wss__session_count_message(host);
+        return WSS_OK;
+    }
     if (corked && !conn->session.queue && host->cork_size &&
-        (direct || host->cork_size >= host->options->max_queued || whole > host->cork_capacity - host->cork_size))
+        (direct || host->cork_size >= host->options->max_queued || whole > wss__session_cork_room(host)))
         wss__write_flush(loop, conn);
     if (plain && !conn->session.queue && direct && conn->work & WSS__CONN_WRITABLE)
         return wss__write_direct(loop, conn, message);
@@ -6230,7 +6327,9 @@ static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__sessi
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     if (!delivery) {
         wss__event_emit(&server->handlers.data, &event);
-        if (wss__conn_flags(conn) & WSS__CONN_SILENT) return;
+        if (wss__conn_flags(conn) & WSS__CONN_SILENT || !wss__event_has_types(&server->handlers)) return;
+        loop->host.hand.data = NULL; /* the splitter changes it in place */
+        if (loop->host.reply && loop->host.cork_size) wss__write_flush(loop, conn); /* it may have been sent back from there */
         wss__event_emit_message(&server->handlers, &server->options, &event, message->data, message->size);
         return;
     }
@@ -6387,6 +6486,7 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     if (!bytes.data) {
         bytes.data = loop->receive;
         room = loop->receive_size;
+        if (!loop->host.cork_size && !wss__event_has_types(&loop->server->handlers)) loop->host.reply = loop->receive;
     }
     ssize_t got = wss__socket_receive(conn->fd, bytes.data, room);
     if (got <= 0) {
@@ -6482,8 +6582,7 @@ static int wss__serve_has_more(wss__loop *loop, wss__conn *conn) {
 /* Brings a connection to rest: what can leave leaves, what can be decided is decided, the deadline is set. */
 static void wss__serve_settle(wss__loop *loop, wss__conn *conn) {
     wss__write_flush(loop, conn);
-    loop->host.corked = NULL;
-    loop->host.cork_size = 0;
+    wss__session_take_cork(&loop->host, NULL);
     if (conn->work & WSS__CONN_BROKEN && wss__conn_state(conn) != WSS__CONN_DEAD) wss__notify_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 1);
     if (wss__conn_state(conn) == WSS__CONN_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
     wss__conn_weigh(loop->server, conn);
@@ -6495,8 +6594,7 @@ static void wss__serve_settle(wss__loop *loop, wss__conn *conn) {
 
 static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
-    loop->host.corked = &conn->session;
-    loop->host.cork_size = 0;
+    wss__session_take_cork(&loop->host, &conn->session);
     if (conn->session.queue) wss__write_flush(loop, conn);
     if (wss__conn_state(conn) == WSS__CONN_LINGERING) {
         if (conn->work & WSS__CONN_READABLE) wss__read_linger(loop, conn);
@@ -6558,8 +6656,7 @@ static void wss__serve_open_late(wss__loop *loop, wss__conn *conn) {
 
 static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
     if (wss__conn_state(conn) == WSS__CONN_DEAD) return;
-    loop->host.corked = &conn->session;
-    loop->host.cork_size = 0;
+    wss__session_take_cork(&loop->host, &conn->session);
     if (conn->work & WSS__CONN_STARVED) conn->work = (uint16_t)((conn->work & ~WSS__CONN_STARVED) | WSS__CONN_WRITABLE);
     if (wss__conn_due(loop, conn) > loop->now) {
         /* Something has happened since the timer was set. */
@@ -6673,7 +6770,7 @@ static void wss__deliver_event(wss__conn_job *job) {
         break;
     default:
         if (!(wss__conn_flags(conn) & WSS__CONN_SILENT)) wss__event_emit(&server->handlers.data, &event);
-        if (!(wss__conn_flags(conn) & WSS__CONN_SILENT))
+        if (!(wss__conn_flags(conn) & WSS__CONN_SILENT) && wss__event_has_types(&server->handlers))
             wss__event_emit_message(&server->handlers, &server->options, &event, data, event.size);
         wss__deliver_settle(server, conn, job);
         break;
@@ -7682,10 +7779,16 @@ WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, w
     return result ? result : wss__public_send(server, conn, &message, wss__base_span(NULL, 0));
 }
 
+/* Whether this is the text that the handler on this thread was given: that has been checked. */
+static int wss__public_is_checked(const wss_server *server, const void *data, size_t size) {
+    const wss__loop *loop = wss__conn_own_loop(server);
+    return loop && loop->host.hand_opcode == WSS_TEXT && wss__session_is_in_hand(&loop->host, data, size);
+}
+
 WSSERVER_API int wss_send_data(wss_server *server, wss_conn conn, int opcode, const void *data, size_t size) {
     wss__message message;
     if (!server) return WSS_ERR_ARGUMENT;
-    int result = wss__message_init_data(&message, opcode, data, size);
+    int result = wss__message_init_data(&message, opcode, data, size, wss__public_is_checked(server, data, size));
     return result ? result : wss__public_send(server, conn, &message, wss__base_span(NULL, 0));
 }
 
@@ -7791,7 +7894,7 @@ WSSERVER_API int wss_broadcast_except(wss_server *server, wss_conn except, const
 WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, int opcode, const void *data, size_t size) {
     wss__message message;
     if (!server) return WSS_ERR_ARGUMENT;
-    int result = wss__message_init_data(&message, opcode, data, size);
+    int result = wss__message_init_data(&message, opcode, data, size, wss__public_is_checked(server, data, size));
     return result ? result : wss__public_broadcast(server, &message, wss__base_span(NULL, 0), except, 0);
 }
 

@@ -136,6 +136,7 @@ typedef struct sim_file {
     uint8_t resets;     /* closing resets the connection */
     uint8_t queued;     /* in its epoll's ready list */
     uint8_t unwatching; /* the server asked epoll to forget it */
+    uint8_t more;       /* what was sent last may wait in the kernel for what follows */
     int family;
     int epoll;          /* the descriptor that watches it; -1: none */
     int next;           /* in the ready list */
@@ -768,6 +769,7 @@ static ssize_t sim_transmit(int fd, const struct iovec *parts, size_t count, int
         sim_pipe_put(&client->out, parts[i].iov_base, step);
         left -= step;
     }
+    file->more = flags & MSG_MORE && most == wanted;
     if (most < wanted && most < space) sim_queue_ready(fd); /* there is more space, and the kernel will say so */
     sim.progress++;
     return (ssize_t)most;
@@ -793,6 +795,7 @@ static inline int sim_shutdown(int fd, int how) {
         return -1;
     }
     file->peer->end = 1;
+    file->more = 0;
     sim_wake(fd, EPOLLOUT | (file->peer->finished ? (uint32_t)EPOLLHUP : 0));
     return 0;
 }
@@ -1233,6 +1236,7 @@ static void sim_check_conn(wss_server *server, wss__conn *conn, int flags) {
     SIM_TRUE(!(conn->work & WSS__CONN_STARVED) || conn->work & WSS__CONN_READY || wss__timer_pending(&conn->timer), "a starved connection without a timer");
     SIM_TRUE(!(flags & WSS__CONN_OPEN) || conn->work & WSS__CONN_CONNECTED, "open before connect");
     SIM_TRUE(wss__conn_state(conn) != WSS__CONN_DEAD || conn->work & WSS__CONN_READY, "dead and not to be freed");
+    SIM_TRUE(!file->more || wss__conn_state(conn) == WSS__CONN_DEAD, "bytes that wait for an end of the stream which does not come");
 }
 
 static int sim_watched(int epoll, uint64_t tag) {

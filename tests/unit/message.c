@@ -256,33 +256,33 @@ static void too_big(void) {
     args.text = "{}";
     args.length = SIZE_MAX / 4 + 1;
     CHECK_INT(wss__message_init_typed(&message, &options, "t", args), WSS_ERR_TOO_BIG);
-    CHECK_INT(wss__message_init_data(&message, WSS_BINARY, "x", SIZE_MAX / 4 + 1), WSS_ERR_TOO_BIG);
-    CHECK_INT(wss__message_init_data(&message, WSS_BINARY, "x", SIZE_MAX), WSS_ERR_TOO_BIG);
+    CHECK_INT(wss__message_init_data(&message, WSS_BINARY, "x", SIZE_MAX / 4 + 1, 0), WSS_ERR_TOO_BIG);
+    CHECK_INT(wss__message_init_data(&message, WSS_BINARY, "x", SIZE_MAX, 0), WSS_ERR_TOO_BIG);
 }
 
 static void plain_data(void) {
     static const char bytes[] = "\x00\xff\xfe{}\x80";
     wss__message message;
     char *copy = guard_copy(bytes, 6);
-    CHECK_INT(wss__message_init_data(&message, WSS_BINARY, copy, 6), WSS_OK);
+    CHECK_INT(wss__message_init_data(&message, WSS_BINARY, copy, 6, 0), WSS_OK);
     CHECK_INT(message.size, 6);
     CHECK_INT(message.opcode, WSS_BINARY);
     char *out = guard_copy("......", 6);
     wss__message_write(&message, out);
     CHECK(memcmp(out, bytes, 6) == 0);
     guard_free(out, 6);
-    CHECK_INT(wss__message_init_data(&message, WSS_TEXT, copy, 6), WSS_ERR_UTF8);
+    CHECK_INT(wss__message_init_data(&message, WSS_TEXT, copy, 6, 0), WSS_ERR_UTF8);
     guard_free(copy, 6);
-    CHECK_INT(wss__message_init_data(&message, WSS_TEXT, "h\xc3\xa4", 3), WSS_OK);
-    CHECK_INT(wss__message_init_data(&message, WSS_TEXT, "h\xc3\xa4", 2), WSS_ERR_UTF8);
-    CHECK_INT(wss__message_init_data(&message, WSS_TEXT, NULL, 0), WSS_OK);
+    CHECK_INT(wss__message_init_data(&message, WSS_TEXT, "h\xc3\xa4", 3, 0), WSS_OK);
+    CHECK_INT(wss__message_init_data(&message, WSS_TEXT, "h\xc3\xa4", 2, 0), WSS_ERR_UTF8);
+    CHECK_INT(wss__message_init_data(&message, WSS_TEXT, NULL, 0, 0), WSS_OK);
     CHECK_INT(message.size, 0);
     wss__message_write(&message, NULL);
-    CHECK_INT(wss__message_init_data(&message, WSS_BINARY, NULL, 0), WSS_OK);
-    CHECK_INT(wss__message_init_data(&message, WSS_BINARY, NULL, 1), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss__message_init_data(&message, WSS_BINARY, NULL, 0, 0), WSS_OK);
+    CHECK_INT(wss__message_init_data(&message, WSS_BINARY, NULL, 1, 0), WSS_ERR_ARGUMENT);
     static const int opcodes[] = {-1, 0, 3, 7, 8, 9, 10, 15, 0x81, INT_MAX};
     for (size_t i = 0; i < sizeof opcodes / sizeof opcodes[0]; i++)
-        CHECK_INT(wss__message_init_data(&message, opcodes[i], "x", 1), WSS_ERR_ARGUMENT);
+        CHECK_INT(wss__message_init_data(&message, opcodes[i], "x", 1, 0), WSS_ERR_ARGUMENT);
 }
 
 static int refuse_all;

@@ -901,11 +901,11 @@ static void transfers(void) {
     parts[2].iov_len = 5;
     interruptions = 3;
     send_flags = 0;
-    CHECK_INT(wss__socket_send(server, parts, 1), 5);
+    CHECK_INT(wss__socket_send(server, parts, 1, 0), 5);
     CHECK(send_flags & MSG_NOSIGNAL);
     interruptions = 3;
     send_flags = 0;
-    CHECK_INT(wss__socket_send(server, parts, 3), 12);
+    CHECK_INT(wss__socket_send(server, parts, 3, 0), 12);
     CHECK(send_flags & MSG_NOSIGNAL);
     CHECK_INT(interruptions, 0);
     interruptions = 2;
@@ -914,8 +914,8 @@ static void transfers(void) {
     CHECK(wss__socket_receive(server, data, sizeof data) < 0 && errno == EAGAIN);
     close(client);
     CHECK_INT(wss__socket_receive(server, data, sizeof data), 0);
-    CHECK(wss__socket_send(server, parts, 1) < 0 && errno == EPIPE); /* and no SIGPIPE */
-    CHECK(wss__socket_send(server, parts, 2) < 0 && errno == EPIPE);
+    CHECK(wss__socket_send(server, parts, 1, 0) < 0 && errno == EPIPE); /* and no SIGPIPE */
+    CHECK(wss__socket_send(server, parts, 2, 0) < 0 && errno == EPIPE);
     wss__socket_close(server);
     wss__socket_close(-1);
     close_all();

@@ -640,6 +640,153 @@ static void queues_in_the_rest_of_a_cork(void) {
     step_end(server);
 }
 
+/* ---- messages sent back ---- */
+
+/* A turn of questions: what the handler does with each, letter by letter. e: sends it back; x: as binary; p: all but its first
+   byte; o: sends something else; t: sends it to the other connection. */
+enum { QUESTIONS = 60, QUESTION_MAX = 4000 };
+static const char *question_plans[QUESTIONS];
+static int question; /* the next one */
+static int in_place; /* sent back without a copy */
+static unsigned question_largest = QUESTION_MAX - 90;
+
+static void on_question(const wss_event *e) {
+    const wss__session_host *host = &e->server->loops[0].host;
+    for (const char *step = question_plans[question++]; *step; step++) {
+        size_t skip = *step == 'p' && e->size ? 1 : 0;
+        int other = *step == 'o';
+        CHECK_INT(wss_send_data(e->server, *step == 't' ? conns[1] : e->conn, *step == 'x' || skip ? WSS_BINARY : e->opcode,
+                                other ? "something else" : e->data + skip, other ? 14 : e->size - skip), WSS_OK);
+        in_place += host->reply && host->reply + host->cork_size == e->data + e->size;
+    }
+}
+
+/* What both connections must get for one message. */
+static void expect(script expected[2], const char *plan, int opcode, const char *payload, size_t size) {
+    for (; *plan; plan++) {
+        size_t skip = *plan == 'p' && size ? 1 : 0;
+        if (*plan == 'o') script_reply(&expected[0], opcode, "something else", 14);
+        else script_reply(&expected[*plan == 't'], *plan == 'x' || skip ? SCRIPT_BINARY : opcode, payload + skip, size - skip);
+    }
+}
+
+static unsigned question_seed;
+
+static unsigned question_random(unsigned below) {
+    question_seed = question_seed * 1103515245u + 12345u;
+    return (question_seed >> 8) % below;
+}
+
+/* Frames of all sizes, some with pings before them, and what must come back. plan NULL: a plan for each by chance. */
+static void make_questions(script *questions, script expected[2], const char *plan) {
+    static const char *const plans[] = {"e", "e", "e", "e", "", "ee", "oe", "eo", "x", "pe", "te", "et", "xe", "ep"};
+    static char payload[QUESTION_MAX];
+    for (size_t i = 0; i < sizeof payload; i++) payload[i] = (char)(' ' + i % 90);
+    question = 0;
+    in_place = 0;
+    for (int i = 0; i < QUESTIONS; i++) {
+        int opcode = question_random(2) ? WSS_TEXT : WSS_BINARY;
+        size_t size = question_random(question_random(3) ? 140 : question_largest);
+        const char *data = payload + question_random(90);
+        question_plans[i] = plan ? plan : plans[question_random(sizeof plans / sizeof plans[0])];
+        if (!plan && question_random(8) == 0) {
+            script_frame(questions, SCRIPT_PING, SCRIPT_FINAL, data, size % 126);
+            script_reply(&expected[0], SCRIPT_PONG, data, size % 126);
+        }
+        script_frame(questions, opcode, SCRIPT_FINAL, data, size);
+        expect(expected, question_plans[i], opcode, data, size);
+    }
+}
+
+/* Asks, in pieces of this many bytes, while the kernel takes only so much of the first answer; 0: all of it. */
+static void ask_questions(unsigned seed, const char *plan, size_t piece, size_t most, size_t max_queued) {
+    wss_options options = {0};
+    script questions = {0};
+    script expected[2] = {{0}, {0}};
+    options.max_queued = max_queued;
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_question, NULL);
+    reader readers[2];
+    for (int i = 0; i < 2; i++) readers[i] = open_reader(server);
+    question_seed = seed;
+    make_questions(&questions, expected, plan);
+    send_mode = most ? SEND_SOME : SEND_AS_IS;
+    send_most = most;
+    for (size_t at = 0; at < questions.size; at += piece)
+        step_write(server, readers[0].client, questions.data + at, piece < questions.size - at ? piece : questions.size - at);
+    send_mode = SEND_AS_IS;
+    CHECK_INT(question, QUESTIONS);
+    for (int i = 0; i < 2; i++) {
+        read_all(server, &readers[i]);
+        CHECK(script_same(&readers[i].bytes, &expected[i]));
+        close_reader(&readers[i]);
+        script_free(&expected[i]);
+    }
+    script_free(&questions);
+    step(server);
+    step_end(server);
+}
+
+/* Messages that go back as they came are not copied: all come with one receive here. */
+static void sent_back_in_place(void) {
+    question_largest = 300;
+    ask_questions(1, "e", SIZE_MAX / 2, 0, 64 << 20);
+    CHECK_INT(in_place, QUESTIONS);
+    ask_questions(2, "x", SIZE_MAX / 2, 0, 64 << 20);
+    CHECK_INT(in_place, QUESTIONS);
+    ask_questions(3, "ee", SIZE_MAX / 2, 0, 64 << 20);
+    CHECK_INT(in_place, 1); /* from the first copy on all is gathered in the cork */
+    ask_questions(4, "o", SIZE_MAX / 2, 0, 64 << 20);
+    CHECK_INT(in_place, 0);
+    question_largest = QUESTION_MAX - 90;
+}
+
+/* Whatever handlers send between messages that they send back, in whatever pieces it comes and leaves: the same answer. */
+static void sent_back_among_others(void) {
+    static const size_t pieces[] = {SIZE_MAX / 2, 5000, 700, 33};
+    static const size_t most[] = {0, 1, 3, 200, 4000};
+    for (unsigned seed = 1; seed <= 20; seed++)
+        ask_questions(seed, NULL, pieces[seed % 4], most[seed % 5], seed % 3 ? 64 << 20 : 20000);
+}
+
+static int typed_calls;
+
+static void on_typed_text(const wss_event *e) {
+    CHECK_TEXT(e->args.text, "{\"a\":1}");
+    typed_calls++;
+}
+
+static void on_data_registers(const wss_event *e) {
+    CHECK_INT(wss_send_data(e->server, e->conn, e->opcode, e->data, e->size), WSS_OK);
+    if (!typed_calls) CHECK_INT(wss_on_message(e->server, "t", on_typed_text, NULL), WSS_OK);
+}
+
+/* The splitter changes a message in place: what was sent back of it before that stays as it was. */
+static void sent_back_and_then_split(void) {
+    static const char text[] = "{\"__MESSAGE__\":\"t\",\"a\":1}";
+    wss_options options = {0};
+    script questions = {0};
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data_registers, NULL);
+    reader r = open_reader(server);
+    typed_calls = 0;
+    for (int i = 0; i < 3; i++) script_frame(&questions, SCRIPT_TEXT, SCRIPT_FINAL, text, sizeof text - 1);
+    step_write(server, r.client, questions.data, questions.size);
+    CHECK_INT(typed_calls, 3);
+    read_all(server, &r);
+    for (int i = 0; i < 3; i++) {
+        const char *payload = "";
+        size_t size = 0;
+        CHECK_INT(next_frame(&r, &payload, &size), 0x81);
+        CHECK(size == sizeof text - 1 && memcmp(payload, text, size) == 0);
+    }
+    CHECK_INT(r.at, r.bytes.size);
+    script_free(&questions);
+    close_reader(&r);
+    step(server);
+    step_end(server);
+}
+
 /* The application answered while the deadline of the same request struck: the answer comes too late and is dropped. */
 static void answer_that_comes_too_late(void) {
     wss_options options = {0};
@@ -653,6 +800,34 @@ static void answer_that_comes_too_late(void) {
     CHECK_INT(conn && conn->session.phase == WSS__SESSION_OPEN, 1);
     CHECK(conn && !conn->session.queue);
     close_reader(&r);
+    step_end(server);
+}
+
+/* Broadcasts that leave together, too many for one send, meet a queue at its limit that nobody has tried to send yet: the others
+   get the broadcasts, in order, and no byte of that queue. */
+static void casts_beside_a_full_queue(void) {
+    static const char secret[] = "only for the first";
+    wss_options options = {0};
+    options.max_queued = 400;
+    wss_server *server = serve(&options);
+    reader readers[CONNS];
+    for (int i = 0; i < CONNS; i++) readers[i] = open_reader(server);
+    while (wss_send_data(server, conns[0], WSS_TEXT, secret, sizeof secret - 1) == WSS_OK) {
+    }
+    for (int i = 0; i < 300; i++) CHECK_INT(wss_broadcast_data(server, WSS_BINARY, message_of(i, 250), 250), WSS_OK);
+    for (int i = 0; i < CONNS; i++) {
+        read_all(server, &readers[i]);
+        while (i == 0 && readers[0].at < readers[0].bytes.size && readers[0].bytes.data[readers[0].at] == (char)-127) {
+            const char *payload = "";
+            size_t size = 0;
+            CHECK_INT(next_frame(&readers[0], &payload, &size), 0x81);
+            CHECK(size == sizeof secret - 1 && memcmp(payload, secret, size) == 0);
+        }
+        for (int k = 0; k < 300; k++) check_message(&readers[i], 250);
+        CHECK_INT(readers[i].at, readers[i].bytes.size);
+        close_reader(&readers[i]);
+    }
+    step(server);
     step_end(server);
 }
 
@@ -675,6 +850,10 @@ int main(void) {
     RUN(large_behind_a_lost_cork);
     RUN(broadcast_without_memory_for_the_rest);
     RUN(queues_in_the_rest_of_a_cork);
+    RUN(casts_beside_a_full_queue);
+    RUN(sent_back_in_place);
+    RUN(sent_back_among_others);
+    RUN(sent_back_and_then_split);
     RUN(rest_without_memory);
     return test_end("write");
 }
