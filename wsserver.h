@@ -740,6 +740,7 @@ static char wss__base_lower(char c) {
 
 static int wss__base_equal_fold(wss__span a, wss__span b) {
     if (a.size != b.size) return 0;
+    if (wss__base_equal(a, b)) return 1; /* how nearly everybody writes it */
     for (size_t i = 0; i < a.size; i++)
         if (wss__base_lower(a.data[i]) != wss__base_lower(b.data[i])) return 0;
     return 1;
@@ -2239,45 +2240,38 @@ static size_t wss__frame_encode(char *out, int opcode, size_t payload) {
     return size;
 }
 
-typedef uint64_t wss__frame_vector __attribute__((vector_size(16)));
-
-#if defined(WSS__CONFIG_SIMD) && defined(__x86_64__)
-typedef uint64_t wss__frame_wide __attribute__((vector_size(32)));
-
-/* The part of wss__frame_unmask that comes in whole blocks, for processors with AVX2: how much that was. */
-__attribute__((target("avx2"))) static size_t wss__frame_unmask_avx2(char *to, const char *from, size_t size, uint64_t key) {
-    const wss__frame_wide wide = {key, key, key, key};
-    size_t done = 0;
-    for (; size - done >= 2 * sizeof wide; done += 2 * sizeof wide) {
-        wss__frame_wide a, b;
-        memcpy(&a, from + done, sizeof a);
-        memcpy(&b, from + done + sizeof a, sizeof b);
-        a ^= wide;
-        b ^= wide;
-        memcpy(to + done, &a, sizeof a);
-        memcpy(to + done + sizeof a, &b, sizeof b);
+/* Defines the part of wss__frame_unmask that comes in whole blocks, for one kind of vector. Returns how much that was. Both halves
+   of a block are read before one is written, so that to may lie a little below from. */
+#define WSS__FRAME_DEFINE(name, attributes, vector)                                                 \
+    attributes static size_t name(char *to, const char *from, size_t size, uint64_t key) {          \
+        size_t done = 0;                                                                            \
+        vector wide = {0};                                                                          \
+        wide += key;                                                                                \
+        for (; size - done >= 2 * sizeof wide; done += 2 * sizeof wide) {                           \
+            vector a, b;                                                                            \
+            memcpy(&a, from + done, sizeof a);                                                      \
+            memcpy(&b, from + done + sizeof a, sizeof b);                                           \
+            a ^= wide;                                                                              \
+            b ^= wide;                                                                              \
+            memcpy(to + done, &a, sizeof a);                                                        \
+            memcpy(to + done + sizeof a, &b, sizeof b);                                             \
+        }                                                                                           \
+        return done;                                                                                \
     }
-    return done;
-}
-#endif
 
-/* The part that comes in whole blocks, in the widest way that this processor has. */
+typedef uint64_t wss__frame_v16 __attribute__((vector_size(16)));
+WSS__FRAME_DEFINE(wss__frame_unmask_16, , wss__frame_v16)
+#if defined(WSS__CONFIG_SIMD) && defined(__x86_64__)
+typedef uint64_t wss__frame_v32 __attribute__((vector_size(32)));
+WSS__FRAME_DEFINE(wss__frame_unmask_32, __attribute__((target("avx2"))), wss__frame_v32)
+#endif
+#undef WSS__FRAME_DEFINE
+
 static size_t wss__frame_unmask_blocks(char *to, const char *from, size_t size, uint64_t key) {
-    const wss__frame_vector wide = {key, key};
-    size_t done = 0;
 #if defined(WSS__CONFIG_SIMD) && defined(__x86_64__)
-    if (size >= 128 && __builtin_cpu_supports("avx2")) return wss__frame_unmask_avx2(to, from, size, key);
+    if (size >= 128 && __builtin_cpu_supports("avx2")) return wss__frame_unmask_32(to, from, size, key);
 #endif
-    for (; size - done >= 2 * sizeof wide; done += 2 * sizeof wide) {
-        wss__frame_vector a, b;
-        memcpy(&a, from + done, sizeof a);
-        memcpy(&b, from + done + sizeof a, sizeof b);
-        a ^= wide;
-        b ^= wide;
-        memcpy(to + done, &a, sizeof a);
-        memcpy(to + done + sizeof a, &b, sizeof b);
-    }
-    return done;
+    return wss__frame_unmask_16(to, from, size, key);
 }
 
 /* XORs from with the mask into to; they may overlap where to is not above from. offset: of from[0] in the frame's payload. */
@@ -3918,14 +3912,13 @@ static int wss__session_is_in_hand(const wss__session_host *host, const void *da
 
 /* Sends back the message in hand by writing a header in front of it. False where it does not lie right behind the replies so
    far: then it must be copied. */
-static int wss__session_send_back(wss__session_host *host, const wss__session *session, int opcode, wss__span data) {
-    size_t head = wss__frame_head_size(data.size);
-    if (host->corked != session || !host->reply || session->queue) return 0;
-    if (!wss__session_is_in_hand(host, data.data, data.size)) return 0;
+static int wss__session_send_back(wss__session_host *host, const wss__session *session, int opcode, size_t size) {
+    size_t head = wss__frame_head_size(size);
+    if (!host->reply || session->queue || session->phase != WSS__SESSION_OPEN) return 0;
     char *place = host->reply + host->cork_size;
-    if (place + head != data.data) return 0;
-    wss__frame_encode(place, opcode, data.size);
-    host->cork_size += head + data.size;
+    if (place + head != host->hand.data) return 0;
+    wss__frame_encode(place, opcode, size);
+    host->cork_size += head + size;
     return 1;
 }
 
@@ -6246,6 +6239,20 @@ static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_
     wss__buf_release(&server->mem, frame);
 }
 
+/* Sends back the message that the handler was given, from where it lies; by far the most frequent send. False where it is not that,
+   or anything is in the way: then it goes as all others do. */
+static int wss__write_back(wss__loop *loop, wss_conn handle, int opcode, const void *data, size_t size) {
+    wss__session_host *host = &loop->host;
+    if (!wss__session_is_in_hand(host, data, size) || !host->corked || (opcode != host->hand_opcode && opcode != WSS_BINARY)) return 0;
+    wss__conn *conn = (wss__conn *)(void *)((char *)host->corked - offsetof(wss__conn, session));
+    if (conn->slot.id != handle.id || wss__conn_flags(conn) & WSS__CONN_GONE || conn->work & WSS__CONN_BROKEN) return 0;
+    if (loop->cast_count || host->cork_size >= host->options->max_queued) return 0;
+    if (host->options->send_policy == WSS_POLICY_DROP_OLDEST) return 0;
+    if (!wss__session_send_back(host, &conn->session, opcode, size)) return 0;
+    wss__session_count_message(host);
+    return 1;
+}
+
 /* A send by the connection's own loop. Nothing queued: a large message goes out at once, a small one with the cork. The cork
    counts against the limit like the queue, so it is offered to the kernel before a message is refused. */
 static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__message *message, wss__span key) {
@@ -6256,11 +6263,6 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     int plain = !key.size && loop->server->options.send_policy != WSS_POLICY_DROP_OLDEST;
     if (loop->cast_count) wss__write_settle(loop, 0); /* may close it */
     if (conn->session.phase != WSS__SESSION_OPEN || conn->work & WSS__CONN_BROKEN) return WSS_ERR_GONE;
-    if (plain && !message->type.data && host->cork_size < host->options->max_queued &&
-        wss__session_send_back(host, &conn->session, message->opcode, message->data)) {
-        wss__session_count_message(host);
-        return WSS_OK;
-    }
     if (corked && !conn->session.queue && host->cork_size &&
         (direct || host->cork_size >= host->options->max_queued || whole > wss__session_cork_room(host)))
         wss__write_flush(loop, conn);
@@ -7780,15 +7782,16 @@ WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, w
 }
 
 /* Whether this is the text that the handler on this thread was given: that has been checked. */
-static int wss__public_is_checked(const wss_server *server, const void *data, size_t size) {
-    const wss__loop *loop = wss__conn_own_loop(server);
+static int wss__public_is_checked(const wss__loop *loop, const void *data, size_t size) {
     return loop && loop->host.hand_opcode == WSS_TEXT && wss__session_is_in_hand(&loop->host, data, size);
 }
 
 WSSERVER_API int wss_send_data(wss_server *server, wss_conn conn, int opcode, const void *data, size_t size) {
     wss__message message;
     if (!server) return WSS_ERR_ARGUMENT;
-    int result = wss__message_init_data(&message, opcode, data, size, wss__public_is_checked(server, data, size));
+    wss__loop *loop = wss__conn_own_loop(server);
+    if (loop && !wss__public_is_stopping(server) && wss__write_back(loop, conn, opcode, data, size)) return WSS_OK;
+    int result = wss__message_init_data(&message, opcode, data, size, wss__public_is_checked(loop, data, size));
     return result ? result : wss__public_send(server, conn, &message, wss__base_span(NULL, 0));
 }
 
@@ -7894,7 +7897,8 @@ WSSERVER_API int wss_broadcast_except(wss_server *server, wss_conn except, const
 WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, int opcode, const void *data, size_t size) {
     wss__message message;
     if (!server) return WSS_ERR_ARGUMENT;
-    int result = wss__message_init_data(&message, opcode, data, size, wss__public_is_checked(server, data, size));
+    int result = wss__message_init_data(&message, opcode, data, size,
+                                        wss__public_is_checked(wss__conn_own_loop(server), data, size));
     return result ? result : wss__public_broadcast(server, &message, wss__base_span(NULL, 0), except, 0);
 }
 

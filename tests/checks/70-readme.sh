@@ -53,6 +53,8 @@ g++ -std=c++17 $flags strict.cc -o strict-cc -pthread
 echo "ok     strict C and C++ programs build and run"
 if test "${CI:-}" = true; then
     cd "$folder/wsserver"
-    make test >"$folder/test.log" 2>&1 || { tail -n 20 "$folder/test.log"; exit 1; }
-    echo "ok     make test: $(tail -n 1 "$folder/test.log")"
+    mkdir -p "$top/build"
+    make test >"$top/build/test-readme.log" 2>&1 || { tail -n 20 "$top/build/test-readme.log"; exit 1; }
+    cat "$top/build/test-readme.log"
+    echo "ok     make test"
 fi
