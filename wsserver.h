@@ -2174,7 +2174,8 @@ enum {
     WSS__FRAME_PONG = 10,
     WSS__FRAME_HEAD_MAX = 14,     /* of a client's frame */
     WSS__FRAME_HEAD_MAX_OUT = 10, /* of ours: no mask */
-    WSS__FRAME_CONTROL_MAX = 125
+    WSS__FRAME_CONTROL_MAX = 125,
+    WSS__FRAME_OPCODES = 0x707    /* one bit for each opcode that there is */
 };
 
 typedef struct wss__frame_head {
@@ -2191,7 +2192,7 @@ static int wss__frame_is_control(int opcode) {
 static int wss__frame_check_first(unsigned char first) {
     int opcode = first & 15;
     if (first & 0x70) return -WSS_CAUSE_RESERVED_BITS;
-    if ((opcode > WSS_BINARY && opcode < WSS__FRAME_CLOSE) || opcode > WSS__FRAME_PONG) return -WSS_CAUSE_OPCODE;
+    if (!(WSS__FRAME_OPCODES >> opcode & 1)) return -WSS_CAUSE_OPCODE;
     return wss__frame_is_control(opcode) && !(first & 0x80) ? -WSS_CAUSE_CONTROL : 0;
 }
 
@@ -2201,7 +2202,7 @@ static int wss__frame_check_second(unsigned char first, unsigned char second) {
 }
 
 /* Length of the header if it is whole, 0 if more is needed, or minus a WSS_CAUSE_*. */
-static int wss__frame_decode(const char *data, size_t size, wss__frame_head *head) {
+static inline int wss__frame_decode(const char *data, size_t size, wss__frame_head *head) {
     if (size < 1) return 0;
     unsigned char first = (unsigned char)data[0];
     int bad = wss__frame_check_first(first);
@@ -2222,12 +2223,12 @@ static int wss__frame_decode(const char *data, size_t size, wss__frame_head *hea
 }
 
 /* Bytes that the header of an outgoing frame takes. */
-static size_t wss__frame_head_size(size_t payload) {
+static inline size_t wss__frame_head_size(size_t payload) {
     return payload < 126 ? 2 : payload <= 0xffff ? 4 : 10;
 }
 
 /* Writes the header of a whole, unmasked message or control frame; returns its length. */
-static size_t wss__frame_encode(char *out, int opcode, size_t payload) {
+static inline size_t wss__frame_encode(char *out, int opcode, size_t payload) {
     size_t size = wss__frame_head_size(payload);
     out[0] = (char)(unsigned char)(0x80 | opcode);
     if (size == 2) {
@@ -3837,6 +3838,7 @@ typedef struct wss__session_host {
     size_t cork_size;         /* bytes gathered */
     size_t cork_capacity;
     char *reply;              /* where they lie among the received bytes; NULL: in the cork */
+    char *back;               /* where the header goes with which the message in hand is sent back; NULL: nowhere */
     wss__session_bytes hand;  /* the message that the handlers see; data NULL: none */
     int hand_opcode;
     wss__session_stats stats; /* written by the loop alone */
@@ -3891,6 +3893,7 @@ static char *wss__session_cork(wss__session_host *host, wss__session *session, s
     if (host->corked != session || session->queue || size > wss__session_cork_room(host)) return NULL;
     if (host->reply && host->cork_size) memcpy(host->cork, host->reply, host->cork_size);
     host->reply = NULL;
+    host->back = NULL;
     char *place = host->cork + host->cork_size;
     host->cork_size += size;
     return place;
@@ -3903,22 +3906,20 @@ static char *wss__session_place(wss__session_host *host, const wss__session *ses
     if (host->corked != session || !host->reply || session->queue) return data;
     if (!host->cork_size && (size_t)(data - host->reply) >= head) host->reply = data - head;
     char *place = host->reply + host->cork_size + head;
-    return place < data ? place : data; /* behind it only where its own header came with an earlier receive */
+    if (place > data) return data; /* its own header came with an earlier receive */
+    host->back = place - head;
+    return place;
 }
 
 static int wss__session_is_in_hand(const wss__session_host *host, const void *data, size_t size) {
     return host->hand.data && data == host->hand.data && size == host->hand.size;
 }
 
-/* Sends back the message in hand by writing a header in front of it. False where it does not lie right behind the replies so
-   far: then it must be copied. */
-static int wss__session_send_back(wss__session_host *host, const wss__session *session, int opcode, size_t size) {
-    size_t head = wss__frame_head_size(size);
-    if (!host->reply || session->queue || session->phase != WSS__SESSION_OPEN) return 0;
-    char *place = host->reply + host->cork_size;
-    if (place + head != host->hand.data) return 0;
-    wss__frame_encode(place, opcode, size);
-    host->cork_size += head + size;
+/* Sends back the message in hand by writing a header in front of it. False where that cannot be: then it must be copied. */
+static int wss__session_send_back(wss__session_host *host, const wss__session *session, int opcode) {
+    if (!host->back || session->queue || session->phase != WSS__SESSION_OPEN) return 0;
+    host->cork_size += wss__frame_encode(host->back, opcode, host->hand.size) + host->hand.size;
+    host->back = NULL;
     return 1;
 }
 
@@ -4019,6 +4020,7 @@ static int wss__session_uncork(wss__session_host *host, wss__session *session, s
     size_t size = host->cork_size - sent;
     char *rest = (host->reply ? host->reply : host->cork) + sent;
     host->cork_size = 0;
+    host->back = NULL;
     if (!size) return 1;
     wss__buf_frame *frame = wss__buf_new_raw(host->mem, size, wss__base_span(NULL, 0));
     if (!frame) return 0;
@@ -4135,9 +4137,10 @@ static void wss__session_free_input(wss__session_host *host, wss__session *sessi
 }
 
 /* After an event has been handled: gives back what held it. */
-static void wss__session_release(wss__session_host *host, wss__session *session) {
+static inline void wss__session_release(wss__session_host *host, wss__session *session) {
     wss__session_input *input = session->input;
     host->hand.data = NULL;
+    host->back = NULL;
     if (!input || session->phase == WSS__SESSION_HEAD) return; /* the head so far is in it */
     if (!input->in_message) wss__session_free_data(host, input);
     if (!input->in_message && !input->in_frame && !input->head_size && !input->held)
@@ -5713,7 +5716,7 @@ static size_t wss__conn_load(const wss__conn *conn) {
 /* Reading stops while the replies to what was read fill the queue. Decided again after each message. With a queue the
    thread that drains it is asked to say when it has caught up; asking comes before looking again, so that its answer cannot
    fall in between. */
-static int wss__conn_is_paused(const wss_server *server, wss__conn *conn) {
+static inline int wss__conn_is_paused(const wss_server *server, wss__conn *conn) {
     size_t half = wss__conn_half(server);
     size_t load = wss__conn_load(conn);
     if (conn->work & WSS__CONN_FULL && load <= half / 2) wss__conn_clear_work(conn, WSS__CONN_FULL);
@@ -6248,7 +6251,7 @@ static int wss__write_back(wss__loop *loop, wss_conn handle, int opcode, const v
     if (conn->slot.id != handle.id || wss__conn_flags(conn) & WSS__CONN_GONE || conn->work & WSS__CONN_BROKEN) return 0;
     if (loop->cast_count || host->cork_size >= host->options->max_queued) return 0;
     if (host->options->send_policy == WSS_POLICY_DROP_OLDEST) return 0;
-    if (!wss__session_send_back(host, &conn->session, opcode, size)) return 0;
+    if (!wss__session_send_back(host, &conn->session, opcode)) return 0;
     wss__session_count_message(host);
     return 1;
 }
@@ -6477,7 +6480,7 @@ static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
         return;
     }
     conn->work = (uint16_t)((conn->work & ~WSS__CONN_READABLE) | WSS__CONN_ENDED_INPUT);
-    wss__notify_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, got < 0);
+    wss__notify_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 0); /* after an error there is nothing left to reset */
 }
 
 /* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to follow. */
