@@ -666,6 +666,7 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -1042,8 +1043,8 @@ static uint32_t wss__hash_majority(uint32_t b, uint32_t c, uint32_t d) {
 
 /* One round, in which e becomes what the next one calls a. Five of them move no value at all: only the names change. */
 #define WSS__HASH_ROUND(a, b, c, d, e, f, constant, word)               \
-    e += wss__hash_rotate(a, 5) + f(b, c, d) + (constant) + (word);     \
-    b = wss__hash_rotate(b, 30);
+    (e) += wss__hash_rotate(a, 5) + f(b, c, d) + (constant) + (word);   \
+    (b) = wss__hash_rotate(b, 30);
 #define WSS__HASH_ROUNDS(from, f, constant)                             \
     for (size_t i = (from); i < (from) + 20; i += 5) {                  \
         WSS__HASH_ROUND(a, b, c, d, e, f, constant, w[i])               \
@@ -1119,9 +1120,9 @@ static int wss__hash_is_base64(char c) {
 /* Canonical base64 of 16 bytes: the character before "==" carries two bits, its other four must be zero. */
 static int wss__hash_is_key(wss__span text) {
     if (text.size != WSS__HASH_KEY || memcmp(text.data + WSS__HASH_KEY - 2, "==", 2) != 0) return 0;
-    for (size_t i = 0; i < WSS__HASH_KEY - 3; i++)
+    for (size_t i = 0; i < WSS__HASH_KEY - 2; i++)
         if (!wss__hash_is_base64(text.data[i])) return 0;
-    return memchr("AQgw", text.data[WSS__HASH_KEY - 3], 4) != NULL;
+    return strchr("AQgw", text.data[WSS__HASH_KEY - 3]) != NULL;
 }
 
 /* key must have passed wss__hash_is_key. */
@@ -5103,6 +5104,16 @@ typedef struct wss__event_table {
 /* The server whose handler this thread is in; NULL outside. */
 static __thread wss_server *wss__event_inside;
 
+/* The args that the handler on this thread was given: they are known to be what a send needs. text NULL: none. */
+typedef struct wss__event_args {
+    const wss_options *options; /* of the server that made them */
+    const char *text;
+    size_t length;
+    int has_members;
+} wss__event_args;
+
+static __thread wss__event_args wss__event_given;
+
 static const char *wss__event_type_name(const wss__event_type *type) {
     return (const char *)(type + 1);
 }
@@ -5232,9 +5243,14 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     if (!type) return;
     wss__span args = wss__json_cut(data, size, &split, member);
     wss_event typed = *event;
+    wss__event_args outside = wss__event_given;
     char *end = data + (args.data - data) + args.size;
     char behind = *end;
     *end = 0;
+    wss__event_given.options = options;
+    wss__event_given.text = args.data;
+    wss__event_given.length = args.size;
+    wss__event_given.has_members = split.has_members;
     typed.kind = WSS_EVENT_MESSAGE;
     typed.type = wss__event_type_name(type);
     typed.args.text = args.data;
@@ -5242,12 +5258,13 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     typed.data = NULL;
     typed.size = 0;
     wss__event_emit(&type->handlers, &typed);
+    wss__event_given = outside;
     *end = behind;
 }
 
 /* ---- [message] ---------------------------------------------------------------------------------------------
    purpose  what a send is given, checked and measured before any byte of it is written
-   knows    base, mem, utf8, frame, json, buf
+   knows    base, mem, utf8, frame, json, buf, event
    owns     size is exact: whoever makes room for it writes no byte more or less */
 
 typedef struct wss__message {
@@ -5271,6 +5288,18 @@ static int wss__message_init_data(wss__message *message, int opcode, const void 
     return WSS_OK;
 }
 
+/* Finds what args are made of, and whether they are valid. Those that a handler was given and sends on are not looked at again. */
+static int wss__message_judge(wss__message *message, const wss_options *options, wss_args args) {
+    const wss__event_args *given = &wss__event_given;
+    if (args.text && args.text == given->text && args.length == given->length && options == given->options) {
+        message->split.has_members = given->has_members;
+        return WSS_OK;
+    }
+    int result = wss__json_find(message->data, message->member, options->json_depth, &message->split);
+    if (result) return result == WSS_ERR_TYPE ? WSS_ERR_JSON : result;
+    return wss__utf8_check(0, message->data.data, message->data.size) != 0 ? WSS_ERR_UTF8 : WSS_OK;
+}
+
 /* {"MEMBER":"TYPE"} and, behind a comma, what args has inside its braces. */
 static int wss__message_init_typed(wss__message *message, const wss_options *options, const char *type, wss_args args) {
     memset(message, 0, sizeof *message);
@@ -5285,9 +5314,8 @@ static int wss__message_init_typed(wss__message *message, const wss_options *opt
     if (wss__utf8_check(0, message->type.data, message->type.size) != 0) return WSS_ERR_UTF8;
     if (message->data.size > SIZE_MAX / 4) return WSS_ERR_TOO_BIG;
     if (message->type.size > SIZE_MAX / 32) return WSS_ERR_TOO_BIG; /* always: no type is so long but where size_t is small */
-    int result = wss__json_find(message->data, message->member, options->json_depth, &message->split);
-    if (result) return result == WSS_ERR_TYPE ? WSS_ERR_JSON : result;
-    if (wss__utf8_check(0, message->data.data, message->data.size) != 0) return WSS_ERR_UTF8;
+    int result = wss__message_judge(message, options, args);
+    if (result) return result;
     message->size = wss__json_escaped_size(message->member) + wss__json_escaped_size(message->type) + 2;
     message->size += message->split.has_members ? message->data.size - message->split.removed : 1;
     return WSS_OK;
@@ -7185,13 +7213,15 @@ static void wss__loop_on_event(wss__loop *loop, uint64_t tag, uint32_t events) {
     }
 }
 
-/* Sleeps in the kernel; before that, if the user wants it, asks again and again for a while. */
+/* Sleeps in the kernel; before that, if the user wants it, asks again and again for a while. One of several loops lets others have
+   the processor first: it then finds more to do, where it would have gone to sleep for each bit of it. */
 static int wss__loop_wait(wss__loop *loop, struct epoll_event *events, int timeout) {
     int spin = loop->server->options.spin_us;
     uint64_t until = spin > 0 && timeout != 0 ? wss__socket_clock_us() + (uint64_t)spin : 0;
     int count = 0;
     while (until && count == 0 && wss__socket_clock_us() < until)
         count = WSSERVER_SYSTEM(epoll_wait)(loop->epoll, events, WSS__LOOP_EVENTS, 0);
+    if (count == 0 && timeout != 0 && loop->server->loop_count > 1) WSSERVER_SYSTEM(sched_yield)();
     if (count == 0) count = WSSERVER_SYSTEM(epoll_wait)(loop->epoll, events, WSS__LOOP_EVENTS, timeout);
     WSS__COUNT(loop->host.stats.wakeups, 1);
     return count;

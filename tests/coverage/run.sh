@@ -45,8 +45,9 @@ TEST_SECONDS=900 sh tests/run.sh $(names | sed "s|.*|build/coverage/&/program|")
 grep -v ' 0 failed$' "$out/run.log"
 tail -n 1 "$out/run.log"
 
-# One is read without the marks too: the difference is what they leave out.
-names | each 'cd "$out/$1" && $gcovr . --json "$traces/$(echo "$1" | tr / -).json" \
+# One at a time, since gcov leaves its files at the top of the project. One is read without the marks too: the difference is
+# what they leave out.
+names | JOBS=1 each 'cd "$out/$1" && $gcovr . --json "$traces/$(echo "$1" | tr / -).json" \
     --exclude-lines-by-pattern ".*/\* (never|elsewhere): .*\*/" --exclude-branches-by-pattern ".*/\* always: .*\*/" \
     2> trace.log || { cat trace.log; exit 1; }' || exit 1
 one=$(names | head -n 1)

@@ -6,7 +6,7 @@
 
 #include "fuzz.h"
 
-enum { PEERS = 6, CONNS = 64, TIMERS = 16, USERS = 64, OPERATIONS = 120, TURNS = 10000, LARGE = 70000 };
+enum { PEERS = 6, CONNS = 64, TIMERS = 16, USERS = 64, BACKS = 256, OPERATIONS = 120, TURNS = 10000, LARGE = 70000 };
 
 /* A connection as its handlers saw it. */
 typedef struct known {
@@ -51,6 +51,9 @@ typedef struct world {
     unsigned posted, ran;             /* on the server */
     unsigned queue_posted, queue_ran; /* on the queue */
     uint64_t connects;
+    uint64_t backs[BACKS];   /* hashes of what was sent back */
+    int back_count;
+    const wss_event *data;   /* in its handler */
     int depth;   /* handlers now running */
     int in_post; /* of the server: it runs among the sends of the program that polls, so its own have no place */
     int stopped; /* sim_turn said so */
@@ -135,6 +138,36 @@ static void send_numbered(void) {
     case 2: FUZZ_CHECK(is_send_result(wss_broadcast_data(w.server, WSS_TEXT, large, size))); break;
     default: FUZZ_CHECK(is_send_result(wss_broadcast_data_except(w.server, conn, WSS_BINARY, large, size)));
     }
+}
+
+static uint64_t hash(const char *data, size_t size) {
+    uint64_t sum = 0xcbf29ce484222325u ^ size;
+    for (size_t i = 0; i < size; i++) sum = (sum ^ (unsigned char)data[i]) * 0x100000001b3u;
+    return sum;
+}
+
+/* What the server sends of its own begins with one of these. */
+static int is_ours(const char *data, size_t size) {
+    return size && strchr("nu{", data[0]) && data[0];
+}
+
+/* The message in hand goes back, or to another: from where it lies, if nothing is in the way. */
+static void send_back(void) {
+    const wss_event *e = w.data;
+    unsigned how = fuzz_byte(&w.in);
+    if (!e || is_ours(e->data, e->size) || w.back_count == BACKS) return;
+    w.backs[w.back_count++] = hash(e->data, e->size);
+    wss_conn to = how & 3 ? e->conn : pick();
+    check_send(to, wss_send_data(w.server, to, how & 4 ? WSS_BINARY : e->opcode, e->data, e->size));
+}
+
+/* What does not begin like ours was sent back by a handler, and no byte of it is another's. */
+static void check_back(const char *data, size_t size) {
+    uint64_t sum = hash(data, size);
+    int i = 0;
+    if (is_ours(data, size)) return;
+    while (i < w.back_count && w.backs[i] != sum) i++;
+    FUZZ_CHECK(i < w.back_count);
 }
 
 static void send_typed(void) {
@@ -327,6 +360,7 @@ static void call(void) {
         case 3:
             if (w.queue) wss_queue_stop(w.queue);
             break;
+        case 4: send_back(); break;
         default: try_what_is_forbidden();
         }
     }
@@ -402,7 +436,9 @@ static void on_data(const wss_event *e) {
     if (k) FUZZ_CHECK(!k->closed || e->kind != WSS_EVENT_DATA || w.depth > 1 || wss_send_data(e->server, e->conn, WSS_TEXT, "x", 1) != WSS_OK);
     FUZZ_CHECK(e->opcode == WSS_TEXT || e->opcode == WSS_BINARY);
     FUZZ_CHECK(e->size <= w.options.max_message);
+    w.data = e;
     act();
+    w.data = NULL;
     w.depth--;
 }
 
@@ -489,6 +525,7 @@ static void read_client(client *c) {
         FUZZ_CHECK(first == 0x81 || first == 0x82 || (size <= 125 && first >= 0x88 && first <= 0x8a));
         if (first == 0x88) c->closed = 1;
         if (first < 0x88) check_number(c, data, size);
+        if (first < 0x88) check_back(data, size);
         peer_skip(c->peer, whole);
     }
     if (c->closed) FUZZ_CHECK(c->peer->got.size == 0);

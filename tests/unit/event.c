@@ -252,6 +252,32 @@ static int got_count;
 static const char *given_from;
 static size_t given_size;
 
+/* Args that are sent on as they were given make the same message as a copy of them, which is looked at anew; a part of them is
+   looked at too. */
+static void check_sent_on(const wss_event *event) {
+    wss__message given, judged;
+    wss_args args = event->args;
+    size_t size = args.length;
+    char *copy = guard_copy(args.text, size);
+    CHECK_INT(wss__message_init_typed(&given, &options, event->type, args), WSS_OK);
+    args.text = copy;
+    CHECK_INT(wss__message_init_typed(&judged, &options, event->type, args), WSS_OK);
+    CHECK_INT(given.size, judged.size);
+    char *one = (char *)malloc(given.size + 1);
+    char *other = (char *)malloc(judged.size + 1);
+    if (!one || !other) abort();
+    wss__message_write(&given, one);
+    wss__message_write(&judged, other);
+    CHECK(given.size == judged.size && memcmp(one, other, given.size) == 0);
+    free(one);
+    free(other);
+    args.length--;
+    int result = wss__message_init_typed(&judged, &options, event->type, args);
+    args.text = event->args.text;
+    CHECK_INT(wss__message_init_typed(&given, &options, event->type, args), result);
+    guard_free(copy, size);
+}
+
 static void on_message(const wss_event *event) {
     got_count++;
     CHECK_INT(event->kind, WSS_EVENT_MESSAGE);
@@ -263,6 +289,7 @@ static void on_message(const wss_event *event) {
     snprintf(got_args, sizeof got_args, "%.*s", (int)event->args.length, event->args.text);
     snprintf(got_type, sizeof got_type, "%s", event->type);
     if (event->context) note((const char *)event->context);
+    check_sent_on(event);
 }
 
 /* Gives a text to the table in memory that ends one byte behind it at an unreadable page. Returns how often a handler was
@@ -284,6 +311,7 @@ static int tell_sized(const char *data, size_t size, int opcode) {
     got_args[0] = 0;
     got_type[0] = 0;
     wss__event_emit_message(&table, &options, &event, copy, size);
+    CHECK(!wss__event_given.text); /* outside a handler nothing passes unseen */
     CHECK_INT(copy[size], '~'); /* the byte behind belongs to the next message */
     if (!got_count && !table.failed) CHECK(memcmp(copy, data, size) == 0); /* what is nobody's is left as it was */
     guard_free(copy, size + 1);

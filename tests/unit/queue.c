@@ -59,6 +59,7 @@ static int fake_eventfd(unsigned value, int flags) {
 #define system_poll poll
 #define system_pthread_create pthread_create
 #define system_recv recv
+#define system_sched_yield sched_yield
 #define system_send send
 #define system_sendmsg sendmsg
 #define system_setsockopt setsockopt
