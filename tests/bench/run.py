@@ -593,6 +593,26 @@ def write_markdown(path, found):
         file.write(calls_text(cases) + "\n")
 
 
+def short_table(cases):
+    """The wide table without intervals and without what was asked: for the README of the project."""
+    rows = [row[:-1] for row in wide_table(cases)]
+    return [[text.split(" (")[0] for text in row] for row in rows]
+
+
+def write_readme(path, found):
+    """Puts the short table between the marks in README.md."""
+    begin, end = "<!-- speed: begin -->\n", "<!-- speed: end -->"
+    with open(path) as file:
+        text = file.read()
+    if begin not in text or end not in text:
+        failures.append("%s has no marks for the table" % path)
+        return
+    before, rest = text.split(begin, 1)
+    table = markdown(short_table(found["cases"]))
+    with open(path, "w") as file:
+        file.write(before + begin + table + "\n" + end + rest.split(end, 1)[1])
+
+
 COLOURS = {"ours": "#1f77b4", "lws": "#d08a1d", "websocketpp": "#8c6bb1", "beast": "#3a9a5b", "ws": "#c0504d"}
 GREY = "#7d7d7d"  # readable on white and on black
 
@@ -670,6 +690,8 @@ def main():
     for folder in folders:
         write_markdown(os.path.join(folder, "speed.md"), found)
         write_svg(os.path.join(folder, "speed.svg"), found)
+    if "--save" in arguments:
+        write_readme(os.path.join(TOP, "README.md"), found)
     for failure in failures:
         print("failed: " + failure)
     print("bench: %d cases, %d runs, %d servers skipped, %d failed" %

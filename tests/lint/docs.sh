@@ -103,4 +103,24 @@ for target in $(grep -oE '\bmake [a-z]+' README.md | sort -u | cut -d ' ' -f 2);
     grep -q "^$target:" Makefile || complain "README.md: there is no make $target"
 done
 
+# 9. The README's table of speed has the figures that were measured last, without their intervals.
+awk '
+    function cell(text) { sub(/ \(.*/, "", text); return text }
+    FNR == NR {
+        n = split($0, cells, / *\| */)
+        if (n > 3 && !(cells[2] in seen)) for (i = 3; i < n; i++) want[cells[2], i] = cell(cells[i])
+        seen[cells[2]] = 1
+        next
+    }
+    /<!-- speed: begin -->/ { on = 1; next }
+    /<!-- speed: end -->/ { on = 0 }
+    on {
+        rows++
+        n = split($0, cells, / *\| */)
+        for (i = 3; i < n; i++)
+            if (cells[i] != want[cells[2], i]) print cells[2] ": " cells[i] " there, " want[cells[2], i] " in tests/bench/speed.md"
+    }
+    END { if (rows < 5) print "it has no rows" }' tests/bench/speed.md README.md > $out/speed
+while read -r line; do complain "README.md, table of speed: $line"; done < $out/speed
+
 [ $bad -eq 0 ]
