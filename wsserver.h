@@ -6574,6 +6574,7 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
 static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_event event;
     wss_server *server = loop->server;
+    if (!(conn->work & WSS__CONN_CONNECTED)) return; /* accepted and sent to in one go: connect comes before this */
     wss__conn_clear_work(conn, WSS__CONN_DRAINED);
     if (conn->session.phase != WSS__SESSION_OPEN || wss__event_is_empty(&server->handlers.drain)) return;
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);

@@ -513,6 +513,46 @@ static void round_trip_of_foreign_pongs(void) {
     step_end(server);
 }
 
+static int drains_before_connect;
+static int drains;
+
+static void on_drain(const wss_event *e) {
+    (void)e;
+    drains++;
+    drains_before_connect += connects == 0;
+}
+
+static void accept_and_send(void *arg) {
+    wss_server *server = (wss_server *)arg;
+    char text[300];
+    memset(text, 't', sizeof text);
+    CHECK_INT(wss_accept(server, asked[0], NULL, NULL, 0, NULL), WSS_OK);
+    CHECK_INT(wss_send_data(server, asked[0], WSS_TEXT, text, sizeof text), WSS_OK);
+}
+
+/* Accepted, sent to and drained in the turn in which its deadline strikes: connect comes before drain all the same. */
+static void drain_waits_for_connect(void) {
+    wss_options options = {0};
+    options.max_queued = 400;
+    options.handshake_ms = 1000;
+    wss_server *server = serve(&options);
+    drains = drains_before_connect = 0;
+    wss_on_upgrade(server, on_request, NULL);
+    wss_on_drain(server, on_drain, NULL);
+    step_client *client = step_connect(server);
+    step_ask(server, client, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+    CHECK_INT(requests, 1);
+    step_now += 1000 + STEP;
+    CHECK_INT(wss_post(server, accept_and_send, server), WSS_OK);
+    step(server);
+    CHECK_INT(connects, 1);
+    CHECK_INT(drains, 1);
+    CHECK_INT(drains_before_connect, 0);
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(stopping_while_closing_with_half_a_frame);
@@ -530,5 +570,6 @@ int main(void) {
     RUN(close_without_reason_on_a_path);
     RUN(two_servers_in_one_thread);
     RUN(round_trip_of_foreign_pongs);
+    RUN(drain_waits_for_connect);
     return test_end("moments");
 }
