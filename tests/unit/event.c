@@ -255,26 +255,26 @@ static size_t given_size;
 /* Args that are sent on as they were given make the same message as a copy of them, which is looked at anew; a part of them is
    looked at too. */
 static void check_sent_on(const wss_event *event) {
-    wss__message given, judged;
+    wss__message sent_on, judged;
     wss_args args = event->args;
     size_t size = args.length;
     char *copy = guard_copy(args.text, size);
-    CHECK_INT(wss__message_init_typed(&given, &options, event->type, args), WSS_OK);
+    CHECK_INT(wss__message_init_typed(&sent_on, &options, event->type, args), WSS_OK);
     args.text = copy;
     CHECK_INT(wss__message_init_typed(&judged, &options, event->type, args), WSS_OK);
-    CHECK_INT(given.size, judged.size);
-    char *one = (char *)malloc(given.size + 1);
+    CHECK_INT(sent_on.size, judged.size);
+    char *one = (char *)malloc(sent_on.size + 1);
     char *other = (char *)malloc(judged.size + 1);
     if (!one || !other) abort();
-    wss__message_write(&given, one);
+    wss__message_write(&sent_on, one);
     wss__message_write(&judged, other);
-    CHECK(given.size == judged.size && memcmp(one, other, given.size) == 0);
+    CHECK(sent_on.size == judged.size && memcmp(one, other, sent_on.size) == 0);
     free(one);
     free(other);
     args.length--;
     int result = wss__message_init_typed(&judged, &options, event->type, args);
     args.text = event->args.text;
-    CHECK_INT(wss__message_init_typed(&given, &options, event->type, args), result);
+    CHECK_INT(wss__message_init_typed(&sent_on, &options, event->type, args), result);
     guard_free(copy, size);
 }
 

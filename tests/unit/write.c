@@ -662,11 +662,11 @@ static void on_question(const wss_event *e) {
 }
 
 /* What both connections must get for one message. */
-static void expect(script expected[2], const char *plan, int opcode, const char *payload, size_t size) {
-    for (; *plan; plan++) {
-        size_t skip = *plan == 'p' && size ? 1 : 0;
-        if (*plan == 'o') script_reply(&expected[0], opcode, "something else", 14);
-        else script_reply(&expected[*plan == 't'], *plan == 'x' || skip ? SCRIPT_BINARY : opcode, payload + skip, size - skip);
+static void expect(script expected[2], const char *steps, int opcode, const char *payload, size_t size) {
+    for (; *steps; steps++) {
+        size_t skip = *steps == 'p' && size ? 1 : 0;
+        if (*steps == 'o') script_reply(&expected[0], opcode, "something else", 14);
+        else script_reply(&expected[*steps == 't'], *steps == 'x' || skip ? SCRIPT_BINARY : opcode, payload + skip, size - skip);
     }
 }
 
@@ -677,8 +677,8 @@ static unsigned question_random(unsigned below) {
     return (question_seed >> 8) % below;
 }
 
-/* Frames of all sizes, some with pings before them, and what must come back. plan NULL: a plan for each by chance. */
-static void make_questions(script *questions, script expected[2], const char *plan) {
+/* Frames of all sizes, some with pings before them, and what must come back. steps NULL: a plan for each by chance. */
+static void make_questions(script *questions, script expected[2], const char *steps) {
     static const char *const plans[] = {"e", "e", "e", "e", "", "ee", "oe", "eo", "x", "pe", "te", "et", "xe", "ep"};
     static char payload[QUESTION_MAX];
     for (size_t i = 0; i < sizeof payload; i++) payload[i] = (char)(' ' + i % 90);
@@ -688,8 +688,8 @@ static void make_questions(script *questions, script expected[2], const char *pl
         int opcode = question_random(2) ? WSS_TEXT : WSS_BINARY;
         size_t size = question_random(question_random(3) ? 140 : question_largest);
         const char *data = payload + question_random(90);
-        question_plans[i] = plan ? plan : plans[question_random(sizeof plans / sizeof plans[0])];
-        if (!plan && question_random(8) == 0) {
+        question_plans[i] = steps ? steps : plans[question_random(sizeof plans / sizeof plans[0])];
+        if (!steps && question_random(8) == 0) {
             script_frame(questions, SCRIPT_PING, SCRIPT_FINAL, data, size % 126);
             script_reply(&expected[0], SCRIPT_PONG, data, size % 126);
         }
@@ -699,7 +699,7 @@ static void make_questions(script *questions, script expected[2], const char *pl
 }
 
 /* Asks, in pieces of this many bytes, while the kernel takes only so much of the first answer; 0: all of it. */
-static void ask_questions(unsigned seed, const char *plan, size_t piece, size_t most, size_t max_queued) {
+static void ask_questions(unsigned seed, const char *steps, size_t piece, size_t most, size_t max_queued) {
     wss_options options = {0};
     script questions = {0};
     script expected[2] = {{0}, {0}};
@@ -709,7 +709,7 @@ static void ask_questions(unsigned seed, const char *plan, size_t piece, size_t 
     reader readers[2];
     for (int i = 0; i < 2; i++) readers[i] = open_reader(server);
     question_seed = seed;
-    make_questions(&questions, expected, plan);
+    make_questions(&questions, expected, steps);
     send_mode = most ? SEND_SOME : SEND_AS_IS;
     send_most = most;
     for (size_t at = 0; at < questions.size; at += piece)
