@@ -643,11 +643,12 @@ static void queues_in_the_rest_of_a_cork(void) {
 /* ---- messages sent back ---- */
 
 /* A turn of questions: what the handler does with each, letter by letter. e: sends it back; x: as binary; p: all but its first
-   byte; o: sends something else; t: sends it to the other connection. */
+   byte; o: sends something else; t: sends it to the other connection; b: to both. */
 enum { QUESTIONS = 60, QUESTION_MAX = 4000 };
 static const char *question_plans[QUESTIONS];
 static int question; /* the next one */
 static int in_place; /* sent back without a copy */
+static int question_casts; /* whether plans broadcast */
 static unsigned question_largest = QUESTION_MAX - 90;
 
 static void on_question(const wss_event *e) {
@@ -655,6 +656,10 @@ static void on_question(const wss_event *e) {
     for (const char *step = question_plans[question++]; *step; step++) {
         size_t skip = *step == 'p' && e->size ? 1 : 0;
         int other = *step == 'o';
+        if (*step == 'b') {
+            CHECK_INT(wss_broadcast_data(e->server, e->opcode, e->data, e->size), WSS_OK);
+            continue;
+        }
         CHECK_INT(wss_send_data(e->server, *step == 't' ? conns[1] : e->conn, *step == 'x' || skip ? WSS_BINARY : e->opcode,
                                 other ? "something else" : e->data + skip, other ? 14 : e->size - skip), WSS_OK);
         in_place += host->reply && host->reply + host->cork_size == e->data + e->size;
@@ -665,6 +670,7 @@ static void on_question(const wss_event *e) {
 static void expect(script expected[2], const char *steps, int opcode, const char *payload, size_t size) {
     for (; *steps; steps++) {
         size_t skip = *steps == 'p' && size ? 1 : 0;
+        if (*steps == 'b') script_reply(&expected[1], opcode, payload, size);
         if (*steps == 'o') script_reply(&expected[0], opcode, "something else", 14);
         else script_reply(&expected[*steps == 't'], *steps == 'x' || skip ? SCRIPT_BINARY : opcode, payload + skip, size - skip);
     }
@@ -679,7 +685,8 @@ static unsigned question_random(unsigned below) {
 
 /* Frames of all sizes, some with pings before them, and what must come back. steps NULL: a plan for each by chance. */
 static void make_questions(script *questions, script expected[2], const char *steps) {
-    static const char *const plans[] = {"e", "e", "e", "e", "", "ee", "oe", "eo", "x", "pe", "te", "et", "xe", "ep"};
+    static const char *const plans[] = {"e", "e", "e", "e", "", "ee", "oe", "eo", "x", "pe", "te", "et", "xe", "ep",
+                                        "b", "be", "eb", "ebe"};
     static char payload[QUESTION_MAX];
     for (size_t i = 0; i < sizeof payload; i++) payload[i] = (char)(' ' + i % 90);
     question = 0;
@@ -688,8 +695,8 @@ static void make_questions(script *questions, script expected[2], const char *st
         int opcode = question_random(2) ? WSS_TEXT : WSS_BINARY;
         size_t size = question_random(question_random(3) ? 140 : question_largest);
         const char *data = payload + question_random(90);
-        question_plans[i] = steps ? steps : plans[question_random(sizeof plans / sizeof plans[0])];
-        if (!steps && question_random(8) == 0) {
+        question_plans[i] = steps ? steps : plans[question_random(question_casts ? 18 : 14)];
+        if (!steps && !question_casts && question_random(8) == 0) { /* a pong may overtake a broadcast */
             script_frame(questions, SCRIPT_PING, SCRIPT_FINAL, data, size % 126);
             script_reply(&expected[0], SCRIPT_PONG, data, size % 126);
         }
@@ -745,8 +752,31 @@ static void sent_back_in_place(void) {
 static void sent_back_among_others(void) {
     static const size_t pieces[] = {SIZE_MAX / 2, 5000, 700, 33};
     static const size_t most[] = {0, 1, 3, 200, 4000};
-    for (unsigned seed = 1; seed <= 20; seed++)
+    for (unsigned seed = 1; seed <= 20; seed++, question_casts = !question_casts)
         ask_questions(seed, NULL, pieces[seed % 4], most[seed % 5], seed % 3 ? 64 << 20 : 20000);
+}
+
+static int send_back_result;
+
+static void on_data_closes(const wss_event *e) {
+    CHECK_INT(wss_send_data(e->server, e->conn, e->opcode, e->data, e->size), WSS_OK);
+    CHECK_INT(wss_close(e->server, e->conn, 1000, NULL), WSS_OK);
+    send_back_result = wss_send_data(e->server, e->conn, e->opcode, e->data, e->size);
+}
+
+/* What was sent back before the close leaves before it; nothing is sent back after it. */
+static void sent_back_and_closed(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data_closes, NULL);
+    reader r = open_reader(server);
+    step_frame(server, r.client, 0x81, "last", 4);
+    CHECK_INT(send_back_result, WSS_ERR_GONE);
+    read_all(server, &r);
+    CHECK(script_is(&r.bytes, "\x81\4last\x88\2\3\xe8", 10));
+    close_reader(&r);
+    step(server);
+    step_end(server);
 }
 
 static int typed_calls;
@@ -854,6 +884,7 @@ int main(void) {
     RUN(sent_back_in_place);
     RUN(sent_back_among_others);
     RUN(sent_back_and_then_split);
+    RUN(sent_back_and_closed);
     RUN(rest_without_memory);
     return test_end("write");
 }
