@@ -779,6 +779,35 @@ static void sent_back_and_closed(void) {
     step_end(server);
 }
 
+static void *close_elsewhere(void *event) {
+    const wss_event *e = (const wss_event *)event;
+    CHECK_INT(wss_close(e->server, e->conn, 1000, NULL), WSS_OK);
+    return NULL;
+}
+
+static void on_data_closed_elsewhere(const wss_event *e) {
+    pthread_t thread;
+    wss_event copy = *e;
+    if (pthread_create(&thread, NULL, close_elsewhere, &copy) != 0) abort();
+    pthread_join(thread, NULL);
+    send_back_result = wss_send_data(e->server, e->conn, e->opcode, e->data, e->size);
+}
+
+/* Another thread has closed the connection, and its loop does not know yet: nothing is sent back all the same. */
+static void sent_back_and_closed_elsewhere(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data_closed_elsewhere, NULL);
+    reader r = open_reader(server);
+    step_frame(server, r.client, 0x81, "late", 4);
+    CHECK_INT(send_back_result, WSS_ERR_GONE);
+    read_all(server, &r);
+    CHECK(script_is(&r.bytes, "\x88\2\3\xe8", 4));
+    close_reader(&r);
+    step(server);
+    step_end(server);
+}
+
 static int typed_calls;
 
 static void on_typed_text(const wss_event *e) {
@@ -885,6 +914,7 @@ int main(void) {
     RUN(sent_back_among_others);
     RUN(sent_back_and_then_split);
     RUN(sent_back_and_closed);
+    RUN(sent_back_and_closed_elsewhere);
     RUN(rest_without_memory);
     return test_end("write");
 }
