@@ -1,12 +1,12 @@
 #!/bin/sh
 # The chat and echo programs under hostile input, and the chat's keyboard: see chat.py. Plain and with AddressSanitizer.
 set -eu
-mkdir -p build
-for example in chat echo; do ${CC:-cc} -std=c11 -O2 -I. examples/$example.c -o build/$example -pthread; done
-python3 tests/checks/chat.py build/chat build/echo
+mkdir -p build/checks # apart from what other checks build and run meanwhile
+for example in chat echo; do ${CC:-cc} -std=c11 -O2 -I. examples/$example.c -o build/checks/$example -pthread; done
+python3 tests/checks/chat.py build/checks/chat build/checks/echo
 sanitize=$(sh tests/probe.sh "${CC:-cc}" -fsanitize=address,undefined)
 test -n "$sanitize" || exit 0
 for example in chat echo; do
-    ${CC:-cc} -std=c11 -O1 -g $sanitize -fno-sanitize-recover=all -I. examples/$example.c -o build/$example-checked -pthread
+    ${CC:-cc} -std=c11 -O1 -g $sanitize -fno-sanitize-recover=all -I. examples/$example.c -o build/checks/$example-checked -pthread
 done
-exec python3 tests/checks/chat.py build/chat-checked build/echo-checked
+exec python3 tests/checks/chat.py build/checks/chat-checked build/checks/echo-checked
