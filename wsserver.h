@@ -292,7 +292,7 @@ typedef struct wss_event {
     int kind;                   /* WSS_EVENT_... */
     int opcode;                 /* data, message: WSS_TEXT or WSS_BINARY */
     void *context;              /* what was given at registration */
-    void *user;                 /* the connection's own pointer */
+    void *user;                 /* the connection's own pointer, as the handler before this one left it */
     const char *type;           /* message: its type */
     wss_args args;              /* message: its other members, a JSON object */
     const char *data;           /* data: the payload, any bytes */
@@ -5215,10 +5215,13 @@ static void wss__event_call(wss_handler *handler, void *context, wss_event *even
     wss__event_inside = outside;
 }
 
-static void wss__event_emit(wss__event_list *list, wss_event *event) {
+/* user: where the connection's pointer stands; NULL: nowhere. Each handler sees it as the one before has left it: that one may have
+   freed the pointer that the event began with. */
+static void wss__event_emit(wss__event_list *list, wss_event *event, void **user) {
     wss__event_handler *last = __atomic_load_n(&list->last, __ATOMIC_ACQUIRE);
     wss__event_handler *entry = last ? __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) : NULL;
     while (entry) {
+        if (user) event->user = __atomic_load_n(user, __ATOMIC_ACQUIRE);
         wss__event_call(entry->handler, entry->context, event);
         if (entry == last) break;
         entry = __atomic_load_n(&entry->next, __ATOMIC_ACQUIRE);
@@ -5232,7 +5235,7 @@ static void wss__event_emit_last(wss__event_list *list, wss_event *event) {
 
 /* If data is a typed message that somebody handles: takes the type out, in place, and calls them. The byte behind data
    must be writable: it holds the NUL meanwhile. */
-static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event, char *data,
+static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event, void **user, char *data,
                                     size_t size) {
     wss__json_split split;
     wss__span member = wss__base_text(options->type_member);
@@ -5257,7 +5260,7 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     typed.args.length = args.size;
     typed.data = NULL;
     typed.size = 0;
-    wss__event_emit(&type->handlers, &typed);
+    wss__event_emit(&type->handlers, &typed, user);
     wss__event_given = outside;
     *end = behind;
 }
@@ -5870,7 +5873,7 @@ static void wss__notify_connect(wss__loop *loop, wss__conn *conn) {
     wss__notify_init(server, conn, WSS_EVENT_CONNECT, &event);
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     if (!delivery) {
-        wss__event_emit(&server->handlers.connect, &event);
+        wss__event_emit(&server->handlers.connect, &event, &conn->user);
         return;
     }
     __atomic_store_n(&delivery->holders, 2, __ATOMIC_RELEASE);
@@ -5902,7 +5905,7 @@ static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__
         wss__notify_hand_over(server, conn, &delivery->disconnect, &event);
         return;
     }
-    wss__event_emit(&server->handlers.disconnect, &event);
+    wss__event_emit(&server->handlers.disconnect, &event, &conn->user);
     wss__conn_end_told(server, conn);
 }
 
@@ -6359,11 +6362,11 @@ static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__sessi
     if (conn->rare) conn->rare->last_message = loop->now;
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     if (!delivery) {
-        wss__event_emit(&server->handlers.data, &event);
+        wss__event_emit(&server->handlers.data, &event, &conn->user);
         if (wss__conn_flags(conn) & WSS__CONN_SILENT || !wss__event_has_types(&server->handlers)) return;
         loop->host.hand.data = NULL; /* the splitter changes it in place */
         if (loop->host.reply && loop->host.cork_size) wss__write_flush(loop, conn); /* it may have been sent back from there */
-        wss__event_emit_message(&server->handlers, &server->options, &event, message->data, message->size);
+        wss__event_emit_message(&server->handlers, &server->options, &event, &conn->user, message->data, message->size);
         return;
     }
     size_t size = wss__base_add(sizeof(wss__conn_job) + 1, message->size);
@@ -6580,7 +6583,7 @@ static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     if (!delivery) {
-        wss__event_emit(&server->handlers.drain, &event);
+        wss__event_emit(&server->handlers.drain, &event, &conn->user);
         return;
     }
     wss__conn_job *job = (wss__conn_job *)wss__mem_get_zeroed(&server->mem, sizeof *job);
@@ -6785,9 +6788,9 @@ static void wss__deliver_event(wss__conn_job *job) {
     }
     event.user = __atomic_load_n(&conn->user, __ATOMIC_ACQUIRE);
     switch (event.kind) {
-    case WSS_EVENT_CONNECT: wss__event_emit(&server->handlers.connect, &event); break;
+    case WSS_EVENT_CONNECT: wss__event_emit(&server->handlers.connect, &event, &conn->user); break;
     case WSS_EVENT_DISCONNECT:
-        wss__event_emit(&server->handlers.disconnect, &event);
+        wss__event_emit(&server->handlers.disconnect, &event, &conn->user);
         wss__conn_end_told(server, conn);
         wss__conn_release(server, conn);
         break;
@@ -6799,13 +6802,13 @@ static void wss__deliver_event(wss__conn_job *job) {
         wss__mem_free(&server->mem, job, job->job.size);
         break;
     case WSS_EVENT_DRAIN:
-        if (!(wss__conn_flags(conn) & WSS__CONN_GONE)) wss__event_emit(&server->handlers.drain, &event);
+        if (!(wss__conn_flags(conn) & WSS__CONN_GONE)) wss__event_emit(&server->handlers.drain, &event, &conn->user);
         wss__deliver_settle(server, conn, job);
         break;
     default:
-        if (!(wss__conn_flags(conn) & WSS__CONN_SILENT)) wss__event_emit(&server->handlers.data, &event);
+        if (!(wss__conn_flags(conn) & WSS__CONN_SILENT)) wss__event_emit(&server->handlers.data, &event, &conn->user);
         if (!(wss__conn_flags(conn) & WSS__CONN_SILENT) && wss__event_has_types(&server->handlers))
-            wss__event_emit_message(&server->handlers, &server->options, &event, data, event.size);
+            wss__event_emit_message(&server->handlers, &server->options, &event, &conn->user, data, event.size);
         wss__deliver_settle(server, conn, job);
         break;
     }

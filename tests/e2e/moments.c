@@ -553,6 +553,40 @@ static void drain_waits_for_connect(void) {
     step_end(server);
 }
 
+static int pointers[4];
+
+static void on_data_replaces(const wss_event *e) {
+    int *next = e->user ? (int *)e->user + 1 : pointers;
+    CHECK_INT(wss_set_user(e->server, e->conn, next), WSS_OK);
+}
+
+static void check_pointer(const wss_event *e) {
+    CHECK(e->user == (void *)&pointers[1]); /* the handler before this one has put it there */
+    requests++;
+}
+
+/* Handlers of one event that replace the connection's pointer: the next one never sees one that may be freed. */
+static void pointer_replaced_between_handlers(void) {
+    static const char text[] = "{\"__MESSAGE__\":\"t\"}";
+    for (int queued = 0; queued < 2; queued++) {
+        wss_options options = {0};
+        options.queue = queued ? wss_queue_create(NULL, NULL) : NULL;
+        wss_server *server = serve(&options);
+        wss_on_data(server, on_data_replaces, NULL);
+        wss_on_data(server, on_data_replaces, NULL);
+        wss_on_data(server, check_pointer, NULL);
+        wss_on_message(server, "t", check_pointer, NULL);
+        step_client *client = step_open(server);
+        step_frame(server, client, 0x81, text, sizeof text - 1);
+        if (options.queue) CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
+        CHECK_INT(requests, 2);
+        step_free(client);
+        step(server);
+        step_end(server);
+        wss_queue_destroy(options.queue);
+    }
+}
+
 int main(void) {
     alarm(100);
     RUN(stopping_while_closing_with_half_a_frame);
@@ -571,5 +605,6 @@ int main(void) {
     RUN(two_servers_in_one_thread);
     RUN(round_trip_of_foreign_pongs);
     RUN(drain_waits_for_connect);
+    RUN(pointer_replaced_between_handlers);
     return test_end("moments");
 }

@@ -69,7 +69,7 @@ static void emit(wss__event_list *list) {
     wss_event event;
     memset(&event, 0, sizeof event);
     trace[0] = 0;
-    wss__event_emit(list, &event);
+    wss__event_emit(list, &event, NULL);
 }
 
 /* ---- registration ---- */
@@ -126,7 +126,7 @@ static void each_has_its_context(void) {
     event.size = 3;
     wss__event_register(&table, &table.data, NULL, on_given, NULL);
     wss__event_register(&table, &table.data, NULL, on_given, &context);
-    wss__event_emit(&table.data, &event);
+    wss__event_emit(&table.data, &event, NULL);
     CHECK_INT(given_count, 2);
     CHECK(given[0].context == NULL && given[1].context == &context);
     for (int i = 0; i < 2; i++) {
@@ -162,7 +162,7 @@ static void on_nest(const wss_event *event) {
     if (strlen(trace) > 20) return;
     note((const char *)event->context);
     wss_event inner = *event;
-    if (strlen(trace) < 5) wss__event_emit(&table.connect, &inner);
+    if (strlen(trace) < 5) wss__event_emit(&table.connect, &inner, NULL);
 }
 
 /* An event inside an event, of the same list: each runs through on its own. */
@@ -186,7 +186,7 @@ static void on_inside(const wss_event *event) {
     wss_event inner = *event;
     seen_inside[0] = wss__event_inside;
     inner.server = (wss_server *)(void *)&options; /* another one; it is never looked into */
-    wss__event_emit(&table.drain, &inner);
+    wss__event_emit(&table.drain, &inner, NULL);
     seen_inside[2] = wss__event_inside;
 }
 
@@ -198,7 +198,7 @@ static void knows_whose_handler_runs(void) {
     wss__event_register(&table, &table.connect, NULL, on_inside, NULL);
     wss__event_register(&table, &table.drain, NULL, on_inside_inner, NULL);
     CHECK(!wss__event_inside);
-    wss__event_emit(&table.connect, &event);
+    wss__event_emit(&table.connect, &event, NULL);
     CHECK(!wss__event_inside);
     CHECK((void *)seen_inside[0] == (void *)&table);
     CHECK((void *)seen_inside[1] == (void *)&options);
@@ -310,7 +310,7 @@ static int tell_sized(const char *data, size_t size, int opcode) {
     got_count = 0;
     got_args[0] = 0;
     got_type[0] = 0;
-    wss__event_emit_message(&table, &options, &event, copy, size);
+    wss__event_emit_message(&table, &options, &event, NULL, copy, size);
     CHECK(!wss__event_given.text); /* outside a handler nothing passes unseen */
     CHECK_INT(copy[size], '~'); /* the byte behind belongs to the next message */
     if (!got_count && !table.failed) CHECK(memcmp(copy, data, size) == 0); /* what is nobody's is left as it was */
@@ -577,20 +577,20 @@ static void registered_by_other_threads(void) {
     int before = 0;
     for (int i = 0; i < 200; i++) {
         late_calls = 0;
-        wss__event_emit(&table.connect, &event);
+        wss__event_emit(&table.connect, &event, NULL);
         CHECK(late_calls >= before);
         before = late_calls;
         char data[] = "{\"__MESSAGE__\":\"late19\"} ";
         event.opcode = WSS_TEXT;
-        wss__event_emit_message(&table, &options, &event, data, sizeof data - 2);
+        wss__event_emit_message(&table, &options, &event, NULL, data, sizeof data - 2);
     }
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
     late_calls = 0;
-    wss__event_emit(&table.connect, &event);
+    wss__event_emit(&table.connect, &event, NULL);
     CHECK_INT(late_calls, 2 * LATE);
     late_calls = 0;
     char data[] = "{\"__MESSAGE__\":\"late7\"} ";
-    wss__event_emit_message(&table, &options, &event, data, sizeof data - 2);
+    wss__event_emit_message(&table, &options, &event, NULL, data, sizeof data - 2);
     CHECK_INT(late_calls, 2 * LATE / 20);
     end();
 }
