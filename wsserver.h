@@ -2269,6 +2269,7 @@ WSS__FRAME_DEFINE(wss__frame_unmask_32, __attribute__((target("avx2"))), wss__fr
 #endif
 #undef WSS__FRAME_DEFINE
 
+/* In the widest way that this processor has. */
 static size_t wss__frame_unmask_blocks(char *to, const char *from, size_t size, uint64_t key) {
 #if defined(WSS__CONFIG_SIMD) && defined(__x86_64__)
     if (size >= 128 && __builtin_cpu_supports("avx2")) return wss__frame_unmask_32(to, from, size, key);
@@ -6786,7 +6787,6 @@ static void wss__deliver_event(wss__conn_job *job) {
         wss__deliver_timer_event(job);
         return;
     }
-    event.user = __atomic_load_n(&conn->user, __ATOMIC_ACQUIRE);
     switch (event.kind) {
     case WSS_EVENT_CONNECT: wss__event_emit(&server->handlers.connect, &event, &conn->user); break;
     case WSS_EVENT_DISCONNECT:
