@@ -43,6 +43,14 @@ def count(program, mode, arguments, seconds):
     return json.loads(line)["messages"], int(found.group(1))
 
 
+def each(program, mode, arguments):
+    """Instructions for one message, and how many messages the last profile has. The difference of a long and a short run leaves
+    out what opening the connections took, where that is not what is measured."""
+    few = count(program, mode, arguments, 0.5)
+    many = count(program, mode, arguments, 3)
+    return (many[1] - few[1]) / (many[0] - few[0]) if many[0] > few[0] else 0, many[0]
+
+
 def dearest(messages):
     """Functions of the last profile, their own instructions per message."""
     text = subprocess.run(["callgrind_annotate", PROFILE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
@@ -61,11 +69,7 @@ def main():
         per = {}
         for program in ("raw", "ours"):
             kind = "typed" if name == "typed" and program == "ours" else mode
-            few = count(program, kind, arguments, 0.5)
-            many = count(program, kind, arguments, 3)
-            # The difference leaves out what opening the connections took, where that is not what is measured.
-            per[program] = (many[1] - few[1]) / (many[0] - few[0]) if many[0] > few[0] else 0
-            messages = many[0]
+            per[program], messages = each(program, kind, arguments)
         print("%-13s raw %7.0f  ours %7.0f   %s" % (name, per["raw"], per["ours"], dearest(messages)), flush=True)
     print("per message: %d cases" % len(names))
 
