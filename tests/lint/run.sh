@@ -22,8 +22,23 @@ layers_find_mistakes() {
     return 1
 }
 
+size() {
+    awk -f tests/lint/code.awk -f tests/lint/size.awk "$1" "$2"
+}
+
+size_finds_mistakes() {
+    mkdir -p build/lint
+    size tests/lint/sizes_bad tests/lint/size_bad.h > build/lint/size_bad
+    grep -q '8 lines of code in 6 rooms, 8 complaints' build/lint/size_bad && return
+    echo "size: of the 8 mistakes in size_bad.h it found:"
+    cat build/lint/size_bad
+    return 1
+}
+
 check layers_find_mistakes
 check layers wsserver.h
+check size_finds_mistakes
+check size tests/lint/sizes wsserver.h
 check sh tests/lint/docs.sh
 check sh tests/lint/symbols.sh
 check sh tests/lint/analysis.sh
