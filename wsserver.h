@@ -475,7 +475,8 @@ WSSERVER_API const char *wss_cause_text(int cause);
 
 WSSERVER_API int wss_on_connect(wss_server *server, wss_handler *handler, void *context);
 WSSERVER_API int wss_on_disconnect(wss_server *server, wss_handler *handler, void *context);
-/* Typed messages: JSON objects whose type member is this string. type is copied. */
+/* Typed messages: JSON objects, nested at most 128 deep, whose type member is this string. type is copied: 1 to 128 bytes
+   of UTF-8, else WSS_ERR_ARGUMENT or WSS_ERR_UTF8. */
 WSSERVER_API int wss_on_message(wss_server *server, const char *type, wss_handler *handler, void *context);
 /* Every data message, raw, before the typed handlers. */
 WSSERVER_API int wss_on_data(wss_server *server, wss_handler *handler, void *context);
@@ -522,8 +523,9 @@ WSSERVER_API int wss_refuse(wss_server *server, wss_conn conn, const wss_answer 
 WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *answer);
 
 /* Sending. any. WSS_OK: accepted. WSS_ERR_GONE, WSS_ERR_FULL (that connection's queue), WSS_ERR_QUEUE_FULL (work for the
-   networking thread), WSS_ERR_BUDGET, WSS_ERR_MEMORY, WSS_ERR_STOPPED, WSS_ERR_JSON, WSS_ERR_UTF8. On error nothing was
-   queued. A typed message is {"__MESSAGE__":type, members of args}; type must be UTF-8. */
+   networking thread), WSS_ERR_BUDGET, WSS_ERR_MEMORY, WSS_ERR_STOPPED, WSS_ERR_JSON, WSS_ERR_DEPTH, WSS_ERR_UTF8. On
+   error nothing was queued. A typed message is {"__MESSAGE__":type, members of args}: type is 1 to 128 bytes of UTF-8, args
+   nest at most 128 deep. */
 
 WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args);
 /* opcode: WSS_TEXT (must be UTF-8) or WSS_BINARY. */
@@ -2648,50 +2650,50 @@ static char *wss__json_move(char *out, const char *from, const char *to) {
     return out + size;
 }
 
-/* What a text is without its type members. */
+/* A text on its way to a place without its type members, and what is known of it then. */
 typedef struct wss__json_rest {
+    char *out;        /* where what is kept goes next; NULL: it is only measured */
+    const char *from; /* what is written next */
     size_t size;
-    int has_members;              /* any that is left */
-    size_t type_size;             /* of the last type member's value; 0: no string, or none that a type can be */
+    size_t type_size; /* of the last type member's value; 0: no string, or none that a type can be */
+    int has_members;  /* others than type members */
     char type[WSS__UTF8_NAME_MAX]; /* unescaped */
 } wss__json_rest;
 
-static void wss__json_keep_type(wss__json_rest *rest, const wss_args *value) {
-    wss__span raw = wss__base_span(value->text, value->length);
+/* Writes what stands before at, and leaves out size bytes from there. */
+static void wss__json_leave_out(wss__json_rest *rest, const char *at, size_t size) {
+    if (rest->out) rest->out = wss__json_move(rest->out, rest->from, at);
+    rest->from = at + size;
+    rest->size -= size;
+}
+
+static void wss__json_take_type(wss__json_rest *rest, const wss_iterator *walk) {
+    wss__span raw = wss__base_span(walk->value.text, walk->value.length);
     size_t size = *raw.data == '"' ? wss__json_unescape(raw, rest->type, sizeof rest->type) : 0;
     rest->type_size = size <= sizeof rest->type ? size : 0;
+    wss__json_leave_out(rest, walk->key.text, (size_t)(walk->next - walk->key.text));
 }
 
 /* Writes an object without its type members to out, which may be the text itself: writing never overtakes the walk. out
-   NULL: is only measured. With a type member goes the comma before it, or, where no other member stands before it, the
-   one behind it. Where the result is an error, part of it was written. */
+   NULL: only measures. With a type member goes the comma before it, or, where no other member stands before it, the one
+   behind it. An error may show when part has been written. */
 static int wss__json_without(wss__span text, wss__span member, char *out, wss__json_rest *rest) {
     wss_iterator walk;
-    const char *from = text.data; /* what is written next */
-    const char *before = NULL;    /* end of the member before */
+    const char *before = NULL; /* end of the member before */
+    rest->out = out;
+    rest->from = text.data;
     rest->size = text.size;
-    rest->has_members = 0;
     rest->type_size = 0;
+    rest->has_members = 0;
     wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH);
     while (wss__json_walk_next(&walk)) {
         int is_type = wss__json_equals(wss__base_span(walk.key.text, walk.key.length), member);
-        if (before && (is_type || !rest->has_members)) {
-            const char *comma = wss__json_space(before, walk.end);
-            if (out) out = wss__json_move(out, from, comma);
-            from = comma + 1;
-            rest->size--;
-        }
-        if (is_type) {
-            wss__json_keep_type(rest, &walk.value);
-            if (out) out = wss__json_move(out, from, walk.key.text);
-            from = walk.next;
-            rest->size -= (size_t)(walk.next - walk.key.text);
-        } else {
-            rest->has_members = 1;
-        }
+        if (before && (is_type || !rest->has_members)) wss__json_leave_out(rest, wss__json_space(before, walk.end), 1);
+        if (is_type) wss__json_take_type(rest, &walk);
+        else rest->has_members = 1;
         before = walk.next;
     }
-    if (out) wss__json_move(out, from, text.data + text.size);
+    if (!walk.value.error) wss__json_leave_out(rest, text.data + text.size, 0);
     return walk.value.error;
 }
 
@@ -4041,7 +4043,7 @@ static void wss__session_free_data(wss__session_host *host, wss__session_input *
 }
 
 static void wss__session_free_held(wss__session_host *host, wss__session_input *input) {
-    wss__mem_free(host->mem, input->held, input->held_size + 1);
+    wss__mem_free(host->mem, input->held, input->held_size);
     input->held = NULL;
     input->held_size = 0;
     input->held_at = 0;
@@ -4083,8 +4085,8 @@ static int wss__session_hold(wss__session_host *host, wss__session *session, wss
     }
     if (!bytes->size) return 1;
     input = wss__session_need_input(host, session);
-    if (!input || bytes->size == SIZE_MAX) return 0;
-    input->held = (char *)wss__mem_get(host->mem, bytes->size + 1);
+    if (!input) return 0;
+    input->held = (char *)wss__mem_get(host->mem, bytes->size);
     if (!input->held) return 0;
     memcpy(input->held, bytes->data, bytes->size);
     input->held_size = bytes->size;
@@ -5037,6 +5039,7 @@ static const char *wss__event_type_name(const wss__event_type *type) {
     return (const char *)(type + 1);
 }
 
+/* Looks at all types, one after the other. */
 static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span name) {
     wss__event_type *type = __atomic_load_n(&table->first_type, __ATOMIC_ACQUIRE);
     for (; type; type = __atomic_load_n(&type->next, __ATOMIC_ACQUIRE))
@@ -5148,13 +5151,13 @@ static void wss__event_emit_last(wss__event_list *list, wss_event *event) {
 }
 
 /* If data is a typed message that somebody handles, calls them. Takes the type out, in place: data is used up. */
-static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event, void **user, char *data,
-                                    size_t size) {
+static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event,
+                                    void **user, char *data, size_t size) {
     wss__json_rest rest;
     if (event->opcode == WSS_BINARY && wss__utf8_check(0, data, size) != 0) return;
-    if (wss__json_without(wss__base_span(data, size), wss__base_text(options->type_member), data, &rest) != WSS_OK) return;
+    int result = wss__json_without(wss__base_span(data, size), wss__base_text(options->type_member), data, &rest);
     wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size));
-    if (!type) return;
+    if (result || !type) return;
     wss_event typed = *event;
     wss__event_args outside = wss__event_given;
     data[rest.size] = 0; /* where the type stood there is room for it */
@@ -5245,8 +5248,9 @@ static void wss__message_write(const wss__message *message, char *out) {
     *at++ = ':';
     at = wss__json_escape(message->type, at);
     wss__json_rest rest;
-    if (message->has_members && message->left < message->data.size) wss__json_without(message->data, message->member, at, &rest);
-    else if (message->has_members) memcpy(at, message->data.data, message->left);
+    wss__span args = message->data;
+    if (message->has_members && message->left < args.size) wss__json_without(args, message->member, at, &rest);
+    else if (message->has_members) memcpy(at, args.data, args.size);
     *at = message->has_members ? ',' : '}'; /* where the brace of args stood */
 }
 
@@ -7195,7 +7199,7 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     if (loop->epoll < 0 || !wss__queue_init(&loop->inbox, &server->options)) return WSS_ERR_SYSTEM;
     if (wss__socket_watch(loop->epoll, loop->inbox.fd, EPOLLIN | (uint32_t)EPOLLET, WSS__LOOP_TAG_INBOX) != 0)
         return WSS_ERR_SYSTEM;
-    loop->receive = (char *)wss__mem_get(&server->mem, loop->receive_size + 1);
+    loop->receive = (char *)wss__mem_get(&server->mem, loop->receive_size);
     loop->host.cork = (char *)wss__mem_get(&server->mem, loop->host.cork_capacity);
     return loop->receive && loop->host.cork ? WSS_OK : WSS_ERR_MEMORY;
 }
@@ -7220,7 +7224,7 @@ static void wss__loop_destroy(wss__loop *loop) {
     wss__queue_destroy(&loop->inbox);
     if (loop->timer_fd >= 0) wss__socket_close(loop->timer_fd);
     if (loop->epoll >= 0) wss__socket_close(loop->epoll);
-    if (loop->receive) wss__mem_free(mem, loop->receive, loop->receive_size + 1);
+    if (loop->receive) wss__mem_free(mem, loop->receive, loop->receive_size);
     if (loop->host.cork) wss__mem_free(mem, loop->host.cork, loop->host.cork_capacity);
 }
 
