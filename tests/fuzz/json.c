@@ -277,14 +277,14 @@ static void check_split(const char *text, size_t size, const char *name) {
         return;
     }
     size_t kept = 0;
-    const item *type = NULL;
+    wss__span type = wss__base_span(NULL, 0);
     for (size_t i = 0; i < count; i++) {
         if (!is_key(members[i].key, name)) members[kept++] = members[i];
-        else type = &members[i];
+        else type = members[i].value;
     }
     script held;
     memset(&held, 0, sizeof held);
-    if (type && type->value.data[0] == '"') held = unquote(type->value);
+    if (type.data && type.data[0] == '"') held = unquote(type);
     FUZZ_CHECK(rest.has_members == (kept > 0) && again.has_members == rest.has_members);
     FUZZ_CHECK(rest.type_size == (held.size <= 128 ? held.size : 0) && again.type_size == rest.type_size);
     FUZZ_CHECK(!rest.type_size || script_is(&held, rest.type, rest.type_size));
