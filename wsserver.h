@@ -339,7 +339,6 @@ typedef struct wss_options {
     size_t memory_budget;      /* bytes of everything the server holds; default 256 MiB */
     int max_posted;            /* posts and sends waiting for the networking thread; default 65536 */
     size_t max_posted_bytes;   /* their bytes; default 16 MiB */
-    int json_depth;            /* nesting of JSON; default 128 */
     int handshake_ms;          /* from accept to upgraded; default 10000 */
     int ping_ms;               /* silence after which the peer is pinged; default 20000 */
     int pong_ms;               /* silence after the ping that ends the connection; default 20000 */
@@ -433,9 +432,10 @@ typedef struct wss_writer {
 typedef struct wss_iterator {
     wss_args key;              /* of the current member, raw, with quotes; none in an array */
     wss_args value;            /* the current value, raw */
-    const char *next;
+    const char *next;          /* these are private */
     const char *end;
     int kind;
+    int max_depth;
 } wss_iterator;
 
 /* ---- [calls] ---------------------------------------------------------------------------------------------- */
@@ -475,7 +475,8 @@ WSSERVER_API const char *wss_cause_text(int cause);
 
 WSSERVER_API int wss_on_connect(wss_server *server, wss_handler *handler, void *context);
 WSSERVER_API int wss_on_disconnect(wss_server *server, wss_handler *handler, void *context);
-/* Typed messages: JSON objects whose type member is this string. type is copied. */
+/* Typed messages: JSON objects, nested at most 128 deep, whose type member is this string. type is copied: 1 to 128 bytes
+   of UTF-8, else WSS_ERR_ARGUMENT or WSS_ERR_UTF8. */
 WSSERVER_API int wss_on_message(wss_server *server, const char *type, wss_handler *handler, void *context);
 /* Every data message, raw, before the typed handlers. */
 WSSERVER_API int wss_on_data(wss_server *server, wss_handler *handler, void *context);
@@ -522,8 +523,9 @@ WSSERVER_API int wss_refuse(wss_server *server, wss_conn conn, const wss_answer 
 WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *answer);
 
 /* Sending. any. WSS_OK: accepted. WSS_ERR_GONE, WSS_ERR_FULL (that connection's queue), WSS_ERR_QUEUE_FULL (work for the
-   networking thread), WSS_ERR_BUDGET, WSS_ERR_MEMORY, WSS_ERR_STOPPED, WSS_ERR_JSON, WSS_ERR_UTF8. On error nothing was
-   queued. A typed message is {"__MESSAGE__":type, members of args}; type must be UTF-8. */
+   networking thread), WSS_ERR_BUDGET, WSS_ERR_MEMORY, WSS_ERR_STOPPED, WSS_ERR_JSON, WSS_ERR_DEPTH, WSS_ERR_UTF8. On
+   error nothing was queued. A typed message is {"__MESSAGE__":type, members of args}: type is 1 to 128 bytes of UTF-8, args
+   nest at most 128 deep. */
 
 WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args);
 /* opcode: WSS_TEXT (must be UTF-8) or WSS_BINARY. */
@@ -1136,7 +1138,8 @@ static void wss__hash_accept(wss__span key, char out[WSS__HASH_ACCEPT]) {
     wss__hash_base64(digest, sizeof digest, out);
 }
 /* ---- [utf8] ------------------------------------------------------------------------------------------------
-   purpose  validator that can stop and go on at any byte, many bytes at once where the processor can; encoder of one character
+   purpose  validator that can stop and go on at any byte, many bytes at once where the processor can; encoder of one
+            character; rule for names
    knows    config, base
    owns     the state of a stream fits in a word; a rejected stream stays rejected
    threads  any
@@ -1374,6 +1377,16 @@ static int wss__utf8_encode(uint32_t code, char *out) {
     out[0] = (char)(unsigned char)(lead[count] | code);
     return count;
 }
+
+enum { WSS__UTF8_NAME_MAX = 128 };
+
+/* Whether a text may be a message's type: WSS_OK, WSS_ERR_ARGUMENT or WSS_ERR_UTF8. */
+static int wss__utf8_name(const char *text, wss__span *name) {
+    *name = wss__base_text(text);
+    if (!name->size || name->size > WSS__UTF8_NAME_MAX) return WSS_ERR_ARGUMENT;
+    return wss__utf8_check(0, name->data, name->size) != 0 ? WSS_ERR_UTF8 : WSS_OK;
+}
+
 /* ---- [http] ------------------------------------------------------------------------------------------------
    purpose  request head to fields, upgrade rules, what an application reads of a request, replies
    knows    base, hash, utf8
@@ -2305,11 +2318,15 @@ static int wss__frame_code_valid(int code) {
    purpose  strict scanner; splitter that finds a message's type and takes it out; escaping of strings
    knows    base, utf8
    owns     no state, no allocation, no recursion: nesting is one bit a level on the stack. Each byte is
-            looked at a bounded number of times. What is found are spans of the input. UTF-8 is the caller's
-   to check threads  any
+            looked at a bounded number of times. What is found are spans of the input; only a message's type
+            is unescaped into room of its own. Whether the input is UTF-8 is for the caller to check
+   threads  any
    spec     RFC 8259 */
 
-enum { WSS__JSON_DEPTH_MAX = 1024 };
+enum {
+    WSS__JSON_DEPTH = 128,     /* of a message, and where a caller does not say */
+    WSS__JSON_DEPTH_MAX = 1024 /* of any text */
+};
 
 /* A maximum that is negative means none but the scanner's own. */
 static int wss__json_limit(int max_depth) {
@@ -2410,10 +2427,11 @@ static const char *wss__json_scalar(const char *at, const char *end) {
 }
 
 /* A member's name with its colon; returns where its value must begin. */
-static const char *wss__json_key(const char *at, const char *end, wss__span *key) {
+static const char *wss__json_key(const char *at, const char *end, wss_args *key) {
     const char *stop = wss__json_string(at, end);
     if (!stop) return NULL;
-    *key = wss__base_span(at, (size_t)(stop - at));
+    key->text = at;
+    key->length = (size_t)(stop - at);
     at = wss__json_space(stop, end);
     return at < end && *at == ':' ? wss__json_space(at + 1, end) : NULL;
 }
@@ -2431,7 +2449,7 @@ static int wss__json_in_object(const wss__json_nest *nest) {
 
 /* Where the next item of the innermost bracket has its value. */
 static const char *wss__json_item(const wss__json_nest *nest, const char *at, const char *end) {
-    wss__span key;
+    wss_args key;
     return wss__json_in_object(nest) ? wss__json_key(at, end, &key) : at;
 }
 
@@ -2490,75 +2508,62 @@ static const char *wss__json_value(const char *at, const char *end, int max_dept
     return at;
 }
 
-/* One value of any type, white space around it allowed. */
-static int wss__json_scan(wss__span text, int max_depth) {
+/* One value of any type, white space around it allowed. *value, unless value is NULL: without that white space. */
+static int wss__json_scan(wss__span text, int max_depth, wss__span *value) {
     if (!text.size) return WSS_ERR_JSON;
     int error = WSS_OK;
     const char *end = text.data + text.size;
     const char *at = wss__json_space(text.data, end);
-    at = wss__json_value(at, end, wss__json_limit(max_depth), &error);
-    if (!at) return error;
-    return wss__json_space(at, end) == end ? WSS_OK : WSS_ERR_JSON;
+    const char *stop = wss__json_value(at, end, wss__json_limit(max_depth), &error);
+    if (!stop) return error;
+    if (value) *value = wss__base_span(at, (size_t)(stop - at));
+    return wss__json_space(stop, end) == end ? WSS_OK : WSS_ERR_JSON;
 }
 
-/* Walks the items of one object or array, which must be all there is in the text. */
-typedef struct wss__json_walk {
-    const char *at;
-    const char *end;
-    const char *comma; /* before the current item, NULL before the first */
-    wss__span key;     /* raw, with quotes; none in an array */
-    wss__span value;   /* raw; none before the first item */
-    int kind;          /* '{' or '['; 0 when finished */
-    int max_depth;     /* of a value */
-    int error;
-} wss__json_walk;
+/* A walk over the items of one object or array, which must be all there is in the text. It is the public iterator. */
 
-static int wss__json_walk_stop(wss__json_walk *walk, int error) {
-    walk->kind = 0;
-    walk->error = error;
+static int wss__json_walk_stop(wss_iterator *walk, int error) {
+    memset(walk, 0, sizeof *walk);
+    walk->value.error = error;
     return 0;
 }
 
-/* False where the text is no object, and no array either if one is allowed: walk->error says why. */
-static int wss__json_walk_begin(wss__json_walk *walk, wss__span text, int allow_array, int max_depth) {
-    memset(walk, 0, sizeof *walk);
+/* False where the text is no object, and no array either if one is allowed: walk->value.error says why.
+   0 < max_depth <= WSS__JSON_DEPTH_MAX. */
+static int wss__json_walk_begin(wss_iterator *walk, wss__span text, int allow_array, int max_depth) {
     if (!text.size) return wss__json_walk_stop(walk, WSS_ERR_JSON);
     const char *end = text.data + text.size;
     const char *at = wss__json_space(text.data, end);
     if (at == end || !(*at == '{' || (allow_array && *at == '['))) {
-        int error = wss__json_scan(text, max_depth);
+        int error = wss__json_scan(text, max_depth, NULL);
         return wss__json_walk_stop(walk, error ? error : WSS_ERR_TYPE);
     }
-    walk->max_depth = wss__json_limit(max_depth) - 1;
-    if (walk->max_depth < 0) return wss__json_walk_stop(walk, WSS_ERR_DEPTH);
+    memset(walk, 0, sizeof *walk);
+    walk->max_depth = max_depth - 1;
     walk->kind = (unsigned char)*at;
-    walk->at = at + 1;
+    walk->next = at + 1;
     walk->end = end;
     return 1;
 }
 
-static int wss__json_walk_end(wss__json_walk *walk, const char *at) {
-    return wss__json_walk_stop(walk, wss__json_space(at, walk->end) == walk->end ? WSS_OK : WSS_ERR_JSON);
-}
-
-/* False at the end of the text, which is valid if walk->error is WSS_OK. */
-static int wss__json_walk_next(wss__json_walk *walk) {
+/* False at the end of the text, which is valid if walk->value.error is WSS_OK. */
+static int wss__json_walk_next(wss_iterator *walk) {
     if (!walk->kind) return 0;
     int error = WSS_ERR_JSON;
     const char *end = walk->end;
-    const char *at = wss__json_space(walk->at, end);
+    const char *at = wss__json_space(walk->next, end);
     if (at == end) return wss__json_walk_stop(walk, error);
-    if (*at == walk->kind + 2) return wss__json_walk_end(walk, at + 1);
-    if (walk->value.data) {
+    if (*at == walk->kind + 2) return wss__json_walk_stop(walk, wss__json_space(at + 1, end) == end ? WSS_OK : error);
+    if (walk->value.text) {
         if (*at != ',') return wss__json_walk_stop(walk, error);
-        walk->comma = at;
         at = wss__json_space(at + 1, end);
     }
     if (walk->kind == '{') at = wss__json_key(at, end, &walk->key);
     const char *stop = at ? wss__json_value(at, end, walk->max_depth, &error) : NULL;
     if (!stop) return wss__json_walk_stop(walk, error);
-    walk->value = wss__base_span(at, (size_t)(stop - at));
-    walk->at = stop;
+    walk->value.text = at;
+    walk->value.length = (size_t)(stop - at);
+    walk->next = stop;
     return 1;
 }
 
@@ -2638,55 +2643,6 @@ static int wss__json_equals(wss__span raw, wss__span name) {
     return escaped ? wss__json_equals_escaped(raw, name) : wss__base_equal(inner, name);
 }
 
-/* What the typed message in a text is made of. Offsets count from the start of the text. */
-typedef struct wss__json_split {
-    wss__span type;  /* raw value of the last type member if it is a string; else none */
-    size_t count;    /* type members */
-    size_t removed;  /* bytes that wss__json_cut takes out */
-    size_t start;    /* all of these lie in this range, */
-    size_t end;      /* and fill it where it is removed bytes long */
-    size_t tail;     /* comma that goes because only type members follow it; 0: none */
-    size_t body;     /* behind the opening brace */
-    int has_members; /* others than type members */
-} wss__json_split;
-
-static void wss__json_split_type(wss__json_split *split, const wss__json_walk *walk, const char *base) {
-    const char *stop = walk->value.data + walk->value.size;
-    if (!split->count++) split->start = (size_t)(walk->key.data - base);
-    split->end = (size_t)(stop - base);
-    split->removed += (size_t)(stop - walk->key.data);
-    split->type = *walk->value.data == '"' ? walk->value : wss__base_span(NULL, 0);
-}
-
-/* With each type member goes the comma behind it. Where type members are the last, but not the only ones, the
-   comma before them goes too: so the number of commas is always right. */
-static int wss__json_find(wss__span text, wss__span member, int max_depth, wss__json_split *split) {
-    wss__json_walk walk;
-    int is_type = 0;
-    size_t tail = 0;
-    memset(split, 0, sizeof *split);
-    if (!wss__json_walk_begin(&walk, text, 0, max_depth)) return walk.error;
-    split->body = (size_t)(walk.at - text.data);
-    while (wss__json_walk_next(&walk)) {
-        size_t comma = walk.comma ? (size_t)(walk.comma - text.data) : 0;
-        if (is_type) {
-            split->removed++;
-            split->end = comma + 1;
-        } else {
-            tail = comma;
-        }
-        is_type = wss__json_equals(walk.key, member);
-        if (is_type) wss__json_split_type(split, &walk, text.data);
-        else split->has_members = 1;
-    }
-    if (is_type && split->has_members) {
-        split->removed++;
-        split->tail = tail;
-        split->start = wss__base_min(split->start, tail);
-    }
-    return walk.error;
-}
-
 /* Moves the bytes from up to to; the places may overlap, out is never behind from. */
 static char *wss__json_move(char *out, const char *from, const char *to) {
     size_t size = (size_t)(to - from);
@@ -2694,55 +2650,51 @@ static char *wss__json_move(char *out, const char *from, const char *to) {
     return out + size;
 }
 
-/* Writes the text without its type members. out may be the text itself: writing never overtakes the walk. */
-static void wss__json_compact(wss__span text, const wss__json_split *split, wss__span member, char *out) {
-    wss__json_walk walk;
-    const char *from = text.data;
-    int is_type = 0;
-    wss__json_walk_begin(&walk, text, 0, -1);
+/* A text on its way to a place without its type members, and what is known of it then. */
+typedef struct wss__json_rest {
+    char *out;        /* where what is kept goes next; NULL: it is only measured */
+    const char *from; /* what is written next */
+    size_t size;
+    size_t type_size; /* of the last type member's value; 0: no string, or none that a type can be */
+    int has_members;  /* others than type members */
+    char type[WSS__UTF8_NAME_MAX]; /* unescaped */
+} wss__json_rest;
+
+/* Writes what stands before at, and leaves out size bytes from there. */
+static void wss__json_leave_out(wss__json_rest *rest, const char *at, size_t size) {
+    if (rest->out) rest->out = wss__json_move(rest->out, rest->from, at);
+    rest->from = at + size;
+    rest->size -= size;
+}
+
+static void wss__json_take_type(wss__json_rest *rest, const wss_iterator *walk) {
+    wss__span raw = wss__base_span(walk->value.text, walk->value.length);
+    size_t size = *raw.data == '"' ? wss__json_unescape(raw, rest->type, sizeof rest->type) : 0;
+    rest->type_size = size <= sizeof rest->type ? size : 0;
+    wss__json_leave_out(rest, walk->key.text, (size_t)(walk->next - walk->key.text));
+}
+
+/* Writes an object without its type members to out, which may be the text itself: writing never overtakes the walk. out
+   NULL: only measures. With a type member goes the comma before it, or, where no other member stands before it, the one
+   behind it. An error may show when part has been written. */
+static int wss__json_without(wss__span text, wss__span member, char *out, wss__json_rest *rest) {
+    wss_iterator walk;
+    const char *before = NULL; /* end of the member before */
+    rest->out = out;
+    rest->from = text.data;
+    rest->size = text.size;
+    rest->type_size = 0;
+    rest->has_members = 0;
+    wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH);
     while (wss__json_walk_next(&walk)) {
-        if (walk.comma && (is_type || walk.comma == text.data + split->tail)) {
-            out = wss__json_move(out, from, walk.comma);
-            from = walk.comma + 1;
-        }
-        is_type = wss__json_equals(walk.key, member);
-        if (is_type) {
-            out = wss__json_move(out, from, walk.key.data);
-            from = walk.value.data + walk.value.size;
-        }
+        int is_type = wss__json_equals(wss__base_span(walk.key.text, walk.key.length), member);
+        if (before && (is_type || !rest->has_members)) wss__json_leave_out(rest, wss__json_space(before, walk.end), 1);
+        if (is_type) wss__json_take_type(rest, &walk);
+        else rest->has_members = 1;
+        before = walk.next;
     }
-    wss__json_move(out, from, text.data + text.size);
-}
-
-static int wss__json_is_one_piece(const wss__json_split *split) {
-    return split->end - split->start == split->removed;
-}
-
-/* Takes the type members out of a text that wss__json_find accepted. In one piece, as they mostly are, only
-   the shorter of the sides around it moves. */
-static wss__span wss__json_cut(char *text, size_t size, const wss__json_split *split, wss__span member) {
-    size_t left = size - split->removed;
-    if (!wss__json_is_one_piece(split)) {
-        wss__json_compact(wss__base_span(text, size), split, member, text);
-    } else if (split->start <= size - split->end) {
-        memmove(text + split->removed, text, split->start);
-        text += split->removed;
-    } else {
-        memmove(text + split->start, text + split->end, size - split->end);
-    }
-    return wss__base_span(text, left);
-}
-
-/* The same, but the result goes to out; returns its size. */
-static size_t wss__json_copy_without(wss__span text, const wss__json_split *split, wss__span member,
-                                     char *out) {
-    if (wss__json_is_one_piece(split)) {
-        char *rest = wss__json_move(out, text.data, text.data + split->start);
-        wss__json_move(rest, text.data + split->end, text.data + text.size);
-    } else {
-        wss__json_compact(text, split, member, out);
-    }
-    return text.size - split->removed;
+    if (!walk.value.error) wss__json_leave_out(rest, text.data + text.size, 0);
+    return walk.value.error;
 }
 
 /* Writes the escape of a byte that may not stand in a string as it is; returns its size. */
@@ -2797,7 +2749,6 @@ static char *wss__json_escape(wss__span text, char *out) {
    spec     RFC 8259 */
 
 enum {
-    WSS__ARGS_DEPTH = 128,       /* of wss_json_check where the caller does not say */
     WSS__ARGS_DIGITS = 800,      /* 767 digits decide how a double is rounded; more count as "a bit more" */
     WSS__ARGS_SCALE = 100000,    /* a power of ten that makes 800 digits overflow or vanish */
     WSS__ARGS_LEVELS = 256,      /* of a writer: bits in wss_writer.kinds */
@@ -2823,38 +2774,26 @@ WSSERVER_API wss_args wss_json(const char *text) {
 WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth) {
     if (!text) return length ? WSS_ERR_ARGUMENT : WSS_ERR_JSON;
     if (wss__utf8_check(0, text, length) != 0) return WSS_ERR_UTF8;
-    return wss__json_scan(wss__base_span(text, length), max_depth ? max_depth : WSS__ARGS_DEPTH);
-}
-
-/* The value that is the whole text, without the white space around it. */
-static int wss__args_whole(wss__span text, wss__span *value) {
-    int error = wss__json_scan(text, -1);
-    if (error) return error;
-    const char *end = text.data + text.size;
-    const char *at = wss__json_space(text.data, end);
-    while (wss__json_space(end - 1, end) == end) end--;
-    *value = wss__base_span(at, (size_t)(end - at));
-    return WSS_OK;
+    return wss__json_scan(wss__base_span(text, length), max_depth ? max_depth : WSS__JSON_DEPTH, NULL);
 }
 
 /* Reads on behind the member that matches: the last one counts, and the rest must be valid. */
 static int wss__args_member(wss__span text, wss__span key, wss__span *value) {
-    wss__json_walk walk;
-    wss__span found = wss__base_span(NULL, 0);
-    wss__json_walk_begin(&walk, text, 0, -1);
+    wss_iterator walk;
+    *value = wss__base_span(NULL, 0);
+    wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
     while (wss__json_walk_next(&walk))
-        if (wss__json_equals(walk.key, key)) found = walk.value;
-    if (walk.error) return walk.error;
-    if (!found.data) return WSS_ERR_MISSING;
-    *value = found;
-    return WSS_OK;
+        if (wss__json_equals(wss__base_span(walk.key.text, walk.key.length), key))
+            *value = wss__base_span(walk.value.text, walk.value.length);
+    if (walk.value.error) return walk.value.error;
+    return value->data ? WSS_OK : WSS_ERR_MISSING;
 }
 
 static int wss__args_find(wss_args args, const char *key, wss__span *value) {
     wss__span text = wss__base_span(args.text, args.length);
     if (args.error) return args.error;
     if (!args.text) return WSS_ERR_MISSING;
-    return key ? wss__args_member(text, wss__base_text(key), value) : wss__args_whole(text, value);
+    return key ? wss__args_member(text, wss__base_text(key), value) : wss__json_scan(text, WSS__JSON_DEPTH_MAX, value);
 }
 
 /* Type of a valid value. */
@@ -3018,33 +2957,14 @@ WSSERVER_API int wss_json_type(wss_args args, const char *key) {
 /* At the end, and where the text is not valid, value has no text; its error tells these two apart. */
 WSSERVER_API wss_iterator wss_iterate(wss_args value) {
     wss_iterator iterator;
-    wss__json_walk walk;
-    memset(&iterator, 0, sizeof iterator);
-    iterator.value.error = value.error ? value.error : WSS_ERR_MISSING;
-    if (value.error || !value.text) return iterator;
-    wss__json_walk_begin(&walk, wss__base_span(value.text, value.length), 1, -1);
-    iterator.value.error = walk.error;
-    iterator.next = walk.at;
-    iterator.end = walk.end;
-    iterator.kind = walk.kind;
+    int error = value.error ? value.error : value.text ? WSS_OK : WSS_ERR_MISSING;
+    if (error) wss__json_walk_stop(&iterator, error);
+    else wss__json_walk_begin(&iterator, wss__base_span(value.text, value.length), 1, WSS__JSON_DEPTH_MAX);
     return iterator;
 }
 
 WSSERVER_API int wss_iterate_next(wss_iterator *iterator) {
-    wss__json_walk walk;
-    if (!iterator->kind) return 0;
-    memset(&walk, 0, sizeof walk);
-    walk.at = iterator->next;
-    walk.end = iterator->end;
-    walk.kind = iterator->kind;
-    walk.value = wss__base_span(iterator->value.text, iterator->value.length);
-    walk.max_depth = WSS__JSON_DEPTH_MAX - 1;
-    int more = wss__json_walk_next(&walk);
-    iterator->key = wss__args_raw(walk.key);
-    iterator->value = more ? wss__args_raw(walk.value) : wss__args_make(NULL, 0, walk.error);
-    iterator->next = walk.at;
-    iterator->kind = walk.kind;
-    return more;
+    return wss__json_walk_next(iterator);
 }
 
 static void wss__args_fail(wss_writer *writer, int error) {
@@ -3212,7 +3132,7 @@ WSSERVER_API void wss_put_raw(wss_writer *writer, const char *key, wss_args valu
     wss__span raw = value.text ? wss__base_span(value.text, value.length) : wss__base_text("{}");
     int error = value.error;
     if (!error && wss__utf8_check(0, raw.data, raw.size) != 0) error = WSS_ERR_UTF8;
-    if (!error) error = wss__json_scan(raw, WSS__JSON_DEPTH_MAX - writer->depth);
+    if (!error) error = wss__json_scan(raw, WSS__JSON_DEPTH_MAX - writer->depth, NULL);
     if (error) wss__args_fail(writer, error);
     if (wss__args_begin(writer, key)) wss__args_append(writer, raw.data, raw.size);
 }
@@ -4123,7 +4043,7 @@ static void wss__session_free_data(wss__session_host *host, wss__session_input *
 }
 
 static void wss__session_free_held(wss__session_host *host, wss__session_input *input) {
-    wss__mem_free(host->mem, input->held, input->held_size + 1);
+    wss__mem_free(host->mem, input->held, input->held_size);
     input->held = NULL;
     input->held_size = 0;
     input->held_at = 0;
@@ -4165,8 +4085,8 @@ static int wss__session_hold(wss__session_host *host, wss__session *session, wss
     }
     if (!bytes->size) return 1;
     input = wss__session_need_input(host, session);
-    if (!input || bytes->size == SIZE_MAX) return 0;
-    input->held = (char *)wss__mem_get(host->mem, bytes->size + 1);
+    if (!input) return 0;
+    input->held = (char *)wss__mem_get(host->mem, bytes->size);
     if (!input->held) return 0;
     memcpy(input->held, bytes->data, bytes->size);
     input->held_size = bytes->size;
@@ -5119,18 +5039,11 @@ static const char *wss__event_type_name(const wss__event_type *type) {
     return (const char *)(type + 1);
 }
 
+/* Looks at all types, one after the other. */
 static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span name) {
     wss__event_type *type = __atomic_load_n(&table->first_type, __ATOMIC_ACQUIRE);
     for (; type; type = __atomic_load_n(&type->next, __ATOMIC_ACQUIRE))
         if (wss__base_equal(wss__base_span(wss__event_type_name(type), type->size), name)) return type;
-    return NULL;
-}
-
-/* The type a raw JSON string names. */
-static wss__event_type *wss__event_match_type(wss__event_table *table, wss__span raw) {
-    wss__event_type *type = __atomic_load_n(&table->first_type, __ATOMIC_ACQUIRE);
-    for (; type; type = __atomic_load_n(&type->next, __ATOMIC_ACQUIRE))
-        if (wss__json_equals(raw, wss__base_span(wss__event_type_name(type), type->size))) return type;
     return NULL;
 }
 
@@ -5140,7 +5053,7 @@ static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span n
     type = (wss__event_type *)wss__mem_get_zeroed(table->mem, wss__base_add(sizeof *type + 1, name.size));
     if (!type) return NULL;
     type->size = name.size;
-    if (name.size) memcpy(type + 1, name.data, name.size);
+    memcpy(type + 1, name.data, name.size);
     if (table->last_type) __atomic_store_n(&table->last_type->next, type, __ATOMIC_RELEASE);
     else __atomic_store_n(&table->first_type, type, __ATOMIC_RELEASE);
     table->last_type = type;
@@ -5161,10 +5074,13 @@ static int wss__event_append(wss__event_table *table, wss__event_list *list, wss
 /* Registers for list, or where list is NULL for messages of this type. */
 static int wss__event_register(wss__event_table *table, wss__event_list *list, const char *type_name,
                                wss_handler *handler, void *context) {
-    if (!handler || (!list && !type_name)) return WSS_ERR_ARGUMENT;
+    wss__span name;
+    int result = list ? WSS_OK : wss__utf8_name(type_name, &name);
+    if (!handler) result = WSS_ERR_ARGUMENT;
+    if (result) return result;
     pthread_mutex_lock(&table->mutex);
     if (!list) {
-        wss__event_type *type = wss__event_add_type(table, wss__base_text(type_name));
+        wss__event_type *type = wss__event_add_type(table, name);
         list = type ? &type->handlers : NULL;
     }
     int added = list && wss__event_append(table, list, handler, context);
@@ -5234,36 +5150,29 @@ static void wss__event_emit_last(wss__event_list *list, wss_event *event) {
     if (last) wss__event_call(last->handler, last->context, event);
 }
 
-/* If data is a typed message that somebody handles: takes the type out, in place, and calls them. The byte behind data
-   must be writable: it holds the NUL meanwhile. */
-static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event, void **user, char *data,
-                                    size_t size) {
-    wss__json_split split;
-    wss__span member = wss__base_text(options->type_member);
-    if (wss__json_find(wss__base_span(data, size), member, options->json_depth, &split) != WSS_OK) return;
-    if (!split.type.data) return;
+/* If data is a typed message that somebody handles, calls them. Takes the type out, in place: data is used up. */
+static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event,
+                                    void **user, char *data, size_t size) {
+    wss__json_rest rest;
     if (event->opcode == WSS_BINARY && wss__utf8_check(0, data, size) != 0) return;
-    wss__event_type *type = wss__event_match_type(table, split.type);
-    if (!type) return;
-    wss__span args = wss__json_cut(data, size, &split, member);
+    int result = wss__json_without(wss__base_span(data, size), wss__base_text(options->type_member), data, &rest);
+    wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size));
+    if (result || !type) return;
     wss_event typed = *event;
     wss__event_args outside = wss__event_given;
-    char *end = data + (args.data - data) + args.size;
-    char behind = *end;
-    *end = 0;
+    data[rest.size] = 0; /* where the type stood there is room for it */
     wss__event_given.options = options;
-    wss__event_given.text = args.data;
-    wss__event_given.length = args.size;
-    wss__event_given.has_members = split.has_members;
+    wss__event_given.text = data;
+    wss__event_given.length = rest.size;
+    wss__event_given.has_members = rest.has_members;
     typed.kind = WSS_EVENT_MESSAGE;
     typed.type = wss__event_type_name(type);
-    typed.args.text = args.data;
-    typed.args.length = args.size;
+    typed.args.text = data;
+    typed.args.length = rest.size;
     typed.data = NULL;
     typed.size = 0;
     wss__event_emit(&type->handlers, &typed, user);
     wss__event_given = outside;
-    *end = behind;
 }
 
 /* ---- [message] ---------------------------------------------------------------------------------------------
@@ -5277,7 +5186,8 @@ typedef struct wss__message {
     wss__span data;        /* the payload, or for typed messages the args */
     wss__span type;        /* typed messages; data NULL: this is plain data */
     wss__span member;
-    wss__json_split split; /* members of args that carry the type's name: they are left out */
+    size_t left;           /* of args, without members that carry the type's name */
+    int has_members;       /* others than these */
 } wss__message;
 
 /* checked: the data is known to be UTF-8. */
@@ -5296,10 +5206,14 @@ static int wss__message_init_data(wss__message *message, int opcode, const void 
 static int wss__message_judge(wss__message *message, const wss_options *options, wss_args args) {
     const wss__event_args *given = &wss__event_given;
     if (args.text && args.text == given->text && args.length == given->length && options == given->options) {
-        message->split.has_members = given->has_members;
+        message->left = message->data.size;
+        message->has_members = given->has_members;
         return WSS_OK;
     }
-    int result = wss__json_find(message->data, message->member, options->json_depth, &message->split);
+    wss__json_rest rest;
+    int result = wss__json_without(message->data, message->member, NULL, &rest);
+    message->left = rest.size;
+    message->has_members = rest.has_members;
     if (result) return result == WSS_ERR_TYPE ? WSS_ERR_JSON : result;
     return wss__utf8_check(0, message->data.data, message->data.size) != 0 ? WSS_ERR_UTF8 : WSS_OK;
 }
@@ -5308,20 +5222,18 @@ static int wss__message_judge(wss__message *message, const wss_options *options,
 static int wss__message_init_typed(wss__message *message, const wss_options *options, const char *type, wss_args args) {
     memset(message, 0, sizeof *message);
     if (args.error) return args.error;
-    if (!type) return WSS_ERR_ARGUMENT;
+    int result = wss__utf8_name(type, &message->type);
+    if (result) return result;
     message->opcode = WSS_TEXT;
-    message->type = wss__base_text(type);
     message->member = wss__base_text(options->type_member);
     message->data = args.text ? wss__base_span(args.text, args.length) : wss__base_text("{}");
     while (message->data.size && strchr(" \t\r\n", *message->data.data) && *message->data.data)
         message->data = wss__base_span(message->data.data + 1, message->data.size - 1);
-    if (wss__utf8_check(0, message->type.data, message->type.size) != 0) return WSS_ERR_UTF8;
     if (message->data.size > SIZE_MAX / 4) return WSS_ERR_TOO_BIG;
-    if (message->type.size > SIZE_MAX / 32) return WSS_ERR_TOO_BIG; /* always: no type is so long but where size_t is small */
-    int result = wss__message_judge(message, options, args);
+    result = wss__message_judge(message, options, args);
     if (result) return result;
     message->size = wss__json_escaped_size(message->member) + wss__json_escaped_size(message->type) + 2;
-    message->size += message->split.has_members ? message->data.size - message->split.removed : 1;
+    message->size += message->has_members ? message->left : 1;
     return WSS_OK;
 }
 
@@ -5335,8 +5247,11 @@ static void wss__message_write(const wss__message *message, char *out) {
     at = wss__json_escape(message->member, at);
     *at++ = ':';
     at = wss__json_escape(message->type, at);
-    if (message->split.has_members) wss__json_copy_without(message->data, &message->split, message->member, at);
-    *at = message->split.has_members ? ',' : '}'; /* where the brace of args stood */
+    wss__json_rest rest;
+    wss__span args = message->data;
+    if (message->has_members && message->left < args.size) wss__json_without(args, message->member, at, &rest);
+    else if (message->has_members) memcpy(at, args.data, args.size);
+    *at = message->has_members ? ',' : '}'; /* where the brace of args stood */
 }
 
 /* The message as a frame of its own. */
@@ -7284,7 +7199,7 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     if (loop->epoll < 0 || !wss__queue_init(&loop->inbox, &server->options)) return WSS_ERR_SYSTEM;
     if (wss__socket_watch(loop->epoll, loop->inbox.fd, EPOLLIN | (uint32_t)EPOLLET, WSS__LOOP_TAG_INBOX) != 0)
         return WSS_ERR_SYSTEM;
-    loop->receive = (char *)wss__mem_get(&server->mem, loop->receive_size + 1);
+    loop->receive = (char *)wss__mem_get(&server->mem, loop->receive_size);
     loop->host.cork = (char *)wss__mem_get(&server->mem, loop->host.cork_capacity);
     return loop->receive && loop->host.cork ? WSS_OK : WSS_ERR_MEMORY;
 }
@@ -7309,7 +7224,7 @@ static void wss__loop_destroy(wss__loop *loop) {
     wss__queue_destroy(&loop->inbox);
     if (loop->timer_fd >= 0) wss__socket_close(loop->timer_fd);
     if (loop->epoll >= 0) wss__socket_close(loop->epoll);
-    if (loop->receive) wss__mem_free(mem, loop->receive, loop->receive_size + 1);
+    if (loop->receive) wss__mem_free(mem, loop->receive, loop->receive_size);
     if (loop->host.cork) wss__mem_free(mem, loop->host.cork, loop->host.cork_capacity);
 }
 
@@ -7367,8 +7282,6 @@ static void wss__public_resolve(wss_options *options) {
     wss__public_default_size(&options->memory_budget, 256 * mebibyte);
     wss__public_default(&options->max_posted, 65536);
     wss__public_default_size(&options->max_posted_bytes, 16 * mebibyte);
-    wss__public_default(&options->json_depth, 128);
-    wss__public_bound(&options->json_depth, WSS__JSON_DEPTH_MAX);
     wss__public_default(&options->handshake_ms, 10000);
     wss__public_default(&options->ping_ms, 20000);
     wss__public_default(&options->pong_ms, 20000);

@@ -69,12 +69,12 @@ static size_t check(long times, size_t size) {
 }
 
 static size_t split(long times) {
-    wss__json_split found;
+    wss__json_rest rest;
     size_t size = fill_json();
     for (long i = 0; i < times; i++) {
         memcpy(work, data, size);
-        if (wss__json_find(wss__base_span(work, size), wss__base_text("__MESSAGE__"), 128, &found) != WSS_OK) exit(1);
-        sum += wss__json_cut(work, size, &found, wss__base_text("__MESSAGE__")).size;
+        if (wss__json_without(wss__base_span(work, size), wss__base_text("__MESSAGE__"), work, &rest) != WSS_OK) exit(1);
+        sum += rest.size;
     }
     return size;
 }

@@ -98,6 +98,8 @@ static void handlers_run_in_order(void) {
     CHECK_INT(wss_on_disconnect(server, say_disconnect, name_b), WSS_OK);
     CHECK_INT(wss_on_connect(server, none, NULL), WSS_ERR_ARGUMENT);
     CHECK_INT(wss_on_message(server, NULL, say_message, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_on_message(server, "", say_message, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_on_message(server, "\xff", say_message, NULL), WSS_ERR_UTF8);
     client *c = client_open(host_port);
     client_text(c, "{\"__MESSAGE__\":\"m\"}");
     CHECK(client_leave(c));
@@ -834,13 +836,20 @@ static void errors_of_arguments(void) {
     wss_args args = {0};
     wss_info info;
     char long_text[130];
+    char long_type[130];
     memset(long_text, 'r', sizeof long_text);
+    memset(long_type, 't', sizeof long_type);
+    long_type[129] = 0;
     long_text[124] = 0;
     client *c = client_open(host_port);
     UNTIL(wss_count(server) == 1);
     wss_conn conn = wss_next(server, none);
     CHECK_INT(wss_send(NULL, conn, "m", args), WSS_ERR_ARGUMENT);
     CHECK_INT(wss_send(server, conn, NULL, args), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_send(server, conn, "", args), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_send(server, conn, long_type, args), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_broadcast(server, long_type, args), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss_on_message(server, long_type, say_message, NULL), WSS_ERR_ARGUMENT);
     CHECK_INT(wss_send(server, conn, "\xff", args), WSS_ERR_UTF8);
     CHECK_INT(wss_send(server, conn, "m", wss_json("[]")), WSS_ERR_JSON);
     CHECK_INT(wss_send(server, conn, "m", wss_json("1")), WSS_ERR_JSON);
@@ -895,13 +904,20 @@ static void errors_of_arguments(void) {
 
 static void errors_of_nesting(void) {
     wss_options options = {0};
-    options.json_depth = 3;
+    char good[400] = "{\"__MESSAGE__\":\"m\",\"a\":"; /* 128 levels, with the object itself */
+    char deep[400] = "{\"a\":";
+    memset(good + strlen(good), '[', 127);
+    memset(good + strlen(good), ']', 127);
+    strcat(good, "}");
+    memset(deep + strlen(deep), '[', 128);
+    memset(deep + strlen(deep), ']', 128);
+    strcat(deep, "}");
     wss_server *server = host_drive(&options);
     client *c = client_open(host_port);
     UNTIL(wss_count(server) == 1);
-    CHECK_INT(wss_broadcast(server, "m", wss_json("{\"a\":[[]]}")), WSS_OK);
-    CHECK_INT(wss_broadcast(server, "m", wss_json("{\"a\":[[[]]]}")), WSS_ERR_DEPTH);
-    CHECK_TEXT(client_read_text(c), "{\"__MESSAGE__\":\"m\",\"a\":[[]]}");
+    CHECK_INT(wss_broadcast(server, "m", wss_json(good)), WSS_OK);
+    CHECK_INT(wss_broadcast(server, "m", wss_json(deep)), WSS_ERR_DEPTH);
+    CHECK_TEXT(client_read_text(c), good);
     CHECK(client_leave(c));
     host_end();
 }

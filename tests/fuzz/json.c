@@ -244,7 +244,7 @@ static void check_scan(const char *text, size_t size) {
     static const int depths[] = {0, 1, 2, 5, 64, 128, -1};
     for (size_t i = 0; i < sizeof depths / sizeof depths[0]; i++) {
         work_done = 0;
-        int result = wss__json_scan(wss__base_span(text, size), depths[i]);
+        int result = wss__json_scan(wss__base_span(text, size), depths[i], NULL);
         FUZZ_CHECK(work_done <= 2000 + 24 * size);
         FUZZ_CHECK(result == scan(text, size, depths[i] < 0 ? WSS__JSON_DEPTH_MAX : depths[i]));
         int utf8 = reference_verdict(text, size) == REFERENCE_WHOLE;
@@ -253,41 +253,50 @@ static void check_scan(const char *text, size_t size) {
     }
 }
 
-/* The splitter finds the last type member and takes all of them out; what is left is what was there besides. */
-static void check_split(const char *text, size_t size, const char *name, int depth) {
+/* The splitter finds the last type member and takes all of them out; what is left is what was there besides. It says the
+   same when it only measures, writes elsewhere, or writes in place. */
+static void check_split(const char *text, size_t size, const char *name) {
     static item members[MEMBERS];
     static item left[MEMBERS];
-    wss__json_split split;
+    wss__json_rest rest, again;
     wss__span whole = wss__base_span(text, size);
     wss__span member = wss__base_text(name);
-    int levels = depth < 0 ? WSS__JSON_DEPTH_MAX : depth;
     work_done = 0;
-    int result = wss__json_find(whole, member, depth, &split);
+    int result = wss__json_without(whole, member, NULL, &rest);
     FUZZ_CHECK(work_done <= 4000 + 32 * size);
-    int wanted = scan(text, size, levels);
+    int wanted = scan(text, size, 128);
     if (!wanted && first_of(whole) != '{') wanted = WSS_ERR_TYPE;
     FUZZ_CHECK(result == wanted);
-    if (result) return;
-    size_t count = list(whole, members);
-    if (count == MEMBERS) return;
+    char *in_place = fuzz_copy(text, size);
+    work_done = 0;
+    FUZZ_CHECK(wss__json_without(wss__base_span(in_place, size), member, in_place, &again) == result);
+    FUZZ_CHECK(work_done <= 4000 + 32 * size);
+    size_t count = result ? MEMBERS : list(whole, members);
+    if (count == MEMBERS) {
+        free(in_place);
+        return;
+    }
     size_t kept = 0;
     wss__span type = wss__base_span(NULL, 0);
     for (size_t i = 0; i < count; i++) {
         if (!is_key(members[i].key, name)) members[kept++] = members[i];
-        else type = members[i].value.data[0] == '"' ? members[i].value : wss__base_span(NULL, 0);
+        else type = members[i].value;
     }
-    FUZZ_CHECK(split.count == count - kept && split.has_members == (kept > 0));
-    FUZZ_CHECK(same_span(split.type, type));
-    if (!split.count) return;
-    char *in_place = fuzz_copy(text, size);
-    char *apart = fuzz_copy(text, size);
-    work_done = 0;
-    size_t apart_size = wss__json_copy_without(whole, &split, member, apart);
-    wss__span cut = wss__json_cut(in_place, size, &split, member);
-    FUZZ_CHECK(work_done <= 8000 + 64 * size);
-    FUZZ_CHECK(cut.data >= in_place && cut.data + cut.size <= in_place + size);
-    FUZZ_CHECK(same_span(cut, wss__base_span(apart, apart_size)));
-    FUZZ_CHECK(scan(cut.data, cut.size, levels) == WSS_OK);
+    script held;
+    memset(&held, 0, sizeof held);
+    if (type.data && type.data[0] == '"') held = unquote(type);
+    FUZZ_CHECK(rest.has_members == (kept > 0) && again.has_members == rest.has_members);
+    FUZZ_CHECK(rest.type_size == (held.size <= 128 ? held.size : 0) && again.type_size == rest.type_size);
+    FUZZ_CHECK(!rest.type_size || script_is(&held, rest.type, rest.type_size));
+    FUZZ_CHECK(!again.type_size || script_is(&held, again.type, again.type_size));
+    script_free(&held);
+    FUZZ_CHECK(rest.size <= size && (kept < count) == (rest.size < size) && again.size == rest.size);
+    char *apart = (char *)malloc(rest.size);
+    if (!apart) abort();
+    FUZZ_CHECK(wss__json_without(whole, member, apart, &again) == WSS_OK && again.size == rest.size);
+    wss__span cut = wss__base_span(apart, rest.size);
+    FUZZ_CHECK(same_span(cut, wss__base_span(in_place, rest.size)));
+    FUZZ_CHECK(scan(cut.data, cut.size, 128) == WSS_OK);
     FUZZ_CHECK(list(cut, left) == kept);
     for (size_t i = 0; i < kept; i++)
         FUZZ_CHECK(same_span(left[i].key, members[i].key) && same_span(left[i].value, members[i].value));
@@ -467,7 +476,7 @@ static void check_escape(const char *text, size_t size) {
     if (!out) abort();
     FUZZ_CHECK(wss__json_escape(span, out) == out + quoted);
     FUZZ_CHECK(scan(out, quoted, 0) == WSS_OK);
-    FUZZ_CHECK(wss__json_scan(wss__base_span(out, quoted), 0) == WSS_OK);
+    FUZZ_CHECK(wss__json_scan(wss__base_span(out, quoted), 0, NULL) == WSS_OK);
     script back = unquote(wss__base_span(out, quoted));
     FUZZ_CHECK(script_is(&back, text, size));
     free(out);
@@ -482,7 +491,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char *text = fuzz_copy(in.at, in.left);
     size_t length = in.left;
     check_scan(text, length);
-    check_split(text, length, names[choice & 3], choice & 4 ? 3 : -1);
+    check_split(text, length, names[choice & 3]);
     check_escape(text, length);
     wss_args args;
     memset(&args, 0, sizeof args);

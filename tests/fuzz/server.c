@@ -722,7 +722,6 @@ static void choose_options(void) {
     w.options.max_message = b & 64 ? 300 : 60000;
     w.options.max_fragments = 6;
     w.options.max_head = 512;
-    w.options.json_depth = 8;
     w.options.stall_ms = c & 1 ? 900 : 0;
     w.options.ping_ms = c & 2 ? 700 : 0;
     w.options.linger_ms = c & 4 ? 1 : 0;

@@ -84,7 +84,7 @@ while IFS='|' read -r name value; do
     grep -q "^$name|" $out/options || complain "README.md: there is no option $name"
     grep -q "^$name|$value\$" $out/options || complain "README.md: $name is $value there, in $header $(grep "^$name|" $out/options)"
 done < $out/options_readme
-for name in $(grep -oE '^(max_[a-z_]*|[a-z]*_ms|memory_budget|json_depth)' $out/options); do
+for name in $(grep -oE '^(max_[a-z_]*|[a-z]*_ms|memory_budget)' $out/options); do
     grep -q "^$name|" $out/options_readme || complain "README.md: the table of limits lacks $name"
 done
 for name in $(cat $header $documents | grep -oE '\boptions\.[a-z_]+' | sort -u | sed 's/options\.//'); do

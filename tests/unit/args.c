@@ -195,7 +195,7 @@ static void test_garbage(void) {
             copy[i] = bytes[k];
             args.text = copy;
             args.length = size;
-            int error = wss__json_scan(wss__base_span(copy, size), -1);
+            int error = wss__json_scan(wss__base_span(copy, size), -1, NULL);
             CHECK_INT(read_all(args, NULL), error);
             if (error) CHECK_INT(read_all(args, "a"), error);
             guard_free(copy, size);

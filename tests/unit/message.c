@@ -10,7 +10,6 @@ static wss_options options;
 static void reset_options(void) {
     memset(&options, 0, sizeof options);
     options.type_member = "__MESSAGE__";
-    options.json_depth = 128;
     options.memory_budget = WSS_UNLIMITED;
 }
 
@@ -52,8 +51,6 @@ static void typed_bytes(void) {
     check("chat", "{}", "{\"__MESSAGE__\":\"chat\"}");
     check("chat", "{ \t\r\n }", "{\"__MESSAGE__\":\"chat\"}");
     check("chat", "{\"a\":1,\"b\":[{},2]}", "{\"__MESSAGE__\":\"chat\",\"a\":1,\"b\":[{},2]}");
-    check("", "{\"a\":1}", "{\"__MESSAGE__\":\"\",\"a\":1}");
-    check("", "{}", "{\"__MESSAGE__\":\"\"}");
     check("t", "{ \"a\" : 1 }", "{\"__MESSAGE__\":\"t\", \"a\" : 1 }");
     check("t", "{\"a\":\"}\"}", "{\"__MESSAGE__\":\"t\",\"a\":\"}\"}");
     check("t", "{\"\":\"\"}", "{\"__MESSAGE__\":\"t\",\"\":\"\"}");
@@ -82,6 +79,7 @@ static void white_space_around(void) {
     check("t", "{\"a\":1} \n", "{\"__MESSAGE__\":\"t\",\"a\":1} \n");
     check("t", " {\"__MESSAGE__\":1} ", "{\"__MESSAGE__\":\"t\"}");
     check("t", "\t{ \"__MESSAGE__\" : 1 , \"a\" : 2 }\t", "{\"__MESSAGE__\":\"t\",   \"a\" : 2 }\t");
+    check("t", " { \"a\" : 2 ,\n\"__MESSAGE__\" : 1 } ", "{\"__MESSAGE__\":\"t\", \"a\" : 2 \n } ");
 }
 
 /* Members that carry the type's name are taken out: a message has one type, the caller's. */
@@ -218,9 +216,33 @@ static void typed_errors(void) {
     CHECK_INT(typed_error("\xff", "{}", 2), WSS_ERR_UTF8);
     CHECK_INT(typed_error("a\xc3", "{}", 2), WSS_ERR_UTF8);
     CHECK_INT(typed_error(NULL, "{}", 2), WSS_ERR_ARGUMENT);
-    options.json_depth = 3;
-    CHECK_INT(typed_error("t", "{\"a\":[[1]]}", 11), WSS_OK);
-    CHECK_INT(typed_error("t", "{\"a\":[[[]]]}", 12), WSS_ERR_DEPTH);
+    for (size_t levels = 126; levels < 130; levels++) {
+        char text[300] = "{\"a\":";
+        memset(text + 5, '[', levels);
+        memset(text + 5 + levels, ']', levels);
+        text[5 + 2 * levels] = '}';
+        CHECK_INT(typed_error("t", text, 6 + 2 * levels), levels < 128 ? WSS_OK : WSS_ERR_DEPTH);
+    }
+}
+
+/* A type is 1 to 128 bytes of UTF-8, before anything is said of args. */
+static void types_bounded(void) {
+    char type[200];
+    char want[300];
+    reset_options();
+    for (size_t size = 1; size < sizeof type; size++) {
+        memset(type, 'x', size);
+        type[size] = 0;
+        CHECK_INT(typed_error(type, "{}", 2), size <= 128 ? WSS_OK : WSS_ERR_ARGUMENT);
+        snprintf(want, sizeof want, "{\"__MESSAGE__\":\"%s\",\"a\":1}", type);
+        if (size <= 128) check(type, "{\"a\":1}", want);
+        type[size - 1] = '\xc3'; /* a character that is not whole */
+        CHECK_INT(typed_error(type, "{", 1), size <= 128 ? WSS_ERR_UTF8 : WSS_ERR_ARGUMENT);
+        type[size - 1] = '\n'; /* escaped it takes more: the bytes of the type count */
+        CHECK_INT(typed_error(type, "{}", 2), size <= 128 ? WSS_OK : WSS_ERR_ARGUMENT);
+    }
+    CHECK_INT(typed_error("", "{}", 2), WSS_ERR_ARGUMENT);
+    CHECK_INT(typed_error("", "{", 1), WSS_ERR_ARGUMENT);
 }
 
 /* Every prefix of an object is refused; nothing behind it is looked at. */
@@ -348,6 +370,7 @@ int main(void) {
     RUN(escapes);
     RUN(all_small_objects);
     RUN(typed_errors);
+    RUN(types_bounded);
     RUN(prefixes);
     RUN(error_of_a_writer);
     RUN(too_big);

@@ -183,7 +183,6 @@ static void defaults(void) {
     CHECK_INT(options.memory_budget, 256 * 1048576);
     CHECK_INT(options.max_posted, 65536);
     CHECK_INT(options.max_posted_bytes, 16 * 1048576);
-    CHECK_INT(options.json_depth, 128);
     CHECK_INT(options.handshake_ms, 10000);
     CHECK_INT(options.ping_ms, 20000);
     CHECK_INT(options.pong_ms, 20000);
@@ -206,7 +205,6 @@ static void bounds(void) {
         options.max_head = values[i];
         options.max_headers = values[i];
         options.max_connections = values[i];
-        options.json_depth = values[i];
         options.ping_ms = values[i];
         limit_is = RLIM_INFINITY;
         resolve(&options);
@@ -215,19 +213,16 @@ static void bounds(void) {
         CHECK_INT(options.max_head, 1048576);
         CHECK_INT(options.max_headers, WSS__HTTP_FIELDS_MAX);
         CHECK_INT(options.max_connections, WSS__SLOT_LIMIT);
-        CHECK_INT(options.json_depth, WSS__JSON_DEPTH_MAX);
         CHECK_INT(options.ping_ms, values[i] > 0 ? values[i] : WSS_OFF);
     }
     wss_options small = {0};
     small.threads = 64;
     small.max_head = 1048576;
     small.max_headers = 1;
-    small.json_depth = 1;
     resolve(&small);
     CHECK_INT(small.threads, 64);
     CHECK_INT(small.max_head, 1048576);
     CHECK_INT(small.max_headers, 1);
-    CHECK_INT(small.json_depth, 1);
 }
 
 /* Of the descriptors a process may have, some are left for the rest of it. */

@@ -231,9 +231,6 @@ static void on_message(driver *d, const wss__session_event *event) {
     char line[64];
     snprintf(line, sizeof line, "message %d %zu ", event->opcode, event->size);
     note(d, line, event->data, event->size);
-    char behind = event->data[event->size]; /* whoever reads the message may end it with NUL for the while */
-    event->data[event->size] = 0;
-    event->data[event->size] = behind;
     d->messages++;
     if (d->how.echo && d->session.phase == WSS__SESSION_OPEN) {
         wss__buf_frame *frame = frame_of(d, event->opcode, event->data, event->size, NULL);
@@ -322,7 +319,7 @@ static void go_on(driver *d) {
     flush(d);
 }
 
-/* One receive of at most this much; returns how much. The block has one byte behind, as the loop's has. */
+/* One receive of at most this much; returns how much. Nothing may be read or written behind the block. */
 static size_t receive(driver *d, const char *data, size_t size) {
     wss__session_bytes bytes;
     size_t room = 0;
@@ -331,16 +328,14 @@ static size_t receive(driver *d, const char *data, size_t size) {
     bytes.size = bytes.data && room < size ? room : size;
     if (bytes.data) CHECK(room > 0);
     if (!bytes.data) {
-        block = (char *)malloc(bytes.size + 1);
+        block = (char *)malloc(bytes.size);
         if (!block) abort();
-        block[bytes.size] = 0x5a;
         bytes.data = block;
     }
     size_t taken = bytes.size;
     memcpy(bytes.data, data, taken);
     d->paused = d->how.hold;
     turn(d, &bytes);
-    if (block) CHECK_INT(block[taken], 0x5a);
     free(block); /* nothing may refer to it now */
     go_on(d);
     return taken;
@@ -2496,9 +2491,6 @@ static void nothing_to_hold(void) {
     bytes.size = 0;
     CHECK_INT(wss__session_hold(&d.host, &d.session, &bytes), 1);
     CHECK(d.session.input == NULL);
-    CHECK_INT(wss__session_take_held(&d.session, &bytes), 0);
-    bytes.size = SIZE_MAX; /* there is no room for a NUL behind it */
-    CHECK_INT(wss__session_hold(&d.host, &d.session, &bytes), 0);
     CHECK_INT(wss__session_take_held(&d.session, &bytes), 0);
     finish(&d);
 }
