@@ -3797,7 +3797,10 @@ typedef struct wss__session {
     wss__buf_queue *queue;     /* NULL: nothing waits */
     size_t queued;             /* data bytes waiting or reserved; atomic */
     uint32_t seen;             /* milliseconds, modulo 2^32: when bytes last came or the end began; the owner's; atomic */
-    uint16_t code;             /* of our Close */
+    union {                    /* no two bytes are left, and no message follows our Close */
+        uint16_t given;        /* while open, the owner's: up to where it has the loop's broadcasts */
+        uint16_t code;         /* from then on: of our Close */
+    };
     uint8_t cause;             /* of our Close */
     uint8_t phase;
 } wss__session;
@@ -5360,6 +5363,7 @@ enum {
     WSS__CONN_LINGER = 5000,      /* milliseconds for the peer to end TCP where options.close_ms is off */
     WSS__CONN_LINGER_MAX = 65536, /* bytes read from a peer that does not end */
     WSS__CONN_CASTS = 256,        /* broadcasts that leave together */
+    WSS__CONN_CAST_BYTES = 65535, /* and bytes of them: positions have 16 bits */
     WSS__CONN_RETRY = 100         /* milliseconds until a starved send or accept is tried again */
 };
 
@@ -5406,10 +5410,10 @@ typedef struct wss__conn_rare {
 typedef struct wss__conn {
     wss__slot slot;
     wss__session session;
+    wss__atomic64 bytes_out; /* beside the session: a broadcast writes both */
+    wss__atomic64 bytes_in;  /* when lingering: since then */
     wss__timer_node timer;
     int fd;                  /* mutex */
-    wss__atomic64 bytes_in;  /* when lingering: since then */
-    wss__atomic64 bytes_out;
     void *user;              /* atomic */
     wss__conn_rare *rare;
     uint32_t opened;         /* when it was accepted, in WSS__CONN_STEPs */
@@ -5452,9 +5456,10 @@ typedef struct wss__loop {
     uint32_t last_ready;
     size_t connections;        /* sockets it holds; atomic */
     size_t handshakes;         /* of them, not upgraded yet; atomic */
-    wss__buf_frame *casts[WSS__CONN_CASTS]; /* broadcasts of this turn that the connections have not been given yet */
+    wss__buf_frame *casts[WSS__CONN_CASTS]; /* broadcasts of this turn: what not every connection has been given yet */
     uint32_t cast_count;
     size_t cast_size;          /* bytes in them; atomic */
+    uint16_t cast_end;         /* position behind the last: bytes of all broadcasts so far, modulo 2^16 */
     int epoll;
     int index;
     int stopping;
@@ -5679,6 +5684,13 @@ static wss__conn *wss__conn_take_ready(wss__loop *loop, uint32_t *first) {
     conn->slot.next = WSS__SLOT_NONE;
     wss__conn_clear_work(conn, WSS__CONN_READY);
     return conn;
+}
+
+/* Bytes of the broadcasts that wait which this connection has not been given: the last ones. Those that are not open yet, or no
+   more, miss none. On its loop. */
+static size_t wss__conn_missing(const wss__loop *loop, const wss__conn *conn) {
+    uint16_t missing = (uint16_t)(loop->cast_end - conn->session.given);
+    return conn->work & WSS__CONN_CONNECTED && conn->session.phase == WSS__SESSION_OPEN ? missing : 0;
 }
 
 /* ---- pressure ---- */
@@ -5954,7 +5966,6 @@ enum {
     WSS__WRITE_CORK = 512 * 1024,
     WSS__WRITE_TURN = 256 * 1024, /* bytes written to one connection in a turn, at most one frame more */
     WSS__WRITE_DIRECT = 16384,     /* payload that is sent from the caller's memory */
-    WSS__WRITE_CASTS = 65536,      /* bytes of broadcasts that leave together */
     WSS__WRITE_GATHER = 4096,      /* frame that is cheaper to copy than to name to the kernel */
     WSS__WRITE_PARTS = 64
 };
@@ -6157,12 +6168,12 @@ static char *wss__write_join_casts(wss__loop *loop) {
     return place;
 }
 
-/* Sends the joined casts if nothing else waits for this connection: how many bytes have left. */
-static size_t wss__write_send_casts(wss__loop *loop, wss__conn *conn, char *joined) {
+/* Sends the last missing bytes of the joined casts if nothing else waits for this connection: how many of them have left. */
+static size_t wss__write_send_casts(wss__loop *loop, wss__conn *conn, char *joined, size_t missing) {
     struct iovec part;
-    if (!joined || conn->session.queue || loop->host.corked == &conn->session || !(conn->work & WSS__CONN_WRITABLE)) return 0;
-    part.iov_base = joined;
-    part.iov_len = loop->cast_size;
+    if (!joined || !missing || conn->session.queue || loop->host.corked == &conn->session || !(conn->work & WSS__CONN_WRITABLE)) return 0;
+    part.iov_base = joined + (loop->cast_size - missing);
+    part.iov_len = missing;
     ssize_t sent = wss__socket_send(conn->fd, &part, 1, 0);
     if (sent < 0) {
         wss__write_failed(conn);
@@ -6173,9 +6184,12 @@ static size_t wss__write_send_casts(wss__loop *loop, wss__conn *conn, char *join
     return (size_t)sent;
 }
 
-/* Queues what has not left of the casts. */
-static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t sent) {
-    for (uint32_t i = 0; i < loop->cast_count && conn->session.phase == WSS__SESSION_OPEN; i++) { /* one may close it */
+/* Gives a connection the last missing bytes of the casts: queues what of them has not left. One may close it. */
+static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t missing, size_t sent) {
+    uint32_t first = loop->cast_count;
+    while (missing) missing -= loop->casts[--first]->size;
+    conn->session.given = loop->cast_end;
+    for (uint32_t i = first; i < loop->cast_count && conn->session.phase == WSS__SESSION_OPEN; i++) {
         wss__buf_frame *frame = loop->casts[i];
         size_t begun = wss__base_min(sent, frame->size);
         sent -= begun;
@@ -6192,19 +6206,26 @@ static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t sent
     }
 }
 
-/* Gives every connection what was broadcast since the last time. now: sends it, once for all of it; else it joins the queues,
-   ahead of what is about to follow. */
-static void wss__write_settle(wss__loop *loop, int now) {
+/* Gives a connection the broadcasts that wait, ahead of what is about to follow. May close it. */
+static void wss__write_catch_up(wss__loop *loop, wss__conn *conn) {
+    size_t missing = wss__conn_missing(loop, conn);
+    if (missing) wss__write_queue_casts(loop, conn, missing, 0);
+}
+
+/* Gives every connection of this loop what it has not been given of the broadcasts, in one send where nothing else waits. */
+static void wss__write_settle(wss__loop *loop) {
     if (!loop->cast_count) return;
-    char *joined = now ? wss__write_join_casts(loop) : NULL;
+    char *joined = wss__write_join_casts(loop);
     wss__conn *conn;
     for (uint32_t at = 0; (conn = wss__write_next(loop, &at)) != NULL;) {
-        size_t sent = wss__write_send_casts(loop, conn, joined);
+        size_t missing = wss__conn_missing(loop, conn);
+        size_t sent = wss__write_send_casts(loop, conn, joined, missing);
         if (sent == loop->cast_size) {
+            conn->session.given = loop->cast_end;
             WSS__COUNT(loop->host.stats.frames_out, loop->cast_count);
             WSS__COUNT(loop->host.stats.messages_out, loop->cast_count);
         } else {
-            wss__write_queue_casts(loop, conn, sent);
+            wss__write_queue_casts(loop, conn, missing, sent);
         }
     }
     for (uint32_t i = 0; i < loop->cast_count; i++) wss__buf_release(&loop->server->mem, loop->casts[i]);
@@ -6213,11 +6234,12 @@ static void wss__write_settle(wss__loop *loop, int now) {
     __atomic_store_n(&loop->cast_size, 0, __ATOMIC_RELAXED);
 }
 
-/* Broadcasts of a turn are gathered and leave together when it ends. Whatever else a connection is sent, and whoever becomes
-   open, settles them first. Takes over the caller's reference. */
+/* Broadcasts of a turn are gathered and leave together when it ends. Each connection knows up to which position it has been
+   given them; whoever sends it anything else lets it catch up first. Takes over the caller's reference. */
 static void wss__write_cast(wss__loop *loop, wss__buf_frame *frame) {
-    if (loop->cast_count == WSS__CONN_CASTS || loop->cast_size + frame->size > WSS__WRITE_CASTS) wss__write_settle(loop, 1);
+    if (loop->cast_count == WSS__CONN_CASTS || loop->cast_size + frame->size > WSS__CONN_CAST_BYTES) wss__write_settle(loop);
     loop->casts[loop->cast_count++] = frame;
+    loop->cast_end = (uint16_t)(loop->cast_end + frame->size);
     __atomic_store_n(&loop->cast_size, loop->cast_size + frame->size, __ATOMIC_RELAXED);
 }
 
@@ -6228,9 +6250,10 @@ static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_
         wss__write_cast(loop, frame);
         return;
     }
-    wss__write_settle(loop, 0);
     for (uint32_t at = 0; (conn = wss__write_next(loop, &at)) != NULL;) {
         if (conn->slot.id == except) continue;
+        wss__write_catch_up(loop, conn);
+        if (conn->session.phase != WSS__SESSION_OPEN) continue;
         wss__buf_retain(frame);
         wss__write_share(loop, conn, frame);
     }
@@ -6244,7 +6267,7 @@ static int wss__write_back(wss__loop *loop, wss_conn handle, int opcode, const v
     if (!wss__session_is_in_hand(host, data, size) || !host->corked || (opcode != host->hand_opcode && opcode != WSS_BINARY)) return 0;
     wss__conn *conn = (wss__conn *)(void *)((char *)host->corked - offsetof(wss__conn, session));
     if (conn->slot.id != handle.id || wss__conn_flags(conn) & WSS__CONN_GONE || conn->work & WSS__CONN_BROKEN) return 0;
-    if (loop->cast_count || host->cork_size >= host->options->max_queued) return 0;
+    if (wss__conn_missing(loop, conn) || host->cork_size >= host->options->max_queued) return 0;
     if (!wss__session_send_back(host, &conn->session, opcode)) return 0;
     wss__session_count_message(host);
     return 1;
@@ -6257,7 +6280,7 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     size_t whole = message->size + wss__frame_head_size(message->size);
     int corked = host->corked == &conn->session;
     int direct = message->size >= WSS__WRITE_DIRECT && !message->type.data && conn->work & WSS__CONN_WRITABLE;
-    if (loop->cast_count) wss__write_settle(loop, 0); /* may close it */
+    wss__write_catch_up(loop, conn);
     if (conn->session.phase != WSS__SESSION_OPEN || conn->work & WSS__CONN_BROKEN) return WSS_ERR_GONE;
     if (corked && !conn->session.queue && host->cork_size &&
         (direct || host->cork_size >= host->options->max_queued || whole > wss__session_cork_room(host)))
@@ -6277,7 +6300,7 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
 
 /* Closes on the application's behalf. The flags are set. */
 static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__span reason, int cause) {
-    wss__write_settle(loop, 0);
+    wss__write_catch_up(loop, conn);
     if (conn->session.phase != WSS__SESSION_OPEN) return;
     wss__conn_rare *rare = reason.size ? wss__conn_need_rare(loop->server, conn) : NULL;
     if (rare) rare->reason = wss__conn_copy(loop->server, reason, &rare->reason_size);
@@ -6440,7 +6463,7 @@ static void wss__read_handle(wss__loop *loop, wss__conn *conn, int kind, const w
 
 /* What was broadcast before is not for this one. */
 static void wss__read_connect(wss__loop *loop, wss__conn *conn) {
-    wss__write_settle(loop, 0);
+    conn->session.given = loop->cast_end;
     wss__notify_connect(loop, conn);
 }
 
@@ -7014,7 +7037,7 @@ static void wss__loop_run_timers(wss__loop *loop) {
 
 static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
     wss__conn *conn = wss__conn_find_own(loop, task->conn);
-    wss__write_settle(loop, 0); /* may close it */
+    if (conn) wss__write_catch_up(loop, conn);
     if (conn && conn->session.phase == WSS__SESSION_OPEN) {
         wss__write_accepted(loop, conn, task->frame, task->set ? WSS__SESSION_KEYED : WSS__SESSION_RESERVED);
         return;
@@ -7222,7 +7245,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     wss__loop_run_timers(loop);
     if (loop->stopping && loop->stop_at <= loop->now) wss__loop_force_stop(loop);
     wss__loop_run_ready(loop);
-    wss__write_settle(loop, 1);
+    wss__write_settle(loop);
     wss__loop_rearm(loop);
     loop->finished = loop->stopping && __atomic_load_n(&loop->connections, __ATOMIC_ACQUIRE) == 0;
     wss__loop_measure(loop);
@@ -7925,10 +7948,12 @@ WSSERVER_API size_t wss_count(const wss_server *server) {
     return server ? __atomic_load_n(&server->open, __ATOMIC_ACQUIRE) : 0;
 }
 
-/* Bytes of broadcasts that this connection is given when the turn of its loop ends. */
+/* Bytes of broadcasts that this connection is given when the turn of its loop ends. Another thread cannot see which it has
+   been given already: it is told all of them. */
 static size_t wss__public_cast(const wss_server *server, const wss__conn *conn) {
-    int open = wss__conn_flags(conn) & WSS__CONN_OPEN;
-    return open ? __atomic_load_n(&server->loops[wss__conn_loop_of(conn)].cast_size, __ATOMIC_RELAXED) : 0;
+    const wss__loop *loop = &server->loops[wss__conn_loop_of(conn)];
+    if (loop == wss__conn_loop) return wss__conn_missing(loop, conn);
+    return wss__conn_flags(conn) & WSS__CONN_OPEN ? __atomic_load_n(&loop->cast_size, __ATOMIC_RELAXED) : 0;
 }
 
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn handle) {
