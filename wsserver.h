@@ -5686,11 +5686,14 @@ static wss__conn *wss__conn_take_ready(wss__loop *loop, uint32_t *first) {
     return conn;
 }
 
-/* Bytes of the broadcasts that wait which this connection has not been given: the last ones. Those that are not open yet, or no
-   more, miss none. On its loop. */
+/* Whether broadcasts are for this connection: not before its connect handlers, nor after a Close. On its loop. */
+static int wss__conn_is_receiver(const wss__conn *conn) {
+    return conn->work & WSS__CONN_CONNECTED && conn->session.phase == WSS__SESSION_OPEN;
+}
+
+/* Bytes of the broadcasts that wait which this receiver has not been given: the last ones. */
 static size_t wss__conn_missing(const wss__loop *loop, const wss__conn *conn) {
-    uint16_t missing = (uint16_t)(loop->cast_end - conn->session.given);
-    return conn->work & WSS__CONN_CONNECTED && conn->session.phase == WSS__SESSION_OPEN ? missing : 0;
+    return (uint16_t)(loop->cast_end - conn->session.given);
 }
 
 /* ---- pressure ---- */
@@ -6171,7 +6174,7 @@ static char *wss__write_join_casts(wss__loop *loop) {
 /* Sends the last missing bytes of the joined casts if nothing else waits for this connection: how many of them have left. */
 static size_t wss__write_send_casts(wss__loop *loop, wss__conn *conn, char *joined, size_t missing) {
     struct iovec part;
-    if (!joined || !missing || conn->session.queue || loop->host.corked == &conn->session || !(conn->work & WSS__CONN_WRITABLE)) return 0;
+    if (!joined || conn->session.queue || loop->host.corked == &conn->session || !(conn->work & WSS__CONN_WRITABLE)) return 0;
     part.iov_base = joined + (loop->cast_size - missing);
     part.iov_len = missing;
     ssize_t sent = wss__socket_send(conn->fd, &part, 1, 0);
@@ -6208,28 +6211,33 @@ static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t miss
 
 /* Gives a connection the broadcasts that wait, ahead of what is about to follow. May close it. */
 static void wss__write_catch_up(wss__loop *loop, wss__conn *conn) {
+    if (!wss__conn_is_receiver(conn)) return;
     size_t missing = wss__conn_missing(loop, conn);
     if (missing) wss__write_queue_casts(loop, conn, missing, 0);
 }
 
 /* Gives every connection of this loop what it has not been given of the broadcasts, in one send where nothing else waits. */
 static void wss__write_settle(wss__loop *loop) {
+    size_t size = loop->cast_size;
+    uint64_t whole = 0;
+    wss__conn *conn;
     if (!loop->cast_count) return;
     char *joined = wss__write_join_casts(loop);
-    wss__conn *conn;
     for (uint32_t at = 0; (conn = wss__write_next(loop, &at)) != NULL;) {
         size_t missing = wss__conn_missing(loop, conn);
+        if (!missing) continue;
         size_t sent = wss__write_send_casts(loop, conn, joined, missing);
-        if (sent == loop->cast_size) {
+        if (sent == size) {
             conn->session.given = loop->cast_end;
-            WSS__COUNT(loop->host.stats.frames_out, loop->cast_count);
-            WSS__COUNT(loop->host.stats.messages_out, loop->cast_count);
+            whole++;
         } else {
             wss__write_queue_casts(loop, conn, missing, sent);
         }
     }
+    WSS__COUNT(loop->host.stats.frames_out, whole * loop->cast_count);
+    WSS__COUNT(loop->host.stats.messages_out, whole * loop->cast_count);
     for (uint32_t i = 0; i < loop->cast_count; i++) wss__buf_release(&loop->server->mem, loop->casts[i]);
-    if (joined) loop->host.cork_capacity += loop->cast_size;
+    if (joined) loop->host.cork_capacity += size;
     loop->cast_count = 0;
     __atomic_store_n(&loop->cast_size, 0, __ATOMIC_RELAXED);
 }
@@ -7952,7 +7960,7 @@ WSSERVER_API size_t wss_count(const wss_server *server) {
    been given already: it is told all of them. */
 static size_t wss__public_cast(const wss_server *server, const wss__conn *conn) {
     const wss__loop *loop = &server->loops[wss__conn_loop_of(conn)];
-    if (loop == wss__conn_loop) return wss__conn_missing(loop, conn);
+    if (loop == wss__conn_loop) return wss__conn_is_receiver(conn) ? wss__conn_missing(loop, conn) : 0;
     return wss__conn_flags(conn) & WSS__CONN_OPEN ? __atomic_load_n(&loop->cast_size, __ATOMIC_RELAXED) : 0;
 }
 

@@ -353,7 +353,7 @@ static void closed_at_once_when_answered(void) {
 /* A peer that broke the rules may be sending still: closing at once would reset the connection and lose our Close. */
 static void linger_deadline(void) {
     wss_options options = {0};
-    options.linger_ms = 2000;
+    options.close_ms = 2000;
     wss_server *server = serve(&options);
     step_client *client = step_open(server);
     step_frame(server, client, 0x83, "", 0);
