@@ -362,6 +362,7 @@ static int has_ip6(void) {
 static void port_is_read_back(void) {
     int before = count_descriptors();
     CHECK_INT(listen_on("127.0.0.1"), WSS_OK);
+    CHECK_INT(listened, 4096);
     CHECK_INT(all.count, 1);
     CHECK(all.port > 0 && all.port < 65536);
     CHECK(!all.list[0].is_unix);
