@@ -216,10 +216,8 @@ enum { /* wss_event.kind */
 };
 
 enum { /* options.send_policy: what a send to a full queue does */
-    WSS_POLICY_REFUSE = 0,      /* the call returns WSS_ERR_FULL */
-    WSS_POLICY_CLOSE = 1,       /* the connection is closed with 1013, cause slow reader */
-    WSS_POLICY_DROP_OLDEST = 2, /* the oldest message not yet begun makes room */
-    WSS_POLICY_LATEST = 3       /* as refuse, for servers that send with keys: see wss_broadcast_latest */
+    WSS_POLICY_REFUSE = 0, /* the call returns WSS_ERR_FULL */
+    WSS_POLICY_CLOSE = 1   /* the connection is closed with 1013, cause slow reader */
 };
 
 enum { /* JSON types, as wss_json_type returns them */
@@ -328,12 +326,12 @@ typedef struct wss_options {
     void *log_context;
     int log_level;             /* default 0: WSS_LOG_INFO */
     int send_policy;           /* default 0: WSS_POLICY_REFUSE */
-    size_t max_message;        /* bytes of one message, all fragments; default 1 MiB */
-    int max_fragments;         /* frames of one message, empty ones too; default 1024 */
+    size_t max_message;        /* bytes of one message, all fragments; default 1 MiB. A message may have 1,024 frames,
+                                  and one more for each 16 bytes of it */
     int max_head;              /* bytes of a request head; default 8192 */
     int max_headers;           /* header lines of a request; default 64 */
-    int max_connections;       /* default 10000, less where the process may open fewer descriptors */
-    int max_handshakes;        /* unfinished handshakes at one time; default 1024 */
+    int max_connections;       /* default 10000, less where the process may open fewer descriptors. An eighth of them, but
+                                  at least 64, may be unfinished handshakes at one time */
     int max_per_address;       /* connections of one IP address; default 0: WSS_OFF */
     size_t max_queued;         /* bytes waiting to be sent on one connection; default 1 MiB */
     size_t memory_budget;      /* bytes of everything the server holds; default 256 MiB */
@@ -345,9 +343,8 @@ typedef struct wss_options {
     int idle_ms;               /* time without a data message that ends the connection; default 0: WSS_OFF */
     int message_ms;            /* from a message's first byte to its last; default 30000 */
     int stall_ms;              /* time in which a full peer accepts no byte; default 10000 */
-    int close_ms;              /* for the peer's answer to our Close; default 5000 */
-    int linger_ms;             /* for the peer to end TCP after the closing handshake; default 2000 */
-    int backlog;               /* of listen(); default 511 */
+    int close_ms;              /* for the peer's answer to our Close; and from the end on, for what is queued to leave and
+                                  then for the peer to end TCP (where off: 5000 for the latter). Default 5000 */
     int spin_us;               /* microseconds to poll before sleeping: latency for CPU; default 0 */
     int unix_mode;             /* permissions of a unix: path; default 0: 0660 */
     int reuse_port;            /* set SO_REUSEPORT; default 0: no */
@@ -402,7 +399,7 @@ typedef struct wss_stats {
     uint64_t bytes_in;
     uint64_t bytes_out;
     uint64_t dropped_gone;     /* accepted messages that died with their connection */
-    uint64_t dropped_policy;   /* messages dropped by the drop-oldest or latest policy */
+    uint64_t dropped_policy;   /* messages with a key: replaced by a newer one, or dropped by a full queue */
     uint64_t refused_full;     /* sends and shares of broadcasts refused by a full queue */
     uint64_t closes[32];       /* by WSS_CAUSE_... */
     uint64_t queued_peak;      /* most bytes ever queued on one connection */
@@ -537,8 +534,6 @@ WSSERVER_API int wss_send_latest(wss_server *server, wss_conn conn, const char *
    counted in wss_stats.refused_full: it does not fail the call. */
 WSSERVER_API int wss_broadcast(wss_server *server, const char *type, wss_args args);
 WSSERVER_API int wss_broadcast_data(wss_server *server, int opcode, const void *data, size_t size);
-/* To all or to nobody: WSS_ERR_FULL, and nothing is queued, while any connection is above half its limit. */
-WSSERVER_API int wss_broadcast_all(wss_server *server, const char *type, wss_args args);
 /* Leaves one connection out. */
 WSSERVER_API int wss_broadcast_except(wss_server *server, wss_conn except, const char *type, wss_args args);
 WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, int opcode, const void *data,
@@ -3164,7 +3159,7 @@ typedef struct wss__buf_frame {
     uint32_t references; /* atomic */
     uint16_t key_size;   /* the key's bytes follow the payload; 0: none */
     uint8_t control;     /* outside the limits and the account */
-    uint8_t fixed;       /* several frames, or the rest of one: cannot be dropped */
+    uint8_t fixed;       /* several frames, or the rest of one: at the head of a queue it is never dropped */
 } wss__buf_frame;
 
 static size_t wss__buf_frame_bytes(const wss__buf_frame *frame) {
@@ -3284,38 +3279,19 @@ static uint32_t wss__buf_unstarted(const wss__buf_queue *queue) {
     return queue->sent ? 1 : 0;
 }
 
-/* Takes the frame at index out of the queue; returns the data bytes that leaves the account. */
-static size_t wss__buf_remove(wss__mem *mem, wss__buf_queue *queue, uint32_t index) {
-    wss__buf_frame *frame = *wss__buf_at(queue, index);
-    size_t bytes = frame->control ? 0 : frame->size;
-    if (wss__buf_is_pong(frame)) queue->pongs--;
-    wss__buf_release(mem, frame);
-    if (index < queue->count / 2) { /* the shorter side moves: dropping the oldest must not cost a walk through all */
-        for (uint32_t i = index; i > 0; i--) *wss__buf_at(queue, i) = *wss__buf_at(queue, i - 1);
-        queue->first++;
-    } else {
-        for (uint32_t i = index; i + 1 < queue->count; i++) *wss__buf_at(queue, i) = *wss__buf_at(queue, i + 1);
-    }
-    queue->count--;
-    return bytes;
-}
-
-/* Oldest data message that has not begun to leave: its bytes, or 0 where there is none. */
-static size_t wss__buf_drop_oldest(wss__mem *mem, wss__buf_queue *queue) {
-    for (uint32_t i = wss__buf_unstarted(queue); i < queue->count; i++) {
-        wss__buf_frame *frame = *wss__buf_at(queue, i);
-        if (!frame->control && !frame->fixed) return wss__buf_remove(mem, queue, i);
-    }
-    return 0;
-}
-
 /* Drops everything that has not begun to leave. *messages counts the data messages. Returns their bytes. */
 static size_t wss__buf_drop_all(wss__mem *mem, wss__buf_queue *queue, uint64_t *messages) {
     size_t bytes = 0;
     while (queue->count > wss__buf_unstarted(queue)) {
-        if (queue->count == 1 && (*wss__buf_at(queue, 0))->fixed) break;
-        if (!(*wss__buf_at(queue, queue->count - 1))->control) (*messages)++;
-        bytes += wss__buf_remove(mem, queue, queue->count - 1);
+        wss__buf_frame *frame = *wss__buf_at(queue, queue->count - 1);
+        if (queue->count == 1 && frame->fixed) break;
+        if (!frame->control) {
+            (*messages)++;
+            bytes += frame->size;
+        }
+        if (wss__buf_is_pong(frame)) queue->pongs--;
+        wss__buf_release(mem, frame);
+        queue->count--;
     }
     return bytes;
 }
@@ -3702,6 +3678,8 @@ enum { /* events; NEED: input is used up */
 };
 
 enum {
+    WSS__SESSION_FRAMES = 1024,     /* of a message; and one more for each so many bytes of it: */
+    WSS__SESSION_FRAME_BYTES = 16,
     WSS__SESSION_PONGS_MAX = 16,    /* waiting to be sent; then the newest takes the place of the last */
     WSS__SESSION_DIRECT_MIN = 16384 /* payload still to come that is worth receiving straight into its place */
 };
@@ -3739,7 +3717,10 @@ typedef struct wss__session {
     wss__buf_queue *queue;     /* NULL: nothing waits */
     size_t queued;             /* data bytes waiting or reserved; atomic */
     uint32_t seen;             /* milliseconds, modulo 2^32: when bytes last came or the end began; the owner's; atomic */
-    uint16_t code;             /* of our Close */
+    union {                    /* no two bytes are left, and no message follows our Close */
+        uint16_t given;        /* while open, the owner's: up to where it has the loop's broadcasts */
+        uint16_t code;         /* from then on: of our Close */
+    };
     uint8_t cause;             /* of our Close */
     uint8_t phase;
 } wss__session;
@@ -3896,24 +3877,14 @@ static int wss__session_has_room(const wss__session_host *host, const wss__sessi
     return queued == 0 || queued < host->options->max_queued;
 }
 
-static int wss__session_drop_oldest(wss__session_host *host, wss__session *session, size_t spare) {
-    while (session->queue && wss__session_queued(session) - spare >= host->options->max_queued) {
-        size_t bytes = wss__buf_drop_oldest(host->mem, session->queue);
-        if (!bytes) break;
-        wss__session_account(host, session, 0, bytes);
-        WSS__COUNT(host->stats.dropped_policy, 1);
-    }
-    return wss__session_has_room(host, session, spare);
-}
+enum { WSS__SESSION_CHECK = 0, WSS__SESSION_RESERVED, WSS__SESSION_KEYED };
 
-enum { WSS__SESSION_CHECK = 0, WSS__SESSION_RESERVED, WSS__SESSION_FORCED, WSS__SESSION_KEYED };
-
-/* Queues a data frame under the send policy; takes over the caller's reference. mode: CHECK judges the limit here; RESERVED
-   was judged and is in the account already; FORCED is let in and accounted; KEYED is in the account, but found the queue full:
-   it takes the place of one of its key, or is dropped. WSS_OK, WSS_ERR_FULL or WSS_ERR_MEMORY. */
+/* Queues a data frame; takes over the caller's reference. mode: CHECK judges the limit here; RESERVED is in the account already
+   and not judged; KEYED is in the account, but found the queue full: it takes the place of one of its key, or is judged
+   again. WSS_OK, WSS_ERR_FULL or WSS_ERR_MEMORY. */
 static int wss__session_push(wss__session_host *host, wss__session *session, wss__buf_frame *frame, int mode) {
     size_t size = frame->size;
-    size_t spare = mode == WSS__SESSION_RESERVED || mode == WSS__SESSION_KEYED ? size : 0;
+    size_t spare = mode == WSS__SESSION_CHECK ? 0 : size;
     size_t old = 0;
     int result = WSS_OK;
     if (session->queue && wss__buf_replace(host->mem, session->queue, frame, &old)) {
@@ -3921,12 +3892,8 @@ static int wss__session_push(wss__session_host *host, wss__session *session, wss
         WSS__COUNT(host->stats.dropped_policy, 1);
         return WSS_OK;
     }
-    if (host->options->send_policy == WSS_POLICY_DROP_OLDEST) {
-        if (!wss__session_drop_oldest(host, session, spare) && mode == WSS__SESSION_CHECK) result = WSS_ERR_FULL;
-    } else if ((mode == WSS__SESSION_CHECK || mode == WSS__SESSION_KEYED) && !wss__session_has_room(host, session, spare)) {
+    if (mode != WSS__SESSION_RESERVED && !wss__session_has_room(host, session, spare)) {
         result = WSS_ERR_FULL;
-    }
-    if (result) {
         if (mode == WSS__SESSION_KEYED) WSS__COUNT(host->stats.dropped_policy, 1);
         wss__buf_release(host->mem, frame);
     } else if (!wss__buf_append(host->mem, &session->queue, frame)) {
@@ -4203,9 +4170,8 @@ static int wss__session_judge(const wss__session_host *host, const wss__session 
     const wss__session_input *input = session->input;
     int in_message = input && input->in_message;
     size_t before = in_message ? input->size : 0;
-    int most = host->options->max_fragments;
     if ((head->opcode == WSS__FRAME_CONTINUATION) != in_message) return WSS_CAUSE_CONTINUATION;
-    if (in_message && most != WSS_OFF && input->fragments >= (uint32_t)most) return WSS_CAUSE_TOO_MANY_FRAGMENTS;
+    if (in_message && input->fragments >= WSS__SESSION_FRAMES + before / WSS__SESSION_FRAME_BYTES) return WSS_CAUSE_TOO_MANY_FRAGMENTS;
     if (head->size > host->options->max_message - before) return WSS_CAUSE_TOO_BIG;
     return 0;
 }
@@ -4601,7 +4567,10 @@ struct wss_queue {
    knows    base
    owns     every descriptor is made close-on-exec and non-blocking; every send carries MSG_NOSIGNAL */
 
-enum { WSS__SOCKET_LISTENERS_MAX = 16 };
+enum {
+    WSS__SOCKET_LISTENERS_MAX = 16,
+    WSS__SOCKET_BACKLOG = 4096 /* the kernel cuts it to what it allows */
+};
 
 typedef struct wss__socket_listener {
     int fd;
@@ -4838,7 +4807,7 @@ static int wss__socket_bind(const wss__socket_address *address, socklen_t size, 
     int failed = WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0;
     int made = !failed && family == AF_UNIX; /* a path that must not stay behind */
     if (made) failed = WSSERVER_SYSTEM(chmod)(address->local.sun_path, (mode_t)mode) != 0;
-    if (!failed) failed = WSSERVER_SYSTEM(listen)(fd, options->backlog) != 0;
+    if (!failed) failed = WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0;
     if (!failed) return fd;
     int number = errno;
     if (made) WSSERVER_SYSTEM(unlink)(address->local.sun_path);
@@ -5288,7 +5257,7 @@ enum { /* work of a connection, for its loop alone */
     WSS__CONN_FULL = 32,          /* by its own send queue */
     WSS__CONN_DRAINED = 64,       /* has fallen from above half its limit: the drain event is due */
     WSS__CONN_PINGED = 128,       /* a ping is out and nothing has come since */
-    WSS__CONN_CROWDED = 256,      /* above half its limit: counted in the server */
+    WSS__CONN_CROWDED = 256,      /* was above half its limit, and not below a quarter since */
     WSS__CONN_CONNECTED = 512,    /* its connect handlers were called */
     WSS__CONN_BROKEN = 1024,      /* the socket failed while sending, or memory for the rest of what had begun */
     WSS__CONN_ENDED_INPUT = 2048, /* the peer ended its stream, or has sent its Close */
@@ -5306,8 +5275,10 @@ enum { /* states */
 
 enum {
     WSS__CONN_STEP = 64,          /* milliseconds to which deadlines are rounded up, so that many share a wake-up */
+    WSS__CONN_LINGER = 5000,      /* milliseconds for the peer to end TCP where options.close_ms is off */
     WSS__CONN_LINGER_MAX = 65536, /* bytes read from a peer that does not end */
     WSS__CONN_CASTS = 256,        /* broadcasts that leave together */
+    WSS__CONN_CAST_BYTES = 65535, /* and bytes of them: positions have 16 bits */
     WSS__CONN_RETRY = 100         /* milliseconds until a starved send or accept is tried again */
 };
 
@@ -5354,10 +5325,10 @@ typedef struct wss__conn_rare {
 typedef struct wss__conn {
     wss__slot slot;
     wss__session session;
+    wss__atomic64 bytes_out; /* beside the session: a broadcast writes both */
+    wss__atomic64 bytes_in;  /* when lingering: since then */
     wss__timer_node timer;
     int fd;                  /* mutex */
-    wss__atomic64 bytes_in;  /* when lingering: since then */
-    wss__atomic64 bytes_out;
     void *user;              /* atomic */
     wss__conn_rare *rare;
     uint32_t opened;         /* when it was accepted, in WSS__CONN_STEPs */
@@ -5384,7 +5355,6 @@ typedef struct wss__conn_task {
     int code;       /* close: code. answer: phase that follows. read: the work bits to clear, or to set */
     int status;     /* answer: of HTTP */
     int set;        /* read: set rather than clear. close: for slowness. send: keyed, and the queue was full */
-    int forced;     /* broadcast: was judged as a whole */
     int fd;         /* adopt */
     size_t size;    /* of the reason that follows */
 } wss__conn_task;
@@ -5401,9 +5371,10 @@ typedef struct wss__loop {
     uint32_t last_ready;
     size_t connections;        /* sockets it holds; atomic */
     size_t handshakes;         /* of them, not upgraded yet; atomic */
-    wss__buf_frame *casts[WSS__CONN_CASTS]; /* broadcasts of this turn that the connections have not been given yet */
+    wss__buf_frame *casts[WSS__CONN_CASTS]; /* broadcasts of this turn: what not every connection has been given yet */
     uint32_t cast_count;
     size_t cast_size;          /* bytes in them; atomic */
+    uint16_t cast_end;         /* position behind the last: bytes of all broadcasts so far, modulo 2^16 */
     int epoll;
     int index;
     int stopping;
@@ -5437,8 +5408,6 @@ struct wss_server {
     int stopping;              /* atomic */
     int stop_ms;               /* atomic */
     size_t open;               /* atomic: connections that are counted */
-    size_t crowded;            /* atomic: connections above half their limit */
-    size_t broadcasting;       /* atomic: bytes of broadcasts to all that are not in the queues yet */
     wss__queue_job ended_job;  /* tells the queue that this server has ended */
     pthread_t thread;          /* of wss_start */
     int has_thread;
@@ -5632,6 +5601,16 @@ static wss__conn *wss__conn_take_ready(wss__loop *loop, uint32_t *first) {
     return conn;
 }
 
+/* Whether broadcasts are for this connection: not before its connect handlers, nor after a Close. On its loop. */
+static int wss__conn_is_receiver(const wss__conn *conn) {
+    return conn->work & WSS__CONN_CONNECTED && conn->session.phase == WSS__SESSION_OPEN;
+}
+
+/* Bytes of the broadcasts that wait which this receiver has not been given: the last ones. */
+static size_t wss__conn_missing(const wss__loop *loop, const wss__conn *conn) {
+    return (uint16_t)(loop->cast_end - conn->session.given);
+}
+
 /* ---- pressure ---- */
 
 static size_t wss__conn_half(const wss_server *server) {
@@ -5642,14 +5621,10 @@ static size_t wss__conn_half(const wss_server *server) {
 static void wss__conn_weigh(wss_server *server, wss__conn *conn) {
     size_t queued = wss__session_queued(&conn->session);
     size_t half = wss__conn_half(server);
-    int crowded = queued > half && wss__conn_state(conn) == WSS__CONN_SERVING;
-    if (crowded && !(conn->work & WSS__CONN_CROWDED)) {
+    if (queued > half)
         conn->work = (uint16_t)((conn->work & ~WSS__CONN_DRAINED) | WSS__CONN_CROWDED);
-        __atomic_add_fetch(&server->crowded, 1, __ATOMIC_ACQ_REL);
-    } else if (conn->work & WSS__CONN_CROWDED && (queued <= half / 2 || wss__conn_state(conn) != WSS__CONN_SERVING)) {
+    else if (conn->work & WSS__CONN_CROWDED && queued <= half / 2)
         conn->work = (uint16_t)((conn->work & ~WSS__CONN_CROWDED) | WSS__CONN_DRAINED);
-        __atomic_sub_fetch(&server->crowded, 1, __ATOMIC_ACQ_REL);
-    }
 }
 
 /* What the pause rules weigh: bytes queued, and with a queue those of events not yet handled. */
@@ -5725,8 +5700,9 @@ static uint64_t wss__conn_due(const wss__loop *loop, const wss__conn *conn) {
     const wss_options *options = &loop->server->options;
     uint64_t began = wss__conn_since(loop, conn->session.seen);
     uint64_t due = conn->work & WSS__CONN_STARVED ? loop->now + WSS__CONN_RETRY : UINT64_MAX;
-    if (wss__conn_state(conn) == WSS__CONN_LINGERING) return wss__conn_earlier(due, wss__conn_after(began, options->linger_ms));
-    if (wss__conn_state(conn) == WSS__CONN_FLUSHING || conn->session.phase == WSS__SESSION_CLOSING)
+    if (wss__conn_state(conn) == WSS__CONN_LINGERING && options->close_ms == WSS_OFF)
+        return wss__conn_earlier(due, wss__conn_after(began, WSS__CONN_LINGER));
+    if (wss__conn_state(conn) != WSS__CONN_SERVING || conn->session.phase == WSS__SESSION_CLOSING)
         return wss__conn_earlier(due, wss__conn_after(began, options->close_ms));
     if (conn->session.phase != WSS__SESSION_OPEN) return wss__conn_earlier(due, wss__conn_handshake_end(loop, conn));
     due = wss__conn_earlier(due, wss__conn_silence_end(loop, conn));
@@ -5830,7 +5806,6 @@ static void wss__notify_kill(wss__loop *loop, wss__conn *conn, int reset) {
     if (wss__conn_state(conn) == WSS__CONN_DEAD) return;
     if (reset) wss__socket_set_reset(conn->fd);
     wss__conn_set_state(conn, WSS__CONN_DEAD);
-    wss__conn_weigh(loop->server, conn);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -5868,7 +5843,6 @@ static void wss__notify_finish(wss__loop *loop, wss__conn *conn, const wss__sess
     wss__conn_set_state(conn, WSS__CONN_FLUSHING);
     wss__conn_end_handshake(loop, conn);
     wss__conn_touch(loop, conn);
-    wss__conn_weigh(loop->server, conn);
     if (end->final) conn->work |= WSS__CONN_ENDED_INPUT;
     WSS__COUNT(loop->host.stats.closes[end->cause], 1);
     wss__notify_log_end(loop, conn, end);
@@ -5910,7 +5884,6 @@ enum {
     WSS__WRITE_CORK = 512 * 1024,
     WSS__WRITE_TURN = 256 * 1024, /* bytes written to one connection in a turn, at most one frame more */
     WSS__WRITE_DIRECT = 16384,     /* payload that is sent from the caller's memory */
-    WSS__WRITE_CASTS = 65536,      /* bytes of broadcasts that leave together */
     WSS__WRITE_GATHER = 4096,      /* frame that is cheaper to copy than to name to the kernel */
     WSS__WRITE_PARTS = 64
 };
@@ -6082,10 +6055,20 @@ static wss__conn *wss__write_next(wss__loop *loop, uint32_t *at) {
 }
 
 /* Queues a broadcast for one connection. Takes over the caller's reference. */
-static void wss__write_share(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int forced) {
-    if (forced) wss__write_accepted(loop, conn, frame, WSS__SESSION_FORCED);
-    else if (wss__write_push(loop, conn, frame, WSS__SESSION_CHECK) == WSS_ERR_MEMORY)
+static void wss__write_share(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame) {
+    if (wss__write_push(loop, conn, frame, WSS__SESSION_CHECK) == WSS_ERR_MEMORY)
         WSS__COUNT(loop->host.stats.refused_full, 1);
+}
+
+/* Queues the rest of a broadcast that has begun to leave, whatever else is on its way. Takes over the caller's reference. */
+static void wss__write_begun(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, size_t begun) {
+    wss__session_account(&loop->host, &conn->session, frame->size, 0);
+    if (wss__write_push(loop, conn, frame, WSS__SESSION_RESERVED) != WSS_OK) {
+        wss__write_lose(conn);
+        return;
+    }
+    wss__session_sent(&loop->host, &conn->session, begun);
+    conn->session.queue->since = loop->now;
 }
 
 /* What was cast, one after the other, at the end of the cork's memory; NULL: no room. The cork is smaller until all have been
@@ -6103,12 +6086,12 @@ static char *wss__write_join_casts(wss__loop *loop) {
     return place;
 }
 
-/* Sends the joined casts if nothing else waits for this connection: how many bytes have left. */
-static size_t wss__write_send_casts(wss__loop *loop, wss__conn *conn, char *joined) {
+/* Sends the last missing bytes of the joined casts if nothing else waits for this connection: how many of them have left. */
+static size_t wss__write_send_casts(wss__loop *loop, wss__conn *conn, char *joined, size_t missing) {
     struct iovec part;
     if (!joined || conn->session.queue || loop->host.corked == &conn->session || !(conn->work & WSS__CONN_WRITABLE)) return 0;
-    part.iov_base = joined;
-    part.iov_len = loop->cast_size;
+    part.iov_base = joined + (loop->cast_size - missing);
+    part.iov_len = missing;
     ssize_t sent = wss__socket_send(conn->fd, &part, 1, 0);
     if (sent < 0) {
         wss__write_failed(conn);
@@ -6119,9 +6102,12 @@ static size_t wss__write_send_casts(wss__loop *loop, wss__conn *conn, char *join
     return (size_t)sent;
 }
 
-/* Queues what has not left of the casts. */
-static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t sent) {
-    for (uint32_t i = 0; i < loop->cast_count && conn->session.phase == WSS__SESSION_OPEN; i++) { /* one may close it */
+/* Gives a connection the last missing bytes of the casts: queues what of them has not left. One may close it. */
+static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t missing, size_t sent) {
+    uint32_t first = loop->cast_count;
+    while (missing) missing -= loop->casts[--first]->size;
+    conn->session.given = loop->cast_end;
+    for (uint32_t i = first; i < loop->cast_count && conn->session.phase == WSS__SESSION_OPEN; i++) {
         wss__buf_frame *frame = loop->casts[i];
         size_t begun = wss__base_min(sent, frame->size);
         sent -= begun;
@@ -6131,62 +6117,70 @@ static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t sent
         }
         wss__buf_retain(frame);
         if (!begun) {
-            wss__write_share(loop, conn, frame, 0);
-        } else if (wss__write_push(loop, conn, frame, WSS__SESSION_FORCED) == WSS_OK) {
-            wss__session_sent(&loop->host, &conn->session, begun);
-            conn->session.queue->since = loop->now;
+            wss__write_share(loop, conn, frame);
         } else {
-            wss__write_lose(conn);
-            return;
+            wss__write_begun(loop, conn, frame, begun);
         }
     }
 }
 
-/* Gives every connection what was broadcast since the last time. now: sends it, once for all of it; else it joins the queues,
-   ahead of what is about to follow. */
-static void wss__write_settle(wss__loop *loop, int now) {
-    if (!loop->cast_count) return;
-    char *joined = now ? wss__write_join_casts(loop) : NULL;
+/* Gives a connection the broadcasts that wait, ahead of what is about to follow. May close it. */
+static void wss__write_catch_up(wss__loop *loop, wss__conn *conn) {
+    if (!wss__conn_is_receiver(conn)) return;
+    size_t missing = wss__conn_missing(loop, conn);
+    if (missing) wss__write_queue_casts(loop, conn, missing, 0);
+}
+
+/* Gives every connection of this loop what it has not been given of the broadcasts, in one send where nothing else waits. */
+static void wss__write_settle(wss__loop *loop) {
+    size_t size = loop->cast_size;
+    uint64_t whole = 0;
     wss__conn *conn;
+    if (!loop->cast_count) return;
+    char *joined = wss__write_join_casts(loop);
     for (uint32_t at = 0; (conn = wss__write_next(loop, &at)) != NULL;) {
-        size_t sent = wss__write_send_casts(loop, conn, joined);
-        if (sent == loop->cast_size) {
-            WSS__COUNT(loop->host.stats.frames_out, loop->cast_count);
-            WSS__COUNT(loop->host.stats.messages_out, loop->cast_count);
+        size_t missing = wss__conn_missing(loop, conn);
+        if (!missing) continue;
+        size_t sent = wss__write_send_casts(loop, conn, joined, missing);
+        if (sent == size) {
+            conn->session.given = loop->cast_end;
+            whole++;
         } else {
-            wss__write_queue_casts(loop, conn, sent);
+            wss__write_queue_casts(loop, conn, missing, sent);
         }
     }
+    WSS__COUNT(loop->host.stats.frames_out, whole * loop->cast_count);
+    WSS__COUNT(loop->host.stats.messages_out, whole * loop->cast_count);
     for (uint32_t i = 0; i < loop->cast_count; i++) wss__buf_release(&loop->server->mem, loop->casts[i]);
-    if (joined) loop->host.cork_capacity += loop->cast_size;
+    if (joined) loop->host.cork_capacity += size;
     loop->cast_count = 0;
     __atomic_store_n(&loop->cast_size, 0, __ATOMIC_RELAXED);
 }
 
-/* Broadcasts of a turn are gathered and leave together when it ends. Whatever else a connection is sent, and whoever becomes
-   open, settles them first. Takes over the caller's reference. */
+/* Broadcasts of a turn are gathered and leave together when it ends. Each connection knows up to which position it has been
+   given them; whoever sends it anything else lets it catch up first. Takes over the caller's reference. */
 static void wss__write_cast(wss__loop *loop, wss__buf_frame *frame) {
-    if (loop->cast_count == WSS__CONN_CASTS || loop->cast_size + frame->size > WSS__WRITE_CASTS) wss__write_settle(loop, 1);
+    if (loop->cast_count == WSS__CONN_CASTS || loop->cast_size + frame->size > WSS__CONN_CAST_BYTES) wss__write_settle(loop);
     loop->casts[loop->cast_count++] = frame;
+    loop->cast_end = (uint16_t)(loop->cast_end + frame->size);
     __atomic_store_n(&loop->cast_size, loop->cast_size + frame->size, __ATOMIC_RELAXED);
 }
 
 /* Gives every connection of this loop its share. Takes over the caller's reference. */
-static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_t except, int forced) {
-    wss_server *server = loop->server;
+static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_t except) {
     wss__conn *conn;
-    if (!forced && !except && !frame->key_size && frame->size <= WSS__WRITE_DIRECT) {
+    if (!except && !frame->key_size && frame->size <= WSS__WRITE_DIRECT) {
         wss__write_cast(loop, frame);
         return;
     }
-    wss__write_settle(loop, 0);
     for (uint32_t at = 0; (conn = wss__write_next(loop, &at)) != NULL;) {
         if (conn->slot.id == except) continue;
+        wss__write_catch_up(loop, conn);
+        if (conn->session.phase != WSS__SESSION_OPEN) continue;
         wss__buf_retain(frame);
-        wss__write_share(loop, conn, frame, forced);
+        wss__write_share(loop, conn, frame);
     }
-    if (forced) __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
-    wss__buf_release(&server->mem, frame);
+    wss__buf_release(&loop->server->mem, frame);
 }
 
 /* Sends back the message that the handler was given, from where it lies; by far the most frequent send. False where it is not that,
@@ -6196,8 +6190,7 @@ static int wss__write_back(wss__loop *loop, wss_conn handle, int opcode, const v
     if (!wss__session_is_in_hand(host, data, size) || !host->corked || (opcode != host->hand_opcode && opcode != WSS_BINARY)) return 0;
     wss__conn *conn = (wss__conn *)(void *)((char *)host->corked - offsetof(wss__conn, session));
     if (conn->slot.id != handle.id || wss__conn_flags(conn) & WSS__CONN_GONE || conn->work & WSS__CONN_BROKEN) return 0;
-    if (loop->cast_count || host->cork_size >= host->options->max_queued) return 0;
-    if (host->options->send_policy == WSS_POLICY_DROP_OLDEST) return 0;
+    if (wss__conn_missing(loop, conn) || host->cork_size >= host->options->max_queued) return 0;
     if (!wss__session_send_back(host, &conn->session, opcode)) return 0;
     wss__session_count_message(host);
     return 1;
@@ -6210,15 +6203,14 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     size_t whole = message->size + wss__frame_head_size(message->size);
     int corked = host->corked == &conn->session;
     int direct = message->size >= WSS__WRITE_DIRECT && !message->type.data && conn->work & WSS__CONN_WRITABLE;
-    int plain = !key.size && loop->server->options.send_policy != WSS_POLICY_DROP_OLDEST;
-    if (loop->cast_count) wss__write_settle(loop, 0); /* may close it */
+    wss__write_catch_up(loop, conn);
     if (conn->session.phase != WSS__SESSION_OPEN || conn->work & WSS__CONN_BROKEN) return WSS_ERR_GONE;
     if (corked && !conn->session.queue && host->cork_size &&
         (direct || host->cork_size >= host->options->max_queued || whole > wss__session_cork_room(host)))
         wss__write_flush(loop, conn);
-    if (plain && !conn->session.queue && direct && conn->work & WSS__CONN_WRITABLE)
+    if (!key.size && !conn->session.queue && direct && conn->work & WSS__CONN_WRITABLE)
         return wss__write_direct(loop, conn, message);
-    char *place = plain ? wss__session_cork(host, &conn->session, whole) : NULL;
+    char *place = !key.size ? wss__session_cork(host, &conn->session, whole) : NULL;
     if (place) {
         wss__message_write(message, place + wss__frame_encode(place, message->opcode, message->size));
         wss__session_count_message(host);
@@ -6231,7 +6223,7 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
 
 /* Closes on the application's behalf. The flags are set. */
 static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__span reason, int cause) {
-    wss__write_settle(loop, 0);
+    wss__write_catch_up(loop, conn);
     if (conn->session.phase != WSS__SESSION_OPEN) return;
     wss__conn_rare *rare = reason.size ? wss__conn_need_rare(loop->server, conn) : NULL;
     if (rare) rare->reason = wss__conn_copy(loop->server, reason, &rare->reason_size);
@@ -6394,7 +6386,7 @@ static void wss__read_handle(wss__loop *loop, wss__conn *conn, int kind, const w
 
 /* What was broadcast before is not for this one. */
 static void wss__read_connect(wss__loop *loop, wss__conn *conn) {
-    wss__write_settle(loop, 0);
+    conn->session.given = loop->cast_end;
     wss__notify_connect(loop, conn);
 }
 
@@ -6519,7 +6511,7 @@ static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
     }
     wss__conn_set_state(conn, WSS__CONN_LINGERING);
     __atomic_store_n(&conn->bytes_in, 0, __ATOMIC_RELAXED);
-    wss__conn_touch(loop, conn);
+    if (loop->server->options.close_ms == WSS_OFF) wss__conn_touch(loop, conn); /* else its time has begun with the end */
 }
 
 static int wss__serve_has_more(wss__loop *loop, wss__conn *conn) {
@@ -6777,7 +6769,11 @@ static void wss__deliver_change_timer(wss__loop *loop, uint64_t id) {
    owns     a socket becomes a connection or is closed; want of descriptors pauses accepting, it never spins
    threads  the loop's own, except where a function says otherwise */
 
-enum { WSS__ACCEPT_TURN = 64, WSS__ACCEPT_RETRY_MAX = 1000 };
+enum {
+    WSS__ACCEPT_TURN = 64,
+    WSS__ACCEPT_RETRY_MAX = 1000,
+    WSS__ACCEPT_HANDSHAKES = 64 /* unfinished ones, or an eighth of the connections where that is more */
+};
 
 /* Tag of the first listener in epoll. What is no connection has a tag without a generation, so no handle equals it. */
 enum { WSS__ACCEPT_TAG = 2 };
@@ -6800,15 +6796,14 @@ static void wss__accept_watch_listeners(wss__loop *loop, int on) {
 
 static int wss__accept_allowed(const wss__loop *loop) {
     const wss_server *server = loop->server;
-    const wss_options *options = &server->options;
     size_t connections = 0;
     size_t handshakes = 0;
     for (int i = 0; i < server->loop_count; i++) {
         connections += __atomic_load_n(&server->loops[i].connections, __ATOMIC_ACQUIRE);
         handshakes += __atomic_load_n(&server->loops[i].handshakes, __ATOMIC_ACQUIRE);
     }
-    if (options->max_handshakes != WSS_OFF && handshakes >= (size_t)options->max_handshakes) return 0;
-    return connections < (size_t)options->max_connections;
+    size_t most = (size_t)server->options.max_connections;
+    return connections < most && handshakes < wss__base_max(most / 8, WSS__ACCEPT_HANDSHAKES);
 }
 
 /* True while this address may have one more connection. */
@@ -6965,7 +6960,7 @@ static void wss__loop_run_timers(wss__loop *loop) {
 
 static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
     wss__conn *conn = wss__conn_find_own(loop, task->conn);
-    wss__write_settle(loop, 0); /* may close it */
+    if (conn) wss__write_catch_up(loop, conn);
     if (conn && conn->session.phase == WSS__SESSION_OPEN) {
         wss__write_accepted(loop, conn, task->frame, task->set ? WSS__SESSION_KEYED : WSS__SESSION_RESERVED);
         return;
@@ -7000,7 +6995,7 @@ static void wss__loop_run_task(wss__loop *loop, wss__conn_task *task) {
     wss__conn *conn;
     switch (task->job.kind) {
     case WSS__CONN_JOB_SEND: wss__loop_run_send(loop, task); break;
-    case WSS__CONN_JOB_BROADCAST: wss__write_broadcast(loop, task->frame, task->conn.id, task->forced); break;
+    case WSS__CONN_JOB_BROADCAST: wss__write_broadcast(loop, task->frame, task->conn.id); break;
     case WSS__CONN_JOB_CLOSE:
         conn = wss__conn_find_own(loop, task->conn);
         if (conn && task->set) wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
@@ -7173,7 +7168,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     wss__loop_run_timers(loop);
     if (loop->stopping && loop->stop_at <= loop->now) wss__loop_force_stop(loop);
     wss__loop_run_ready(loop);
-    wss__write_settle(loop, 1);
+    wss__write_settle(loop);
     wss__loop_rearm(loop);
     loop->finished = loop->stopping && __atomic_load_n(&loop->connections, __ATOMIC_ACQUIRE) == 0;
     wss__loop_measure(loop);
@@ -7268,7 +7263,6 @@ static void wss__public_resolve(wss_options *options) {
     wss__public_default(&options->threads, 1);
     wss__public_bound(&options->threads, 64);
     wss__public_default_size(&options->max_message, mebibyte);
-    wss__public_default(&options->max_fragments, 1024);
     wss__public_default(&options->max_head, 8192);
     wss__public_bound(&options->max_head, 1024 * 1024);
     wss__public_default(&options->max_headers, 64);
@@ -7276,7 +7270,6 @@ static void wss__public_resolve(wss_options *options) {
     wss__public_default(&options->max_connections, 10000);
     wss__public_bound(&options->max_connections, (int)WSS__SLOT_LIMIT);
     wss__public_bound(&options->max_connections, wss__public_descriptors());
-    wss__public_default(&options->max_handshakes, 1024);
     wss__public_default(&options->max_per_address, WSS_OFF);
     wss__public_default_size(&options->max_queued, mebibyte);
     wss__public_default_size(&options->memory_budget, 256 * mebibyte);
@@ -7289,8 +7282,6 @@ static void wss__public_resolve(wss_options *options) {
     wss__public_default(&options->message_ms, 30000);
     wss__public_default(&options->stall_ms, 10000);
     wss__public_default(&options->close_ms, 5000);
-    wss__public_default(&options->linger_ms, 2000);
-    wss__public_default(&options->backlog, 511);
     wss__public_default(&options->log_level, WSS_LOG_INFO);
 }
 
@@ -7672,7 +7663,7 @@ static int wss__public_reserve(wss_server *server, wss__conn *conn, wss__conn_ta
     size_t size = task->frame->size;
     size_t queued = wss__session_queued(&conn->session);
     int full = queued && queued >= options->max_queued;
-    int admitted = !full || task->frame->key_size || options->send_policy == WSS_POLICY_DROP_OLDEST;
+    int admitted = !full || task->frame->key_size;
     if (!admitted && options->send_policy == WSS_POLICY_CLOSE) {
         wss__buf_release(&server->mem, task->frame);
         task->frame = NULL;
@@ -7759,16 +7750,9 @@ WSSERVER_API int wss_send_latest(wss_server *server, wss_conn conn, const char *
     return result ? result : wss__public_send(server, conn, &message, span);
 }
 
-/* Room for one more broadcast to all: no connection above half its limit, and less than that under way to all of them. */
-static int wss__public_all_have_room(wss_server *server) {
-    if (__atomic_load_n(&server->crowded, __ATOMIC_ACQUIRE)) return 0;
-    size_t under_way = __atomic_load_n(&server->broadcasting, __ATOMIC_ACQUIRE) / (size_t)server->loop_count;
-    return under_way == 0 || under_way < wss__conn_half(server);
-}
-
 /* Hands a frame to every loop but this thread's own, which gets it last and at once. All the memory is got before anything
    is handed on, and only the first loop is asked whether there is room, so that it goes to all or to none. */
-static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_conn except, int all) {
+static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_conn except) {
     wss__loop *own = wss__conn_own_loop(server);
     wss__queue_job *tasks = NULL;
     int result = WSS_OK;
@@ -7781,49 +7765,41 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
         }
         wss__buf_retain(frame);
         task->frame = frame;
-        task->forced = all;
         task->code = i;
         task->job.next = tasks;
         tasks = &task->job;
     }
     if (tasks && !own) tasks->cost = sizeof(wss__conn_task) + frame->size;
-    int counted = all && !result; /* each loop takes its share off again */
-    if (counted) __atomic_add_fetch(&server->broadcasting, frame->size * (size_t)server->loop_count, __ATOMIC_ACQ_REL);
     while (tasks) {
         wss__conn_task *task = (wss__conn_task *)(void *)tasks;
         tasks = tasks->next;
         int pushed = result ? result : wss__queue_push(&server->loops[task->code].inbox, &task->job);
         if (!pushed) continue;
-        if (counted) __atomic_sub_fetch(&server->broadcasting, frame->size, __ATOMIC_ACQ_REL);
         if (!result && !own && task->code == 0) result = pushed;
         wss__public_free_task(server, task);
     }
     if (own && !result) {
         wss__buf_retain(frame);
-        wss__write_broadcast(own, frame, except.id, all);
+        wss__write_broadcast(own, frame, except.id);
     }
     return result;
 }
 
-static int wss__public_broadcast(wss_server *server, const wss__message *message, wss__span key, wss_conn except,
-                                 int all) {
+static int wss__public_broadcast(wss_server *server, const wss__message *message, wss__span key, wss_conn except) {
     if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
     if (message->size > wss__mem_largest(&server->mem)) return WSS_ERR_TOO_BIG;
-    wss__loop *own = wss__conn_own_loop(server);
-    if (all && own) wss__write_settle(own, 0);
-    if (all && !wss__public_all_have_room(server)) return WSS_ERR_FULL;
     wss__buf_frame *frame = wss__message_frame(&server->mem, message, key);
     if (!frame) return wss__mem_error(&server->mem, message->size);
-    int result = wss__public_spread(server, frame, except, all);
+    int result = wss__public_spread(server, frame, except);
     wss__buf_release(&server->mem, frame);
     return result;
 }
 
-static int wss__public_broadcast_typed(wss_server *server, wss_conn except, const char *type, wss_args args, int all) {
+static int wss__public_broadcast_typed(wss_server *server, wss_conn except, const char *type, wss_args args) {
     wss__message message;
     if (!server) return WSS_ERR_ARGUMENT;
     int result = wss__message_init_typed(&message, &server->options, type, args);
-    return result ? result : wss__public_broadcast(server, &message, wss__base_span(NULL, 0), except, all);
+    return result ? result : wss__public_broadcast(server, &message, wss__base_span(NULL, 0), except);
 }
 
 static wss_conn wss__public_none(void) {
@@ -7833,15 +7809,11 @@ static wss_conn wss__public_none(void) {
 }
 
 WSSERVER_API int wss_broadcast(wss_server *server, const char *type, wss_args args) {
-    return wss__public_broadcast_typed(server, wss__public_none(), type, args, 0);
-}
-
-WSSERVER_API int wss_broadcast_all(wss_server *server, const char *type, wss_args args) {
-    return wss__public_broadcast_typed(server, wss__public_none(), type, args, 1);
+    return wss__public_broadcast_typed(server, wss__public_none(), type, args);
 }
 
 WSSERVER_API int wss_broadcast_except(wss_server *server, wss_conn except, const char *type, wss_args args) {
-    return wss__public_broadcast_typed(server, except, type, args, 0);
+    return wss__public_broadcast_typed(server, except, type, args);
 }
 
 WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, int opcode, const void *data, size_t size) {
@@ -7849,7 +7821,7 @@ WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, 
     if (!server) return WSS_ERR_ARGUMENT;
     int result = wss__message_init_data(&message, opcode, data, size,
                                         wss__public_is_checked(wss__conn_own_loop(server), data, size));
-    return result ? result : wss__public_broadcast(server, &message, wss__base_span(NULL, 0), except, 0);
+    return result ? result : wss__public_broadcast(server, &message, wss__base_span(NULL, 0), except);
 }
 
 WSSERVER_API int wss_broadcast_data(wss_server *server, int opcode, const void *data, size_t size) {
@@ -7862,7 +7834,7 @@ WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const
     if (!server) return WSS_ERR_ARGUMENT;
     int result = wss__public_check_key(key, &span);
     if (!result) result = wss__message_init_typed(&message, &server->options, type, args);
-    return result ? result : wss__public_broadcast(server, &message, span, wss__public_none(), 0);
+    return result ? result : wss__public_broadcast(server, &message, span, wss__public_none());
 }
 
 /* ---- connections ---- */
@@ -7897,10 +7869,12 @@ WSSERVER_API size_t wss_count(const wss_server *server) {
     return server ? __atomic_load_n(&server->open, __ATOMIC_ACQUIRE) : 0;
 }
 
-/* Bytes of broadcasts that this connection is given when the turn of its loop ends. */
+/* Bytes of broadcasts that this connection is given when the turn of its loop ends. Another thread cannot see which it has
+   been given already: it is told all of them. */
 static size_t wss__public_cast(const wss_server *server, const wss__conn *conn) {
-    int open = wss__conn_flags(conn) & WSS__CONN_OPEN;
-    return open ? __atomic_load_n(&server->loops[wss__conn_loop_of(conn)].cast_size, __ATOMIC_RELAXED) : 0;
+    const wss__loop *loop = &server->loops[wss__conn_loop_of(conn)];
+    if (loop == wss__conn_loop) return wss__conn_is_receiver(conn) ? wss__conn_missing(loop, conn) : 0;
+    return wss__conn_flags(conn) & WSS__CONN_OPEN ? __atomic_load_n(&loop->cast_size, __ATOMIC_RELAXED) : 0;
 }
 
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn handle) {

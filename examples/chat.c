@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MIB = 1 << 20, BUDGET = 512 * MIB, LINE_LIMIT = BUDGET / 2 };
+enum { MIB = 1 << 20, BUDGET = 512 * MIB, LINE_LIMIT = BUDGET / 2, BEHIND = 8 * MIB };
 
 static void on_http(const wss_event *e); /* below, with its page */
 
@@ -91,10 +91,17 @@ static size_t repair(const char *text, size_t length, char *out) {
     return size;
 }
 
+static int is_anybody_behind(void) {
+    wss_conn conn = {0};
+    while ((conn = wss_next(server, conn)).id)
+        if (wss_buffered(server, conn) > BEHIND) return 1;
+    return 0;
+}
+
 /* Waits while clients or the network are behind: that holds up whoever types, and loses nothing. */
 static int broadcast(wss_args args) {
     for (;;) {
-        int result = wss_broadcast_all(server, "userInput", args);
+        int result = is_anybody_behind() ? WSS_ERR_FULL : wss_broadcast(server, "userInput", args);
         if (result != WSS_ERR_FULL && result != WSS_ERR_QUEUE_FULL && result != WSS_ERR_BUDGET) return result;
         wait_a_moment();
     }
@@ -189,7 +196,8 @@ int main(int argc, char **argv) {
     options.address = argc == 3 ? argv[2] : "127.0.0.1";
     options.max_message = 16 * MIB;
     options.max_queued = 32 * MIB;
-    options.max_posted_bytes = 64 * MIB;
+    options.max_posted_bytes = 16 * MIB; /* with what a client may be behind, less than max_queued */
+    options.send_policy = WSS_POLICY_CLOSE;
     options.memory_budget = BUDGET;
     options.stall_ms = 2000; /* who accepts nothing for so long no longer holds up the lines for the others */
     options.queue = wss_queue_create(&options, &why);

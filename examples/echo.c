@@ -43,7 +43,6 @@ int main(int argc, char **argv) {
     options.port = (int)port;
     options.address = argc == 3 ? argv[2] : "127.0.0.1";
     options.max_message = (size_t)64 << 20;
-    options.max_fragments = 1 << 20;          /* test clients cut large messages into small frames */
     options.message_ms = 300000;
     options.memory_budget = (size_t)1 << 30;  /* a large message is held twice: coming in and going out */
     server = wss_create(&options, &why);

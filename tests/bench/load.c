@@ -25,7 +25,7 @@ enum {
 
 enum { OFF, CONNECTING, REQUESTED, OPEN, CLOSING };
 
-enum { MODE_ECHO, MODE_BROADCAST, MODE_CHURN, MODE_IDLE, MODE_POSTS };
+enum { MODE_ECHO, MODE_BROADCAST, MODE_CHAT, MODE_CHURN, MODE_IDLE, MODE_POSTS };
 
 static struct {
     const char *mode_name;
@@ -330,7 +330,8 @@ static int on_message(conn *c) {
 static void check_payload(const conn *c, const char *data, size_t size) {
     if (c->at + size > set.size) fail("a message longer than what was sent");
     if (!set.verify || set.mode == MODE_POSTS) return;
-    const char *sent = texts.payloads + c->got % (uint64_t)texts.count * set.size;
+    uint64_t number = set.mode == MODE_CHAT && c == conns ? c->got / 2 : c->got; /* to all, and once more to its sender */
+    const char *sent = texts.payloads + number % (uint64_t)texts.count * set.size;
     if (memcmp(sent + c->at, data, size) != 0) fail("message %llu came back changed", (unsigned long long)c->got);
 }
 
@@ -556,7 +557,7 @@ static void echo_for(double seconds) {
 static void burst_for(double seconds) {
     uint64_t until = wire_now() + (uint64_t)(seconds * 1e9);
     do {
-        in_flight += (uint64_t)set.burst * (uint64_t)set.conns;
+        in_flight += (uint64_t)set.burst * ((uint64_t)set.conns + (set.mode == MODE_CHAT));
         owe(&conns[0], set.burst);
         drain();
     } while (wire_now() < until);
@@ -705,7 +706,7 @@ static void idle(void) {
 
 static void usage(void) {
     fprintf(stderr,
-            "usage: load echo|broadcast|churn|idle|posts PORT [OPTION VALUE ...] [FLAG ...]\n"
+            "usage: load echo|broadcast|chat|churn|idle|posts PORT [OPTION VALUE ...] [FLAG ...]\n"
             "  --pid N       the server, whose CPU time and memory are read (--thread N: of that thread only)\n"
             "  --conns N     connections (64)          --addresses N  spread over 127.0.0.1 and the next (1)\n"
             "  --size N      bytes of a message (20)   --kind binary|ascii|utf8|json\n"
@@ -745,10 +746,10 @@ static void take_option(const char *name, const char *value) {
 }
 
 static void take_arguments(int argc, char **argv) {
-    static const char *const modes[] = {"echo", "broadcast", "churn", "idle", "posts"};
+    static const char *const modes[] = {"echo", "broadcast", "chat", "churn", "idle", "posts"};
     if (argc < 3) usage();
     set.mode = -1;
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 6; i++)
         if (strcmp(argv[1], modes[i]) == 0) set.mode = i;
     if (set.mode < 0) usage();
     set.mode_name = argv[1];
@@ -774,7 +775,8 @@ int main(int argc, char **argv) {
     make_requests();
     switch (set.mode) {
     case MODE_ECHO: measure(echo_for); break;
-    case MODE_BROADCAST: measure(burst_for); break;
+    case MODE_BROADCAST:
+    case MODE_CHAT: measure(burst_for); break;
     case MODE_CHURN: measure(churn_for); break;
     case MODE_POSTS: measure(posts_for); break;
     default: idle();

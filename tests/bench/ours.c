@@ -1,7 +1,8 @@
 /* The server under test: does on wsserver.h what each peer does on its library. ours MODE PORT [OPTION VALUE ...]; prints
-   "port N". Modes: echo (raw), broadcast (each message to all), either (text to all, binary back), typed (typed JSON sent
-   on), built (typed JSON read member by member and written anew), posts (from the first message to the second another
-   thread sends 64 bytes at a time to random connections; then prints what that cost the loop). */
+   "port N". Modes: echo (raw), broadcast (each message to all), chat (to all, then an answer to its sender), either (text
+   to all, binary back), typed (typed JSON sent on), built (typed JSON read member by member and written anew), posts (from
+   the first message to the second another thread sends 64 bytes at a time to random connections; then prints what that
+   cost the loop). */
 #define WSSERVER_IMPLEMENTATION
 #include "wsserver.h"
 #include <signal.h>
@@ -32,6 +33,11 @@ static void on_echo(const wss_event *e) {
 
 static void on_broadcast(const wss_event *e) {
     check(wss_broadcast_data(e->server, e->opcode, e->data, e->size));
+}
+
+static void on_chat(const wss_event *e) {
+    on_broadcast(e);
+    on_echo(e);
 }
 
 static void on_either(const wss_event *e) {
@@ -137,6 +143,7 @@ static void register_handlers(const char *mode) {
     int result = WSS_ERR_ARGUMENT;
     if (strcmp(mode, "echo") == 0) result = wss_on_data(server, on_echo, NULL);
     if (strcmp(mode, "broadcast") == 0) result = wss_on_data(server, on_broadcast, NULL);
+    if (strcmp(mode, "chat") == 0) result = wss_on_data(server, on_chat, NULL);
     if (strcmp(mode, "either") == 0) result = wss_on_data(server, on_either, NULL);
     if (strcmp(mode, "typed") == 0) result = wss_on_message(server, "echo", on_typed, NULL);
     if (strcmp(mode, "built") == 0) result = wss_on_message(server, "echo", on_built, NULL);
@@ -162,7 +169,7 @@ int main(int argc, char **argv) {
     wss_error why;
     wss_options options = {0};
     if (argc < 3 || argc % 2 == 0) {
-        fprintf(stderr, "usage: ours echo|broadcast|either|typed|built|posts PORT [--threads N] [--spin US]"
+        fprintf(stderr, "usage: ours echo|broadcast|chat|either|typed|built|posts PORT [--threads N] [--spin US]"
                         " [--pings MS, 0: off] [--log LEVEL]\n");
         return 2;
     }
@@ -176,7 +183,6 @@ int main(int argc, char **argv) {
     options.max_message = (size_t)16 << 20;
     options.max_queued = (size_t)32 << 20;
     options.memory_budget = WSS_UNLIMITED;
-    options.backlog = 4096;
     for (int i = 3; i < argc; i += 2) take_option(&options, argv[i], argv[i + 1]);
     if (options.log_level) options.log = print_line;
     server = wss_create(&options, &why);

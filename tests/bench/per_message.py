@@ -14,6 +14,7 @@ CASES = {
     "broadcast-1": ("broadcast", ["broadcast", "--size", "64", "--conns", "1000"]),
     "broadcast-16": ("broadcast", ["broadcast", "--size", "64", "--conns", "1000", "--burst", "16"]),
     "broadcast-64": ("broadcast", ["broadcast", "--size", "64", "--conns", "1000", "--burst", "64"]),
+    "chat-200": ("chat", ["chat", "--size", "64", "--conns", "200"]),
     "churn": ("echo", ["churn", "--addresses", "64"]),
 }
 

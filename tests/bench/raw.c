@@ -1,5 +1,5 @@
 /* The limit of what an epoll program can do: answers the handshake and flips frames, checking nothing.
-   raw MODE PORT, MODE echo or broadcast; prints "port N". Level-triggered, one shared receive buffer of 512 KiB, one recv
+   raw MODE PORT, MODE echo, broadcast, or chat (to all, and back to the sender); prints "port N". Level-triggered, one shared receive buffer of 512 KiB, one recv
    and one send per readable event; no buffer per connection but for what the kernel did not take. SIGUSR1 prints the
    calls per message since the last time, SIGTERM prints them and ends. */
 #define _GNU_SOURCE 1
@@ -41,6 +41,7 @@ static int highest; /* descriptor */
 static int poller;
 static int listener;
 static int is_broadcast;
+static int is_chat;
 static char memory[HEADROOM + BUFFER + 1];
 static char *const buffer = memory + HEADROOM;
 static struct { char data[HEADROOM]; size_t size; int fd; } carry; /* broadcast: the part of a frame that a read ended in */
@@ -197,6 +198,7 @@ static void spread(int fd, char *at, const char *stop) {
     memcpy(carry.data, at, carry.size);
     for (int to = 0; to <= highest; to++)
         if (conns[to].state == OPEN) put(to, from, (size_t)(out - from));
+    if (is_chat) put(fd, from, (size_t)(out - from));
 }
 
 /* Puts the part of a frame that came before in front of what came now: only one connection sends. */
@@ -279,10 +281,11 @@ int main(int argc, char **argv) {
     struct sigaction action = {0};
     sigset_t all;
     if (argc != 3) {
-        fprintf(stderr, "usage: raw echo|broadcast PORT\n");
+        fprintf(stderr, "usage: raw echo|broadcast|chat PORT\n");
         return 2;
     }
-    is_broadcast = strcmp(argv[1], "broadcast") == 0;
+    is_chat = strcmp(argv[1], "chat") == 0;
+    is_broadcast = is_chat || strcmp(argv[1], "broadcast") == 0;
     action.sa_handler = on_signal;
     sigaction(SIGUSR1, &action, NULL);
     sigaction(SIGTERM, &action, NULL);

@@ -225,6 +225,13 @@ def own(label, mode, options=(), core=0, load_core=1):
     return Contender(label, "ours", mode, options, core, load_core)
 
 
+def chat(count):
+    timed = ["--seconds", SECONDS, "--warmup", WARMUP, "--spin"]
+    return Case("chat-%d" % count, "to all %d and an answer to the sender, 64 B" % count,
+                [c for c in everybody("chat") if c.program in ("raw", "ours")], "chat",
+                ["--conns", str(count), "--size", "64"] + timed)
+
+
 def idle(count):
     contenders = [own("ours", "either", ["--pings", "0"]), own("ours, pings on", "either")]
     contenders += [Contender(c.label, c.program, "idle" if c.program == "lws" else "broadcast")
@@ -248,7 +255,7 @@ def make_cases():
         echo("echo-1000c", "echo, 1,000 connections, 20 B", "--size 20 --conns 1000"),
         echo("text-utf8", "text of 64 KiB, multi-byte UTF-8, 10 connections", "--size 65536 --conns 10 --kind utf8", 0.70),
         echo("text-ascii", "text of 64 KiB, ASCII, 10 connections", "--size 65536 --conns 10 --kind ascii"),
-        broadcast(1, 0.95), broadcast(16, 0.90), broadcast(64, 0.90),
+        broadcast(1, 0.95), broadcast(16, 0.90), broadcast(64, 0.90), chat(200),
         Case("churn", "connect, handshake, closing handshake", everybody("echo"), "churn", ["--addresses", "64"] + timed,
              targets={"ours": 1.10}),
         Case("churn-reset", "connect, handshake, reset", everybody("echo"), "churn", ["--addresses", "64", "--reset"] + timed),

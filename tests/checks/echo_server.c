@@ -41,7 +41,6 @@ static void set(wss_options *options, const char *name, long long value) {
     else if (!strcmp(name, "threads")) options->threads = (int)value;
     else if (!strcmp(name, "budget")) options->memory_budget = (size_t)value;
     else if (!strcmp(name, "connections")) options->max_connections = (int)value;
-    else if (!strcmp(name, "handshakes")) options->max_handshakes = (int)value;
     else if (!strcmp(name, "queued")) options->max_queued = (size_t)value;
     else if (!strcmp(name, "policy")) options->send_policy = (int)value;
     else if (!strcmp(name, "handshake")) options->handshake_ms = (int)value;

@@ -57,7 +57,7 @@ def system_calls():
 
 
 def idle():
-    server = Server("port=0", "connections=6000", "handshakes=6000")
+    server = Server("port=0", "connections=6000")
     none, rss_none = server.stats(), server.rss()
     keep = [connect(server.port) for _ in range(100)]
     before, rss = server.stats(), server.rss()

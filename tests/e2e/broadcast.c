@@ -152,11 +152,318 @@ static void many_at_once(void) {
     step_end(server);
 }
 
+static size_t waiting[6];
+
+static void on_weigh(const wss_event *e) {
+    say(e, "0123456789");
+    CHECK_INT(wss_send_data(e->server, conns[0], WSS_TEXT, "abc", 3), WSS_OK);
+    waiting[0] = wss_buffered(e->server, conns[0]);
+    waiting[1] = wss_buffered(e->server, conns[1]);
+    say(e, "01234");
+    waiting[2] = wss_buffered(e->server, conns[0]);
+    waiting[3] = wss_buffered(e->server, conns[1]);
+    CHECK_INT(wss_close(e->server, conns[0], 4000, NULL), WSS_OK);
+    say(e, "9");
+    waiting[4] = wss_buffered(e->server, conns[0]);
+    waiting[5] = wss_buffered(e->server, conns[1]);
+}
+
+/* Each byte once, whether it waits in the connection's queue or with what all are given. */
+static void what_waits_is_told_once(void) {
+    static const size_t want[6] = {17, 12, 24, 19, 24, 22};
+    wss_options options = {0};
+    wss_server *server = serve(&options, on_weigh);
+    step_client *clients[2];
+    for (int i = 0; i < 2; i++) clients[i] = step_open(server);
+    step_frame(server, clients[1], 0x81, "go", 2);
+    for (int i = 0; i < 6; i++) CHECK_INT(waiting[i], want[i]);
+    CHECK_TEXT(received(server, clients[0]), "0123456789 abc 01234 4000 ");
+    CHECK_TEXT(received(server, clients[1]), "0123456789 01234 9 ");
+    for (int i = 0; i < 2; i++) step_free(clients[i]);
+    step_end(server);
+}
+
+static void on_send_past(const wss_event *e) {
+    for (int i = 0; i < 40; i++) {
+        char text[16];
+        sprintf(text, "%d", i);
+        say(e, text);
+        if (i % 3 == 0) CHECK_INT(wss_send_data(e->server, conns[i % 2], WSS_TEXT, "-", 1), WSS_OK);
+    }
+}
+
+/* Positions count modulo 2^16. */
+static void positions_go_round(void) {
+    for (uint32_t before = 0; before < 170; before++) {
+        wss_options options = {0};
+        char want[3][400] = {"", "", ""};
+        wss_server *server = serve(&options, on_send_past);
+        server->loops[0].cast_end = (uint16_t)(65536 - before);
+        step_client *clients[3];
+        for (int i = 0; i < 3; i++) clients[i] = step_open(server);
+        for (int i = 0; i < 40; i++)
+            for (int c = 0; c < 3; c++) sprintf(want[c] + strlen(want[c]), i % 3 == 0 && c == i % 2 ? "%d - " : "%d ", i);
+        step_frame(server, clients[2], 0x81, "go", 2);
+        for (int c = 0; c < 3; c++) {
+            CHECK_TEXT(received(server, clients[c]), want[c]);
+            step_free(clients[c]);
+        }
+        step_end(server);
+    }
+}
+
+static void on_fall_behind(const wss_event *e) {
+    static const char block[1000];
+    int small = 4096;
+    setsockopt(wss__conn_find(e->server, conns[0])->fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+    for (int i = 0; i < 60; i++) say(e, i % 2 ? "odd" : "even");
+    for (int i = 0; i < 200; i++) CHECK_INT(wss_broadcast_data(e->server, WSS_BINARY, block, sizeof block), WSS_OK);
+    waiting[0] = (size_t)wss_send_data(e->server, conns[0], WSS_TEXT, "last", 4);
+}
+
+/* Catching up is judged as every broadcast is: here the send that follows is told that the queue is full, or finds it closed. */
+static void limits_hold_while_catching_up(void) {
+    for (int policy = WSS_POLICY_REFUSE; policy <= WSS_POLICY_CLOSE; policy++) {
+        wss_options options = {0};
+        wss_stats stats;
+        options.max_queued = 5000;
+        options.send_policy = policy;
+        wss_server *server = serve(&options, on_fall_behind);
+        step_client *clients[2];
+        for (int i = 0; i < 2; i++) clients[i] = step_open(server);
+        step_frame(server, clients[1], 0x81, "go", 2);
+        CHECK_INT((int)waiting[0], policy == WSS_POLICY_CLOSE ? WSS_ERR_GONE : WSS_ERR_FULL);
+        wss_get_stats(server, &stats);
+        CHECK(stats.refused_full > 0);
+        int first;
+        char payload[1 << 12];
+        size_t size;
+        for (int i = 0; i < 60; i++) {
+            CHECK_INT(step_take(server, clients[0], payload, &size), 0x81);
+            CHECK_TEXT(payload, i % 2 ? "odd" : "even");
+        }
+        while ((first = step_take(server, clients[0], payload, &size)) == 0x82) CHECK_INT(size, 1000);
+        CHECK_INT(first, policy == WSS_POLICY_CLOSE ? 0x88 : -1);
+        for (int i = 0; i < 2; i++) step_free(clients[i]);
+        step_end(server);
+    }
+}
+
+/* ---- any mix, against a model: what each connection must get, in order ---- */
+
+enum { MEMBERS = 6, LIST = 2000, ROUNDS = 300 };
+
+typedef struct member {
+    step_client *client;
+    wss_conn conn;
+    int listens; /* gets broadcasts: from connect to close */
+    int takes;   /* takes sends: from its acceptance on */
+    int count;
+    int numbers[LIST]; /* of messages; negative: the code of a Close */
+    int keys[LIST];
+} member;
+
+static member members[MEMBERS];
+static int next_number;
+static int next_key;
+static uint32_t chance_state;
+static char number_text[1 << 15];
+
+static int chance(int below) {
+    chance_state = chance_state * 1664525u + 1013904223u;
+    return (int)((uint64_t)(chance_state >> 8) * (uint64_t)below >> 24);
+}
+
+/* Small ones, some that soon fill the list of broadcasts, and some that are not gathered. */
+static size_t number_size(int number) {
+    return number % 17 == 0 ? 17000 : number % 11 == 0 ? 8000 : 8 + (size_t)number % 300;
+}
+
+static const char *number_data(int number) {
+    memset(number_text, 'a' + number % 26, number_size(number));
+    sprintf(number_text, "%07d", number);
+    return number_text;
+}
+
+static void must_get(member *m, int number, int key) {
+    for (int i = 0; key && i < m->count; i++) {
+        if (m->keys[i] != key) continue;
+        m->numbers[i] = number;
+        return;
+    }
+    if (m->count == LIST) abort();
+    m->keys[m->count] = key;
+    m->numbers[m->count++] = number;
+}
+
+static void all_must_get(const member *except, int number, int key) {
+    for (int i = 0; i < MEMBERS; i++)
+        if (members[i].listens && &members[i] != except) must_get(&members[i], number, key);
+}
+
+/* One that takes messages; NULL: there is none. */
+static member *any_member(void) {
+    int first = chance(MEMBERS);
+    for (int i = 0; i < MEMBERS; i++)
+        if (members[(first + i) % MEMBERS].takes) return &members[(first + i) % MEMBERS];
+    return NULL;
+}
+
+static void keyed(wss_server *server, member *to, int key, int number) {
+    char name[32];
+    char text[64];
+    sprintf(name, "key %d", key);
+    sprintf(text, "{\"n\":%d}", number);
+    if (to) CHECK_INT(wss_send_latest(server, to->conn, name, "k", wss_json(text)), WSS_OK);
+    else CHECK_INT(wss_broadcast_latest(server, name, "k", wss_json(text)), WSS_OK);
+    if (to) must_get(to, number, key);
+    else all_must_get(NULL, number, key);
+}
+
+static void act(wss_server *server, int key) {
+    member *m = any_member();
+    int number = next_number++;
+    const char *data = number_data(number);
+    size_t size = number_size(number);
+    int what = chance(100);
+    if (what < 40 || !m) {
+        CHECK_INT(wss_broadcast_data(server, WSS_BINARY, data, size), WSS_OK);
+        all_must_get(NULL, number, 0);
+    } else if (what < 70) {
+        CHECK_INT(wss_send_data(server, m->conn, WSS_BINARY, data, size), WSS_OK);
+        must_get(m, number, 0);
+    } else if (what < 80) {
+        CHECK_INT(wss_broadcast_data_except(server, m->conn, WSS_BINARY, data, size), WSS_OK);
+        all_must_get(m, number, 0);
+    } else if (what < 97) {
+        keyed(server, what < 90 ? m : NULL, key + chance(2), number);
+    } else {
+        int code = 4000 + number % 900;
+        CHECK_INT(wss_close(server, m->conn, code, NULL), WSS_OK);
+        must_get(m, -code, 0);
+        m->takes = m->listens = 0;
+    }
+}
+
+static void act_some(wss_server *server) {
+    next_key += 2; /* what an earlier handler has sent may have left, and cannot be replaced */
+    for (int i = chance(12); i > 0; i--) act(server, next_key);
+}
+
+static void on_member_asks(const wss_event *e) {
+    char text[16];
+    CHECK_INT(wss_request_query(e->request, "m", text, sizeof text, NULL), WSS_OK);
+    member *m = &members[atoi(text)];
+    m->conn = e->conn;
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, m), WSS_OK);
+    m->takes = 1;
+    act_some(e->server);
+}
+
+static void on_member(const wss_event *e) {
+    member *m = (member *)e->user;
+    if (m->conn.id == e->conn.id && m->takes) m->listens = 1;
+    act_some(e->server);
+}
+
+static void on_member_says(const wss_event *e) {
+    member *m = (member *)e->user;
+    if (chance(2)) act_some(e->server);
+    if (m->conn.id != e->conn.id || !m->takes || chance(2)) return;
+    CHECK_INT(wss_send_data(e->server, e->conn, e->opcode, e->data, e->size), WSS_OK);
+    must_get(m, atoi(e->data), 0);
+    if (chance(2)) act_some(e->server);
+}
+
+/* What a member's client does before the next turn: comes, speaks, or leaves without a word. */
+static void member_moves(wss_server *server, int index) {
+    member *m = &members[index];
+    char text[400];
+    if (!m->client) {
+        memset(m, 0, sizeof *m);
+        m->client = step_connect(server);
+        int size = sprintf(text, "GET /?m=%d HTTP/1.1\r\n" STEP_UPGRADE "\r\n", index);
+        CHECK_INT(send(m->client->fd, text, (size_t)size, MSG_NOSIGNAL), size);
+    } else if (m->takes && chance(25) == 0) {
+        step_free(m->client);
+        memset(m, 0, sizeof *m);
+    }
+    for (int i = m->takes ? chance(4) : 0; i > 0; i--) {
+        int number = next_number += 2 - next_number % 2; /* an even one is not large, but for few */
+        if (number_size(number) > 300) continue;
+        size_t size = step_make_frame(text, 0x82, number_data(number), number_size(number));
+        CHECK_INT(send(m->client->fd, text, size, MSG_NOSIGNAL), size);
+    }
+}
+
+static int take_number(wss_server *server, step_client *client) {
+    static char payload[1 << 16];
+    size_t size = 0;
+    int first = step_take(server, client, payload, &size);
+    if (first == 0x88) return -((unsigned char)payload[0] << 8 | (unsigned char)payload[1]);
+    if (first == 0x81) {
+        const char *at = strstr(payload, "\"n\":");
+        return at ? atoi(at + 4) : 0;
+    }
+    if (first != 0x82) return 0;
+    int number = atoi(payload);
+    CHECK_INT(size, number_size(number));
+    if (size == number_size(number)) CHECK(memcmp(payload, number_data(number), size) == 0);
+    return number;
+}
+
+static void skip_answer(step_client *client) {
+    char *end = strstr(client->data, "\r\n\r\n");
+    if (strncmp(client->data, "HTTP/1.1 101 ", 13) != 0 || !end) return;
+    client->size -= (size_t)(end + 4 - client->data);
+    memmove(client->data, end + 4, client->size);
+    client->data[client->size] = 0;
+}
+
+static void check_member(wss_server *server, member *m) {
+    if (!m->client) return;
+    step_receive(m->client);
+    skip_answer(m->client);
+    for (int i = 0; i < m->count; i++) CHECK_INT(take_number(server, m->client), m->numbers[i]);
+    CHECK_INT(take_number(server, m->client), 0);
+    CHECK_INT(m->client->size, 0);
+    m->count = 0;
+    if (m->takes) return;
+    step_free(m->client);
+    m->client = NULL;
+}
+
+static void any_mix_keeps_the_order(void) {
+    for (uint32_t seed = 1; seed <= 4; seed++) {
+        wss_options options = {0};
+        options.max_connections = MEMBERS + 1; /* places are soon taken again */
+        wss_server *server = step_server(&options);
+        wss_on_upgrade(server, on_member_asks, NULL);
+        wss_on_connect(server, on_member, NULL);
+        wss_on_data(server, on_member_says, NULL);
+        memset(members, 0, sizeof members);
+        chance_state = seed;
+        next_number = 1;
+        for (int round = 0; round < ROUNDS && !test_broken; round++) {
+            for (int i = 0; i < MEMBERS; i++) member_moves(server, i);
+            step(server);
+            for (int i = 0; i < MEMBERS; i++) check_member(server, &members[i]);
+        }
+        for (int i = 0; i < MEMBERS; i++)
+            if (members[i].client) step_free(members[i].client);
+        step_end(server);
+    }
+}
+
 int main(void) {
     alarm(120);
     RUN(order_is_kept);
     RUN(nothing_from_before_its_time);
     RUN(what_waits_is_told);
     RUN(many_at_once);
+    RUN(what_waits_is_told_once);
+    RUN(positions_go_round);
+    RUN(limits_hold_while_catching_up);
+    RUN(any_mix_keeps_the_order);
     return test_end("broadcast");
 }

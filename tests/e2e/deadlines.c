@@ -353,7 +353,7 @@ static void closed_at_once_when_answered(void) {
 /* A peer that broke the rules may be sending still: closing at once would reset the connection and lose our Close. */
 static void linger_deadline(void) {
     wss_options options = {0};
-    options.linger_ms = 2000;
+    options.close_ms = 2000;
     wss_server *server = serve(&options);
     step_client *client = step_open(server);
     step_frame(server, client, 0x83, "", 0);
@@ -369,6 +369,43 @@ static void linger_deadline(void) {
     CHECK_INT(server->loops[0].connections, 0);
     step_free(client);
     step_end(server);
+}
+
+/* What is queued and then the peer share the time from the end on. Where that is off, the peer has five seconds of its own. */
+static void linger_is_the_rest(void) {
+    static char large[1 << 20];
+    for (int off = 0; off < 2; off++) {
+        wss_options options = {0};
+        wss_conn none = {0};
+        options.close_ms = off ? WSS_OFF : 8000;
+        options.max_queued = 64 << 20;
+        options.max_posted_bytes = WSS_UNLIMITED;
+        wss_server *server = serve(&options);
+        step_client *client = step_open(server);
+        wss_conn handle = wss_next(server, none);
+        wss__conn *conn = wss__conn_find(server, handle);
+        for (int i = 0; i < 24; i++) CHECK_INT(wss_send_data(server, handle, WSS_BINARY, large, sizeof large), WSS_OK);
+        step(server);
+        step_frame(server, client, 0x83, "", 0);
+        CHECK_INT(ends, 1);
+        CHECK_INT(wss__conn_state(conn), WSS__CONN_FLUSHING);
+        step_time(server, 6000);
+        for (int quiet = 0; quiet < 5; quiet++) {
+            while (step_receive(client)) {
+                client->size = 0;
+                quiet = 0;
+            }
+            step(server);
+        }
+        CHECK_INT(wss__conn_state(conn), WSS__CONN_LINGERING);
+        CHECK(client->ended);
+        step_time(server, off ? 4999 : 1999);
+        CHECK_INT(server->loops[0].connections, 1);
+        step_time(server, 1 + STEP);
+        CHECK_INT(server->loops[0].connections, 0);
+        step_free(client);
+        step_end(server);
+    }
 }
 
 static void stop_deadline(void) {
@@ -491,6 +528,7 @@ int main(void) {
     RUN(close_deadline);
     RUN(closed_at_once_when_answered);
     RUN(linger_deadline);
+    RUN(linger_is_the_rest);
     RUN(stop_deadline);
     RUN(timers);
     RUN(idle_costs_nothing);

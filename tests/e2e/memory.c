@@ -84,7 +84,6 @@ static void scenario(wss_server *server) {
     use_frame(server, client, 0x80, big, 30000);
     wss_on_message(server, "late", on_typed, NULL);
     wss_broadcast(server, "all", wss_json("{\"a\":1}"));
-    wss_broadcast_all(server, "all", wss_json("{\"a\":1}"));
     for (int i = 0; i < 12; i++) wss_broadcast_data(server, WSS_BINARY, big, sizeof big);
     wss_broadcast_latest(server, "key", "all", wss_json("{}"));
     wss_post(server, posted, NULL);

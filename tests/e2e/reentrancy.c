@@ -60,7 +60,6 @@ static void a_send_big(void) {
 static void a_send_latest(void) { CHECK(may(wss_send_latest(server, own, "k", "t", wss_json("{}")), "WSS_ERR_GONE WSS_ERR_FULL")); }
 static void a_broadcast(void) { CHECK(may(wss_broadcast(server, "t", wss_json("{}")), "")); }
 static void a_broadcast_big(void) { CHECK(may(wss_broadcast_data(server, WSS_BINARY, big, sizeof big), "")); }
-static void a_broadcast_all(void) { CHECK(may(wss_broadcast_all(server, "t", wss_json("{}")), "WSS_ERR_FULL")); }
 static void a_broadcast_except(void) { CHECK(may(wss_broadcast_except(server, own, "t", wss_json("{}")), "")); }
 static void a_close(void) {
     CHECK(may(wss_close(server, own, 1000, "done"), "WSS_ERR_GONE"));
@@ -127,7 +126,7 @@ static void a_stop(void) {
 }
 
 static void (*const actions[])(void) = {
-    a_send,  a_send_other, a_send_big, a_send_latest, a_broadcast, a_broadcast_big, a_broadcast_all, a_broadcast_except,
+    a_send,  a_send_other, a_send_big, a_send_latest, a_broadcast, a_broadcast_big, a_broadcast_except,
     a_close, a_close_other, a_close_all, a_post, a_register, a_timer, a_user, a_pause, a_look, a_accept,
     a_refuse, a_reply, a_busy, a_stop};
 

@@ -71,11 +71,10 @@ static inline void *driver_give(void *context, void *pointer, size_t old_size, s
     return block ? block + DRIVER_FRONT : NULL;
 }
 
-static inline void driver_begin(driver *d, const driver_mode *how, size_t max_message, int max_fragments) {
+static inline void driver_begin(driver *d, const driver_mode *how, size_t max_message) {
     memset(d, 0, sizeof *d);
     d->how = *how;
     d->options.max_message = max_message;
-    d->options.max_fragments = max_fragments;
     d->options.max_head = 1024;
     d->options.max_headers = 16;
     d->options.max_queued = WSS_UNLIMITED;

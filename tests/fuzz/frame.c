@@ -4,7 +4,7 @@
 #include "driver.h"
 #include "reference.h"
 
-enum { MAX_MESSAGE = 300, MAX_FRAGMENTS = 8 };
+enum { MAX_MESSAGE = 300 };
 
 /* The decoder to compare with: what RFC 6455 says of a whole stream. */
 typedef struct reference {
@@ -14,7 +14,7 @@ typedef struct reference {
     int closing; /* our Close was sent before the stream began */
     int in_message;
     int opcode;
-    int fragments;
+    size_t fragments;
     script message;
     script trace;
     script output;
@@ -69,7 +69,7 @@ static int take_head(reference *r, piece *p) {
     if (width == 8 && (length <= 65535 || length > INT64_MAX)) return refuse(r, WSS_CAUSE_LENGTH);
     if (left < 6 + width) return 0;
     if (!control && r->in_message != (opcode == 0)) return refuse(r, WSS_CAUSE_CONTINUATION);
-    if (!control && r->in_message && r->fragments == MAX_FRAGMENTS) return refuse(r, WSS_CAUSE_TOO_MANY_FRAGMENTS);
+    if (!control && r->in_message && r->fragments >= 1024 + r->message.size / 16) return refuse(r, WSS_CAUSE_TOO_MANY_FRAGMENTS);
     if (!control && length + r->message.size > MAX_MESSAGE) return refuse(r, WSS_CAUSE_TOO_BIG);
     p->mask = b + 2 + width;
     p->length = (size_t)length;
@@ -142,7 +142,7 @@ static void check_session(const reference *r, unsigned cutting) {
     driver d;
     memset(&how, 0, sizeof how);
     how.cork = DRIVER_CORK_MAX; /* so no pong has to give way to another */
-    driver_begin(&d, &how, MAX_MESSAGE, MAX_FRAGMENTS);
+    driver_begin(&d, &how, MAX_MESSAGE);
     d.session.phase = WSS__SESSION_OPEN;
     if (r->closing) driver_close(&d, 4000, "enough");
     work_done = 0;

@@ -4,7 +4,7 @@
 #define FUZZ_TARGET "session"
 #include "driver.h"
 
-enum { MAX_MESSAGE = 70000, MAX_FRAGMENTS = 12 };
+enum { MAX_MESSAGE = 70000 };
 
 /* What is done to the session, besides what it is sent. */
 typedef struct plan {
@@ -126,7 +126,7 @@ static void check_memory(const driver *d) {
 }
 
 static void run(driver *d, const plan *p, const script *input) {
-    driver_begin(d, &p->how, MAX_MESSAGE, MAX_FRAGMENTS);
+    driver_begin(d, &p->how, MAX_MESSAGE);
     if (p->open) d->session.phase = WSS__SESSION_OPEN;
     d->fail_at = p->fail_at;
     d->fail_after = p->fail_after;

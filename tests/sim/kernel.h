@@ -1240,6 +1240,7 @@ static void sim_check_conn(wss_server *server, wss__conn *conn, int flags) {
              "data that waits for nothing");
     SIM_TRUE(!(conn->work & WSS__CONN_STARVED) || conn->work & WSS__CONN_READY || wss__timer_pending(&conn->timer), "a starved connection without a timer");
     SIM_TRUE(!(flags & WSS__CONN_OPEN) || conn->work & WSS__CONN_CONNECTED, "open before connect");
+    SIM_TRUE(!wss__conn_is_receiver(conn) || !wss__conn_missing(loop, conn), "a broadcast that was not given");
     SIM_TRUE(wss__conn_state(conn) != WSS__CONN_DEAD || conn->work & WSS__CONN_READY, "dead and not to be freed");
     SIM_TRUE(!file->more || wss__conn_state(conn) == WSS__CONN_DEAD, "bytes that wait for an end of the stream which does not come");
 }
@@ -1252,7 +1253,7 @@ static int sim_watched(int epoll, uint64_t tag) {
 
 /* Invariants I2, I3, I4 and I8 of one server, between two turns. */
 static inline void sim_check(wss_server *server) {
-    size_t open = 0, live = 0, sockets = 0, streams = 0, held = 0, crowded = 0;
+    size_t open = 0, live = 0, sockets = 0, streams = 0, held = 0;
     SIM_TRUE(sim.locks == 0, "a mutex is held between two turns");
     for (uint32_t i = 0; i < server->conns.made; i++) {
         wss__conn *conn = wss__conn_at(server, i);
@@ -1265,7 +1266,6 @@ static inline void sim_check(wss_server *server) {
         live++;
         open += (flags & WSS__CONN_OPEN) != 0;
         sockets += conn->fd >= 0;
-        crowded += (conn->work & WSS__CONN_CROWDED) != 0;
     }
     for (int i = 0; i < server->loop_count; i++) held += server->loops[i].connections;
     for (int i = 0; i < sim.top; i++) {
@@ -1275,7 +1275,6 @@ static inline void sim_check(wss_server *server) {
     SIM_TRUE(open == wss_count(server), "wss_count and the open connections differ");
     SIM_TRUE(live == server->conns.live, "live places and their count differ");
     SIM_TRUE(sockets == held && streams == held, "sockets, epoll and the loops' counts differ");
-    SIM_TRUE(crowded == server->crowded, "crowded connections and their count differ");
     SIM_TRUE(server->mem.context != &sim.account || server->mem.used == sim.account.charged,
              "memory used and its account differ");
     SIM_TRUE(server->mem.used <= server->mem.budget, "more memory than the budget");

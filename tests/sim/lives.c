@@ -63,7 +63,7 @@ static void meddle(wss_conn conn) {
     case 0: wss_close(server, conn, 1000 + (int)sim_below(4), "bye"); break;
     case 1: wss_broadcast(server, "note", wss_json("{\"n\":1}")); break;
     case 2: wss_broadcast_data_except(server, conn, WSS_BINARY, noise, sim_below(3000)); break;
-    case 3: wss_broadcast_all(server, "note", wss_json("{}")); break;
+    case 3: wss_broadcast_latest(server, "key", "note", wss_json("{}")); break;
     case 4: wss_send_latest(server, conn, "key", "state", wss_json("{\"v\":2}")); break;
     case 5: wss_pause(server, conn); break;
     case 6: wss_resume(server, conn); break;
@@ -217,10 +217,9 @@ static void live(life *it) {
 /* ---- one server's life ---- */
 
 static void choose(wss_options *options) {
-    static const int policies[] = {WSS_POLICY_REFUSE, WSS_POLICY_CLOSE, WSS_POLICY_DROP_OLDEST, WSS_POLICY_LATEST};
     wss_options queue_options;
     sim_options(options);
-    options->send_policy = policies[sim_below(4)];
+    options->send_policy = sim_below(2) ? WSS_POLICY_CLOSE : WSS_POLICY_REFUSE;
     options->max_queued = 1000 + sim_below(20000);
     options->max_message = 5000 + sim_below(20000);
     options->max_connections = 10 + (int)sim_below(40);
@@ -231,7 +230,6 @@ static void choose(wss_options *options) {
     options->ping_ms = 1500;
     options->pong_ms = 1500;
     options->close_ms = 1000;
-    options->linger_ms = 500;
     if (sim_below(3) == 0) options->idle_ms = 4000;
     options->threads = sim_below(4) ? 1 : 2 + (int)sim_below(2);
     if (sim_below(4) == 0) options->memory_budget = (size_t)options->threads * 2000000 + 300000 + sim_below(400000);

@@ -207,13 +207,6 @@ static void step_prepend(wss__mem *mem, wss__buf_queue **queue) {
     CHECK(wss__buf_prepend(mem, queue, frame));
 }
 
-static void step_remove(wss__mem *mem, wss__buf_queue *queue) {
-    if (!queue || model_count <= unstarted()) return;
-    size_t at = unstarted() + dice((uint32_t)(model_count - unstarted()));
-    CHECK_INT(wss__buf_remove(mem, queue, (uint32_t)at), model[at].control ? 0 : model[at].size);
-    model_remove(at);
-}
-
 static void step_replace(wss__mem *mem, wss__buf_queue *queue) {
     if (!queue) return;
     wss__buf_frame *frame = random_frame(mem);
@@ -237,14 +230,6 @@ static void step_pong(wss__mem *mem, wss__buf_queue *queue) {
     if (found) model[at - 1] = entry_of(frame);
     CHECK_INT(wss__buf_replace_pong(mem, queue, frame), found);
     if (!found) wss__buf_release(mem, frame);
-}
-
-static void step_drop(wss__mem *mem, wss__buf_queue *queue) {
-    if (!queue) return;
-    size_t at = unstarted();
-    while (at < model_count && (model[at].control || model[at].fixed)) at++;
-    CHECK_INT(wss__buf_drop_oldest(mem, queue), at < model_count ? model[at].size : 0);
-    if (at < model_count) model_remove(at);
 }
 
 static void step_drop_all(wss__mem *mem, wss__buf_queue *queue) {
@@ -296,11 +281,9 @@ static void random_operations(void) {
         uint32_t op = dice(100);
         if (op < 40 && model_count < target * 2) step_append(&mem, &queue);
         else if (op < 45) step_prepend(&mem, &queue);
-        else if (op < 52) step_remove(&mem, queue);
-        else if (op < 60) step_replace(&mem, queue);
-        else if (op < 66) step_pong(&mem, queue);
-        else if (op < 72) step_drop(&mem, queue);
-        else if (op == 72 && dice(8) == 0) step_drop_all(&mem, queue);
+        else if (op < 55) step_replace(&mem, queue);
+        else if (op < 65) step_pong(&mem, queue);
+        else if (op < 67 && dice(8) == 0) step_drop_all(&mem, queue);
         else if (model_count > target / 2) step_consume(&mem, queue);
         check_queue(&mem, queue, 0);
     }
@@ -353,15 +336,13 @@ static void first_goes_round(void) {
         order[i] = wss__buf_peek(queue, i, &size)[2];
     }
     CHECK_TEXT(order, "Pabcdefg");
-    CHECK_INT(wss__buf_remove(&mem, queue, 2), 3);
-    CHECK_INT(wss__buf_remove(&mem, queue, 5), 3);
-    CHECK_INT(wss__buf_consume(&mem, queue, 3 * 6), 3 * 6);
+    CHECK_INT(wss__buf_consume(&mem, queue, 3 * 8), 3 * 8);
     CHECK_INT(queue->count, 0);
     wss__buf_free_queue(&mem, &queue);
     check_all_free(&mem);
 }
 
-/* What has begun to leave is never dropped, replaced or removed. */
+/* What has begun to leave is never dropped or replaced. */
 static void begun_stays(void) {
     wss__mem mem;
     wss__buf_queue *queue = NULL;
@@ -372,14 +353,14 @@ static void begun_stays(void) {
     CHECK_INT(wss__buf_consume(&mem, queue, 1), 1);
     wss__buf_frame *other = frame_of(&mem, WSS_TEXT, 'b', 20, "key");
     CHECK(!wss__buf_replace(&mem, queue, other, &old));
-    CHECK_INT(wss__buf_drop_oldest(&mem, queue), 0);
     CHECK_INT(wss__buf_drop_all(&mem, queue, &messages), 0);
     CHECK_INT(messages, 0);
     CHECK(wss__buf_append(&mem, &queue, other));
     wss__buf_frame *third = frame_of(&mem, WSS_TEXT, 'c', 30, "key");
     CHECK(wss__buf_replace(&mem, queue, third, &old));
     CHECK_INT(old, 22);
-    CHECK_INT(wss__buf_drop_oldest(&mem, queue), 32);
+    CHECK_INT(wss__buf_drop_all(&mem, queue, &messages), 32);
+    CHECK_INT(messages, 1);
     CHECK_INT(queue->count, 1);
     CHECK_INT(wss__buf_consume(&mem, queue, 11), 11);
 
@@ -391,25 +372,6 @@ static void begun_stays(void) {
     CHECK_INT(queue->pongs, 2);
     CHECK_INT(wss__buf_consume(&mem, queue, 4), 0);
     CHECK_INT(queue->pongs, 1);
-    wss__buf_free_queue(&mem, &queue);
-    check_all_free(&mem);
-}
-
-/* The oldest data message is dropped, over control frames and what may not be dropped. */
-static void drop_oldest_skips(void) {
-    wss__mem mem;
-    wss__buf_queue *queue = NULL;
-    make(&mem);
-    wss__buf_frame *fixed = frame_of(&mem, WSS_TEXT, 'f', 1, NULL);
-    fixed->fixed = 1;
-    CHECK(wss__buf_append(&mem, &queue, frame_of(&mem, WSS__FRAME_PING, 'p', 1, NULL)));
-    CHECK(wss__buf_append(&mem, &queue, fixed));
-    CHECK(wss__buf_append(&mem, &queue, frame_of(&mem, WSS_TEXT, 'a', 5, NULL)));
-    CHECK(wss__buf_append(&mem, &queue, frame_of(&mem, WSS_TEXT, 'b', 6, NULL)));
-    CHECK_INT(wss__buf_drop_oldest(&mem, queue), 7);
-    CHECK_INT(wss__buf_drop_oldest(&mem, queue), 8);
-    CHECK_INT(wss__buf_drop_oldest(&mem, queue), 0);
-    CHECK_INT(queue->count, 2);
     wss__buf_free_queue(&mem, &queue);
     check_all_free(&mem);
 }
@@ -458,7 +420,7 @@ static void shared_frames(void) {
     wss__buf_release(&mem, frame);
     CHECK_INT(wss__buf_consume(&mem, queues[0], 52), 52);
     CHECK_INT(frame->references, 5);
-    CHECK_INT(wss__buf_drop_oldest(&mem, queues[1]), 52);
+    CHECK_INT(wss__buf_drop_all(&mem, queues[1], &messages), 52);
     CHECK_INT(frame->references, 4);
     CHECK_INT(wss__buf_drop_all(&mem, queues[2], &messages), 52);
     CHECK_INT(frame->references, 3);
@@ -552,7 +514,6 @@ int main(void) {
     RUN(grows_at_every_turn);
     RUN(first_goes_round);
     RUN(begun_stays);
-    RUN(drop_oldest_skips);
     RUN(keys_are_bytes);
     RUN(shared_frames);
     RUN(every_allocation_fails);

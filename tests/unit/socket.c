@@ -27,7 +27,10 @@ static int fake_chmod(const char *path, mode_t mode) {
     return refused(chmod_fails) ? -1 : chmod(path, mode);
 }
 
+static int listened; /* the backlog that was asked for */
+
 static int fake_listen(int fd, int backlog) {
+    listened = backlog;
     return refused(listen_fails) ? -1 : listen(fd, backlog);
 }
 
@@ -277,7 +280,6 @@ static wss_options options_for(const char *address, int port) {
     memset(&why, 0x5a, sizeof why);
     options.address = address;
     options.port = port;
-    options.backlog = 16;
     return options;
 }
 
@@ -360,6 +362,7 @@ static int has_ip6(void) {
 static void port_is_read_back(void) {
     int before = count_descriptors();
     CHECK_INT(listen_on("127.0.0.1"), WSS_OK);
+    CHECK_INT(listened, 4096);
     CHECK_INT(all.count, 1);
     CHECK(all.port > 0 && all.port < 65536);
     CHECK(!all.list[0].is_unix);

@@ -355,36 +355,6 @@ static void keyed_on_the_loop(void) {
     step_end(server);
 }
 
-/* The policy that drops is the same on the loop: the newest messages arrive, in order, and none in part. */
-static void drop_oldest_on_the_loop(void) {
-    static const size_t sizes[] = {3000, 20000, 10};
-    wss_options options = {0};
-    options.max_queued = 30000;
-    options.send_policy = WSS_POLICY_DROP_OLDEST;
-    wss_server *server = serve(&options);
-    wss_on_data(server, on_data, NULL);
-    reader r = open_reader(server);
-    plan_sizes(sizes, 3, 200);
-    step_frame(server, r.client, 0x81, "go", 2);
-    CHECK_INT(todo.accepted, 600);
-    read_all(server, &r);
-    const char *payload;
-    size_t size;
-    int last = -1;
-    while (next_frame(&r, &payload, &size) == 0x82) {
-        int number = atoi(payload);
-        CHECK(number > last);
-        CHECK_INT(size, sizes[number % 3]);
-        CHECK(memcmp(payload, message_of(number, size), size) == 0);
-        last = number;
-    }
-    CHECK_INT(last, 599);
-    CHECK_INT(r.at, r.bytes.size);
-    close_reader(&r);
-    step(server);
-    step_end(server);
-}
-
 /* A peer that does not read: small and large messages from the handler until the queue is full; then it reads, and all that
    was accepted is there. */
 static void kernel_fills_up(void) {
@@ -896,7 +866,6 @@ int main(void) {
     RUN(queues_beside_a_full_cork);
     RUN(large_and_typed);
     RUN(keyed_on_the_loop);
-    RUN(drop_oldest_on_the_loop);
     RUN(kernel_fills_up);
     RUN(large_in_any_part);
     RUN(large_without_memory_for_the_rest);
