@@ -11,9 +11,12 @@ WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wun
 THREADS = -pthread
 COMPILE = $(CC) $(STD) $(WARNINGS)
 
-# Tests are built for speed of building unless CFLAGS is given, and with the sanitizers that work here.
-# Only programs that run for long are optimized.
-LONG = unit/args unit/frame unit/http unit/json unit/session unit/utf8 sim/allocations sim/faults sim/pieces
+# The library is compiled once for all tests, see tests/library.h; and once more for fuzzers that count its work. A few tests
+# compile it themselves. Tests are built for speed of building unless CFLAGS is given, and with the sanitizers that work here;
+# only the library and programs that run for long are optimized.
+WHOLE = unit/session unit/utf8
+COUNTED = fuzz/frame fuzz/head fuzz/json fuzz/session fuzz/utf8
+LONG = library.o work.o unit/args unit/frame unit/http unit/json unit/session unit/utf8 sim/allocations sim/faults sim/pieces
 LEVEL = -O0 -g1
 $(LONG:%=build/test/%) $(LONG:%=build/race/%): LEVEL = -O1 -g1
 TEST_CFLAGS = $(if $(filter file,$(origin CFLAGS)),$(LEVEL),$(CFLAGS))
@@ -45,17 +48,32 @@ demo: build/chat ## run the chat server on PORT (8080); open the address that it
 	@echo 'Open the address below in a browser. Lines typed here go to every page. Ctrl-C ends it.'
 	@build/chat $(PORT)
 
-build/test/%: tests/%.c $(wildcard tests/*.h tests/*/*.h) $(SHARED)
+# What tests see of the library, and the library with nothing private.
+build/declared.h: wsserver.h tests/declare.awk
 	@mkdir -p $(@D)
-	@rm -f $@
-	@echo 'building $@'
-	@$(COMPILE) $(TEST_CFLAGS) $(LDFLAGS) $(SANITIZE) $< -o $@ $(THREADS)
+	@awk -f tests/declare.awk wsserver.h > $@
+build/exported.h: wsserver.h tests/declare.awk
+	@mkdir -p $(@D)
+	@awk -v export=1 -f tests/declare.awk wsserver.h > $@
 
-build/race/%: tests/%.c $(wildcard tests/*.h tests/*/*.h) $(SHARED)
-	@mkdir -p $(@D)
-	@rm -f $@
-	@echo 'building $@'
-	@$(COMPILE) $(TEST_CFLAGS) $(LDFLAGS) $(RACES) $< -o $@ $(THREADS)
+# BUILD: builds a test, or an object of the library, in build/test or build/race.
+LINKED = $(filter-out $(WHOLE) $(COUNTED),$(TESTS))
+CHECKS = $(if $(filter build/race/%,$@),$(RACES),$(SANITIZE))
+BUILD = mkdir -p $(@D) && rm -f $@ && echo 'building $@' && $(COMPILE) -Ibuild $(TEST_CFLAGS) $(LDFLAGS) $(CHECKS) $< -o $@
+TEST_HEADERS = $(wildcard tests/*.h tests/*/*.h) build/declared.h
+
+build/test/%.o build/race/%.o: tests/%.c $(TEST_HEADERS) build/exported.h $(SHARED)
+	@$(BUILD) -c
+$(WHOLE:%=build/test/%): build/test/%: tests/%.c $(TEST_HEADERS) $(SHARED)
+	@$(BUILD) $(THREADS)
+$(LINKED:%=build/test/%): build/test/%: tests/%.c build/test/library.o
+	@$(BUILD) -DTEST_LINKED build/test/library.o $(THREADS)
+$(COUNTED:%=build/test/%): build/test/%: tests/%.c build/test/work.o
+	@$(BUILD) -DTEST_LINKED build/test/work.o $(THREADS)
+$(WHOLE:%=build/race/%): build/race/%: tests/%.c $(TEST_HEADERS) $(SHARED)
+	@$(BUILD) $(THREADS)
+$(filter-out $(WHOLE:%=build/race/%),$(THREADED:%=build/race/%)): build/race/%: tests/%.c build/race/library.o
+	@$(BUILD) -DTEST_LINKED build/race/library.o $(THREADS)
 
 test-programs: $(TESTS:%=build/test/%)
 race-programs: $(THREADED:%=build/race/%)

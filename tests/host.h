@@ -4,9 +4,7 @@
 #ifndef HOST_H
 #define HOST_H
 
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../wsserver.h"
+#include "library.h"
 
 #include "client.h"
 #include "test.h"

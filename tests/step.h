@@ -3,10 +3,8 @@
 #ifndef STEP_H
 #define STEP_H
 
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE 1
-#endif
-#include <time.h>
+#include "library.h"
+#include "test.h"
 
 static long long step_now = 1000000; /* milliseconds */
 
@@ -17,13 +15,7 @@ static int step_clock(clockid_t id, struct timespec *now) {
     return 0;
 }
 
-#define clock_gettime(id, now) step_clock(id, now)
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../wsserver.h"
-#undef clock_gettime
-
-#include "test.h"
+REPLACE(clock_gettime, step_clock)
 
 #define STEP_UPGRADE                                                                                       \
     "Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"                                    \

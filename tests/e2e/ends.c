@@ -14,9 +14,9 @@ static int fake_pthread_create(pthread_t *thread, const pthread_attr_t *how, voi
     return thread_fails ? thread_fails : pthread_create(thread, how, function, arg);
 }
 
-#define pthread_create fake_pthread_create
 #include "../host.h"
-#undef pthread_create
+
+REPLACE(pthread_create, fake_pthread_create)
 
 #include <sys/wait.h>
 

@@ -1,9 +1,9 @@
 /* work.h: the implementation, with its work counted: one for each turn of a loop, and one for each byte that it copies,
-   compares or searches. So "linear" is a number and needs no clock. */
+   compares or searches. So "linear" is a number and needs no clock. The Makefile compiles this once for all fuzzers (work.c)
+   and says TEST_LINKED, see ../library.h. */
 #ifndef WORK_H
 #define WORK_H
 
-#define WSSERVER_STATIC
 #define WSSERVER_IMPLEMENTATION
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE 1
@@ -40,7 +40,14 @@
 #include <immintrin.h>
 #endif
 
-static size_t work_done;
+#if defined(TEST_LINKED)
+
+extern size_t work_done;
+#include <declared.h>
+
+#else
+
+size_t work_done;
 
 static inline int work_step(void) {
     work_done++;
@@ -86,7 +93,12 @@ static inline size_t work_length(const char *text) {
 #define memcmp(a, b, size) work_compare(a, b, size)
 #define memchr(data, byte, size) work_find(data, byte, size)
 #define strlen(text) work_length(text)
+#if defined(TEST_EXPORTED)
+#include <exported.h>
+#else
+#define WSSERVER_STATIC
 #include "../../wsserver.h"
+#endif
 #undef while
 #undef for
 #undef memcpy
@@ -96,4 +108,5 @@ static inline size_t work_length(const char *text) {
 #undef strlen
 #pragma GCC diagnostic pop
 
+#endif
 #endif

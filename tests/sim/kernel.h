@@ -1146,14 +1146,12 @@ static inline void *sim_allocator(void *context, void *pointer, size_t old_size,
 
 /* ---- the library ---- */
 
-#define pthread_mutex_lock(mutex) sim_mutex_lock(mutex)
-#define pthread_mutex_unlock(mutex) sim_mutex_unlock(mutex)
-#define WSSERVER_SYSTEM(name) sim_##name
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
-#undef pthread_mutex_lock
-#undef pthread_mutex_unlock
+#include "../library.h"
+
+#define SIM_REPLACE(name) REPLACE(name, sim_##name)
+SIM_CALLS(SIM_REPLACE)
+REPLACE(pthread_mutex_lock, sim_mutex_lock)
+REPLACE(pthread_mutex_unlock, sim_mutex_unlock)
 
 static inline void sim_options(wss_options *options) {
     memset(options, 0, sizeof *options);

@@ -18,9 +18,9 @@ static int fake_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *
     return -1;
 }
 
-#define epoll_ctl fake_epoll_ctl
 #include "../step.h"
-#undef epoll_ctl
+
+REPLACE(epoll_ctl, fake_epoll_ctl)
 
 static uint64_t accepted(wss_server *server) {
     wss_stats stats;

@@ -12,9 +12,9 @@ static int fake_accept4(int fd, struct sockaddr *address, socklen_t *size, int f
     return accept_fails ? -1 : accept4(fd, address, size, flags);
 }
 
-#define accept4(fd, address, size, flags) fake_accept4(fd, address, size, flags)
 #include "../step.h"
-#undef accept4
+
+REPLACE(accept4, fake_accept4)
 
 static char logged[16384];
 

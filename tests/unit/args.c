@@ -1,11 +1,5 @@
 /* args: the public JSON calls. */
-#include <stddef.h>
-static void *test_realloc(void *pointer, size_t size);
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#define WSSERVER_REALLOC(pointer, size) test_realloc(pointer, size)
-#define WSSERVER_FREE(pointer) free(pointer)
-#include "../../wsserver.h"
+#include "../library.h"
 #include "../test.h"
 #include <locale.h>
 #include <math.h>
@@ -17,6 +11,8 @@ static void *test_realloc(void *pointer, size_t size) {
     if (allocations_left > 0) allocations_left--;
     return realloc(pointer, size);
 }
+
+REPLACE(realloc, test_realloc)
 
 static void test_make(void) {
     wss_args args = wss_json("{\"a\":1}");

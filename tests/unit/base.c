@@ -1,7 +1,5 @@
 /* Unit tests of [base]: spans, case folding, byte order, sizes that saturate, lists, copying out. */
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
 
 #include "../test.h"
 

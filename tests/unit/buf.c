@@ -1,7 +1,5 @@
 /* Unit tests of [buf]: frames made once and shared, and the queue of what waits, against a simple model. */
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
 
 #include "../test.h"
 

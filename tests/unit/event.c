@@ -1,7 +1,5 @@
 /* Unit tests of [event]: registration, who is called and when, typed messages taken apart in place. */
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
 
 #include "../test.h"
 

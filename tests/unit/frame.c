@@ -1,7 +1,5 @@
 /* Unit tests of [frame]: headers taken, refused and written, masking, close codes. */
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
 
 #include "../test.h"
 

@@ -1,7 +1,5 @@
 /* hash: SHA-1, base64, Sec-WebSocket-Key and Sec-WebSocket-Accept. */
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
 #include "../test.h"
 
 static void to_hex(const unsigned char *digest, char *out) {

@@ -1,7 +1,5 @@
 /* Unit tests of [http]: heads taken and refused, upgrade rules, what an application reads, replies. */
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
 
 #include "../test.h"
 

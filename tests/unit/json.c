@@ -1,8 +1,6 @@
 /* json: the scanner against a public test suite and a recursive reference, the splitter against a rule. */
 #define _FILE_OFFSET_BITS 64 /* inode numbers of 64 bits, which 32-bit processors do not read otherwise */
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
 #include "../test.h"
 #include <dirent.h>
 

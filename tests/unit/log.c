@@ -1,7 +1,5 @@
 /* Unit tests of [log]: what a peer sent cannot break a line, become a format or flood the log, and lost lines are told. */
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
 
 #include "../test.h"
 

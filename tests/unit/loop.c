@@ -28,9 +28,9 @@ static int fake_epoll_wait(int fd, struct epoll_event *events, int most, int tim
     return count;
 }
 
-#define epoll_wait(fd, events, most, timeout) fake_epoll_wait(fd, events, most, timeout)
 #include "../step.h"
-#undef epoll_wait
+
+REPLACE(epoll_wait, fake_epoll_wait)
 
 static wss_conn conns[8];
 static int connects;

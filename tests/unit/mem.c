@@ -1,7 +1,5 @@
 /* Unit tests of [mem]: the account, the budget and its last eighth, which error a failure is, an allocator that fails. */
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
 
 #include "../test.h"
 

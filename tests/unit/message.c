@@ -1,7 +1,5 @@
 /* Unit tests of [message]: what a send is given becomes exactly these bytes, of exactly the size that was measured. */
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
 
 #include "../test.h"
 

@@ -45,26 +45,22 @@ static int fake_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *
     return operation == EPOLL_CTL_ADD && refuse_making() ? -1 : epoll_ctl(epoll, operation, fd, event);
 }
 
-static int fake_getrlimit(struct rlimit *limit) {
+static int fake_getrlimit(int what, struct rlimit *limit) {
+    (void)what;
     if (limit_fails) return -1;
     int result = getrlimit(RLIMIT_NOFILE, limit);
     if (limit_is) limit->rlim_cur = limit_is;
     return result;
 }
 
-#define pthread_create(thread, attributes, function, arg) fake_pthread_create(thread, attributes, function, arg)
-#define epoll_create1(flags) fake_epoll_create1(flags)
-#define eventfd(value, flags) fake_eventfd(value, flags)
-#define timerfd_create(clock, flags) fake_timerfd_create(clock, flags)
-#define epoll_ctl(epoll, operation, fd, event) fake_epoll_ctl(epoll, operation, fd, event)
-#define getrlimit(what, limit) fake_getrlimit(limit)
 #include "../step.h"
-#undef pthread_create
-#undef getrlimit
-#undef epoll_create1
-#undef eventfd
-#undef timerfd_create
-#undef epoll_ctl
+
+REPLACE(pthread_create, fake_pthread_create)
+REPLACE(epoll_create1, fake_epoll_create1)
+REPLACE(eventfd, fake_eventfd)
+REPLACE(timerfd_create, fake_timerfd_create)
+REPLACE(epoll_ctl, fake_epoll_ctl)
+REPLACE(getrlimit, fake_getrlimit)
 
 static void nothing(const wss_event *e) {
     (void)e;

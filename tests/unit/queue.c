@@ -38,44 +38,11 @@ static int fake_eventfd(unsigned value, int flags) {
     return -1;
 }
 
-/* The others are themselves. */
-#define system_accept4 accept4
-#define system_bind bind
-#define system_chmod chmod
-#define system_clock_gettime clock_gettime
-#define system_close close
-#define system_connect connect
-#define system_epoll_create1 epoll_create1
-#define system_epoll_ctl epoll_ctl
-#define system_epoll_wait epoll_wait
-#define system_fcntl fcntl
-#define system_getpeername getpeername
-#define system_getrandom getrandom
-#define system_getrlimit getrlimit
-#define system_getsockname getsockname
-#define system_getsockopt getsockopt
-#define system_listen listen
-#define system_lstat lstat
-#define system_poll poll
-#define system_pthread_create pthread_create
-#define system_recv recv
-#define system_sched_yield sched_yield
-#define system_send send
-#define system_sendmsg sendmsg
-#define system_setsockopt setsockopt
-#define system_shutdown shutdown
-#define system_socket socket
-#define system_syscall syscall
-#define system_timerfd_create timerfd_create
-#define system_timerfd_settime timerfd_settime
-#define system_unlink unlink
-#define system_write fake_write
-#define system_read fake_read
-#define system_eventfd fake_eventfd
-#define WSSERVER_SYSTEM(name) system_##name
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
+
+REPLACE(write, fake_write)
+REPLACE(read, fake_read)
+REPLACE(eventfd, fake_eventfd)
 
 #include "../test.h"
 

@@ -1,7 +1,5 @@
 /* Unit tests of [slot]: places, handles that never come back, growth, wear. */
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
 
 #include "../test.h"
 

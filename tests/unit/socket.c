@@ -92,29 +92,18 @@ static int fake_getsockopt(int fd, int level, int name, void *value, socklen_t *
     return refused(sockopt_fails) ? -1 : getsockopt(fd, level, name, value, size);
 }
 
-#define getrandom(data, size, flags) fake_getrandom(data, size, flags)
-#define fcntl(fd, command, argument) fake_fcntl(fd, command, argument)
-#define getpeername(fd, address, size) fake_getpeername(fd, address, size)
-#define getsockopt(fd, level, name, value, size) fake_getsockopt(fd, level, name, value, size)
-#define chmod(path, mode) fake_chmod(path, mode)
-#define listen(fd, backlog) fake_listen(fd, backlog)
-#define socket(family, type, protocol) fake_socket(family, type, protocol)
-#define recv(fd, data, size, flags) fake_recv(fd, data, size, flags)
-#define send(fd, data, size, flags) fake_send(fd, data, size, flags)
-#define sendmsg(fd, message, flags) fake_sendmsg(fd, message, flags)
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
-#undef getrandom
-#undef fcntl
-#undef getpeername
-#undef getsockopt
-#undef chmod
-#undef listen
-#undef socket
-#undef recv
-#undef send
-#undef sendmsg
+#include "../library.h"
+
+REPLACE(getrandom, fake_getrandom)
+REPLACE(fcntl, fake_fcntl)
+REPLACE(getpeername, fake_getpeername)
+REPLACE(getsockopt, fake_getsockopt)
+REPLACE(chmod, fake_chmod)
+REPLACE(listen, fake_listen)
+REPLACE(socket, fake_socket)
+REPLACE(recv, fake_recv)
+REPLACE(send, fake_send)
+REPLACE(sendmsg, fake_sendmsg)
 
 #include "../test.h"
 

@@ -1,7 +1,5 @@
 /* Unit tests of [timer]: the wheel against a list that is searched from end to end. */
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
 
 #include "../test.h"
 

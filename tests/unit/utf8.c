@@ -1,7 +1,5 @@
 /* utf8: the validator against a decoder made from the definition, and the encoder. */
-#define WSSERVER_STATIC
-#define WSSERVER_IMPLEMENTATION
-#include "../../wsserver.h"
+#include "../library.h"
 #include "../test.h"
 
 enum { COMPLETE, INSIDE, WRONG };
