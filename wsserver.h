@@ -1142,70 +1142,30 @@ static void wss__hash_accept(wss__span key, char out[WSS__HASH_ACCEPT]) {
    threads  any
    spec     RFC 3629 section 4 */
 
-/* A state is the place, in a row of the table below, where six bits hold the state that follows. So one shift
-   takes a step, whatever the text is like: no branch depends on it. 0: between characters. */
+/* What a stream waits for: how many bytes of a character are missing, and from where to where the next of them may be, 8 bits
+   each. 0: between characters. */
 typedef uint32_t wss__utf8;
 
-enum {
-    WSS__UTF8_STATE = 63,
-    WSS__UTF8_NO = 6,  /* rejected, for ever */
-    WSS__UTF8_1 = 12,  /* one byte is missing */
-    WSS__UTF8_2 = 18,  /* two, any */
-    WSS__UTF8_3 = 24,  /* three, any */
-    WSS__UTF8_E0 = 30, /* two, after a lead that allows overlong forms */
-    WSS__UTF8_ED = 36, /* two, after the lead of the surrogates */
-    WSS__UTF8_F0 = 42, /* three, after a lead that allows overlong forms */
-    WSS__UTF8_F4 = 48, /* three, after the last lead */
-    WSS__UTF8_BLOCK = 16
-};
+enum { WSS__UTF8_BLOCK = 16 };
 
-#define WSS__UTF8_REJECT ((wss__utf8)WSS__UTF8_NO)
+#define WSS__UTF8_REJECT ((wss__utf8)0x1ff00) /* one is missing, from ff to 00: no byte is that, for ever */
 
-/* One row: what follows each state, for the bytes of one class. */
-#define WSS__UTF8_ROW(start, one, two, three, e0, ed, f0, f4)                                                \
-    ((uint64_t)(start) | (uint64_t)WSS__UTF8_NO << WSS__UTF8_NO | (uint64_t)(one) << WSS__UTF8_1 |           \
-     (uint64_t)(two) << WSS__UTF8_2 | (uint64_t)(three) << WSS__UTF8_3 | (uint64_t)(e0) << WSS__UTF8_E0 |    \
-     (uint64_t)(ed) << WSS__UTF8_ED | (uint64_t)(f0) << WSS__UTF8_F0 | (uint64_t)(f4) << WSS__UTF8_F4)
-#define WSS__UTF8_LEAD(next)                                                                                 \
-    WSS__UTF8_ROW(next, WSS__UTF8_NO, WSS__UTF8_NO, WSS__UTF8_NO, WSS__UTF8_NO, WSS__UTF8_NO, WSS__UTF8_NO,  \
-                  WSS__UTF8_NO)
-#define WSS__UTF8_TRAIL(e0, ed, f0, f4)                                                                      \
-    WSS__UTF8_ROW(WSS__UTF8_NO, 0, WSS__UTF8_1, WSS__UTF8_2, e0, ed, f0, f4)
+static wss__utf8 wss__utf8_want(uint32_t missing, uint32_t from, uint32_t to) {
+    return missing << 16 | from << 8 | to;
+}
 
-static const uint64_t wss__utf8_rows[12] = {
-    WSS__UTF8_LEAD(0),                                                         /*  0: 00-7f */
-    WSS__UTF8_TRAIL(WSS__UTF8_NO, WSS__UTF8_1, WSS__UTF8_NO, WSS__UTF8_2),     /*  1: 80-8f */
-    WSS__UTF8_TRAIL(WSS__UTF8_NO, WSS__UTF8_1, WSS__UTF8_2, WSS__UTF8_NO),     /*  2: 90-9f */
-    WSS__UTF8_TRAIL(WSS__UTF8_1, WSS__UTF8_NO, WSS__UTF8_2, WSS__UTF8_NO),     /*  3: a0-bf */
-    WSS__UTF8_LEAD(WSS__UTF8_NO),                                              /*  4: c0, c1, f5-ff */
-    WSS__UTF8_LEAD(WSS__UTF8_1),                                               /*  5: c2-df */
-    WSS__UTF8_LEAD(WSS__UTF8_E0),                                              /*  6: e0 */
-    WSS__UTF8_LEAD(WSS__UTF8_2),                                               /*  7: e1-ec, ee, ef */
-    WSS__UTF8_LEAD(WSS__UTF8_ED),                                              /*  8: ed */
-    WSS__UTF8_LEAD(WSS__UTF8_3),                                               /*  9: f1-f3 */
-    WSS__UTF8_LEAD(WSS__UTF8_F0),                                              /* 10: f0 */
-    WSS__UTF8_LEAD(WSS__UTF8_F4)                                               /* 11: f4 */
-};
-
-#undef WSS__UTF8_ROW
-#undef WSS__UTF8_LEAD
-#undef WSS__UTF8_TRAIL
-
-/* The row of each byte. */
-static const unsigned char wss__utf8_class[256] = {
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
-    3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3,
-    4, 4, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5,
-    6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 7, 10, 9, 9, 9, 11, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4
-};
-
-/* The bits above the state are left to the next step, which masks them off. */
-static uint64_t wss__utf8_step(uint64_t state, char byte) {
-    return wss__utf8_rows[wss__utf8_class[(unsigned char)byte]] >> (state & WSS__UTF8_STATE);
+/* RFC 3629: the byte behind a lead tells overlong forms, surrogates and what is above U+10FFFF. */
+static wss__utf8 wss__utf8_step(wss__utf8 state, char next) {
+    uint32_t byte = (unsigned char)next;
+    if (state) {
+        if (byte < (state >> 8 & 0xff) || byte > (state & 0xff)) return WSS__UTF8_REJECT;
+        return state >> 16 == 1 ? 0 : wss__utf8_want((state >> 16) - 1, 0x80, 0xbf);
+    }
+    if (byte < 0x80) return 0;
+    if (byte < 0xc2 || byte > 0xf4) return WSS__UTF8_REJECT;
+    if (byte < 0xe0) return wss__utf8_want(1, 0x80, 0xbf);
+    if (byte < 0xf0) return wss__utf8_want(2, byte == 0xe0 ? 0xa0 : 0x80, byte == 0xed ? 0x9f : 0xbf);
+    return wss__utf8_want(3, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf);
 }
 
 /* Length of a prefix that is ASCII. It may end early. */
@@ -1346,19 +1306,13 @@ static size_t wss__utf8_prefix(const char *data, size_t size) {
 
 /* Goes on from state, 0 at the start. A text is complete and valid where the result is 0. */
 static wss__utf8 wss__utf8_check(wss__utf8 state, const char *data, size_t size) {
-    uint64_t next = state;
     size_t at = 0;
-    if (!size) return state;
-    while (next != WSS__UTF8_REJECT) {
-        if (!next) at += wss__utf8_prefix(data + at, size - at);
-        if (size - at < WSS__UTF8_BLOCK) break;
-        for (size_t i = 0; i < WSS__UTF8_BLOCK; i++) next = wss__utf8_step(next, data[at + i]);
-        next &= WSS__UTF8_STATE;
-        at += WSS__UTF8_BLOCK;
+    while (at < size && state != WSS__UTF8_REJECT) {
+        if (!state) at += wss__utf8_prefix(data + at, size - at);
+        size_t stop = at + wss__base_min(size - at, WSS__UTF8_BLOCK);
+        for (; at < stop; at++) state = wss__utf8_step(state, data[at]);
     }
-    if (next == WSS__UTF8_REJECT) return WSS__UTF8_REJECT;
-    for (; at < size; at++) next = wss__utf8_step(next, data[at]);
-    return (wss__utf8)(next & WSS__UTF8_STATE);
+    return state;
 }
 
 /* Writes 1 to 4 bytes. What is no character becomes U+FFFD. */
