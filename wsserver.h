@@ -3737,7 +3737,7 @@ enum { /* events; NEED: input is used up */
 
 enum {
     WSS__SESSION_PONGS_MAX = 16,    /* waiting to be sent; then the newest takes the place of the last */
-    WSS__SESSION_DIRECT_MIN = 16384 /* payload still to come that is worth receiving straight into its place */
+    WSS__SESSION_STEP = 16384       /* a rest of a large message below this is worth no step of its own */
 };
 
 /* Adds to a counter that one thread writes and any thread reads. */
@@ -4143,7 +4143,7 @@ static int wss__session_grow(wss__session_host *host, wss__session_input *input,
     if (more < input->capacity - input->size) return 1;
     size_t least = wss__base_add(wss__base_add(input->size, more), 1);
     size_t wanted = wss__base_max(wss__base_multiply(input->capacity, 2), wss__base_add(least, ahead));
-    if (wanted > WSS__SESSION_DIRECT_MIN && wss__base_add(wanted, WSS__SESSION_DIRECT_MIN) > most) wanted = wss__base_add(most, 1);
+    if (wanted > WSS__SESSION_STEP && wss__base_add(wanted, WSS__SESSION_STEP) > most) wanted = wss__base_add(most, 1);
     wanted = wss__base_min(wanted, wss__base_add(most, 1));
     size_t capacity = wss__base_max(least, wanted);
     char *data = (char *)wss__mem_resize(host->mem, input->data, input->capacity, capacity);
@@ -4456,18 +4456,6 @@ static int wss__session_next(wss__session_host *host, wss__session *session, wss
 /* The peer ended its stream, or the socket failed. */
 static int wss__session_lost(wss__session *session, int cause, wss__session_event *event) {
     return wss__session_end(session, event, WSS_CLOSE_LOST, cause, wss__base_span(NULL, 0));
-}
-
-/* Where the next bytes from the socket may be received so that they need no copy, and how many; NULL: anywhere else. */
-static char *wss__session_direct(wss__session_host *host, wss__session *session, size_t *size) {
-    wss__session_input *input = session->input;
-    if (session->phase != WSS__SESSION_OPEN || !input || !input->in_frame || input->held) return NULL;
-    if (wss__frame_is_control(input->frame.opcode) || input->frame_left < WSS__SESSION_DIRECT_MIN) return NULL;
-    if (input->capacity - input->size <= WSS__SESSION_DIRECT_MIN &&
-        !wss__session_grow(host, input, WSS__SESSION_DIRECT_MIN, input->size, wss__session_most(host, input)))
-        return NULL;
-    *size = wss__base_min(input->frame_left, input->capacity - input->size - 1);
-    return input->data + input->size;
 }
 
 /* What other threads have reserved stays in the account: their messages are still on their way. */
@@ -6472,14 +6460,9 @@ static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
 /* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to follow. */
 static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
-    size_t room = loop->receive_size;
-    bytes.data = wss__session_direct(&loop->host, &conn->session, &room);
-    if (!bytes.data) {
-        bytes.data = loop->receive;
-        room = loop->receive_size;
-        if (!loop->host.cork_size && !wss__event_has_types(&loop->server->handlers)) loop->host.reply = loop->receive;
-    }
-    ssize_t got = wss__socket_receive(conn->fd, bytes.data, room);
+    bytes.data = loop->receive;
+    if (!loop->host.cork_size && !wss__event_has_types(&loop->server->handlers)) loop->host.reply = loop->receive;
+    ssize_t got = wss__socket_receive(conn->fd, bytes.data, loop->receive_size);
     if (got <= 0) {
         wss__read_ended(loop, conn, got);
         return;
@@ -6489,7 +6472,7 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__conn_clear_work(conn, WSS__CONN_PINGED);
     WSS__COUNT(conn->bytes_in, got);
     WSS__COUNT(loop->host.stats.bytes_in, got);
-    if (bytes.size < room && !(conn->work & WSS__CONN_HANGUP))
+    if (bytes.size < loop->receive_size && !(conn->work & WSS__CONN_HANGUP))
         wss__conn_clear_work(conn, WSS__CONN_READABLE);
     wss__read_dispatch(loop, conn, &bytes);
 }

@@ -36,7 +36,6 @@ typedef struct mode {
     size_t cork;        /* bytes of the cork; 0: none */
     size_t send;        /* bytes that one send takes; 0: all */
     int echo;           /* sends each message back */
-    int direct;         /* receives into wss__session_direct where offered */
     int pause;          /* stops after each event and goes on after the turn */
     int hold;           /* holds all that comes, once, before it is looked at */
     int late;           /* answers the request after the turn */
@@ -322,37 +321,20 @@ static void go_on(driver *d) {
     flush(d);
 }
 
-/* One receive of at most this much; returns how much. The block has one byte behind, as the loop's has. */
-static size_t receive(driver *d, const char *data, size_t size) {
+/* One receive. The block has one byte behind, as the loop's has. */
+static void feed(driver *d, const void *data, size_t size) {
     wss__session_bytes bytes;
-    size_t room = 0;
-    char *block = NULL;
-    bytes.data = d->how.direct ? wss__session_direct(&d->host, &d->session, &room) : NULL;
-    bytes.size = bytes.data && room < size ? room : size;
-    if (bytes.data) CHECK(room > 0);
-    if (!bytes.data) {
-        block = (char *)malloc(bytes.size + 1);
-        if (!block) abort();
-        block[bytes.size] = 0x5a;
-        bytes.data = block;
-    }
-    size_t taken = bytes.size;
-    memcpy(bytes.data, data, taken);
+    char *block = (char *)malloc(size + 1);
+    if (!block) abort();
+    memcpy(block, data, size);
+    block[size] = 0x5a;
+    bytes.data = block;
+    bytes.size = size;
     d->paused = d->how.hold;
     turn(d, &bytes);
-    if (block) CHECK_INT(block[taken], 0x5a);
+    CHECK_INT(block[size], 0x5a);
     free(block); /* nothing may refer to it now */
     go_on(d);
-    return taken;
-}
-
-static void feed(driver *d, const void *data, size_t size) {
-    const char *at = (const char *)data;
-    while (size) {
-        size_t taken = receive(d, at, size);
-        at += taken;
-        size -= taken;
-    }
 }
 
 static void feed_text(driver *d, const char *text) {
@@ -1395,18 +1377,16 @@ static void cut_in_two(void) {
 
 /* The shapes in which input and output are held up; each must look the same from outside. */
 static const mode modes[] = {
-    {0, 0, 0, 0, 0, 0, 0, 0},
-    {65536, 0, 0, 0, 0, 0, 0, 0},  /* cork */
-    {24, 0, 0, 0, 0, 0, 0, 0},     /* cork that is soon full */
-    {65536, 7, 0, 0, 0, 0, 0, 0},  /* small sends */
-    {24, 1, 0, 0, 0, 0, 0, 0},
-    {0, 0, 0, 1, 0, 0, 0, 0},      /* straight into its place */
-    {0, 0, 0, 0, 1, 0, 0, 0},      /* pause after each event */
-    {65536, 0, 0, 1, 1, 0, 0, 0},
-    {0, 0, 0, 0, 0, 1, 0, 0},      /* hold everything once */
-    {0, 0, 0, 1, 0, 1, 0, 0},
-    {0, 0, 0, 0, 0, 0, 1, 0},      /* late answer */
-    {4096, 100, 0, 1, 1, 1, 1, 0}, /* all of it */
+    {0, 0, 0, 0, 0, 0, 0},
+    {65536, 0, 0, 0, 0, 0, 0},  /* cork */
+    {24, 0, 0, 0, 0, 0, 0},     /* cork that is soon full */
+    {65536, 7, 0, 0, 0, 0, 0},  /* small sends */
+    {24, 1, 0, 0, 0, 0, 0},
+    {0, 0, 0, 1, 0, 0, 0},      /* pause after each event */
+    {65536, 0, 0, 1, 0, 0, 0},
+    {0, 0, 0, 0, 1, 0, 0},      /* hold everything once */
+    {0, 0, 0, 0, 0, 1, 0},      /* late answer */
+    {4096, 100, 0, 1, 1, 1, 0}, /* all of it */
 };
 
 enum { MODES = sizeof modes / sizeof modes[0] };
@@ -2217,7 +2197,7 @@ static void hold_without_memory(void) {
     }
 }
 
-/* Received straight into its place. ------------------------------------------------------------------------------- */
+/* Memory while a message comes. ----------------------------------------------------------------------------------- */
 
 /* What a megabyte that was announced costs before it comes. */
 static void announced_is_not_allocated(void) {
@@ -2227,76 +2207,23 @@ static void announced_is_not_allocated(void) {
     feed(&d, "\x82\xff\0\0\0\0\0\x10\0\0" Z4 "0123456789", 24);
     CHECK(!d.ended);
     CHECK(d.live_peak < 8192);
-    size_t room = 0;
-    CHECK(wss__session_direct(&d.host, &d.session, &room) != NULL);
-    CHECK(room >= WSS__SESSION_DIRECT_MIN && room < 2 * WSS__SESSION_DIRECT_MIN);
-    CHECK(d.live < WSS__SESSION_DIRECT_MIN + 8192);
-    size_t live = d.live;
-    CHECK(wss__session_direct(&d.host, &d.session, &room) != NULL);
-    CHECK_INT(d.live, live);
     finish(&d);
 }
 
 /* Memory follows what has come: at most twice that, and one step. */
 static void capacity_follows_what_has_come(void) {
-    for (int direct = 0; direct < 2; direct++) {
-        mode how = {0};
-        driver d;
-        script input = {0};
-        static char piece[1000];
-        how.direct = direct;
-        begin_open(&d, &how);
-        d.options.max_message = 1 << 20;
-        feed(&d, "\x82\xff\0\0\0\0\0\x10\0\0" Z4, 14);
-        for (size_t have = 0; have + sizeof piece < 1 << 20; have += sizeof piece) {
-            feed(&d, piece, sizeof piece);
-            CHECK(d.live <= 2 * (have + sizeof piece) + 2 * WSS__SESSION_DIRECT_MIN);
-            CHECK(d.live <= (1 << 20) + 8192);
-        }
-        CHECK(d.calls < 20);
-        CHECK(!d.ended);
-        script_free(&input);
-        finish(&d);
-    }
-}
-
-static void direct_only_where_it_is_worth_it(void) {
     driver d;
-    size_t room = 4711;
-    begin(&d, NULL);
-    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL);
-    d.session.phase = WSS__SESSION_OPEN;
-    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL);
-    feed(&d, "\x82\xfe\x40\x01" Z4, 8); /* 16385 */
-    CHECK(wss__session_direct(&d.host, &d.session, &room) != NULL);
-    CHECK_INT(room, 16385);
-    feed(&d, "ab", 2);
-    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL); /* 16383 to come */
-    finish(&d);
-
+    static char piece[1000];
     begin_open(&d, NULL);
-    feed(&d, "\x82\xfe\x40\x00" Z4, 8); /* 16384 */
-    CHECK(wss__session_direct(&d.host, &d.session, &room) != NULL);
-    CHECK_INT(room, 16384);
-    finish(&d);
-
-    begin_open(&d, NULL);
-    feed(&d, "\x89\xfd" Z4 "a", 7);
-    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL);
-    finish(&d);
-
-    begin_open(&d, NULL);
-    feed(&d, "\x82\xfe\x50\x00" Z4, 8);
-    d.fail_at = d.calls + 1;
-    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL);
+    d.options.max_message = 1 << 20;
+    feed(&d, "\x82\xff\0\0\0\0\0\x10\0\0" Z4, 14);
+    for (size_t have = 0; have + sizeof piece < 1 << 20; have += sizeof piece) {
+        feed(&d, piece, sizeof piece);
+        CHECK(d.live <= 2 * (have + sizeof piece) + 2 * WSS__SESSION_STEP);
+        CHECK(d.live <= (1 << 20) + 8192);
+    }
+    CHECK(d.calls < 20);
     CHECK(!d.ended);
-    CHECK(wss__session_direct(&d.host, &d.session, &room) != NULL);
-    finish(&d);
-
-    begin_open(&d, NULL);
-    feed(&d, "\x82\xfe\x50\x00" Z4, 8);
-    close_it(&d, 1000, "");
-    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL);
     finish(&d);
 }
 
@@ -2503,25 +2430,6 @@ static void nothing_to_hold(void) {
     finish(&d);
 }
 
-/* While earlier bytes are held, nothing may be received into the place of later ones. */
-static void held_bytes_come_first(void) {
-    driver d;
-    wss__session_bytes bytes;
-    size_t room = 0;
-    char rest[3] = "abc";
-    begin_open(&d, NULL);
-    feed(&d, "\x82\xfe\xff\xff" Z4 "0123", 12);
-    CHECK(wss__session_direct(&d.host, &d.session, &room) != NULL);
-    bytes.data = rest;
-    bytes.size = sizeof rest;
-    CHECK(wss__session_hold(&d.host, &d.session, &bytes));
-    CHECK(wss__session_direct(&d.host, &d.session, &room) == NULL);
-    CHECK(wss__session_take_held(&d.session, &bytes));
-    CHECK_INT(bytes.size, 3);
-    CHECK(memcmp(bytes.data, "abc", 3) == 0);
-    finish(&d);
-}
-
 static void accept_with_a_long_head_without_memory(void) {
     static char value[2001];
     wss_header header = {"X-Long", value};
@@ -2662,7 +2570,6 @@ int main(void) {
     RUN(hold_without_memory);
     RUN(announced_is_not_allocated);
     RUN(capacity_follows_what_has_come);
-    RUN(direct_only_where_it_is_worth_it);
     RUN(every_allocation_fails_once_or_for_good);
     RUN(fault_without_memory_for_the_close);
     RUN(head_byte_by_byte_is_linear);
@@ -2671,7 +2578,6 @@ int main(void) {
     RUN(raw_bytes_in_two_parts);
     RUN(last_pong_empty_or_without_memory);
     RUN(nothing_to_hold);
-    RUN(held_bytes_come_first);
     RUN(accept_with_a_long_head_without_memory);
     RUN(requests_when_memory_is_tight);
     RUN(nothing_of_a_head);
