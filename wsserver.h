@@ -789,6 +789,28 @@ static int wss__base_next_item(wss__span *rest, char separator, wss__span *item)
     return 1;
 }
 
+/* At least one byte, and none but letters, digits and the others. */
+static int wss__base_is_made_of(wss__span text, const char *others) {
+    for (size_t i = 0; i < text.size; i++) {
+        char c = wss__base_lower(text.data[i]);
+        if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')) continue;
+        if (!c || !strchr(others, c)) return 0;
+    }
+    return text.size > 0;
+}
+
+/* A whole decimal number from 0 to most, which is below INT_MAX / 10; or -1. */
+static int wss__base_number(wss__span text, int most) {
+    int value = 0;
+    if (!text.size) return -1;
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9') return -1;
+        value = value * 10 + (text.data[i] - '0');
+        if (value > most) return -1;
+    }
+    return value;
+}
+
 static int wss__base_hex(char c) {
     if (c >= '0' && c <= '9') return c - '0';
     c = wss__base_lower(c);
@@ -1112,16 +1134,10 @@ static size_t wss__hash_base64(const unsigned char *data, size_t size, char *out
     return (size_t)(to - out);
 }
 
-static int wss__hash_is_base64(char c) {
-    char lower = wss__base_lower(c);
-    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
-}
-
 /* Canonical base64 of 16 bytes: the character before "==" carries two bits, its other four must be zero. */
 static int wss__hash_is_key(wss__span text) {
     if (text.size != WSS__HASH_KEY || memcmp(text.data + WSS__HASH_KEY - 2, "==", 2) != 0) return 0;
-    for (size_t i = 0; i < WSS__HASH_KEY - 2; i++)
-        if (!wss__hash_is_base64(text.data[i])) return 0;
+    if (!wss__base_is_made_of(wss__base_span(text.data, WSS__HASH_KEY - 2), "+/")) return 0;
     return strchr("AQgw", text.data[WSS__HASH_KEY - 3]) != NULL;
 }
 
@@ -1365,24 +1381,8 @@ struct wss_request {
 
 /* Characters and small grammars. */
 
-static int wss__http_is_digit(char c) {
-    return c >= '0' && c <= '9';
-}
-
-static int wss__http_is_alnum(char c) {
-    char lower = wss__base_lower(c);
-    return wss__http_is_digit(c) || (lower >= 'a' && lower <= 'z');
-}
-
-static int wss__http_is_token_char(char c) {
-    static const char others[] = "!#$%&'*+-.^_`|~";
-    return wss__http_is_alnum(c) || memchr(others, c, sizeof others - 1) != NULL;
-}
-
 static int wss__http_is_token(wss__span text) {
-    for (size_t i = 0; i < text.size; i++)
-        if (!wss__http_is_token_char(text.data[i])) return 0;
-    return text.size > 0;
+    return wss__base_is_made_of(text, "-_!#$%&'*+.^`|~");
 }
 
 /* A field value. One CR or LF let through here would let its author write header lines. */
@@ -1403,29 +1403,34 @@ static int wss__http_is_target(wss__span text) {
 }
 
 static int wss__http_is_version(wss__span text) {
-    if (text.size != 8 || memcmp(text.data, "HTTP/", 5) != 0) return 0;
-    return wss__http_is_digit(text.data[5]) && text.data[6] == '.' && wss__http_is_digit(text.data[7]);
+    if (text.size != 8 || memcmp(text.data, "HTTP/", 5) != 0 || text.data[6] != '.') return 0;
+    return wss__base_number(wss__base_span(text.data + 5, 1), 9) >= 0 &&
+           wss__base_number(wss__base_span(text.data + 7, 1), 9) >= 0;
 }
 
-static int wss__http_is_port(wss__span text) {
-    unsigned value = 0;
-    for (size_t i = 0; i < text.size; i++) {
-        if (!wss__http_is_digit(text.data[i])) return 0;
-        value = value * 10 + (unsigned)(text.data[i] - '0');
-        if (value > 65535) return 0;
+/* Takes the next byte of percent-encoded text. 0 at the end, -1 where a % has no two hex digits after it. */
+static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *byte) {
+    size_t taken = 1;
+    if (rest->size == 0) return 0;
+    *byte = rest->data[0];
+    if (*byte == '+' && plus_is_space) *byte = ' ';
+    if (*byte == '%') {
+        int high = rest->size > 2 ? wss__base_hex(rest->data[1]) : -1;
+        int low = rest->size > 2 ? wss__base_hex(rest->data[2]) : -1;
+        if (high < 0 || low < 0) return -1;
+        *byte = (char)(unsigned char)(high * 16 + low);
+        taken = 3;
     }
-    return text.size > 0;
+    *rest = wss__base_span(rest->data + taken, rest->size - taken);
+    return 1;
 }
 
+/* RFC 3986 section 3.2.2: escapes may stand in it. */
 static int wss__http_is_registered_name(wss__span name) {
-    static const char others[] = "-._~!$&'()*+,;=";
-    for (size_t i = 0; i < name.size; i++) {
-        char c = name.data[i];
-        int escape = c == '%' && name.size - i > 2 && wss__base_hex(name.data[i + 1]) >= 0 &&
-                     wss__base_hex(name.data[i + 2]) >= 0;
-        if (!escape && !wss__http_is_alnum(c) && !memchr(others, c, sizeof others - 1)) return 0;
-    }
-    return name.size > 0;
+    char byte;
+    int more = wss__base_is_made_of(name, "-.%_~!$&'()*+,;=") ? 1 : -1;
+    while (more > 0) more = wss__http_next_byte(&name, 0, &byte);
+    return more == 0;
 }
 
 static int wss__http_is_ip6_literal(wss__span name) {
@@ -1450,7 +1455,7 @@ static int wss__http_is_host(wss__span host) {
     if (name.size == 0) return 0;
     if (name.size < host.size) {
         wss__span port = wss__base_span(host.data + name.size + 1, host.size - name.size - 1);
-        if (host.data[name.size] != ':' || !wss__http_is_port(port)) return 0;
+        if (host.data[name.size] != ':' || wss__base_number(port, 65535) < 0) return 0;
     }
     return name.data[0] == '[' ? wss__http_is_ip6_literal(name) : wss__http_is_registered_name(name);
 }
@@ -1486,9 +1491,10 @@ static size_t wss__http_find_end(const char *data, size_t size, size_t from) {
    */
 static int wss__http_prefix_status(const char *data, size_t size, int max_head) {
     size_t limit = max_head > 0 ? (size_t)max_head : (size_t)INT_MAX;
-    size_t peek = wss__base_min(size, WSS__HTTP_METHOD_PEEK);
-    for (size_t i = 0; i < peek && (i == 0 || data[i] != ' '); i++)
-        if (!wss__http_is_token_char(data[i])) return 400;
+    wss__span peek = wss__base_span(data, wss__base_min(size, WSS__HTTP_METHOD_PEEK));
+    wss__span method = peek;
+    wss__http_cut(&peek, ' ', &method);
+    if (size && !wss__http_is_token(method)) return 400;
     if (size <= limit) return 0;
     return memchr(data, '\n', wss__base_min(limit, WSS__HTTP_LINE_MAX + 2)) ? 431 : 414;
 }
@@ -1774,23 +1780,6 @@ static int wss__http_host_allowed(const wss_request *request, const char *hosts)
 }
 
 /* What an application reads. */
-
-/* Takes the next byte of percent-encoded text. 0 at the end, -1 where a % has no two hex digits after it. */
-static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *byte) {
-    size_t taken = 1;
-    if (rest->size == 0) return 0;
-    *byte = rest->data[0];
-    if (*byte == '+' && plus_is_space) *byte = ' ';
-    if (*byte == '%') {
-        int high = rest->size > 2 ? wss__base_hex(rest->data[1]) : -1;
-        int low = rest->size > 2 ? wss__base_hex(rest->data[2]) : -1;
-        if (high < 0 || low < 0) return -1;
-        *byte = (char)(unsigned char)(high * 16 + low);
-        taken = 3;
-    }
-    *rest = wss__base_span(rest->data + taken, rest->size - taken);
-    return 1;
-}
 
 /* The outcome of a reader that has nothing to give. */
 static int wss__http_nothing(int error, char *out, size_t size, size_t *length) {
@@ -4789,18 +4778,6 @@ static int wss__socket_port_of(const wss__socket_address *address) {
     return address->any.sa_family == AF_INET6 ? ntohs(address->v6.sin6_port) : 0;
 }
 
-/* A whole decimal number from 0 to most, or -1. */
-static int wss__socket_number(wss__span text, int most) {
-    int value = 0;
-    if (!text.size) return -1;
-    for (size_t i = 0; i < text.size; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9') return -1;
-        value = value * 10 + (text.data[i] - '0');
-        if (value > most) return -1;
-    }
-    return value;
-}
-
 /* ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT into a socket address; 0 where it is neither IPv4 nor IPv6. */
 static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address *address) {
     char host[64];
@@ -4818,7 +4795,7 @@ static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address
         tail = wss__base_span(colon, (size_t)(end - colon));
     }
     if (tail.size && tail.data[0] != ':') return 0;
-    if (tail.size) port = wss__socket_number(wss__base_span(tail.data + 1, tail.size - 1), 65535);
+    if (tail.size) port = wss__base_number(wss__base_span(tail.data + 1, tail.size - 1), 65535);
     if (port < 0 || name.size >= sizeof host) return 0;
     memcpy(host, name.data, name.size);
     host[name.size] = 0;
@@ -4921,8 +4898,8 @@ static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
 static int wss__socket_adopt_inherited(wss__socket_listeners *all) {
     const char *pid = getenv("LISTEN_PID"); /* NOLINT(concurrency-mt-unsafe): it is, unless others call setenv */
     const char *fds = getenv("LISTEN_FDS"); /* NOLINT(concurrency-mt-unsafe): likewise */
-    int count = fds ? wss__socket_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
-    if (!pid || count < 1 || wss__socket_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid()) {
+    int count = fds ? wss__base_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
+    if (!pid || count < 1 || wss__base_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid()) {
         errno = ENOENT;
         return -1;
     }
@@ -4969,7 +4946,7 @@ static int wss__socket_listen_one(wss__socket_listeners *all, wss__span text, co
     } else if (wss__socket_starts(text, "unix:", &rest)) {
         result = wss__socket_listen_unix(all, rest, options) ? WSS_ERR_SYSTEM : WSS_OK;
     } else if (wss__socket_starts(text, "fd:", &rest)) {
-        result = wss__socket_adopt(all, wss__socket_number(rest, INT_MAX / 10 - 1)) ? WSS_ERR_SYSTEM : WSS_OK;
+        result = wss__socket_adopt(all, wss__base_number(rest, INT_MAX / 10 - 1)) ? WSS_ERR_SYSTEM : WSS_OK;
     } else if (wss__base_equal(text, wss__base_text("systemd"))) {
         result = wss__socket_adopt_inherited(all) ? WSS_ERR_SYSTEM : WSS_OK;
     } else {
