@@ -76,7 +76,6 @@ static inline void driver_begin(driver *d, const driver_mode *how, size_t max_me
     d->options.max_message = max_message;
     d->options.max_fragments = max_fragments;
     d->options.max_head = 1024;
-    d->options.max_headers = 16;
     d->options.max_queued = WSS_UNLIMITED;
     d->options.memory_budget = WSS_UNLIMITED;
     d->options.allocator = driver_give;
@@ -180,7 +179,7 @@ static inline void driver_close(driver *d, int code, const char *reason) {
 
 static inline void driver_accept(driver *d) {
     d->asked = 0;
-    if (wss__session_accept(&d->host, &d->session, wss__base_span(d->key, sizeof d->key), NULL, NULL, 0)) return;
+    if (wss__session_accept(&d->host, &d->session, wss__base_span(d->key, sizeof d->key))) return;
     FUZZ_CHECK(d->fail_at);
     d->session.phase = WSS__SESSION_ASKED;
     driver_lose(d, WSS_CAUSE_MEMORY);

@@ -175,7 +175,7 @@ static void handle(wss__session *session, int kind, wss__session_event *event) {
     switch (kind) {
     case WSS__SESSION_UPGRADE:
         add_event("upgrade", 0, 0, wss_request_target(&event->request), strlen(wss_request_target(&event->request)));
-        CHECK(wss__session_accept(&host, session, wss__http_key(&event->request), NULL, NULL, 0));
+        CHECK(wss__session_accept(&host, session, wss__http_key(&event->request)));
         break;
     case WSS__SESSION_HTTP:
         wss__session_reject(&host, session, 426, 1, &refused);

@@ -596,7 +596,6 @@ static void handshake_options(wss_options *options) {
     options->max_handshakes = 6;
     options->idle_ms = 60000;
     options->max_head = 700;
-    options->max_headers = 16;
     options->debug = 1;
 }
 

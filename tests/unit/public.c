@@ -175,7 +175,6 @@ static void defaults(void) {
     CHECK_INT(options.max_message, 1048576);
     CHECK_INT(options.max_fragments, 1024);
     CHECK_INT(options.max_head, 8192);
-    CHECK_INT(options.max_headers, 64);
     CHECK(options.max_connections > 0 && options.max_connections <= 10000);
     CHECK_INT(options.max_handshakes, 1024);
     CHECK_INT(options.max_per_address, WSS_OFF);
@@ -204,7 +203,6 @@ static void bounds(void) {
         wss_options options = {0};
         options.threads = values[i];
         options.max_head = values[i];
-        options.max_headers = values[i];
         options.max_connections = values[i];
         options.json_depth = values[i];
         options.ping_ms = values[i];
@@ -213,7 +211,6 @@ static void bounds(void) {
         limit_is = 0;
         CHECK_INT(options.threads, 64);
         CHECK_INT(options.max_head, 1048576);
-        CHECK_INT(options.max_headers, WSS__HTTP_FIELDS_MAX);
         CHECK_INT(options.max_connections, WSS__SLOT_LIMIT);
         CHECK_INT(options.json_depth, WSS__JSON_DEPTH_MAX);
         CHECK_INT(options.ping_ms, values[i] > 0 ? values[i] : WSS_OFF);
@@ -221,12 +218,10 @@ static void bounds(void) {
     wss_options small = {0};
     small.threads = 64;
     small.max_head = 1048576;
-    small.max_headers = 1;
     small.json_depth = 1;
     resolve(&small);
     CHECK_INT(small.threads, 64);
     CHECK_INT(small.max_head, 1048576);
-    CHECK_INT(small.max_headers, 1);
     CHECK_INT(small.json_depth, 1);
 }
 
