@@ -245,7 +245,7 @@ enum { /* why requests were refused: places in wss_stats.refused_cause */
     WSS_REFUSED_TARGET,      /* 414: the request line is too long */
     WSS_REFUSED_HOST,        /* 421: options.hosts */
     WSS_REFUSED_NO_UPGRADE,  /* 426: no WebSocket request, or another version */
-    WSS_REFUSED_HEADERS,     /* 431: options.max_head, options.max_headers */
+    WSS_REFUSED_HEADERS,     /* 431: more than 64 header lines, or longer than options.max_head */
     WSS_REFUSED_UNAVAILABLE, /* 503: memory, stopping, or no answer in time */
     WSS_REFUSED_HTTP,        /* 505: another version of HTTP */
     WSS_REFUSED_APPLICATION  /* by wss_refuse */
@@ -329,7 +329,6 @@ typedef struct wss_options {
     size_t max_message;        /* bytes of one message, all fragments; default 1 MiB. A message may have 1,024 frames,
                                   and one more for each 16 bytes of it */
     int max_head;              /* bytes of a request head; default 8192 */
-    int max_headers;           /* header lines of a request; default 64 */
     int max_connections;       /* default 10000, less where the process may open fewer descriptors. An eighth of them, but
                                   at least 64, may be unfinished handshakes at one time */
     int max_per_address;       /* connections of one IP address; default 0: WSS_OFF */
@@ -493,7 +492,6 @@ WSSERVER_API const char *wss_request_method(const wss_request *request);
 WSSERVER_API const char *wss_request_target(const wss_request *request); /* path and query as sent */
 /* Value of a header line, name without regard to case; NULL where missing. The first where there are several. */
 WSSERVER_API const char *wss_request_header(const wss_request *request, const char *name);
-WSSERVER_API size_t wss_request_header_count(const wss_request *request);
 /* Header line number index, as sent, repeated names included. *value may be NULL. NULL past the end. */
 WSSERVER_API const char *wss_request_header_at(const wss_request *request, size_t index, const char **value);
 /* Path with %XX decoded; WSS_ERR_UTF8 where the result is not UTF-8 or holds NUL. RFC 3986 section 2.1. */
@@ -784,6 +782,28 @@ static int wss__base_next_item(wss__span *rest, char separator, wss__span *item)
     while (stop > at && (stop[-1] == ' ' || stop[-1] == '\t')) stop--;
     *item = wss__base_span(at, (size_t)(stop - at));
     return 1;
+}
+
+/* At least one byte, and none but letters, digits and the others. */
+static int wss__base_is_made_of(wss__span text, const char *others) {
+    for (size_t i = 0; i < text.size; i++) {
+        char c = wss__base_lower(text.data[i]);
+        if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')) continue;
+        if (!c || !strchr(others, c)) return 0;
+    }
+    return text.size > 0;
+}
+
+/* A whole decimal number from 0 to most, which is below INT_MAX / 10; or -1. */
+static int wss__base_number(wss__span text, int most) {
+    int value = 0;
+    if (!text.size) return -1;
+    for (size_t i = 0; i < text.size; i++) {
+        if (text.data[i] < '0' || text.data[i] > '9') return -1;
+        value = value * 10 + (text.data[i] - '0');
+        if (value > most) return -1;
+    }
+    return value;
 }
 
 static int wss__base_hex(char c) {
@@ -1109,16 +1129,10 @@ static size_t wss__hash_base64(const unsigned char *data, size_t size, char *out
     return (size_t)(to - out);
 }
 
-static int wss__hash_is_base64(char c) {
-    char lower = wss__base_lower(c);
-    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9') || c == '+' || c == '/';
-}
-
 /* Canonical base64 of 16 bytes: the character before "==" carries two bits, its other four must be zero. */
 static int wss__hash_is_key(wss__span text) {
     if (text.size != WSS__HASH_KEY || memcmp(text.data + WSS__HASH_KEY - 2, "==", 2) != 0) return 0;
-    for (size_t i = 0; i < WSS__HASH_KEY - 2; i++)
-        if (!wss__hash_is_base64(text.data[i])) return 0;
+    if (!wss__base_is_made_of(wss__base_span(text.data, WSS__HASH_KEY - 2), "+/")) return 0;
     return strchr("AQgw", text.data[WSS__HASH_KEY - 3]) != NULL;
 }
 
@@ -1140,70 +1154,30 @@ static void wss__hash_accept(wss__span key, char out[WSS__HASH_ACCEPT]) {
    threads  any
    spec     RFC 3629 section 4 */
 
-/* A state is the place, in a row of the table below, where six bits hold the state that follows. So one shift
-   takes a step, whatever the text is like: no branch depends on it. 0: between characters. */
+/* What a stream waits for: how many bytes of a character are missing, and from where to where the next of them may be, 8 bits
+   each. 0: between characters. */
 typedef uint32_t wss__utf8;
 
-enum {
-    WSS__UTF8_STATE = 63,
-    WSS__UTF8_NO = 6,  /* rejected, for ever */
-    WSS__UTF8_1 = 12,  /* one byte is missing */
-    WSS__UTF8_2 = 18,  /* two, any */
-    WSS__UTF8_3 = 24,  /* three, any */
-    WSS__UTF8_E0 = 30, /* two, after a lead that allows overlong forms */
-    WSS__UTF8_ED = 36, /* two, after the lead of the surrogates */
-    WSS__UTF8_F0 = 42, /* three, after a lead that allows overlong forms */
-    WSS__UTF8_F4 = 48, /* three, after the last lead */
-    WSS__UTF8_BLOCK = 16
-};
+enum { WSS__UTF8_BLOCK = 16 };
 
-#define WSS__UTF8_REJECT ((wss__utf8)WSS__UTF8_NO)
+#define WSS__UTF8_REJECT ((wss__utf8)0x1ff00) /* one is missing, from ff to 00: no byte is that, for ever */
 
-/* One row: what follows each state, for the bytes of one class. */
-#define WSS__UTF8_ROW(start, one, two, three, e0, ed, f0, f4)                                                \
-    ((uint64_t)(start) | (uint64_t)WSS__UTF8_NO << WSS__UTF8_NO | (uint64_t)(one) << WSS__UTF8_1 |           \
-     (uint64_t)(two) << WSS__UTF8_2 | (uint64_t)(three) << WSS__UTF8_3 | (uint64_t)(e0) << WSS__UTF8_E0 |    \
-     (uint64_t)(ed) << WSS__UTF8_ED | (uint64_t)(f0) << WSS__UTF8_F0 | (uint64_t)(f4) << WSS__UTF8_F4)
-#define WSS__UTF8_LEAD(next)                                                                                 \
-    WSS__UTF8_ROW(next, WSS__UTF8_NO, WSS__UTF8_NO, WSS__UTF8_NO, WSS__UTF8_NO, WSS__UTF8_NO, WSS__UTF8_NO,  \
-                  WSS__UTF8_NO)
-#define WSS__UTF8_TRAIL(e0, ed, f0, f4)                                                                      \
-    WSS__UTF8_ROW(WSS__UTF8_NO, 0, WSS__UTF8_1, WSS__UTF8_2, e0, ed, f0, f4)
+static wss__utf8 wss__utf8_want(uint32_t missing, uint32_t from, uint32_t to) {
+    return missing << 16 | from << 8 | to;
+}
 
-static const uint64_t wss__utf8_rows[12] = {
-    WSS__UTF8_LEAD(0),                                                         /*  0: 00-7f */
-    WSS__UTF8_TRAIL(WSS__UTF8_NO, WSS__UTF8_1, WSS__UTF8_NO, WSS__UTF8_2),     /*  1: 80-8f */
-    WSS__UTF8_TRAIL(WSS__UTF8_NO, WSS__UTF8_1, WSS__UTF8_2, WSS__UTF8_NO),     /*  2: 90-9f */
-    WSS__UTF8_TRAIL(WSS__UTF8_1, WSS__UTF8_NO, WSS__UTF8_2, WSS__UTF8_NO),     /*  3: a0-bf */
-    WSS__UTF8_LEAD(WSS__UTF8_NO),                                              /*  4: c0, c1, f5-ff */
-    WSS__UTF8_LEAD(WSS__UTF8_1),                                               /*  5: c2-df */
-    WSS__UTF8_LEAD(WSS__UTF8_E0),                                              /*  6: e0 */
-    WSS__UTF8_LEAD(WSS__UTF8_2),                                               /*  7: e1-ec, ee, ef */
-    WSS__UTF8_LEAD(WSS__UTF8_ED),                                              /*  8: ed */
-    WSS__UTF8_LEAD(WSS__UTF8_3),                                               /*  9: f1-f3 */
-    WSS__UTF8_LEAD(WSS__UTF8_F0),                                              /* 10: f0 */
-    WSS__UTF8_LEAD(WSS__UTF8_F4)                                               /* 11: f4 */
-};
-
-#undef WSS__UTF8_ROW
-#undef WSS__UTF8_LEAD
-#undef WSS__UTF8_TRAIL
-
-/* The row of each byte. */
-static const unsigned char wss__utf8_class[256] = {
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-    1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
-    3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3,
-    4, 4, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5,
-    6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 7, 10, 9, 9, 9, 11, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4
-};
-
-/* The bits above the state are left to the next step, which masks them off. */
-static uint64_t wss__utf8_step(uint64_t state, char byte) {
-    return wss__utf8_rows[wss__utf8_class[(unsigned char)byte]] >> (state & WSS__UTF8_STATE);
+/* RFC 3629: the byte behind a lead tells overlong forms, surrogates and what is above U+10FFFF. */
+static wss__utf8 wss__utf8_step(wss__utf8 state, char next) {
+    uint32_t byte = (unsigned char)next;
+    if (state) {
+        if (byte < (state >> 8 & 0xff) || byte > (state & 0xff)) return WSS__UTF8_REJECT;
+        return state >> 16 == 1 ? 0 : wss__utf8_want((state >> 16) - 1, 0x80, 0xbf);
+    }
+    if (byte < 0x80) return 0;
+    if (byte < 0xc2 || byte > 0xf4) return WSS__UTF8_REJECT;
+    if (byte < 0xe0) return wss__utf8_want(1, 0x80, 0xbf);
+    if (byte < 0xf0) return wss__utf8_want(2, byte == 0xe0 ? 0xa0 : 0x80, byte == 0xed ? 0x9f : 0xbf);
+    return wss__utf8_want(3, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf);
 }
 
 /* Length of a prefix that is ASCII. It may end early. */
@@ -1344,19 +1318,13 @@ static size_t wss__utf8_prefix(const char *data, size_t size) {
 
 /* Goes on from state, 0 at the start. A text is complete and valid where the result is 0. */
 static wss__utf8 wss__utf8_check(wss__utf8 state, const char *data, size_t size) {
-    uint64_t next = state;
     size_t at = 0;
-    if (!size) return state;
-    while (next != WSS__UTF8_REJECT) {
-        if (!next) at += wss__utf8_prefix(data + at, size - at);
-        if (size - at < WSS__UTF8_BLOCK) break;
-        for (size_t i = 0; i < WSS__UTF8_BLOCK; i++) next = wss__utf8_step(next, data[at + i]);
-        next &= WSS__UTF8_STATE;
-        at += WSS__UTF8_BLOCK;
+    while (at < size && state != WSS__UTF8_REJECT) {
+        if (!state) at += wss__utf8_prefix(data + at, size - at);
+        size_t stop = at + wss__base_min(size - at, WSS__UTF8_BLOCK);
+        for (; at < stop; at++) state = wss__utf8_step(state, data[at]);
     }
-    if (next == WSS__UTF8_REJECT) return WSS__UTF8_REJECT;
-    for (; at < size; at++) next = wss__utf8_step(next, data[at]);
-    return (wss__utf8)(next & WSS__UTF8_STATE);
+    return state;
 }
 
 /* Writes 1 to 4 bytes. What is no character becomes U+FFFD. */
@@ -1391,7 +1359,7 @@ static int wss__utf8_name(const char *text, wss__span *name) {
    spec     RFC 9110, RFC 9112, RFC 6455 section 4, RFC 3986, RFC 6454, RFC 6265 section 4.2 */
 
 enum {
-    WSS__HTTP_FIELDS_MAX = 128,
+    WSS__HTTP_FIELDS_MAX = 64, /* header lines; one more refuses the request */
     WSS__HTTP_LINE_MAX = 4096, /* bytes of the request line, CRLF not counted */
     WSS__HTTP_METHOD_PEEK = 8  /* bytes of an unfinished head that are looked at before the rest is there */
 };
@@ -1419,24 +1387,8 @@ struct wss_request {
 
 /* Characters and small grammars. */
 
-static int wss__http_is_digit(char c) {
-    return c >= '0' && c <= '9';
-}
-
-static int wss__http_is_alnum(char c) {
-    char lower = wss__base_lower(c);
-    return wss__http_is_digit(c) || (lower >= 'a' && lower <= 'z');
-}
-
-static int wss__http_is_token_char(char c) {
-    static const char others[] = "!#$%&'*+-.^_`|~";
-    return wss__http_is_alnum(c) || memchr(others, c, sizeof others - 1) != NULL;
-}
-
 static int wss__http_is_token(wss__span text) {
-    for (size_t i = 0; i < text.size; i++)
-        if (!wss__http_is_token_char(text.data[i])) return 0;
-    return text.size > 0;
+    return wss__base_is_made_of(text, "-_!#$%&'*+.^`|~");
 }
 
 /* A field value. One CR or LF let through here would let its author write header lines. */
@@ -1457,29 +1409,36 @@ static int wss__http_is_target(wss__span text) {
 }
 
 static int wss__http_is_version(wss__span text) {
-    if (text.size != 8 || memcmp(text.data, "HTTP/", 5) != 0) return 0;
-    return wss__http_is_digit(text.data[5]) && text.data[6] == '.' && wss__http_is_digit(text.data[7]);
+    if (text.size != 8 || memcmp(text.data, "HTTP/", 5) != 0 || text.data[6] != '.') return 0;
+    return wss__base_number(wss__base_span(text.data + 5, 1), 9) >= 0 &&
+           wss__base_number(wss__base_span(text.data + 7, 1), 9) >= 0;
 }
 
-static int wss__http_is_port(wss__span text) {
-    unsigned value = 0;
-    for (size_t i = 0; i < text.size; i++) {
-        if (!wss__http_is_digit(text.data[i])) return 0;
-        value = value * 10 + (unsigned)(text.data[i] - '0');
-        if (value > 65535) return 0;
+/* Takes the next byte of percent-encoded text. 0 at the end, -1 where a % has no two hex digits after it. */
+static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *byte) {
+    size_t taken = 1;
+    if (rest->size == 0) return 0;
+    *byte = rest->data[0];
+    if (*byte == '+' && plus_is_space) *byte = ' ';
+    if (*byte == '%') {
+        int high = rest->size > 2 ? wss__base_hex(rest->data[1]) : -1;
+        int low = rest->size > 2 ? wss__base_hex(rest->data[2]) : -1;
+        if (high < 0 || low < 0) return -1;
+        *byte = (char)(unsigned char)(high * 16 + low);
+        taken = 3;
     }
-    return text.size > 0;
+    *rest = wss__base_span(rest->data + taken, rest->size - taken);
+    return 1;
 }
 
+/* RFC 3986 section 3.2.2: escapes may stand in it, and hardly ever do. */
 static int wss__http_is_registered_name(wss__span name) {
-    static const char others[] = "-._~!$&'()*+,;=";
-    for (size_t i = 0; i < name.size; i++) {
-        char c = name.data[i];
-        int escape = c == '%' && name.size - i > 2 && wss__base_hex(name.data[i + 1]) >= 0 &&
-                     wss__base_hex(name.data[i + 2]) >= 0;
-        if (!escape && !wss__http_is_alnum(c) && !memchr(others, c, sizeof others - 1)) return 0;
-    }
-    return name.size > 0;
+    static const char others[] = "%.-_~!$&'()*+,;=";
+    char byte;
+    if (wss__base_is_made_of(name, others + 1)) return 1;
+    int more = wss__base_is_made_of(name, others) ? 1 : -1;
+    while (more > 0) more = wss__http_next_byte(&name, 0, &byte);
+    return more == 0;
 }
 
 static int wss__http_is_ip6_literal(wss__span name) {
@@ -1504,7 +1463,7 @@ static int wss__http_is_host(wss__span host) {
     if (name.size == 0) return 0;
     if (name.size < host.size) {
         wss__span port = wss__base_span(host.data + name.size + 1, host.size - name.size - 1);
-        if (host.data[name.size] != ':' || !wss__http_is_port(port)) return 0;
+        if (host.data[name.size] != ':' || wss__base_number(port, 65535) < 0) return 0;
     }
     return name.data[0] == '[' ? wss__http_is_ip6_literal(name) : wss__http_is_registered_name(name);
 }
@@ -1541,8 +1500,9 @@ static size_t wss__http_find_end(const char *data, size_t size, size_t from) {
 static int wss__http_prefix_status(const char *data, size_t size, int max_head) {
     size_t limit = max_head > 0 ? (size_t)max_head : (size_t)INT_MAX;
     size_t peek = wss__base_min(size, WSS__HTTP_METHOD_PEEK);
-    for (size_t i = 0; i < peek && (i == 0 || data[i] != ' '); i++)
-        if (!wss__http_is_token_char(data[i])) return 400;
+    size_t method = 0;
+    while (method < peek && data[method] != ' ') method++;
+    if (peek && !wss__http_is_token(wss__base_span(data, method))) return 400;
     if (size <= limit) return 0;
     return memchr(data, '\n', wss__base_min(limit, WSS__HTTP_LINE_MAX + 2)) ? 431 : 414;
 }
@@ -1664,8 +1624,7 @@ static int wss__http_resolve(wss_request *request, wss__span authority) {
 
 /* Parses exactly one head, as wss__http_find_end measured it, and puts a NUL behind target, names and values.
    Returns 0 or the status with which to refuse it; then the request is not to be read. */
-static int wss__http_parse(char *data, size_t size, int max_headers, wss_request *request) {
-    int limit = max_headers >= 0 && max_headers < WSS__HTTP_FIELDS_MAX ? max_headers : WSS__HTTP_FIELDS_MAX;
+static int wss__http_parse(char *data, size_t size, wss_request *request) {
     wss__span rest = wss__base_span(data, size);
     wss__span line;
     wss__span authority = wss__base_span(NULL, 0);
@@ -1678,7 +1637,7 @@ static int wss__http_parse(char *data, size_t size, int max_headers, wss_request
     while (!status) {
         if (!wss__http_take_line(&rest, &line)) return 400;
         if (line.size == 0) break;
-        status = request->count < (size_t)limit ? wss__http_parse_field(request, line) : 431;
+        status = request->count < WSS__HTTP_FIELDS_MAX ? wss__http_parse_field(request, line) : 431;
     }
     if (!status && rest.size) status = 400;
     if (!status) status = wss__http_check_fields(request);
@@ -1829,23 +1788,6 @@ static int wss__http_host_allowed(const wss_request *request, const char *hosts)
 
 /* What an application reads. */
 
-/* Takes the next byte of percent-encoded text. 0 at the end, -1 where a % has no two hex digits after it. */
-static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *byte) {
-    size_t taken = 1;
-    if (rest->size == 0) return 0;
-    *byte = rest->data[0];
-    if (*byte == '+' && plus_is_space) *byte = ' ';
-    if (*byte == '%') {
-        int high = rest->size > 2 ? wss__base_hex(rest->data[1]) : -1;
-        int low = rest->size > 2 ? wss__base_hex(rest->data[2]) : -1;
-        if (high < 0 || low < 0) return -1;
-        *byte = (char)(unsigned char)(high * 16 + low);
-        taken = 3;
-    }
-    *rest = wss__base_span(rest->data + taken, rest->size - taken);
-    return 1;
-}
-
 /* The outcome of a reader that has nothing to give. */
 static int wss__http_nothing(int error, char *out, size_t size, size_t *length) {
     if (out && size) out[0] = 0;
@@ -1902,10 +1844,6 @@ WSSERVER_API const char *wss_request_header(const wss_request *request, const ch
     wss__span value;
     if (!request || !name || wss__http_lines(request, name, &value) == 0) return NULL;
     return value.data;
-}
-
-WSSERVER_API size_t wss_request_header_count(const wss_request *request) {
-    return request ? request->count : 0;
 }
 
 WSSERVER_API const char *wss_request_header_at(const wss_request *request, size_t index, const char **value) {
@@ -1974,66 +1912,67 @@ WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port)
 
 typedef struct wss__http_status {
     int status;
+    int refused; /* the counter of such refusals, WSS_REFUSED_* */
     const char *phrase;
-    const char *explanation; /* body of the refusals that the server makes by itself */
+    const char *text; /* body of the refusals that the server makes by itself */
 } wss__http_status;
 
-/* Whoever connects for the first time and fails reads one of these: each says what to do. */
+/* Whoever connects for the first time and fails reads one of these texts: each says what to do. */
 static const wss__http_status wss__http_statuses[] = {
-    {200, "OK", ""},
-    {201, "Created", ""},
-    {202, "Accepted", ""},
-    {204, "No Content", ""},
-    {205, "Reset Content", ""},
-    {301, "Moved Permanently", ""},
-    {302, "Found", ""},
-    {303, "See Other", ""},
-    {304, "Not Modified", ""},
-    {307, "Temporary Redirect", ""},
-    {308, "Permanent Redirect", ""},
-    {400, "Bad Request", "This request is not valid HTTP/1.1, or not a valid WebSocket handshake.\n"},
-    {401, "Unauthorized", ""},
-    {403, "Forbidden",
+    {101, WSS_REFUSED_OTHER, "Switching Protocols", ""},
+    {200, WSS_REFUSED_OTHER, "OK", ""},
+    {201, WSS_REFUSED_OTHER, "Created", ""},
+    {202, WSS_REFUSED_OTHER, "Accepted", ""},
+    {204, WSS_REFUSED_OTHER, "No Content", ""},
+    {205, WSS_REFUSED_OTHER, "Reset Content", ""},
+    {301, WSS_REFUSED_OTHER, "Moved Permanently", ""},
+    {302, WSS_REFUSED_OTHER, "Found", ""},
+    {303, WSS_REFUSED_OTHER, "See Other", ""},
+    {304, WSS_REFUSED_OTHER, "Not Modified", ""},
+    {307, WSS_REFUSED_OTHER, "Temporary Redirect", ""},
+    {308, WSS_REFUSED_OTHER, "Permanent Redirect", ""},
+    {400, WSS_REFUSED_MALFORMED, "Bad Request",
+     "This request is not valid HTTP/1.1, or not a valid WebSocket handshake.\n"},
+    {401, WSS_REFUSED_OTHER, "Unauthorized", ""},
+    {403, WSS_REFUSED_ORIGIN, "Forbidden",
      "Pages of this origin may not connect. options.origins lists those that may (null: pages in files).\n"},
-    {404, "Not Found", ""},
-    {405, "Method Not Allowed", "Only GET, and HEAD for plain HTTP, are answered here.\n"},
-    {408, "Request Timeout", "The request did not arrive in time (options.handshake_ms).\n"},
-    {409, "Conflict", ""},
-    {410, "Gone", ""},
-    {413, "Content Too Large", ""},
-    {414, "URI Too Long", "The request line is too long.\n"},
-    {415, "Unsupported Media Type", ""},
-    {421, "Misdirected Request", "This host is not served here. options.hosts lists the hosts that are.\n"},
-    {426, "Upgrade Required",
+    {404, WSS_REFUSED_OTHER, "Not Found", ""},
+    {405, WSS_REFUSED_METHOD, "Method Not Allowed", "Only GET, and HEAD for plain HTTP, are answered here.\n"},
+    {408, WSS_REFUSED_TIMEOUT, "Request Timeout", "The request did not arrive in time (options.handshake_ms).\n"},
+    {409, WSS_REFUSED_OTHER, "Conflict", ""},
+    {410, WSS_REFUSED_OTHER, "Gone", ""},
+    {413, WSS_REFUSED_OTHER, "Content Too Large", ""},
+    {414, WSS_REFUSED_TARGET, "URI Too Long", "The request line is too long.\n"},
+    {415, WSS_REFUSED_OTHER, "Unsupported Media Type", ""},
+    {421, WSS_REFUSED_HOST, "Misdirected Request",
+     "This host is not served here. options.hosts lists the hosts that are.\n"},
+    {426, WSS_REFUSED_NO_UPGRADE, "Upgrade Required",
      "This is a WebSocket server, version 13. Connect with new WebSocket(\"ws://...\").\n"},
-    {429, "Too Many Requests", ""},
-    {431, "Request Header Fields Too Large",
-     "The request has too many or too long header lines (options.max_head, options.max_headers).\n"},
-    {500, "Internal Server Error", "The server could not handle this request.\n"},
-    {501, "Not Implemented", ""},
-    {502, "Bad Gateway", ""},
-    {503, "Service Unavailable",
+    {429, WSS_REFUSED_OTHER, "Too Many Requests", ""},
+    {431, WSS_REFUSED_HEADERS, "Request Header Fields Too Large",
+     "The request has more than 64 header lines, or they are too long (options.max_head).\n"},
+    {500, WSS_REFUSED_OTHER, "Internal Server Error", "The server could not handle this request.\n"},
+    {501, WSS_REFUSED_OTHER, "Not Implemented", ""},
+    {502, WSS_REFUSED_OTHER, "Bad Gateway", ""},
+    {503, WSS_REFUSED_UNAVAILABLE, "Service Unavailable",
      "The server is full, out of memory, stopping, or did not decide in time. Try later.\n"},
-    {504, "Gateway Timeout", ""},
-    {505, "HTTP Version Not Supported", "Only HTTP/1.1 is spoken here.\n"},
+    {504, WSS_REFUSED_OTHER, "Gateway Timeout", ""},
+    {505, WSS_REFUSED_HTTP, "HTTP Version Not Supported", "Only HTTP/1.1 is spoken here.\n"},
+    /* All others: by their first digit, and what is none. */
+    {2, WSS_REFUSED_OTHER, "Successful", ""},
+    {3, WSS_REFUSED_OTHER, "Redirection", ""},
+    {4, WSS_REFUSED_OTHER, "Client Error", ""},
+    {5, WSS_REFUSED_OTHER, "Server Error", ""},
+    {0, WSS_REFUSED_OTHER, "Unknown", ""}
 };
 
+/* Never NULL. */
 static const wss__http_status *wss__http_find_status(int status) {
-    for (size_t i = 0; i < sizeof wss__http_statuses / sizeof wss__http_statuses[0]; i++)
-        if (wss__http_statuses[i].status == status) return &wss__http_statuses[i];
-    return NULL;
-}
-
-static const char *wss__http_phrase(int status) {
-    static const char *const classes[4] = {"Successful", "Redirection", "Client Error", "Server Error"};
-    const wss__http_status *known = wss__http_find_status(status);
-    if (known) return known->phrase;
-    return status >= 200 && status <= 599 ? classes[status / 100 - 2] : "Unknown";
-}
-
-static const char *wss__http_explain(int status) {
-    const wss__http_status *known = wss__http_find_status(status);
-    return known ? known->explanation : "";
+    const wss__http_status *last = wss__http_statuses + sizeof wss__http_statuses / sizeof wss__http_statuses[0] - 1;
+    for (; status > 0; status /= 100)
+        for (const wss__http_status *row = wss__http_statuses; row < last; row++)
+            if (row->status == status) return row;
+    return last;
 }
 
 /* Lines that frame the reply or decide the handshake are the server's own. */
@@ -2059,16 +1998,31 @@ static int wss__http_headers_allowed(const wss_header *headers, size_t count) {
 
 /* lowest: 200, or 300 where the answer must be a refusal. */
 static int wss__http_answer_allowed(const wss_answer *answer, int lowest) {
-    int status = answer->status ? answer->status : 200;
-    if (status < lowest || status > 599 || (!answer->body && answer->size)) return WSS_ERR_ARGUMENT;
+    if (answer->status < lowest || answer->status > 599 || (!answer->body && answer->size)) return WSS_ERR_ARGUMENT;
     if (!wss__http_is_value(wss__base_text(answer->content_type))) return WSS_ERR_HEADER;
     return wss__http_headers_allowed(answer->headers, answer->header_count);
 }
 
-/* Bytes of the answer's body that follow its head on the wire. RFC 9110 section 6.4.1. */
-static size_t wss__http_body_size(const wss_answer *answer, int is_head) {
-    int bare = answer->status == 204 || answer->status == 205 || answer->status == 304;
-    return bare || is_head ? 0 : answer->size;
+/* An answer as it is written. */
+typedef struct wss__http_reply {
+    wss_answer answer;             /* status 101: the client is let in */
+    const char *protocol;          /* of a 101; NULL: none */
+    int is_head;                   /* the request's method is HEAD: no body may follow */
+    char accept[WSS__HASH_ACCEPT]; /* of a 101 */
+} wss__http_reply;
+
+/* Makes a reply that is all zero, but for what is added, a 101. key must have passed wss__hash_is_key. */
+static void wss__http_welcome(wss__http_reply *reply, wss__span key) {
+    reply->answer.status = 101;
+    wss__hash_accept(key, reply->accept);
+}
+
+/* Likewise a refusal in the library's own words. */
+static void wss__http_refusal(wss__http_reply *reply, int status) {
+    const char *text = wss__http_find_status(status)->text;
+    reply->answer.status = status;
+    reply->answer.body = text;
+    reply->answer.size = strlen(text);
 }
 
 /* Writes while there is room and counts in any case. */
@@ -2113,60 +2067,46 @@ static void wss__http_put_number(wss__http_out *out, size_t value) {
     wss__http_put(out, wss__base_span(digits + at, sizeof digits - at));
 }
 
-static void wss__http_put_headers(wss__http_out *out, const wss_header *headers, size_t count) {
-    for (size_t i = 0; i < count; i++) wss__http_put_line(out, headers[i].name, headers[i].value);
-    wss__http_put_text(out, "\r\n");
-}
-
-/* The 101. Returns its length; out holds it only where that is not above capacity. protocol may be NULL. */
-static size_t wss__http_write_accept(char *out, size_t capacity, wss__span key, const char *protocol,
-                                     const wss_header *headers, size_t count) {
-    wss__http_out to = wss__http_out_begin(out, capacity);
-    char accept[29];
-    wss__hash_accept(key, accept);
-    wss__http_put_text(&to, "HTTP/1.1 101 Switching Protocols\r\n");
-    wss__http_put_line(&to, "Upgrade", "websocket");
-    wss__http_put_line(&to, "Connection", "Upgrade");
-    wss__http_put_line(&to, "Sec-WebSocket-Accept", accept);
-    if (protocol) wss__http_put_line(&to, "Sec-WebSocket-Protocol", protocol);
-    wss__http_put_headers(&to, headers, count);
-    return to.size;
+static void wss__http_put_upgrade(wss__http_out *out, const wss__http_reply *reply) {
+    wss__http_put_text(out, "Upgrade: websocket\r\nConnection: Upgrade\r\n");
+    wss__http_put_line(out, "Sec-WebSocket-Accept", reply->accept);
+    if (reply->protocol) wss__http_put_line(out, "Sec-WebSocket-Protocol", reply->protocol);
 }
 
 /* What a status demands besides. An Upgrade line must be named in Connection: RFC 9110 section 7.8. */
-static void wss__http_put_demands(wss__http_out *out, const wss_answer *answer, int status) {
+static void wss__http_put_demands(wss__http_out *out, const wss_answer *answer) {
     wss__span allow = wss__base_text("Allow");
     int own_allow = 0;
     for (size_t i = 0; i < answer->header_count; i++)
         if (wss__base_equal_fold(wss__base_text(answer->headers[i].name), allow)) own_allow = 1;
-    wss__http_put_line(out, "Connection", status == 426 ? "close, Upgrade" : "close");
-    if (status == 426) {
-        wss__http_put_line(out, "Upgrade", "websocket");
-        wss__http_put_line(out, "Sec-WebSocket-Version", "13");
-    }
-    if (status == 405 && !own_allow) wss__http_put_line(out, "Allow", "GET, HEAD");
+    wss__http_put_line(out, "Connection", answer->status == 426 ? "close, Upgrade" : "close");
+    if (answer->status == 426) wss__http_put_text(out, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+    if (answer->status == 405 && !own_allow) wss__http_put_line(out, "Allow", "GET, HEAD");
+    if (answer->status == 204 || answer->status == 304) return;
+    wss__http_put_line(out, "Content-Type", answer->content_type ? answer->content_type : "text/plain; charset=utf-8");
+    wss__http_put_text(out, "Content-Length: ");
+    wss__http_put_number(out, answer->status == 205 ? 0 : answer->size);
+    wss__http_put_text(out, "\r\n");
 }
 
-/* Head of any answer but the 101; the caller appends wss__http_body_size bytes of body. Returns its length;
-   out holds it only where that is not above capacity. No Date: there is no clock here, and an application may
-   add one. */
-static size_t wss__http_write_answer(char *out, size_t capacity, const wss_answer *answer) {
+/* The one writer of answers, the body included where one may follow (RFC 9110 section 6.4.1). Returns the length; out holds
+   the answer only where that is not above capacity. No Date: there is no clock here, and an application may add one. */
+static size_t wss__http_write(char *out, size_t capacity, const wss__http_reply *reply) {
     wss__http_out to = wss__http_out_begin(out, capacity);
-    int status = answer->status ? answer->status : 200;
+    const wss_answer *answer = &reply->answer;
+    int status = answer->status;
     wss__http_put_text(&to, "HTTP/1.1 ");
     wss__http_put_number(&to, (size_t)status);
     wss__http_put_text(&to, " ");
-    wss__http_put_text(&to, wss__http_phrase(status));
+    wss__http_put_text(&to, wss__http_find_status(status)->phrase);
     wss__http_put_text(&to, "\r\n");
-    wss__http_put_demands(&to, answer, status);
-    if (status != 204 && status != 304) {
-        const char *type = answer->content_type ? answer->content_type : "text/plain; charset=utf-8";
-        wss__http_put_line(&to, "Content-Type", type);
-        wss__http_put_text(&to, "Content-Length: ");
-        wss__http_put_number(&to, status == 205 ? 0 : answer->size);
-        wss__http_put_text(&to, "\r\n");
-    }
-    wss__http_put_headers(&to, answer->headers, answer->header_count);
+    if (status == 101) wss__http_put_upgrade(&to, reply);
+    else wss__http_put_demands(&to, answer);
+    for (size_t i = 0; i < answer->header_count; i++)
+        wss__http_put_line(&to, answer->headers[i].name, answer->headers[i].value);
+    wss__http_put_text(&to, "\r\n");
+    if (status != 204 && status != 205 && status != 304 && !reply->is_head)
+        wss__http_put(&to, wss__base_span((const char *)answer->body, answer->size));
     return to.size;
 }
 
@@ -3681,7 +3621,7 @@ enum {
     WSS__SESSION_FRAMES = 1024,     /* of a message; and one more for each so many bytes of it: */
     WSS__SESSION_FRAME_BYTES = 16,
     WSS__SESSION_PONGS_MAX = 16,    /* waiting to be sent; then the newest takes the place of the last */
-    WSS__SESSION_DIRECT_MIN = 16384 /* payload still to come that is worth receiving straight into its place */
+    WSS__SESSION_STEP = 16384       /* a rest of a large message below this is worth no step of its own */
 };
 
 /* Adds to a counter that one thread writes and any thread reads. */
@@ -4076,7 +4016,7 @@ static int wss__session_grow(wss__session_host *host, wss__session_input *input,
     if (more < input->capacity - input->size) return 1;
     size_t least = wss__base_add(wss__base_add(input->size, more), 1);
     size_t wanted = wss__base_max(wss__base_multiply(input->capacity, 2), wss__base_add(least, ahead));
-    if (wanted > WSS__SESSION_DIRECT_MIN && wss__base_add(wanted, WSS__SESSION_DIRECT_MIN) > most) wanted = wss__base_add(most, 1);
+    if (wanted > WSS__SESSION_STEP && wss__base_add(wanted, WSS__SESSION_STEP) > most) wanted = wss__base_add(most, 1);
     wanted = wss__base_min(wanted, wss__base_add(most, 1));
     size_t capacity = wss__base_max(least, wanted);
     char *data = (char *)wss__mem_resize(host->mem, input->data, input->capacity, capacity);
@@ -4249,37 +4189,14 @@ static int wss__session_frame(wss__session_host *host, wss__session *session, ws
 
 /* ---- handshake ---- */
 
-/* Answers a request with anything but 101: the session is done when it has left. */
-static void wss__session_answer(wss__session_host *host, wss__session *session, const wss_answer *answer, int with_body) {
-    char small[1024];
-    size_t size = wss__http_write_answer(small, sizeof small, answer);
-    wss__span body = wss__base_span((const char *)answer->body, wss__http_body_size(answer, !with_body));
-    session->phase = WSS__SESSION_DONE;
-    if (size <= sizeof small) {
-        wss__session_put_raw(host, session, wss__base_span(small, size), body);
-        return;
-    }
-    char *head = (char *)wss__mem_get(host->mem, size);
-    if (!head) return;
-    wss__http_write_answer(head, size, answer);
-    wss__session_put_raw(host, session, wss__base_span(head, size), body);
-    wss__mem_free(host->mem, head, size);
-}
-
-static int wss__session_refusal_cause(int status) {
-    switch (status) {
-    case 400: return WSS_REFUSED_MALFORMED;
-    case 403: return WSS_REFUSED_ORIGIN;
-    case 405: return WSS_REFUSED_METHOD;
-    case 408: return WSS_REFUSED_TIMEOUT;
-    case 414: return WSS_REFUSED_TARGET;
-    case 421: return WSS_REFUSED_HOST;
-    case 426: return WSS_REFUSED_NO_UPGRADE;
-    case 431: return WSS_REFUSED_HEADERS;
-    case 503: return WSS_REFUSED_UNAVAILABLE;
-    case 505: return WSS_REFUSED_HTTP;
-    default: return WSS_REFUSED_OTHER;
-    }
+/* Answers a request in the library's own words, which need no memory where the cork is at hand. False where memory is short:
+   the session is then done, as it is after any answer but 101. */
+static int wss__session_answer(wss__session_host *host, wss__session *session, const wss__http_reply *reply) {
+    char text[1024]; /* more than the longest of them */
+    size_t size = wss__http_write(text, sizeof text, reply);
+    int put = wss__session_put_raw(host, session, wss__base_span(text, size), wss__base_span(NULL, 0));
+    session->phase = put && reply->answer.status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
+    return put;
 }
 
 static void wss__session_count_refusal(wss__session_host *host, int status, int cause) {
@@ -4288,17 +4205,14 @@ static void wss__session_count_refusal(wss__session_host *host, int status, int 
     WSS__COUNT(host->stats.refused_cause[cause], 1);
 }
 
-/* Refuses a request in the library's own words. */
 static int wss__session_reject(wss__session_host *host, wss__session *session, int status, int with_body,
                                wss__session_event *event) {
-    wss_answer answer;
-    wss__span text = wss__base_text(wss__http_explain(status));
-    memset(&answer, 0, sizeof answer);
-    answer.status = status;
-    answer.body = text.data;
-    answer.size = text.size;
-    wss__session_answer(host, session, &answer, with_body);
-    wss__session_count_refusal(host, status, wss__session_refusal_cause(status));
+    wss__http_reply reply;
+    memset(&reply, 0, sizeof reply);
+    wss__http_refusal(&reply, status);
+    reply.is_head = !with_body;
+    wss__session_answer(host, session, &reply);
+    wss__session_count_refusal(host, status, wss__http_find_status(status)->refused);
     event->status = status;
     event->code = WSS_CLOSE_LOST;
     event->cause = WSS_CAUSE_HANDSHAKE;
@@ -4308,17 +4222,11 @@ static int wss__session_reject(wss__session_host *host, wss__session *session, i
 }
 
 /* Lets the client in. False where memory is short: the session is then done. */
-static int wss__session_accept(wss__session_host *host, wss__session *session, wss__span key, const char *protocol,
-                               const wss_header *headers, size_t count) {
-    char small[1024];
-    char *head = small;
-    size_t size = wss__http_write_accept(small, sizeof small, key, protocol, headers, count);
-    if (size > sizeof small) head = (char *)wss__mem_get(host->mem, size);
-    if (head && head != small) wss__http_write_accept(head, size, key, protocol, headers, count);
-    int put = head && wss__session_put_raw(host, session, wss__base_span(head, size), wss__base_span(NULL, 0));
-    if (head != small) wss__mem_free(host->mem, head, size);
-    session->phase = put ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
-    return put;
+static int wss__session_accept(wss__session_host *host, wss__session *session, wss__span key) {
+    wss__http_reply reply;
+    memset(&reply, 0, sizeof reply);
+    wss__http_welcome(&reply, key);
+    return wss__session_answer(host, session, &reply);
 }
 
 static int wss__session_request(wss__session_host *host, wss__session *session, char *head, size_t size,
@@ -4326,7 +4234,7 @@ static int wss__session_request(wss__session_host *host, wss__session *session, 
     const wss_options *options = host->options;
     wss_request *request = &event->request;
     int upgrade = 0;
-    int status = wss__http_parse(head, size, options->max_headers, request);
+    int status = wss__http_parse(head, size, request);
     int with_body = status != 0 || !request->is_head;
     if (!status) upgrade = wss__http_upgrade(request, &status);
     if (!status && !wss__http_host_allowed(request, options->hosts)) status = 421;
@@ -4388,18 +4296,6 @@ static int wss__session_next(wss__session_host *host, wss__session *session, wss
 /* The peer ended its stream, or the socket failed. */
 static int wss__session_lost(wss__session *session, int cause, wss__session_event *event) {
     return wss__session_end(session, event, WSS_CLOSE_LOST, cause, wss__base_span(NULL, 0));
-}
-
-/* Where the next bytes from the socket may be received so that they need no copy, and how many; NULL: anywhere else. */
-static char *wss__session_direct(wss__session_host *host, wss__session *session, size_t *size) {
-    wss__session_input *input = session->input;
-    if (session->phase != WSS__SESSION_OPEN || !input || !input->in_frame || input->held) return NULL;
-    if (wss__frame_is_control(input->frame.opcode) || input->frame_left < WSS__SESSION_DIRECT_MIN) return NULL;
-    if (input->capacity - input->size <= WSS__SESSION_DIRECT_MIN &&
-        !wss__session_grow(host, input, WSS__SESSION_DIRECT_MIN, input->size, wss__session_most(host, input)))
-        return NULL;
-    *size = wss__base_min(input->frame_left, input->capacity - input->size - 1);
-    return input->data + input->size;
 }
 
 /* What other threads have reserved stays in the account: their messages are still on their way. */
@@ -4736,18 +4632,6 @@ static int wss__socket_port_of(const wss__socket_address *address) {
     return address->any.sa_family == AF_INET6 ? ntohs(address->v6.sin6_port) : 0;
 }
 
-/* A whole decimal number from 0 to most, or -1. */
-static int wss__socket_number(wss__span text, int most) {
-    int value = 0;
-    if (!text.size) return -1;
-    for (size_t i = 0; i < text.size; i++) {
-        if (text.data[i] < '0' || text.data[i] > '9') return -1;
-        value = value * 10 + (text.data[i] - '0');
-        if (value > most) return -1;
-    }
-    return value;
-}
-
 /* ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT into a socket address; 0 where it is neither IPv4 nor IPv6. */
 static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address *address) {
     char host[64];
@@ -4765,7 +4649,7 @@ static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address
         tail = wss__base_span(colon, (size_t)(end - colon));
     }
     if (tail.size && tail.data[0] != ':') return 0;
-    if (tail.size) port = wss__socket_number(wss__base_span(tail.data + 1, tail.size - 1), 65535);
+    if (tail.size) port = wss__base_number(wss__base_span(tail.data + 1, tail.size - 1), 65535);
     if (port < 0 || name.size >= sizeof host) return 0;
     memcpy(host, name.data, name.size);
     host[name.size] = 0;
@@ -4868,8 +4752,8 @@ static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
 static int wss__socket_adopt_inherited(wss__socket_listeners *all) {
     const char *pid = getenv("LISTEN_PID"); /* NOLINT(concurrency-mt-unsafe): it is, unless others call setenv */
     const char *fds = getenv("LISTEN_FDS"); /* NOLINT(concurrency-mt-unsafe): likewise */
-    int count = fds ? wss__socket_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
-    if (!pid || count < 1 || wss__socket_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid()) {
+    int count = fds ? wss__base_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
+    if (!pid || count < 1 || wss__base_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid()) {
         errno = ENOENT;
         return -1;
     }
@@ -4916,7 +4800,7 @@ static int wss__socket_listen_one(wss__socket_listeners *all, wss__span text, co
     } else if (wss__socket_starts(text, "unix:", &rest)) {
         result = wss__socket_listen_unix(all, rest, options) ? WSS_ERR_SYSTEM : WSS_OK;
     } else if (wss__socket_starts(text, "fd:", &rest)) {
-        result = wss__socket_adopt(all, wss__socket_number(rest, INT_MAX / 10 - 1)) ? WSS_ERR_SYSTEM : WSS_OK;
+        result = wss__socket_adopt(all, wss__base_number(rest, INT_MAX / 10 - 1)) ? WSS_ERR_SYSTEM : WSS_OK;
     } else if (wss__base_equal(text, wss__base_text("systemd"))) {
         result = wss__socket_adopt_inherited(all) ? WSS_ERR_SYSTEM : WSS_OK;
     } else {
@@ -6363,7 +6247,7 @@ static void wss__read_upgrade(wss__loop *loop, wss__conn *conn, const wss_reques
     wss__read_keep_path(loop, conn, request);
     if (!wss__event_is_empty(&loop->server->handlers.upgrade)) {
         wss__read_ask(loop, conn, request, 1);
-    } else if (!wss__session_accept(&loop->host, &conn->session, wss__http_key(request), NULL, NULL, 0)) { /* always: good */
+    } else if (!wss__session_accept(&loop->host, &conn->session, wss__http_key(request))) { /* always: good */
         conn->session.phase = WSS__SESSION_ASKED;          /* never: the cork is empty and takes it */
         wss__notify_lost(loop, conn, WSS_CAUSE_MEMORY, 1); /* never: likewise */
     }
@@ -6425,14 +6309,9 @@ static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
 /* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to follow. */
 static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
-    size_t room = loop->receive_size;
-    bytes.data = wss__session_direct(&loop->host, &conn->session, &room);
-    if (!bytes.data) {
-        bytes.data = loop->receive;
-        room = loop->receive_size;
-        if (!loop->host.cork_size && !wss__event_has_types(&loop->server->handlers)) loop->host.reply = loop->receive;
-    }
-    ssize_t got = wss__socket_receive(conn->fd, bytes.data, room);
+    bytes.data = loop->receive;
+    if (!loop->host.cork_size && !wss__event_has_types(&loop->server->handlers)) loop->host.reply = loop->receive;
+    ssize_t got = wss__socket_receive(conn->fd, bytes.data, loop->receive_size);
     if (got <= 0) {
         wss__read_ended(loop, conn, got);
         return;
@@ -6442,7 +6321,7 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__conn_clear_work(conn, WSS__CONN_PINGED);
     WSS__COUNT(conn->bytes_in, got);
     WSS__COUNT(loop->host.stats.bytes_in, got);
-    if (bytes.size < room && !(conn->work & WSS__CONN_HANGUP))
+    if (bytes.size < loop->receive_size && !(conn->work & WSS__CONN_HANGUP))
         wss__conn_clear_work(conn, WSS__CONN_READABLE);
     wss__read_dispatch(loop, conn, &bytes);
 }
@@ -7265,8 +7144,6 @@ static void wss__public_resolve(wss_options *options) {
     wss__public_default_size(&options->max_message, mebibyte);
     wss__public_default(&options->max_head, 8192);
     wss__public_bound(&options->max_head, 1024 * 1024);
-    wss__public_default(&options->max_headers, 64);
-    wss__public_bound(&options->max_headers, WSS__HTTP_FIELDS_MAX);
     wss__public_default(&options->max_connections, 10000);
     wss__public_bound(&options->max_connections, (int)WSS__SLOT_LIMIT);
     wss__public_bound(&options->max_connections, wss__public_descriptors());
@@ -8034,95 +7911,77 @@ static void wss__public_apply_answer(wss_server *server, wss_conn handle, wss__c
     if (result || own) wss__public_free_task(server, task);
 }
 
-static wss__buf_frame *wss__public_accept_frame(wss_server *server, const wss_request *request, const char *protocol,
-                                                const wss_header *headers, size_t count) {
-    wss__span key = wss__http_key(request);
-    size_t size = wss__http_write_accept(NULL, 0, key, protocol, headers, count);
-    wss__buf_frame *frame = wss__buf_new_raw(&server->mem, size, wss__base_span(NULL, 0));
-    if (!frame) return NULL;
-    frame->control = 1;
-    wss__http_write_accept(wss__buf_frame_data(frame), size, key, protocol, headers, count);
-    return frame;
+/* A frame for it. WSS_OK, or for want of memory an error. */
+static int wss__public_answer_frame(wss_server *server, const wss__http_reply *reply, wss__buf_frame **frame) {
+    size_t size = wss__http_write(NULL, 0, reply);
+    *frame = wss__buf_new_raw(&server->mem, size, wss__base_span(NULL, 0));
+    if (!*frame) return wss__mem_error(&server->mem, size);
+    (*frame)->control = 1;
+    wss__http_write(wss__buf_frame_data(*frame), size, reply);
+    return WSS_OK;
 }
 
-/* Under the mutex. */
-static int wss__public_accept(wss_server *server, wss__conn *conn, wss__conn_task *task, const char *protocol,
-                              const wss_header *headers, size_t count, void *user, int own) {
+/* Writes the answer and hands it on. user: of a client that is let in. Under the mutex. */
+static int wss__public_give(wss_server *server, wss__conn *conn, wss__conn_task *task, wss__http_reply *reply, void *user,
+                            int own) {
     wss__conn_rare *rare = conn->rare;
     const wss_request *request = &rare->asked->request;
-    if (protocol && !wss__http_offers(request, wss__base_text(protocol))) return WSS_ERR_PROTOCOL;
-    task->frame = wss__public_accept_frame(server, request, protocol, headers, count);
-    if (!task->frame) return wss__mem_error(&server->mem, sizeof *task);
-    int result = wss__public_give_answer(server, conn, task, own);
-    if (result) return result;
+    int in = reply->answer.status == 101;
+    if (reply->protocol && !wss__http_offers(request, wss__base_text(reply->protocol))) return WSS_ERR_PROTOCOL;
+    if (in) wss__http_welcome(reply, wss__http_key(request));
+    reply->is_head = request->is_head;
+    int result = wss__public_answer_frame(server, reply, &task->frame);
+    if (!result) result = wss__public_give_answer(server, conn, task, own);
+    if (result || !in) return result;
     __atomic_store_n(&conn->user, user, __ATOMIC_RELEASE);
-    if (protocol) rare->protocol = wss__conn_copy(server, wss__base_text(protocol), &rare->protocol_size);
+    if (reply->protocol) rare->protocol = wss__conn_copy(server, wss__base_text(reply->protocol), &rare->protocol_size);
     return WSS_OK;
+}
+
+static int wss__public_answer(wss_server *server, wss_conn handle, wss__http_reply *reply, int upgrade, void *user) {
+    wss__conn *conn;
+    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_ANSWER, handle, 0);
+    if (!task) return wss__mem_error(&server->mem, sizeof *task);
+    task->status = reply->answer.status;
+    task->code = task->status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
+    int own = wss__conn_find_own(wss__conn_own_loop(server), handle) != NULL;
+    wss__conn_lock(server);
+    int result = wss__public_find_asked(server, handle, upgrade, &conn);
+    if (!result) result = wss__public_give(server, conn, task, reply, user, own);
+    wss__conn_unlock(server);
+    wss__public_apply_answer(server, handle, task, result);
+    return result;
 }
 
 WSSERVER_API int wss_accept(wss_server *server, wss_conn handle, const char *protocol, const wss_header *headers,
                             size_t header_count, void *user) {
-    wss__conn *conn;
+    wss__http_reply reply;
     if (!server || (!headers && header_count)) return WSS_ERR_ARGUMENT;
     if (wss__http_headers_allowed(headers, header_count) != WSS_OK) return WSS_ERR_HEADER;
-    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_ANSWER, handle, 0);
-    if (!task) return wss__mem_error(&server->mem, sizeof *task);
-    task->code = WSS__SESSION_OPEN;
-    int own = wss__conn_find_own(wss__conn_own_loop(server), handle) != NULL;
-    wss__conn_lock(server);
-    int result = wss__public_find_asked(server, handle, 1, &conn);
-    if (!result)
-        result = wss__public_accept(server, conn, task, protocol, headers, header_count, user, own);
-    wss__conn_unlock(server);
-    wss__public_apply_answer(server, handle, task, result);
-    return result;
+    memset(&reply, 0, sizeof reply);
+    reply.answer.status = 101;
+    reply.answer.headers = headers;
+    reply.answer.header_count = header_count;
+    reply.protocol = protocol;
+    return wss__public_answer(server, handle, &reply, 1, user);
 }
 
-/* An answer that is no 101: head and body in one frame. */
-static wss__buf_frame *wss__public_answer_frame(wss_server *server, const wss_answer *answer, int with_body) {
-    size_t head = wss__http_write_answer(NULL, 0, answer);
-    size_t body = wss__http_body_size(answer, !with_body);
-    wss__buf_frame *frame = wss__buf_new_raw(&server->mem, wss__base_add(head, body), wss__base_span(NULL, 0));
-    if (!frame) return NULL;
-    frame->control = 1;
-    wss__http_write_answer(wss__buf_frame_data(frame), head, answer);
-    if (body) memcpy(wss__buf_frame_data(frame) + head, answer->body, body);
-    return frame;
-}
-
-static int wss__public_answer(wss_server *server, wss_conn handle, const wss_answer *given, int upgrade) {
-    wss_answer answer;
-    wss__conn *conn;
-    memset(&answer, 0, sizeof answer);
-    if (given) answer = *given;
-    if (!answer.status) answer.status = upgrade ? 403 : 200;
-    if (!server || (!answer.body && answer.size)) return WSS_ERR_ARGUMENT;
-    int result = wss__http_answer_allowed(&answer, upgrade ? 300 : 200);
-    if (result) return result;
-    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_ANSWER, handle, 0);
-    if (!task) return wss__mem_error(&server->mem, sizeof *task);
-    task->code = WSS__SESSION_DONE;
-    task->status = answer.status;
-    int own = wss__conn_find_own(wss__conn_own_loop(server), handle) != NULL;
-    wss__conn_lock(server);
-    result = wss__public_find_asked(server, handle, upgrade, &conn);
-    if (!result) {
-        int with_body = !conn->rare->asked->request.is_head;
-        task->frame = wss__public_answer_frame(server, &answer, with_body);
-        result = task->frame ? wss__public_give_answer(server, conn, task, own)
-                             : wss__mem_error(&server->mem, answer.size);
-    }
-    wss__conn_unlock(server);
-    wss__public_apply_answer(server, handle, task, result);
-    return result;
+static int wss__public_reply(wss_server *server, wss_conn handle, const wss_answer *given, int upgrade) {
+    wss__http_reply reply;
+    memset(&reply, 0, sizeof reply);
+    if (given) reply.answer = *given;
+    if (!reply.answer.status) reply.answer.status = upgrade ? 403 : 200;
+    if (!server) return WSS_ERR_ARGUMENT;
+    int result = wss__http_answer_allowed(&reply.answer, upgrade ? 300 : 200);
+    return result ? result : wss__public_answer(server, handle, &reply, upgrade, NULL);
 }
 
 WSSERVER_API int wss_refuse(wss_server *server, wss_conn conn, const wss_answer *answer) {
-    return wss__public_answer(server, conn, answer, 1);
+    return wss__public_reply(server, conn, answer, 1);
 }
 
 WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *answer) {
-    return wss__public_answer(server, conn, answer, 0);
+    return wss__public_reply(server, conn, answer, 0);
 }
 
 /* ---- work ---- */

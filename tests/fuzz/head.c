@@ -26,11 +26,9 @@ typedef struct setting {
 } setting;
 
 static void begin(setting *s, fuzz_input *in) {
-    static const int headers[8] = {64, 0, 1, 2, 5, 16, 128, -1};
     static const int heads[8] = {8192, 64, 100, 300, 1024, 4098, 16384, 65536};
     memset(s, 0, sizeof *s);
     unsigned choice = fuzz_byte(in);
-    s->options.max_headers = headers[choice & 7];
     s->options.max_head = heads[choice >> 3 & 7];
     s->options.hosts = choice & 0x40 ? HOSTS : NULL;
     s->options.origins = choice & 0x80 ? ORIGINS : NULL;
@@ -48,8 +46,9 @@ static void write_again(const wss_request *request, script *text) {
     script_text(text, " ");
     script_text(text, wss_request_target(request));
     script_text(text, " HTTP/1.1\r\n");
-    for (size_t i = 0; i < wss_request_header_count(request); i++) {
-        script_text(text, wss_request_header_at(request, i, &value));
+    const char *name;
+    for (size_t i = 0; (name = wss_request_header_at(request, i, &value)) != NULL; i++) {
+        script_text(text, name);
         script_text(text, ": ");
         script_text(text, value);
         script_text(text, "\r\n");
@@ -109,14 +108,14 @@ static void check_readers(const wss_request *request) {
     check_reader(request, read_query, "room", 0, 1);
     check_reader(request, read_cookie, "a", 0, 0);
     for (size_t i = 0; i < 3; i++) check_reader(request, read_protocol, NULL, i, 1);
-    for (size_t i = 0; i < wss_request_header_count(request); i++) {
-        const char *value;
-        const char *name = wss_request_header_at(request, i, &value);
+    const char *name;
+    const char *value;
+    for (size_t i = 0; (name = wss_request_header_at(request, i, &value)) != NULL; i++) {
         const char *first = wss_request_header(request, name);
         FUZZ_CHECK(first && strlen(name) == request->fields[i].name_size && strlen(value) == request->fields[i].value_size);
         FUZZ_CHECK(!strpbrk(name, " \t\r\n:") && !strpbrk(value, "\r\n"));
     }
-    FUZZ_CHECK(wss_request_header_at(request, wss_request_header_count(request), NULL) == NULL);
+    FUZZ_CHECK(wss_request_header_at(request, request->count, &value) == NULL && value == NULL);
 }
 
 /* How many lines end in CRLF; no other CR or LF may be there. */
@@ -134,30 +133,32 @@ static size_t count_lines(const char *data, size_t size) {
 /* What a client sent, sent back as header lines of an answer, can neither add lines nor end the head. */
 static void check_answers(const wss_request *request) {
     static char out[140000];
-    static const int statuses[4] = {0, 404, 426, 405};
+    static const int statuses[4] = {200, 404, 426, 405};
     wss_header headers[WSS__HTTP_FIELDS_MAX];
     size_t count = 0;
     size_t lines;
-    for (size_t i = 0; i < wss_request_header_count(request); i++) {
+    for (size_t i = 0; i < request->count; i++) {
         headers[count].name = wss_request_header_at(request, i, &headers[count].value);
         if (wss__http_headers_allowed(&headers[count], 1) == WSS_OK) count++;
     }
-    size_t size = wss__http_write_accept(out, sizeof out, wss__base_text(SCRIPT_KEY), "chat", headers, count);
+    wss__http_reply reply;
+    memset(&reply, 0, sizeof reply);
+    wss__http_welcome(&reply, wss__base_text(SCRIPT_KEY));
+    reply.protocol = "chat";
+    reply.answer.headers = headers;
+    reply.answer.header_count = count;
+    size_t size = wss__http_write(out, sizeof out, &reply);
     FUZZ_CHECK(size <= sizeof out);
     FUZZ_CHECK(count_lines(out, size) == 5 + count + 1);
     for (size_t i = 0; i < 4; i++) {
-        wss_answer answer;
-        memset(&answer, 0, sizeof answer);
-        answer.status = statuses[i];
-        answer.headers = headers;
-        answer.header_count = count;
-        FUZZ_CHECK(wss__http_answer_allowed(&answer, 200) == WSS_OK);
-        size = wss__http_write_answer(out, sizeof out, &answer);
+        reply.answer.status = statuses[i];
+        FUZZ_CHECK(wss__http_answer_allowed(&reply.answer, 200) == WSS_OK);
+        size = wss__http_write(out, sizeof out, &reply);
         FUZZ_CHECK(size <= sizeof out);
         lines = count_lines(out, size);
         FUZZ_CHECK(lines >= 5 + count && lines <= 7 + count);
         FUZZ_CHECK(memcmp(out + size - 4, "\r\n\r\n", 4) == 0);
-        FUZZ_CHECK(wss__http_write_answer(out, size - 1, &answer) == size);
+        FUZZ_CHECK(wss__http_write(out, size - 1, &reply) == size);
     }
 }
 
@@ -169,7 +170,7 @@ static void note(outcome *o, int kind, const wss__session_event *event) {
         o->status = event->status;
         return;
     }
-    o->fields = wss_request_header_count(&event->request);
+    o->fields = event->request.count;
     write_again(&event->request, &o->text);
     check_readers(&event->request);
     check_answers(&event->request);

@@ -37,9 +37,9 @@ static int verdict_of(wss__utf8 state) {
 
 /* The plain way, one step a byte. */
 static wss__utf8 step_through(const char *data, size_t size) {
-    uint64_t state = 0;
-    for (size_t i = 0; i < size; i++) state = wss__utf8_step(state, data[i]) & WSS__UTF8_STATE;
-    return (wss__utf8)state;
+    wss__utf8 state = 0;
+    for (size_t i = 0; i < size; i++) state = wss__utf8_step(state, data[i]);
+    return state;
 }
 
 static void check_pieces(const char *data, size_t size, unsigned choice, const unsigned char *verdicts) {

@@ -175,7 +175,7 @@ static void handle(wss__session *session, int kind, wss__session_event *event) {
     switch (kind) {
     case WSS__SESSION_UPGRADE:
         add_event("upgrade", 0, 0, wss_request_target(&event->request), strlen(wss_request_target(&event->request)));
-        CHECK(wss__session_accept(&host, session, wss__http_key(&event->request), NULL, NULL, 0));
+        CHECK(wss__session_accept(&host, session, wss__http_key(&event->request)));
         break;
     case WSS__SESSION_HTTP:
         wss__session_reject(&host, session, 426, 1, &refused);
@@ -197,17 +197,14 @@ static void handle(wss__session *session, int kind, wss__session_event *event) {
     }
 }
 
-/* One receive, where the session wants it, of memory that ends with it. */
-static size_t feed_some(wss__session *session, const char *data, size_t size) {
+/* One receive, of memory that ends with it. */
+static void feed(wss__session *session, const char *data, size_t size) {
     wss__session_event event;
     wss__session_bytes bytes;
     static char receive[INPUT_MAX];
-    size_t room = sizeof receive;
-    bytes.data = wss__session_direct(&host, session, &room);
-    if (bytes.data && size > room) size = room;
-    char *copy = NULL;
-    if (!bytes.data) bytes.data = copy = size <= 64 ? (char *)malloc(size) : receive; /* so that one byte too far is seen */
+    bytes.data = size <= 64 ? (char *)malloc(size) : receive; /* so that one byte too far is seen */
     if (!bytes.data) abort();
+    char *copy = bytes.data;
     memcpy(bytes.data, data, size);
     bytes.size = size;
     for (int kind; (kind = wss__session_next(&host, session, &bytes, &event)) != WSS__SESSION_NEED;) {
@@ -219,7 +216,6 @@ static size_t feed_some(wss__session *session, const char *data, size_t size) {
     wss__session_release(&host, session);
     if (copy != receive) free(copy);
     collect(session);
-    return size;
 }
 
 static void session_run(const size_t *cuts, int count) {
@@ -230,7 +226,8 @@ static void session_run(const size_t *cuts, int count) {
     size_t at = 0;
     for (int i = 0; i <= count; i++) {
         size_t end = i < count ? cuts[i] : input_size;
-        while (at < end) at += feed_some(&session, input + at, end - at);
+        if (at < end) feed(&session, input + at, end - at);
+        at = end;
     }
     wss__session_free(&host, &session);
     if (sim.account.bytes) CHECK_INT(sim.account.bytes, 0);

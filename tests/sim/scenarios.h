@@ -595,7 +595,6 @@ static void handshake_options(wss_options *options) {
     options->hosts = "localhost,localhost:7000";
     options->idle_ms = 60000;
     options->max_head = 700;
-    options->max_headers = 16;
     options->debug = 1;
 }
 

@@ -1,4 +1,4 @@
-/* Unit tests of [base]: spans, case folding, byte order, sizes that saturate, lists, copying out. */
+/* Unit tests of [base]: spans, case folding, byte order, sizes that saturate, lists, numbers, copying out. */
 #include "../library.h"
 
 #include "../test.h"
@@ -144,6 +144,40 @@ static void hex(void) {
     }
 }
 
+static void numbers(void) {
+    static const struct {
+        const char *text;
+        int most;
+        int want;
+    } samples[] = {
+        {"", 65535, -1},        {"0", 65535, 0},          {"00", 65535, 0},        {"65535", 65535, 65535},
+        {"65536", 65535, -1},   {"0000065535", 65535, 65535}, {"-1", 65535, -1},   {"+1", 65535, -1},
+        {" 1", 65535, -1},      {"1 ", 65535, -1},        {"1x", 65535, -1},       {"x", 65535, -1},
+        {"0x10", 65535, -1},    {"9", 8, -1},             {"8", 8, 8},             {"0", 0, 0},
+        {"1", 0, -1},           {"214748363", INT_MAX / 10 - 1, 214748363},        {"214748364", INT_MAX / 10 - 1, -1},
+        {"2147483648", INT_MAX / 10 - 1, -1}, {"99999999999999999999999999", INT_MAX / 10 - 1, -1},
+        {"4294967296", 65535, -1}, {"18446744073709551616", 65535, -1},
+    };
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        size_t size = strlen(samples[i].text);
+        char *copy = guard_copy(samples[i].text, size);
+        CHECK_INT(wss__base_number(wss__base_span(copy, size), samples[i].most), samples[i].want);
+        guard_free(copy, size);
+    }
+}
+
+static void made_of(void) {
+    for (int c = 0; c < 256; c++) {
+        char text[3] = {'a', (char)(unsigned char)c, '9'};
+        int plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+        CHECK_INT(wss__base_is_made_of(wss__base_span(text, 3), ""), plain);
+        CHECK_INT(wss__base_is_made_of(wss__base_span(text, 3), "-@"), plain || c == '-' || c == '@');
+        CHECK_INT(wss__base_is_made_of(wss__base_span(text + 1, 1), "-@"), plain || c == '-' || c == '@');
+    }
+    CHECK(!wss__base_is_made_of(wss__base_text(""), "-"));
+    CHECK(!wss__base_is_made_of(wss__base_text(NULL), "-"));
+}
+
 /* size from nothing to plenty: never a byte beyond it, always NUL where there is room for one. */
 static void copy_out(void) {
     static const char text[] = "hello";
@@ -200,6 +234,8 @@ int main(void) {
     RUN(saturating);
     RUN(items);
     RUN(hex);
+    RUN(numbers);
+    RUN(made_of);
     RUN(copy_out);
     RUN(texts);
     return test_end("base");

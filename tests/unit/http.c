@@ -11,7 +11,7 @@
 #define WITH_VERSION "Sec-WebSocket-Version: 13\r\n"
 #define UPGRADE LINE HOST ASKS WITH_KEY WITH_VERSION
 
-enum { MAX_HEAD = 8192, MAX_HEADERS = 64 };
+enum { MAX_HEAD = 8192 };
 
 /* A parsed head in memory of its own that ends at an unreadable page. */
 typedef struct parsed {
@@ -21,15 +21,15 @@ typedef struct parsed {
     wss_request request;
 } parsed;
 
-static void parse_bytes(parsed *p, const char *data, size_t size, int max_headers) {
+static void parse_bytes(parsed *p, const char *data, size_t size) {
     memset(&p->request, 0x5a, sizeof p->request);
     p->data = guard_copy(data, size);
     p->size = size;
-    p->status = wss__http_parse(p->data, size, max_headers, &p->request);
+    p->status = wss__http_parse(p->data, size, &p->request);
 }
 
 static void parse_text(parsed *p, const char *head) {
-    parse_bytes(p, head, strlen(head), MAX_HEADERS);
+    parse_bytes(p, head, strlen(head));
 }
 
 static void forget(parsed *p) {
@@ -169,7 +169,7 @@ static void nothing_before_is_read(void) {
             size_t end = wss__http_find_end(first, size, from);
             CHECK(end == 0 || end == reference_end(first, size));
         }
-        CHECK_INT(wss__http_parse(first, size, MAX_HEADERS, &request), 400);
+        CHECK_INT(wss__http_parse(first, size, &request), 400);
     }
     munmap(map, 2 * page);
 }
@@ -243,7 +243,7 @@ static void parsing_a_prefix_fails(void) {
     static const char head[] = UPGRADE "\r\n";
     for (size_t have = 0; have < sizeof head - 1; have++) {
         parsed p;
-        parse_bytes(&p, head, have, MAX_HEADERS);
+        parse_bytes(&p, head, have);
         CHECK(p.status != 0);
         forget(&p);
     }
@@ -442,7 +442,7 @@ static void check_byte(const place *where, int c) {
     size_t end = wss__http_find_end(head, size, 0);
     size_t whole = end ? end : size;
     CHECK_INT(end, reference_end(head, size));
-    parse_bytes(&p, head, whole, MAX_HEADERS);
+    parse_bytes(&p, head, whole);
     int got = p.status;
     if (!got) got = wss__http_upgrade(&p.request, &status) > 0 ? 101 : status ? status : 200;
     check_prefix_agrees(head, whole, p.status);
@@ -683,7 +683,7 @@ static void head_limit(void) {
         CHECK_INT(wss__http_find_end(head, size, 0), size);
         CHECK_INT(wss__http_prefix_status(head, size, MAX_HEAD), size <= MAX_HEAD ? 0 : 431);
         parsed p;
-        parse_bytes(&p, head, size, MAX_HEADERS);
+        parse_bytes(&p, head, size);
         CHECK_INT(p.status, 0);
         CHECK_INT(strlen(wss_request_header(&p.request, "a")), size - begin - 4);
         forget(&p);
@@ -717,7 +717,7 @@ static void line_limit(void) {
         memcpy(head + size - tail, " HTTP/1.1", tail);
         memcpy(head + size, "\r\n" HOST "\r\n", strlen("\r\n" HOST "\r\n"));
         parsed p;
-        parse_bytes(&p, head, size + strlen("\r\n" HOST "\r\n"), MAX_HEADERS);
+        parse_bytes(&p, head, size + strlen("\r\n" HOST "\r\n"));
         CHECK_INT(p.status, size <= WSS__HTTP_LINE_MAX ? 0 : 414);
         if (!p.status) CHECK_INT(strlen(wss_request_target(&p.request)), size - tail - 4);
         forget(&p);
@@ -733,31 +733,26 @@ static size_t make_fields(char *head, size_t room, int count) {
     return size + (size_t)snprintf(head + size, room - size, "\r\n");
 }
 
-static void check_fields(int max_headers, int count, int want) {
+static void check_fields(int count, int want) {
     static char head[4096];
     char name[16];
     parsed p;
-    parse_bytes(&p, head, make_fields(head, sizeof head, count), max_headers);
+    parse_bytes(&p, head, make_fields(head, sizeof head, count));
     CHECK_INT(p.status, want);
     if (!p.status) {
         snprintf(name, sizeof name, "a%d", count - 1);
-        CHECK_INT(wss_request_header_count(&p.request), count);
+        CHECK(wss_request_header_at(&p.request, (size_t)count - 1, NULL) != NULL);
+        CHECK(wss_request_header_at(&p.request, (size_t)count, NULL) == NULL);
         if (count > 1) CHECK_TEXT(wss_request_header(&p.request, name), name + 1);
     }
     forget(&p);
 }
 
 static void field_limit(void) {
-    enum { MOST = WSS__HTTP_FIELDS_MAX };
-    static const int limits[] = {1, 2, 64, MOST - 1, MOST, MOST + 1, WSS_OFF};
-    for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
-        int limit = limits[i] < 0 || limits[i] > MOST ? MOST : limits[i];
-        check_fields(limits[i], limit - 1, limit == 1 ? 400 : 0);
-        check_fields(limits[i], limit, 0);
-        check_fields(limits[i], limit + 1, 431);
-    }
-    check_fields(0, 0, 400);
-    check_fields(0, 1, 431);
+    check_fields(0, 400);
+    for (int count = 1; count <= 64; count++) check_fields(count, 0);
+    check_fields(65, 431);
+    check_fields(200, 431);
 }
 
 /* Upgrade rules. */
@@ -987,7 +982,6 @@ static void readers(void) {
     CHECK_TEXT(wss_request_header(&p.request, "B"), "");
     CHECK(wss_request_header(&p.request, "C") == NULL);
     CHECK(wss_request_header(&p.request, "") == NULL);
-    CHECK_INT(wss_request_header_count(&p.request), 4);
     CHECK_TEXT(wss_request_header_at(&p.request, 3, &value), "a");
     CHECK_TEXT(value, "two");
     CHECK_TEXT(wss_request_header_at(&p.request, 0, NULL), "Host");
@@ -1004,7 +998,7 @@ static void peer(void) {
     CHECK_TEXT(wss_request_method(&p.request), "GET");
     snprintf(p.request.address, sizeof p.request.address, "2001:db8::1");
     p.request.port = 4711;
-    CHECK_INT(wss__http_parse(p.data, 0, 1, &p.request), 400);
+    CHECK_INT(wss__http_parse(p.data, 0, &p.request), 400);
     CHECK_TEXT(wss_request_peer(&p.request, &port), "2001:db8::1");
     CHECK_INT(port, 4711);
     CHECK_TEXT(wss_request_peer(&p.request, NULL), "2001:db8::1");
@@ -1022,7 +1016,6 @@ static void nulls(void) {
     CHECK_TEXT(wss_request_peer(NULL, &port), "");
     CHECK_INT(port, 0);
     CHECK(wss_request_header(NULL, "a") == NULL);
-    CHECK_INT(wss_request_header_count(NULL), 0);
     CHECK(wss_request_header_at(NULL, 0, &value) == NULL);
     CHECK(value == NULL);
     CHECK_INT(wss_request_path(NULL, out, sizeof out, &length), WSS_ERR_ARGUMENT);
@@ -1285,17 +1278,18 @@ static void headers_allowed(void) {
 }
 
 static void answer_allowed(void) {
-    static const int statuses[] = {0, 199, 200, 299, 300, 404, 599, 600, -1, 101};
+    static const int statuses[] = {0, 100, 101, 199, 200, 299, 300, 404, 599, 600, -1};
     wss_answer answer = {0};
     for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
         int s = statuses[i];
         answer.status = s;
-        int any = s == 0 || (s >= 200 && s <= 599);
+        int any = s >= 200 && s <= 599;
         int refusal = s >= 300 && s <= 599;
         CHECK_INT(wss__http_answer_allowed(&answer, 200), any ? WSS_OK : WSS_ERR_ARGUMENT);
         CHECK_INT(wss__http_answer_allowed(&answer, 300), refusal ? WSS_OK : WSS_ERR_ARGUMENT);
     }
     memset(&answer, 0, sizeof answer);
+    answer.status = 200;
     answer.size = 1;
     CHECK_INT(wss__http_answer_allowed(&answer, 200), WSS_ERR_ARGUMENT);
     answer.body = "x";
@@ -1307,33 +1301,15 @@ static void answer_allowed(void) {
     CHECK_INT(wss__http_answer_allowed(&answer, 200), WSS_ERR_HEADER);
 }
 
-static void body_size(void) {
-    wss_answer answer = {0};
-    answer.body = "abc";
-    answer.size = 3;
-    CHECK_INT(wss__http_body_size(&answer, 0), 3);
-    CHECK_INT(wss__http_body_size(&answer, 1), 0);
-    answer.status = 404;
-    CHECK_INT(wss__http_body_size(&answer, 0), 3);
-    answer.status = 204;
-    CHECK_INT(wss__http_body_size(&answer, 0), 0);
-    answer.status = 205;
-    CHECK_INT(wss__http_body_size(&answer, 0), 0);
-    answer.status = 304;
-    CHECK_INT(wss__http_body_size(&answer, 0), 0);
-}
-
 /* Every capacity gives the same length; the text is there when it fits; nothing past the capacity
    is written. */
-static void check_written(const char *want, const wss_answer *answer, wss__span key, const char *protocol,
-                          const wss_header *headers, size_t count) {
+static void check_written(const char *want, const wss__http_reply *reply) {
     size_t full = strlen(want);
     for (size_t capacity = 0; capacity <= full + 1; capacity++) {
         char *out = guard_copy(want, capacity <= full ? capacity : full);
         size_t room = capacity <= full ? capacity : full;
         memset(out, 0, room);
-        size_t size = answer ? wss__http_write_answer(room ? out : NULL, room, answer)
-                             : wss__http_write_accept(room ? out : NULL, room, key, protocol, headers, count);
+        size_t size = wss__http_write(room ? out : NULL, room, reply);
         CHECK_INT(size, full);
         if (size == room && memcmp(out, want, full) != 0) printf("got: %.*s\n", (int)full, out);
         if (size == room) CHECK(memcmp(out, want, full) == 0);
@@ -1343,14 +1319,19 @@ static void check_written(const char *want, const wss_answer *answer, wss__span 
 
 static void write_accept(void) {
     static const wss_header headers[] = {{"Set-Cookie", "a=b"}, {"X-Empty", ""}};
-    wss__span key = wss__base_text(KEY);
+    wss__http_reply reply;
+    memset(&reply, 0, sizeof reply);
+    wss__http_welcome(&reply, wss__base_text(KEY));
     check_written("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                   "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
-                  NULL, key, NULL, NULL, 0);
+                  &reply);
+    reply.protocol = "chat";
+    reply.answer.headers = headers;
+    reply.answer.header_count = 2;
     check_written("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                   "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n"
                   "Set-Cookie: a=b\r\nX-Empty: \r\n\r\n",
-                  NULL, key, "chat", headers, 2);
+                  &reply);
 }
 
 #define CLOSE "Connection: close\r\n"
@@ -1358,21 +1339,27 @@ static void write_accept(void) {
 #define REFUSED "HTTP/1.1 405 Method Not Allowed\r\n"
 #define EMPTY TYPE "Content-Length: 0\r\n"
 
+/* want: with the body; to HEAD the same without it. */
 static void check_answer(const char *want, int status, const char *type, const char *body) {
-    wss_answer answer = {0};
-    answer.status = status;
-    answer.content_type = type;
-    answer.body = body;
-    answer.size = strlen(body);
-    check_written(want, &answer, wss__base_text(NULL), NULL, NULL, 0);
+    wss__http_reply reply;
+    char head[400];
+    snprintf(head, sizeof head, "%.*s", (int)(strstr(want, "\r\n\r\n") + 4 - want), want);
+    memset(&reply, 0, sizeof reply);
+    reply.answer.status = status;
+    reply.answer.content_type = type;
+    reply.answer.body = body;
+    reply.answer.size = strlen(body);
+    check_written(want, &reply);
+    reply.is_head = 1;
+    check_written(head, &reply);
 }
 
 static void write_answer(void) {
-    check_answer("HTTP/1.1 200 OK\r\n" CLOSE EMPTY "\r\n", 0, NULL, "");
-    check_answer("HTTP/1.1 200 OK\r\n" CLOSE "Content-Type: text/html\r\nContent-Length: 11\r\n\r\n", 200,
+    check_answer("HTTP/1.1 200 OK\r\n" CLOSE EMPTY "\r\n", 200, NULL, "");
+    check_answer("HTTP/1.1 200 OK\r\n" CLOSE "Content-Type: text/html\r\nContent-Length: 11\r\n\r\nhello world", 200,
                  "text/html", "hello world");
     check_answer("HTTP/1.1 426 Upgrade Required\r\nConnection: close, Upgrade\r\nUpgrade: websocket\r\n"
-                 "Sec-WebSocket-Version: 13\r\n" TYPE "Content-Length: 1\r\n\r\n",
+                 "Sec-WebSocket-Version: 13\r\n" TYPE "Content-Length: 1\r\n\r\nx",
                  426, NULL, "x");
     check_answer(REFUSED CLOSE "Allow: GET, HEAD\r\n" EMPTY "\r\n", 405, NULL, "");
     check_answer("HTTP/1.1 204 No Content\r\n" CLOSE "\r\n", 204, NULL, "gone");
@@ -1385,35 +1372,68 @@ static void write_answer(void) {
 /* An application's own Allow takes the place of the usual one. */
 static void write_answer_headers(void) {
     static const wss_header headers[] = {{"Location", "/"}, {"aLLOW", "GET"}};
-    wss__span none = wss__base_text(NULL);
-    wss_answer answer = {0};
-    answer.headers = headers;
-    answer.header_count = 1;
-    answer.status = 302;
-    check_written("HTTP/1.1 302 Found\r\n" CLOSE EMPTY "Location: /\r\n\r\n", &answer, none, NULL, NULL, 0);
-    answer.header_count = 2;
-    answer.status = 405;
-    check_written(REFUSED CLOSE EMPTY "Location: /\r\naLLOW: GET\r\n\r\n", &answer, none, NULL, NULL, 0);
-    answer.header_count = 1;
-    check_written(REFUSED CLOSE "Allow: GET, HEAD\r\n" EMPTY "Location: /\r\n\r\n", &answer, none, NULL, NULL,
-                  0);
+    wss__http_reply reply;
+    memset(&reply, 0, sizeof reply);
+    reply.answer.headers = headers;
+    reply.answer.header_count = 1;
+    reply.answer.status = 302;
+    check_written("HTTP/1.1 302 Found\r\n" CLOSE EMPTY "Location: /\r\n\r\n", &reply);
+    reply.answer.header_count = 2;
+    reply.answer.status = 405;
+    check_written(REFUSED CLOSE EMPTY "Location: /\r\naLLOW: GET\r\n\r\n", &reply);
+    reply.answer.header_count = 1;
+    check_written(REFUSED CLOSE "Allow: GET, HEAD\r\n" EMPTY "Location: /\r\n\r\n", &reply);
 }
 
-static void phrases(void) {
-    static const int own[] = {400, 403, 405, 408, 414, 421, 426, 431, 500, 503, 505};
-    for (int status = 200; status < 600; status++) CHECK(strlen(wss__http_phrase(status)) > 1);
-    CHECK_TEXT(wss__http_phrase(399), "Redirection");
-    CHECK_TEXT(wss__http_phrase(599), "Server Error");
-    CHECK_TEXT(wss__http_phrase(0), "Unknown");
-    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
-        const char *text = wss__http_explain(own[i]);
-        CHECK(strlen(text) > 20);
-        CHECK(text[strlen(text) - 1] == '\n');
+/* A body whose size is nonsense is counted, not copied: no memory is ever found for it. */
+static void write_impossible_body(void) {
+    wss__http_reply reply;
+    char out[300];
+    memset(&reply, 0, sizeof reply);
+    reply.answer.status = 200;
+    reply.answer.body = "x";
+    reply.answer.size = SIZE_MAX;
+    CHECK(wss__http_write(out, sizeof out, &reply) == SIZE_MAX);
+}
+
+static const char *phrase_of(int status) {
+    return wss__http_find_status(status)->phrase;
+}
+
+static const char *text_of(int status) {
+    return wss__http_find_status(status)->text;
+}
+
+static void statuses(void) {
+    static const int own[][2] = {
+        {400, WSS_REFUSED_MALFORMED}, {403, WSS_REFUSED_ORIGIN}, {405, WSS_REFUSED_METHOD},  {408, WSS_REFUSED_TIMEOUT},
+        {414, WSS_REFUSED_TARGET},    {421, WSS_REFUSED_HOST},   {426, WSS_REFUSED_NO_UPGRADE},
+        {431, WSS_REFUSED_HEADERS},   {500, WSS_REFUSED_OTHER},  {503, WSS_REFUSED_UNAVAILABLE}, {505, WSS_REFUSED_HTTP},
+    };
+    int texts = 0;
+    int counters[WSS_REFUSED_APPLICATION + 1] = {0};
+    for (int status = 0; status < 600; status++) {
+        const wss__http_status *row = wss__http_find_status(status);
+        if (status >= 200) CHECK(strlen(row->phrase) > 1);
+        if (row->text[0]) texts++;
+        CHECK(row->refused >= WSS_REFUSED_OTHER && row->refused < WSS_REFUSED_APPLICATION);
+        counters[row->refused]++;
     }
-    CHECK(strstr(wss__http_explain(403), "options.origins") != NULL);
-    CHECK(strstr(wss__http_explain(421), "options.hosts") != NULL);
-    CHECK_TEXT(wss__http_explain(404), "");
-    CHECK_TEXT(wss__http_explain(418), "");
+    CHECK_INT(texts, sizeof own / sizeof own[0]);
+    for (int i = WSS_REFUSED_MALFORMED; i < WSS_REFUSED_APPLICATION; i++) CHECK_INT(counters[i], 1);
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) {
+        const char *text = text_of(own[i][0]);
+        CHECK(strlen(text) > 20 && strlen(text) < 200);
+        CHECK(text[strlen(text) - 1] == '\n');
+        CHECK_INT(wss__http_find_status(own[i][0])->refused, own[i][1]);
+    }
+    CHECK_TEXT(phrase_of(399), "Redirection");
+    CHECK_TEXT(phrase_of(599), "Server Error");
+    CHECK_TEXT(phrase_of(0), "Unknown");
+    CHECK(strstr(text_of(403), "options.origins") != NULL);
+    CHECK(strstr(text_of(421), "options.hosts") != NULL);
+    CHECK_TEXT(text_of(404), "");
+    CHECK_TEXT(text_of(418), "");
 }
 
 /* A second request behind the first is no part of it. */
@@ -1422,7 +1442,7 @@ static void pipelined(void) {
     size_t end = wss__http_find_end(two, sizeof two - 1, 0);
     CHECK_INT(end, strlen("GET / HTTP/1.1\r\nHost: a@b\r\n\r\n"));
     parsed p;
-    parse_bytes(&p, two, end, MAX_HEADERS);
+    parse_bytes(&p, two, end);
     CHECK_INT(p.status, 400);
     forget(&p);
 }
@@ -1446,7 +1466,7 @@ static void random_damage(void) {
         size_t end = wss__http_find_end(head, size, 0);
         if (end) size = end;
         parsed p;
-        parse_bytes(&p, head, size, MAX_HEADERS);
+        parse_bytes(&p, head, size);
         check_prefix_agrees(head, size, p.status);
         CHECK(end || p.status);
         for (size_t i = 0; !p.status && i < p.request.count; i++) {
@@ -1483,15 +1503,15 @@ static void outputs_without_a_place(void) {
 /* Offsets are 32 bits wide: what could not be measured with them is not looked at. */
 static void impossible_head_size(void) {
     wss_request request;
-    CHECK_INT(wss__http_parse(NULL, (size_t)INT_MAX + 1, MAX_HEADERS, &request), 431);
+    CHECK_INT(wss__http_parse(NULL, (size_t)INT_MAX + 1, &request), 431);
     CHECK_INT(request.count, 0);
 }
 
 static void phrases_of_no_status(void) {
-    static const int statuses[] = {-1, 0, 1, 199, 600, 601, 999, 1 << 30};
-    for (size_t i = 0; i < sizeof statuses / sizeof statuses[0]; i++) {
-        CHECK_TEXT(wss__http_phrase(statuses[i]), "Unknown");
-        CHECK_TEXT(wss__http_explain(statuses[i]), "");
+    static const int none[] = {-1, 0, 1, 199, 600, 601, 999, 1 << 30};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        CHECK_TEXT(phrase_of(none[i]), "Unknown");
+        CHECK_TEXT(text_of(none[i]), "");
     }
 }
 
@@ -1535,11 +1555,11 @@ int main(void) {
     RUN(many_protocols);
     RUN(headers_allowed);
     RUN(answer_allowed);
-    RUN(body_size);
     RUN(write_accept);
     RUN(write_answer);
     RUN(write_answer_headers);
-    RUN(phrases);
+    RUN(write_impossible_body);
+    RUN(statuses);
     RUN(pipelined);
     RUN(random_damage);
     RUN(outputs_without_a_place);

@@ -169,7 +169,6 @@ static void defaults(void) {
     CHECK_INT(options.threads, 1);
     CHECK_INT(options.max_message, 1048576);
     CHECK_INT(options.max_head, 8192);
-    CHECK_INT(options.max_headers, 64);
     CHECK(options.max_connections > 0 && options.max_connections <= 10000);
     CHECK_INT(options.max_per_address, WSS_OFF);
     CHECK_INT(options.max_queued, 1048576);
@@ -194,7 +193,6 @@ static void bounds(void) {
         wss_options options = {0};
         options.threads = values[i];
         options.max_head = values[i];
-        options.max_headers = values[i];
         options.max_connections = values[i];
         options.ping_ms = values[i];
         limit_is = RLIM_INFINITY;
@@ -202,18 +200,15 @@ static void bounds(void) {
         limit_is = 0;
         CHECK_INT(options.threads, 64);
         CHECK_INT(options.max_head, 1048576);
-        CHECK_INT(options.max_headers, WSS__HTTP_FIELDS_MAX);
         CHECK_INT(options.max_connections, WSS__SLOT_LIMIT);
         CHECK_INT(options.ping_ms, values[i] > 0 ? values[i] : WSS_OFF);
     }
     wss_options small = {0};
     small.threads = 64;
     small.max_head = 1048576;
-    small.max_headers = 1;
     resolve(&small);
     CHECK_INT(small.threads, 64);
     CHECK_INT(small.max_head, 1048576);
-    CHECK_INT(small.max_headers, 1);
 }
 
 /* Of the descriptors a process may have, some are left for the rest of it. */

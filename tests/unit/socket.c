@@ -235,28 +235,6 @@ static void bad_addresses(void) {
     }
 }
 
-static void numbers(void) {
-    static const struct {
-        const char *text;
-        int most;
-        int want;
-    } samples[] = {
-        {"", 65535, -1},        {"0", 65535, 0},          {"00", 65535, 0},        {"65535", 65535, 65535},
-        {"65536", 65535, -1},   {"0000065535", 65535, 65535}, {"-1", 65535, -1},   {"+1", 65535, -1},
-        {" 1", 65535, -1},      {"1 ", 65535, -1},        {"1x", 65535, -1},       {"x", 65535, -1},
-        {"0x10", 65535, -1},    {"9", 8, -1},             {"8", 8, 8},             {"0", 0, 0},
-        {"1", 0, -1},           {"214748363", INT_MAX / 10 - 1, 214748363},        {"214748364", INT_MAX / 10 - 1, -1},
-        {"2147483648", INT_MAX / 10 - 1, -1}, {"99999999999999999999999999", INT_MAX / 10 - 1, -1},
-        {"4294967296", 65535, -1}, {"18446744073709551616", 65535, -1},
-    };
-    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
-        size_t size = strlen(samples[i].text);
-        char *copy = guard_copy(samples[i].text, size);
-        CHECK_INT(wss__socket_number(wss__base_span(copy, size), samples[i].most), samples[i].want);
-        guard_free(copy, size);
-    }
-}
-
 /* ---- listening ---- */
 
 static wss__socket_listeners all;
@@ -1077,7 +1055,6 @@ int main(void) {
     }
     RUN(good_addresses);
     RUN(bad_addresses);
-    RUN(numbers);
     RUN(port_is_read_back);
     RUN(everywhere);
     RUN(everywhere_without_ip6);
