@@ -3890,12 +3890,17 @@ static size_t wss__session_cork_room(const wss__session_host *host) {
     return host->cork_size < host->cork_capacity ? host->cork_capacity - host->cork_size : 0;
 }
 
-/* Where size bytes for this session may be written to leave with this turn's send; NULL: they must be queued. */
-static char *wss__session_cork(wss__session_host *host, wss__session *session, size_t size) {
-    if (host->corked != session || session->queue || size > wss__session_cork_room(host)) return NULL;
+/* What is sent back is kept in the cork from now on, no longer where it was received. */
+static void wss__session_leave_reply(wss__session_host *host) {
     if (host->reply && host->cork_size) memcpy(host->cork, host->reply, host->cork_size);
     host->reply = NULL;
     host->back = NULL;
+}
+
+/* Where size bytes for this session may be written to leave with this turn's send; NULL: they must be queued. */
+static char *wss__session_cork(wss__session_host *host, wss__session *session, size_t size) {
+    if (host->corked != session || session->queue || size > wss__session_cork_room(host)) return NULL;
+    wss__session_leave_reply(host);
     char *place = host->cork + host->cork_size;
     host->cork_size += size;
     return place;
@@ -5393,24 +5398,25 @@ enum {
     WSS__CONN_STEP = 64,          /* milliseconds to which deadlines are rounded up, so that many share a wake-up */
     WSS__CONN_LINGER_MAX = 65536, /* bytes read from a peer that does not end */
     WSS__CONN_CASTS = 256,        /* broadcasts that leave together */
-    WSS__CONN_RETRY = 100         /* milliseconds until a starved send or accept is tried again */
+    WSS__CONN_RETRY = 100         /* milliseconds until what lacked memory or descriptors is tried again */
 };
-
-/* A request that the application has to answer, with its head. Shared with the event that carries it. */
-typedef struct wss__conn_asked {
-    uint32_t references; /* atomic */
-    size_t bytes;        /* of this allocation; the head follows */
-    wss_request request;
-} wss__conn_asked;
 
 struct wss__conn;
 
+/* An event on its way to the queue's thread. */
 typedef struct wss__conn_job {
-    wss__queue_job job;
+    wss__queue_job job; /* size 0: part of what it is about; else the data and a NUL follow */
     wss_event event;
     struct wss__conn *conn;
-    wss__conn_asked *asked;
-} wss__conn_job; /* the data and a NUL follow */
+} wss__conn_job;
+
+/* A request that the application has to answer, with its head. Shared with the event that shows it. */
+typedef struct wss__conn_asked {
+    uint32_t references; /* atomic */
+    size_t bytes;        /* of this allocation; the head follows */
+    wss__conn_job job;
+    wss_request request;
+} wss__conn_asked;
 
 /* With options.queue: the events that may never be lost, and the account of what is under way. */
 typedef struct wss__conn_delivery {
@@ -5419,7 +5425,7 @@ typedef struct wss__conn_delivery {
     char reason[WSS__FRAME_CONTROL_MAX];
     size_t undelivered; /* bytes; atomic */
     int waiting;        /* the loop waits for it to fall; atomic */
-    int holders;        /* the loop, and the disconnect event; atomic */
+    int holders;        /* the loop, and each event under way; atomic */
 } wss__conn_delivery;
 
 /* What most connections never have. */
@@ -5613,6 +5619,10 @@ static void wss__conn_release_asked(wss_server *server, wss__conn_asked *asked) 
         wss__mem_free(&server->mem, asked, asked->bytes);
 }
 
+static wss__conn_asked *wss__conn_asked_of(const wss_request *request) {
+    return (wss__conn_asked *)(void *)((char *)(uintptr_t)request - offsetof(wss__conn_asked, request));
+}
+
 /* Nobody needs the request any more but the event that may be showing it. */
 static void wss__conn_forget_asked(wss_server *server, wss__conn *conn) {
     wss__conn_lock(server);
@@ -5658,7 +5668,7 @@ static void wss__conn_end_told(wss_server *server, wss__conn *conn) {
     wss__conn_free_user(server, conn);
 }
 
-/* The last holder gives the place back: the loop when the socket is closed, the queue's thread when disconnect was
+/* The last holder gives the place back: the loop when the socket is closed, the queue's thread when the last event was
    delivered. Nothing of the connection is used after this. */
 static void wss__conn_release(wss_server *server, wss__conn *conn) {
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
@@ -5809,7 +5819,8 @@ static uint64_t wss__conn_idle_end(const wss__loop *loop, const wss__conn *conn)
 static uint64_t wss__conn_due(const wss__loop *loop, const wss__conn *conn) {
     const wss_options *options = &loop->server->options;
     uint64_t began = wss__conn_since(loop, conn->session.seen);
-    uint64_t due = conn->work & WSS__CONN_STARVED ? loop->now + WSS__CONN_RETRY : UINT64_MAX;
+    int retry = conn->work & (WSS__CONN_STARVED | WSS__CONN_DRAINED);
+    uint64_t due = retry ? loop->now + WSS__CONN_RETRY : UINT64_MAX;
     if (wss__conn_state(conn) == WSS__CONN_LINGERING) return wss__conn_earlier(due, wss__conn_after(began, options->linger_ms));
     if (wss__conn_state(conn) == WSS__CONN_FLUSHING || conn->session.phase == WSS__SESSION_CLOSING)
         return wss__conn_earlier(due, wss__conn_after(began, options->close_ms));
@@ -5845,24 +5856,101 @@ static void wss__conn_touch(wss__loop *loop, wss__conn *conn) {
    threads  the loop's own, except where a function says otherwise */
 
 static void wss__notify_init(wss_server *server, wss__conn *conn, int kind, wss_event *event) {
-    memset(event, 0, sizeof *event / 2); /* in two halves: whole it becomes a string instruction, which is slow to start */
-    memset((char *)event + sizeof *event / 2, 0, sizeof *event - sizeof *event / 2);
+    memset(event, 0, sizeof *event);
     event->server = server;
     event->conn = wss__conn_handle(conn);
     event->kind = kind;
     event->user = __atomic_load_n(&conn->user, __ATOMIC_ACQUIRE);
 }
 
-/* To the queue's thread. Outside the queue's limits: what may be under way is bounded where it comes from. */
+/* ---- one way to tell ---- */
+
+/* A message where types are registered: raw, then typed. Apart, so that a message without pays nothing for what this needs. */
+__attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
+    wss_server *server = event->server;
+    char *data = (char *)(uintptr_t)event->data;
+    wss__loop *loop = wss__conn_own_loop(server);
+    if (loop) wss__session_leave_reply(&loop->host); /* the splitter works in place, where replies may still lie */
+    wss__event_emit(&server->handlers.data, event, &conn->user);
+    if (wss__conn_flags(conn) & WSS__CONN_SILENT) return;
+    if (loop) loop->host.hand.data = NULL; /* the splitter changes it */
+    wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, data, event->size);
+}
+
+/* A type that a raw handler registers counts from the next message on. */
+static void wss__notify_run_message(wss__conn *conn, wss_event *event) {
+    wss__event_table *handlers = &event->server->handlers;
+    if (wss__conn_flags(conn) & WSS__CONN_SILENT) return;
+    if (wss__event_has_types(handlers)) wss__notify_run_typed(conn, event);
+    else wss__event_emit(&handlers->data, event, &conn->user);
+}
+
+static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
+    wss_server *server = event->server;
+    wss__event_table *handlers = &server->handlers;
+    switch (event->kind) {
+    case WSS_EVENT_CONNECT: wss__event_emit(&handlers->connect, event, &conn->user); break;
+    case WSS_EVENT_DISCONNECT:
+        wss__event_emit(&handlers->disconnect, event, &conn->user);
+        wss__conn_end_told(server, conn);
+        break;
+    case WSS_EVENT_DRAIN:
+        if (!(wss__conn_flags(conn) & WSS__CONN_GONE)) wss__event_emit(&handlers->drain, event, &conn->user);
+        break;
+    default:
+        wss__event_emit_last(event->kind == WSS_EVENT_HTTP ? &handlers->http : &handlers->upgrade, event);
+        wss__conn_release_asked(server, wss__conn_asked_of(event->request));
+        break;
+    }
+}
+
+/* Calls the handlers of an event, of whatever kind: on the loop, or with a queue on the thread that drains it. Messages are
+   asked for first, they are by far the most. */
+static inline void wss__notify_run(wss__conn *conn, wss_event *event) {
+    if (event->kind == WSS_EVENT_DATA) wss__notify_run_message(conn, event);
+    else wss__notify_run_other(conn, event);
+}
+
+/* To the queue's thread, which gives the place's hold back. Outside the queue's limits: what may be under way is bounded where
+   it comes from. */
 static void wss__notify_hand_over(wss_server *server, wss__conn *conn, wss__conn_job *job, const wss_event *event) {
     job->event = *event;
     job->conn = conn;
     job->job.kind = WSS__CONN_JOB_EVENT;
+    if (conn) __atomic_add_fetch(&conn->rare->delivery->holders, 1, __ATOMIC_RELAXED);
     wss__queue_push(&server->options.queue->inbox, &job->job);
+}
+
+/* A job for an event that has none, with a copy of its data; it counts as undelivered. NULL: no memory. */
+static wss__conn_job *wss__notify_new_job(wss__conn *conn, wss_event *event) {
+    size_t size = wss__base_add(sizeof(wss__conn_job) + 1, event->size);
+    wss__conn_job *job = (wss__conn_job *)wss__mem_get(&event->server->mem, size);
+    if (!job) return NULL;
+    char *copy = (char *)(job + 1);
+    memset(job, 0, sizeof *job);
+    job->job.size = size;
+    if (event->size) memcpy(copy, event->data, event->size);
+    copy[event->size] = 0;
+    if (event->kind == WSS_EVENT_DATA) event->data = copy;
+    __atomic_add_fetch(&conn->rare->delivery->undelivered, size, __ATOMIC_SEQ_CST);
+    return job;
+}
+
+/* Tells the application: at once, or with a queue by a job for its thread. job: what the event brings for that; NULL: one is
+   made. False where there is no memory for it: then nobody was told. */
+static inline int wss__notify_tell(wss__conn *conn, wss_event *event, wss__conn_job *job) {
+    if (!wss__conn_delivery_of(conn)) {
+        wss__notify_run(conn, event);
+        return 1;
+    }
+    if (!job) job = wss__notify_new_job(conn, event);
+    if (job) wss__notify_hand_over(event->server, conn, job, event);
+    return job != NULL;
 }
 
 static void wss__notify_connect(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     wss_event event;
     conn->work |= WSS__CONN_CONNECTED;
     wss__conn_end_handshake(loop, conn);
@@ -5872,13 +5960,7 @@ static void wss__notify_connect(wss__loop *loop, wss__conn *conn) {
     wss__conn_unlock(server);
     WSS__COUNT(loop->host.stats.opened, 1);
     wss__notify_init(server, conn, WSS_EVENT_CONNECT, &event);
-    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
-    if (!delivery) {
-        wss__event_emit(&server->handlers.connect, &event, &conn->user);
-        return;
-    }
-    __atomic_store_n(&delivery->holders, 2, __ATOMIC_RELEASE);
-    wss__notify_hand_over(server, conn, &delivery->connect, &event);
+    wss__notify_tell(conn, &event, delivery ? &delivery->connect : NULL);
 }
 
 static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
@@ -5902,12 +5984,7 @@ static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__
     event.cause = end->cause;
     event.reason = copy;
     event.reason_length = text.size;
-    if (delivery) {
-        wss__notify_hand_over(server, conn, &delivery->disconnect, &event);
-        return;
-    }
-    wss__event_emit(&server->handlers.disconnect, &event, &conn->user);
-    wss__conn_end_told(server, conn);
+    wss__notify_tell(conn, &event, delivery ? &delivery->disconnect : NULL);
 }
 
 /* The socket is done with, or of no use; the connection is freed when its turn comes. */
@@ -6354,36 +6431,13 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
    threads  the loop's own, except where a function says otherwise */
 
 static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__session_event *message) {
-    wss_server *server = loop->server;
     wss_event event;
-    wss__notify_init(server, conn, WSS_EVENT_DATA, &event);
+    wss__notify_init(loop->server, conn, WSS_EVENT_DATA, &event);
     event.opcode = message->opcode;
     event.size = message->size;
     event.data = message->data;
     if (conn->rare) conn->rare->last_message = loop->now;
-    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
-    if (!delivery) {
-        wss__event_emit(&server->handlers.data, &event, &conn->user);
-        if (wss__conn_flags(conn) & WSS__CONN_SILENT || !wss__event_has_types(&server->handlers)) return;
-        loop->host.hand.data = NULL; /* the splitter changes it in place */
-        if (loop->host.reply && loop->host.cork_size) wss__write_flush(loop, conn); /* it may have been sent back from there */
-        wss__event_emit_message(&server->handlers, &server->options, &event, &conn->user, message->data, message->size);
-        return;
-    }
-    size_t size = wss__base_add(sizeof(wss__conn_job) + 1, message->size);
-    wss__conn_job *job = (wss__conn_job *)wss__mem_get(&server->mem, size);
-    if (!job) {
-        wss__notify_fail(loop, conn, WSS_CAUSE_MEMORY);
-        return;
-    }
-    memset(job, 0, sizeof *job);
-    job->job.size = size;
-    char *copy = (char *)(job + 1);
-    if (message->size) memcpy(copy, message->data, message->size);
-    copy[message->size] = 0;
-    event.data = copy;
-    __atomic_add_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
-    wss__notify_hand_over(server, conn, job, &event);
+    if (!wss__notify_tell(conn, &event, NULL)) wss__notify_fail(loop, conn, WSS_CAUSE_MEMORY);
 }
 
 static void wss__read_pong(wss__loop *loop, wss__conn *conn, const wss__session_event *pong) {
@@ -6411,8 +6465,9 @@ static wss__conn_asked *wss__read_keep_request(wss__loop *loop, wss__conn *conn,
     wss__conn_rare *rare = wss__conn_need_rare(server, conn);
     wss__conn_asked *asked = rare ? (wss__conn_asked *)wss__mem_get(&server->mem, bytes) : NULL;
     if (!asked) return NULL;
-    asked->references = 1;
+    asked->references = 2; /* the connection, and the event */
     asked->bytes = bytes;
+    memset(&asked->job, 0, sizeof asked->job);
     asked->request = *request;
     asked->request.base = (char *)(asked + 1);
     memcpy(asked->request.base, request->base, request->size);
@@ -6425,13 +6480,8 @@ static wss__conn_asked *wss__read_keep_request(wss__loop *loop, wss__conn *conn,
 static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *request, int upgrade) {
     wss_server *server = loop->server;
     wss_event event;
-    wss__event_list *list = upgrade ? &server->handlers.upgrade : &server->handlers.http;
     wss__conn_asked *asked = wss__read_keep_request(loop, conn, request);
-    wss__conn_job *job = NULL;
-    int queued = wss__conn_delivery_of(conn) != NULL;
-    if (asked && queued) job = (wss__conn_job *)wss__mem_get_zeroed(&server->mem, sizeof *job);
-    if (!asked || (queued && !job)) {
-        wss__conn_release_asked(server, asked);
+    if (!asked) {
         wss__notify_reject(loop, conn, 503);
         return;
     }
@@ -6439,17 +6489,9 @@ static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *r
     conn->rare->asked = asked;
     wss__conn_set_flags(conn, WSS__CONN_ASKED | (upgrade ? WSS__CONN_UPGRADE : 0), 0);
     wss__conn_unlock(server);
-    __atomic_add_fetch(&asked->references, 1, __ATOMIC_RELAXED);
     wss__notify_init(server, conn, upgrade ? WSS_EVENT_UPGRADE : WSS_EVENT_HTTP, &event);
     event.request = &asked->request;
-    if (job) {
-        job->job.size = sizeof *job;
-        job->asked = asked;
-        wss__notify_hand_over(server, conn, job, &event);
-        return;
-    }
-    wss__event_emit_last(list, &event);
-    wss__conn_release_asked(server, asked);
+    wss__notify_tell(conn, &event, &asked->job);
 }
 
 static void wss__read_upgrade(wss__loop *loop, wss__conn *conn, const wss_request *request) {
@@ -6560,7 +6602,7 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
    owns     a connection is freed in one function, at its turn on the ready list; after each turn its deadline is set
    threads  the loop's own, except where a function says otherwise */
 
-/* The one place that frees a connection. With a queue its slot lives on until disconnect was delivered. */
+/* The one place that frees a connection. With a queue its place lives on until its events were delivered. */
 static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     wss__timer_remove(&loop->wheel, wss__slot_index(conn->slot.id));
@@ -6575,6 +6617,7 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss__conn_release(server, conn);
 }
 
+/* Where there is no memory for the event it stays due, and the deadline tries again. */
 static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_event event;
     wss_server *server = loop->server;
@@ -6582,16 +6625,7 @@ static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss__conn_clear_work(conn, WSS__CONN_DRAINED);
     if (conn->session.phase != WSS__SESSION_OPEN || wss__event_is_empty(&server->handlers.drain)) return;
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
-    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
-    if (!delivery) {
-        wss__event_emit(&server->handlers.drain, &event, &conn->user);
-        return;
-    }
-    wss__conn_job *job = (wss__conn_job *)wss__mem_get_zeroed(&server->mem, sizeof *job);
-    if (!job) return;
-    job->job.size = sizeof *job;
-    __atomic_add_fetch(&delivery->undelivered, sizeof *job, __ATOMIC_SEQ_CST);
-    wss__notify_hand_over(server, conn, job, &event);
+    if (!wss__notify_tell(conn, &event, NULL)) conn->work |= WSS__CONN_DRAINED;
 }
 
 /* The last byte has left: ends our stream first, as RFC 6455 section 7.1.1 asks of the server. Where the peer has nothing
@@ -6713,7 +6747,7 @@ static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
 /* ---- [deliver] ---------------------------------------------------------------------------------------------
    purpose  handlers on the thread that drains a queue, and the application's timers
    knows    base, mem, timer, slot, queue, event, conn, notify
-   owns     a connection's place lives until its disconnect was delivered; a timer's handle is dead or set anew before its handler
+   owns     a connection's place lives until its events were delivered; a timer's handle is dead or set anew before its handler
             runs; one event of a repeating timer is under way at most
    threads  as each function says */
 
@@ -6777,41 +6811,18 @@ static void wss__deliver_timer_event(wss__conn_job *job) {
     if (!cancelled) wss__event_call(handler, event.context, &event);
 }
 
-/* Runs the handlers of an event that was handed over. The connection's place lives until its disconnect was delivered. */
+/* Runs the handlers of an event that was handed over, and gives its hold of the place back. */
 static void wss__deliver_event(wss__conn_job *job) {
+    wss_server *server = job->event.server;
     wss__conn *conn = job->conn;
-    wss_event event = job->event;
-    wss_server *server = event.server;
-    char *data = (char *)(job + 1);
-    if (event.kind == WSS_EVENT_TIMER) {
+    size_t size = job->job.size;
+    if (!conn) {
         wss__deliver_timer_event(job);
         return;
     }
-    switch (event.kind) {
-    case WSS_EVENT_CONNECT: wss__event_emit(&server->handlers.connect, &event, &conn->user); break;
-    case WSS_EVENT_DISCONNECT:
-        wss__event_emit(&server->handlers.disconnect, &event, &conn->user);
-        wss__conn_end_told(server, conn);
-        wss__conn_release(server, conn);
-        break;
-    case WSS_EVENT_UPGRADE:
-    case WSS_EVENT_HTTP:
-        event.user = NULL;
-        wss__event_emit_last(event.kind == WSS_EVENT_HTTP ? &server->handlers.http : &server->handlers.upgrade, &event);
-        wss__conn_release_asked(server, job->asked);
-        wss__mem_free(&server->mem, job, job->job.size);
-        break;
-    case WSS_EVENT_DRAIN:
-        if (!(wss__conn_flags(conn) & WSS__CONN_GONE)) wss__event_emit(&server->handlers.drain, &event, &conn->user);
-        wss__deliver_settle(server, conn, job);
-        break;
-    default:
-        if (!(wss__conn_flags(conn) & WSS__CONN_SILENT)) wss__event_emit(&server->handlers.data, &event, &conn->user);
-        if (!(wss__conn_flags(conn) & WSS__CONN_SILENT) && wss__event_has_types(&server->handlers))
-            wss__event_emit_message(&server->handlers, &server->options, &event, &conn->user, data, event.size);
-        wss__deliver_settle(server, conn, job);
-        break;
-    }
+    wss__notify_run(conn, &job->event);
+    if (size) wss__deliver_settle(server, conn, job);
+    wss__conn_release(server, conn);
 }
 
 /* A timer of the application is due. Its handle is dead, or set anew, before the handler runs. */

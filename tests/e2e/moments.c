@@ -587,6 +587,119 @@ static void pointer_replaced_between_handlers(void) {
     }
 }
 
+/* ---- what a close, a type or an end changes for the message in hand ---- */
+
+static int heard[2];
+
+static void close_the_second(wss_server *server) {
+    CHECK_INT(wss_close(server, conns[1], 1000, NULL), WSS_OK);
+}
+
+static void on_data_heard(const wss_event *e) {
+    heard[e->conn.id == conns[1].id]++;
+    if (e->conn.id == conns[0].id) on_data_wait(e);
+}
+
+/* Another thread's close comes while a message of that connection is waiting to be read: no handler sees it any more. */
+static void no_message_behind_a_close(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    elsewhere = close_the_second;
+    heard[0] = heard[1] = 0;
+    wss_on_data(server, on_data_heard, NULL);
+    step_client *first = step_open(server);
+    step_client *second = step_open(server);
+    arrive(first, TEXT_FRAME, 7);
+    arrive(second, TEXT_FRAME, 7);
+    step(server);
+    CHECK_INT(heard[0], 1);
+    CHECK_INT(heard[1], 0);
+    CHECK_INT(step_take(server, second, NULL, NULL), 0x88);
+    step_free(first);
+    step_free(second);
+    step(server);
+    CHECK_INT(ends, 2);
+    step_end(server);
+}
+
+static int typed_heard;
+
+static void on_typed(const wss_event *e) {
+    CHECK_TEXT(e->args.text, "{\"n\":2}");
+    typed_heard++;
+}
+
+static void on_data_registers(const wss_event *e) {
+    if (!heard[0]++) CHECK_INT(wss_on_message(e->server, "t", on_typed, NULL), WSS_OK);
+    CHECK_INT(wss_send_data(e->server, e->conn, e->opcode, e->data, e->size), WSS_OK);
+}
+
+/* A type that a handler of raw messages registers counts from the next message on, with and without a queue. What had been sent
+   back from where it was received by then, and what is sent back now, is as it came, although the splitter works there. */
+static void type_counts_from_the_next_message(void) {
+    static const char *const texts[2] = {"{\"__MESSAGE__\":\"t\",\"n\":1}", "{\"n\":2,\"__MESSAGE__\":\"t\"}"};
+    for (int queued = 0; queued < 2; queued++) {
+        char frames[128];
+        char back[128];
+        wss_options options = {0};
+        options.queue = queued ? wss_queue_create(NULL, NULL) : NULL;
+        wss_server *server = serve(&options);
+        wss_on_data(server, on_data_registers, NULL);
+        heard[0] = typed_heard = 0;
+        step_client *client = step_open(server);
+        size_t size = step_make_frame(frames, 0x81, texts[0], strlen(texts[0]));
+        size += step_make_frame(frames + size, 0x81, texts[1], strlen(texts[1]));
+        step_write(server, client, frames, size);
+        if (options.queue) CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
+        CHECK_INT(heard[0], 2);
+        CHECK_INT(typed_heard, 1);
+        for (int i = 0; i < 2; i++) {
+            CHECK_INT(step_take(server, client, back, &size), 0x81);
+            CHECK_TEXT(back, texts[i]);
+        }
+        step_free(client);
+        step(server);
+        step_end(server);
+        wss_queue_destroy(options.queue);
+    }
+}
+
+static step_client *asking;
+
+static void turn_elsewhere(wss_server *server) {
+    step(server);
+}
+
+static void on_request_that_ends(const wss_event *e) {
+    requests++;
+    CHECK_INT(wss_set_user(e->server, e->conn, &freed), WSS_OK);
+    reset(asking);
+    elsewhere = turn_elsewhere;
+    on_data_wait(e);
+    CHECK_INT(e->server->loops[0].connections, 0);
+    CHECK_INT(freed, 0);
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_ERR_GONE);
+}
+
+/* The client of a request vanishes while a queue's thread is in its handler: what the handler may be using lives until it returns. */
+static void request_outlives_its_client(void) {
+    wss_options options = {0};
+    options.user_free = free_user;
+    options.queue = wss_queue_create(NULL, NULL);
+    wss_server *server = serve(&options);
+    wss_on_upgrade(server, on_request_that_ends, NULL);
+    asking = step_connect(server);
+    step_ask(server, asking, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+    CHECK_INT(requests, 0);
+    CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
+    CHECK_INT(requests, 1);
+    CHECK_INT(freed, 1);
+    CHECK_INT(server->conns.live, 0);
+    step_free(asking);
+    step_end(server);
+    wss_queue_destroy(options.queue);
+}
+
 int main(void) {
     alarm(100);
     RUN(stopping_while_closing_with_half_a_frame);
@@ -606,5 +719,8 @@ int main(void) {
     RUN(round_trip_of_foreign_pongs);
     RUN(drain_waits_for_connect);
     RUN(pointer_replaced_between_handlers);
+    RUN(no_message_behind_a_close);
+    RUN(type_counts_from_the_next_message);
+    RUN(request_outlives_its_client);
     return test_end("moments");
 }
