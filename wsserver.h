@@ -326,7 +326,7 @@ typedef struct wss_options {
     void *allocator_context;
     void (*log)(void *context, int level, const char *text); /* one line; default NULL: silent. any thread */
     void *log_context;
-    int log_level;             /* default 0: WSS_LOG_INFO */
+    int log_level;             /* default 0: WSS_LOG_INFO; WSS_LOG_DEBUG tells misuse and slow handlers too */
     int send_policy;           /* default 0: WSS_POLICY_REFUSE */
     size_t max_message;        /* bytes of one message, all fragments; default 1 MiB */
     int max_fragments;         /* frames of one message, empty ones too; default 1024 */
@@ -352,7 +352,6 @@ typedef struct wss_options {
     int spin_us;               /* microseconds to poll before sleeping: latency for CPU; default 0 */
     int unix_mode;             /* permissions of a unix: path; default 0: 0660 */
     int reuse_port;            /* set SO_REUSEPORT; default 0: no */
-    int debug;                 /* report misuse and slow handlers through log; default 0: no */
 } wss_options;
 
 typedef struct wss_header {
@@ -5366,6 +5365,7 @@ enum { /* flags of a connection's slot, beside WSS__SLOT_LIVE; written under the
     WSS__CONN_ASKED = 16,   /* a request waits for the application's answer */
     WSS__CONN_UPGRADE = 32, /* the request is an upgrade, not plain HTTP */
     WSS__CONN_TOLD = 64,    /* its disconnect handlers have run: for the application the handle is dead */
+    WSS__CONN_ACCEPTED = 128, /* takes orders: they go behind the answer, which its loop may not have seen yet */
     WSS__CONN_LOOP_SHIFT = 16 /* the number of its loop stands in the bits from here on */
 };
 
@@ -5468,16 +5468,18 @@ enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
     WSS__CONN_JOB_ENDED  /* for a queue: a server has ended */
 };
 
+/* An order to a loop. It is made on the stack; where another thread has to carry it out, a copy goes there. */
 typedef struct wss__conn_task {
-    wss__queue_job job;
+    wss__queue_job job; /* arg: answer: the connection's pointer */
     wss_conn conn;
     wss__buf_frame *frame;
+    wss__span text; /* close: the reason. answer: the subprotocol. Behind a copy stands what this points to */
     int code;       /* close: code. answer: phase that follows. read: the work bits to clear, or to set */
     int status;     /* answer: of HTTP */
-    int set;        /* read: set rather than clear. close: for slowness. send: keyed, and the queue was full */
+    int set;        /* read: set rather than clear. close: for slowness. send: keyed, and the queue was full. answer: to an
+                       upgrade */
     int forced;     /* broadcast: was judged as a whole */
     int fd;         /* adopt */
-    size_t size;    /* of the reason that follows */
 } wss__conn_task;
 
 typedef struct wss__loop {
@@ -5955,7 +5957,7 @@ static void wss__notify_connect(wss__loop *loop, wss__conn *conn) {
     conn->work |= WSS__CONN_CONNECTED;
     wss__conn_end_handshake(loop, conn);
     wss__conn_lock(server);
-    wss__conn_set_flags(conn, WSS__CONN_OPEN, WSS__CONN_ASKED);
+    wss__conn_set_flags(conn, WSS__CONN_OPEN | WSS__CONN_ACCEPTED, WSS__CONN_ASKED);
     __atomic_add_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
     wss__conn_unlock(server);
     WSS__COUNT(loop->host.stats.opened, 1);
@@ -7044,7 +7046,7 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
 enum {
     WSS__LOOP_RECEIVE = (1024 + 64) * 1024,
     WSS__LOOP_EVENTS = 256,
-    WSS__LOOP_SLOW = 100 /* milliseconds of a turn that are worth a line with options.debug */
+    WSS__LOOP_SLOW = 100 /* milliseconds of a turn that are worth a line */
 };
 
 /* Tags in epoll, beside handles and listeners. */
@@ -7059,8 +7061,7 @@ static void wss__loop_run_timers(wss__loop *loop) {
     }
 }
 
-static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
-    wss__conn *conn = wss__conn_find_own(loop, task->conn);
+static void wss__loop_run_send(wss__loop *loop, wss__conn *conn, const wss__conn_task *task) {
     wss__write_settle(loop, 0); /* may close it */
     if (conn && conn->session.phase == WSS__SESSION_OPEN) {
         wss__write_accepted(loop, conn, task->frame, task->set ? WSS__SESSION_KEYED : WSS__SESSION_RESERVED);
@@ -7071,10 +7072,21 @@ static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
     wss__buf_release(&loop->server->mem, task->frame);
 }
 
-static void wss__loop_run_answer(wss__loop *loop, wss__conn_task *task) {
-    wss__conn *conn = wss__conn_find_own(loop, task->conn);
-    if (conn) wss__write_answer(loop, conn, task->frame, task->code, task->status);
-    else wss__buf_release(&loop->server->mem, task->frame);
+static void wss__loop_run_close(wss__loop *loop, wss__conn *conn, const wss__conn_task *task) {
+    if (task->set) wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
+    else wss__write_close(loop, conn, task->code, task->text, WSS_CAUSE_LOCAL_CLOSE);
+}
+
+static void wss__loop_run_answer(wss__loop *loop, wss__conn *conn, const wss__conn_task *task) {
+    wss_server *server = loop->server;
+    if (!conn) {
+        wss__buf_release(&server->mem, task->frame);
+        return;
+    }
+    wss__conn_lock(server);
+    if (task->text.size) conn->rare->protocol = wss__conn_copy(server, task->text, &conn->rare->protocol_size);
+    wss__conn_unlock(server);
+    wss__write_answer(loop, conn, task->frame, task->code, task->status);
 }
 
 /* Sets or clears what keeps a connection from being read. Silence, and the time for half a message, count anew from here. */
@@ -7087,29 +7099,22 @@ static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, in
     wss__conn_make_ready(loop, conn);
 }
 
-static void wss__loop_run_read(wss__loop *loop, wss__conn_task *task) {
-    wss__conn *conn = wss__conn_find_own(loop, task->conn);
-    if (conn) wss__loop_set_reading(loop, conn, task->code, task->set);
-}
-
-static void wss__loop_run_task(wss__loop *loop, wss__conn_task *task) {
-    wss__conn *conn;
+/* Carries out an order. Its frame is taken over. */
+static void wss__loop_run_task(wss__loop *loop, const wss__conn_task *task) {
+    wss__conn *conn = wss__conn_find_own(loop, task->conn); /* NULL: it has gone, or the order is for none */
     switch (task->job.kind) {
-    case WSS__CONN_JOB_SEND: wss__loop_run_send(loop, task); break;
+    case WSS__CONN_JOB_SEND: wss__loop_run_send(loop, conn, task); break;
     case WSS__CONN_JOB_BROADCAST: wss__write_broadcast(loop, task->frame, task->conn.id, task->forced); break;
     case WSS__CONN_JOB_CLOSE:
-        conn = wss__conn_find_own(loop, task->conn);
-        if (conn && task->set) wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
-        else if (conn)
-            wss__write_close(loop, conn, task->code, wss__base_span((const char *)(task + 1), task->size),
-                            WSS_CAUSE_LOCAL_CLOSE);
+        if (conn) wss__loop_run_close(loop, conn, task);
         break;
-    case WSS__CONN_JOB_ANSWER: wss__loop_run_answer(loop, task); break;
+    case WSS__CONN_JOB_ANSWER: wss__loop_run_answer(loop, conn, task); break;
     case WSS__CONN_JOB_ADOPT: wss__accept_adopt(loop, task->fd); break;
-    case WSS__CONN_JOB_READ: wss__loop_run_read(loop, task); break;
+    case WSS__CONN_JOB_READ:
+        if (conn) wss__loop_set_reading(loop, conn, task->code, task->set);
+        break;
     default: wss__deliver_change_timer(loop, task->conn.id); break;
     }
-    wss__mem_free(&loop->server->mem, task, task->job.size);
 }
 
 /* Runs what was there when it was asked: what the jobs post waits for the next turn. */
@@ -7117,8 +7122,12 @@ static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
     wss__queue_job *job = wss__queue_take(&loop->inbox, close_it);
     while (job) {
         wss__queue_job *next = job->next;
-        if (job->kind == WSS__QUEUE_POST) wss__queue_call(&loop->server->mem, job);
-        else wss__loop_run_task(loop, (wss__conn_task *)(void *)job);
+        if (job->kind == WSS__QUEUE_POST) {
+            wss__queue_call(&loop->server->mem, job);
+        } else {
+            wss__loop_run_task(loop, (wss__conn_task *)(void *)job);
+            wss__mem_free(&loop->server->mem, job, job->size);
+        }
         job = next;
     }
 }
@@ -7244,12 +7253,11 @@ static int wss__loop_wait(wss__loop *loop, struct epoll_event *events, int timeo
 
 /* How long the others waited for this turn to end. */
 static void wss__loop_measure(wss__loop *loop) {
-    const wss_options *options = &loop->server->options;
     uint64_t lag = wss__socket_clock() - loop->now;
     if (lag > loop->host.stats.loop_lag_ms) __atomic_store_n(&loop->host.stats.loop_lag_ms, lag, __ATOMIC_RELAXED);
-    if (options->debug && lag >= WSS__LOOP_SLOW)
-        wss__log_line(&loop->server->log, WSS_LOG_WARNING, loop->now,
-                      "debug: a turn took %llu ms: a handler is slow, and all connections waited", (unsigned long long)lag);
+    if (lag >= WSS__LOOP_SLOW)
+        wss__log_line(&loop->server->log, WSS_LOG_DEBUG, loop->now,
+                      "a turn took %llu ms: a handler is slow, and all connections waited", (unsigned long long)lag);
 }
 
 /* One turn: wait, then handle what came, what was posted, what is due and what was left over. */
@@ -7329,10 +7337,10 @@ static void wss__loop_destroy(wss__loop *loop) {
    knows    all
    owns     nothing the user calls runs a handler, but for wss_run, wss_poll, wss_destroy and the queue's run and poll */
 
-/* With options.debug: names a call that has no effect because it comes too late, or that comes from the wrong place. */
+/* Names a call that has no effect because it comes too late, or that comes from the wrong place. */
 static void wss__public_misused(wss_server *server, const char *what, uint64_t id) {
-    if (server->options.debug)
-        wss__log_line(&server->log, WSS_LOG_WARNING, wss__socket_clock(), "debug: %s (%llx)", what, (unsigned long long)id);
+    if (wss__log_wants(&server->log, WSS_LOG_DEBUG))
+        wss__log_line(&server->log, WSS_LOG_DEBUG, wss__socket_clock(), "%s (%llx)", what, (unsigned long long)id);
 }
 
 /* ---- making and ending a server ---- */
@@ -7729,15 +7737,22 @@ static int wss__public_is_stopping(const wss_server *server) {
     return __atomic_load_n(&server->stopping, __ATOMIC_ACQUIRE);
 }
 
-static wss__conn_task *wss__public_task(wss_server *server, int kind, wss_conn conn, size_t more) {
-    size_t size = wss__base_add(sizeof(wss__conn_task), more);
-    wss__conn_task *task = (wss__conn_task *)wss__mem_get(&server->mem, size);
-    if (!task) return NULL;
-    memset(task, 0, sizeof *task);
-    task->job.kind = kind;
-    task->job.size = size;
-    task->conn = conn;
-    return task;
+static void wss__public_order(wss__conn_task *order, int kind, wss_conn conn) {
+    memset(order, 0, sizeof *order);
+    order->job.kind = kind;
+    order->conn = conn;
+}
+
+/* An order that can wait for another thread. */
+static wss__conn_task *wss__public_copy(wss_server *server, const wss__conn_task *order) {
+    size_t size = wss__base_add(sizeof *order, order->text.size);
+    wss__conn_task *copy = (wss__conn_task *)wss__mem_get(&server->mem, size);
+    if (!copy) return NULL;
+    *copy = *order;
+    copy->job.size = size;
+    if (order->text.size) memcpy(copy + 1, order->text.data, order->text.size);
+    copy->text.data = (const char *)(copy + 1);
+    return copy;
 }
 
 static void wss__public_free_task(wss_server *server, wss__conn_task *task) {
@@ -7752,15 +7767,48 @@ static wss__conn *wss__public_find(const wss_server *server, wss_conn handle) {
     return conn && !(wss__conn_flags(conn) & WSS__CONN_TOLD) ? conn : NULL;
 }
 
-/* The connection if it takes messages; under the mutex. */
-static wss__conn *wss__public_find_open(const wss_server *server, wss_conn handle) {
-    wss__conn *conn = wss__conn_find(server, handle);
-    int flags = conn ? wss__conn_flags(conn) : 0;
-    return (flags & (WSS__CONN_OPEN | WSS__CONN_GONE)) == WSS__CONN_OPEN ? conn : NULL;
-}
-
 static int wss__public_push(wss_server *server, const wss__conn *conn, wss__conn_task *task) {
     return wss__queue_push(&server->loops[wss__conn_loop_of(conn)].inbox, &task->job);
+}
+
+/* Whether a connection takes an order now; under the mutex. here: by its own loop, which must have seen that it is open. */
+static int wss__public_judge(const wss__conn *conn, const wss__conn_task *order, int here) {
+    int flags = conn ? wss__conn_flags(conn) : WSS__CONN_GONE;
+    if (flags & WSS__CONN_GONE) return WSS_ERR_GONE;
+    if (order->job.kind != WSS__CONN_JOB_ANSWER)
+        return flags & WSS__CONN_ACCEPTED && (!here || conn->session.phase == WSS__SESSION_OPEN) ? WSS_OK : WSS_ERR_GONE;
+    if (!(flags & WSS__CONN_ASKED)) return WSS_ERR_ANSWERED;
+    return !(flags & WSS__CONN_UPGRADE) == !order->set ? WSS_OK : WSS_ERR_ARGUMENT;
+}
+
+/* What an order changes at once, for whatever is asked or ordered next; under the mutex. */
+static void wss__public_admit(wss__conn *conn, const wss__conn_task *order) {
+    int accepted = order->job.kind == WSS__CONN_JOB_ANSWER && order->code == WSS__SESSION_OPEN;
+    if (accepted) __atomic_store_n(&conn->user, order->job.arg, __ATOMIC_RELEASE);
+    if (order->job.kind == WSS__CONN_JOB_ANSWER)
+        wss__conn_set_flags(conn, accepted ? WSS__CONN_ACCEPTED : 0, WSS__CONN_ASKED);
+    if (order->job.kind == WSS__CONN_JOB_CLOSE) wss__conn_set_flags(conn, WSS__CONN_GONE | WSS__CONN_SILENT, 0);
+}
+
+/* The one way to order: where this thread is the loop that has to carry it out it does so now, else a copy goes there, behind
+   what this thread has ordered before. Timers belong to the first loop. Takes the order's frame over. */
+static int wss__public_do(wss_server *server, const wss__conn_task *order) {
+    int timer = order->job.kind == WSS__CONN_JOB_TIMER;
+    wss__loop *loop = wss__conn_own_loop(server);
+    int here = timer ? loop == &server->loops[0] : wss__conn_find_own(loop, order->conn) != NULL;
+    wss__conn_task *copy = here ? NULL : wss__public_copy(server, order);
+    int result = here || copy ? WSS_OK : wss__mem_error(&server->mem, sizeof *copy + order->text.size);
+    wss__conn_lock(server);
+    wss__conn *conn = timer ? NULL : wss__conn_find(server, order->conn);
+    if (!result && !timer) result = wss__public_judge(conn, order, here);
+    if (!result && copy) result = wss__queue_push(&server->loops[conn ? wss__conn_loop_of(conn) : 0].inbox, &copy->job);
+    if (!result && conn) wss__public_admit(conn, order);
+    wss__conn_unlock(server);
+    if (!result && here) wss__loop_run_task(loop, order);
+    if (result == WSS_ERR_GONE) wss__public_misused(server, "order to a dead handle", order->conn.id);
+    if (result) wss__buf_release(&server->mem, order->frame);
+    if (result && copy) wss__mem_free(&server->mem, copy, copy->job.size);
+    return result;
 }
 
 /* Judges the limit and reserves, then hands the frame to the connection's loop. A keyed message goes even to a full queue,
@@ -7789,16 +7837,19 @@ static int wss__public_reserve(wss_server *server, wss__conn *conn, wss__conn_ta
 }
 
 static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const wss__message *message, wss__span key) {
-    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_SEND, handle, 0);
-    if (task) task->frame = wss__message_frame(&server->mem, message, key);
-    if (!task || !task->frame) {
-        wss__public_free_task(server, task);
+    wss__conn_task order;
+    wss__public_order(&order, WSS__CONN_JOB_SEND, handle);
+    order.frame = wss__message_frame(&server->mem, message, key);
+    wss__conn_task *task = order.frame ? wss__public_copy(server, &order) : NULL;
+    if (!task) {
+        wss__buf_release(&server->mem, order.frame);
         return wss__mem_error(&server->mem, message->size);
     }
     task->job.cost = sizeof *task + task->frame->size;
     wss__conn_lock(server);
-    wss__conn *conn = wss__public_find_open(server, handle);
-    int result = conn ? wss__public_reserve(server, conn, task) : WSS_ERR_GONE;
+    wss__conn *conn = wss__conn_find(server, handle);
+    int result = wss__public_judge(conn, task, 0);
+    if (!result) result = wss__public_reserve(server, conn, task);
     int taken = result == WSS_OK || (result == WSS_ERR_FULL && !task->frame);
     wss__conn_unlock(server);
     if (!taken) wss__public_free_task(server, task);
@@ -7869,17 +7920,19 @@ static int wss__public_all_have_room(wss_server *server) {
 static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_conn except, int all) {
     wss__loop *own = wss__conn_own_loop(server);
     wss__queue_job *tasks = NULL;
+    wss__conn_task order;
     int result = WSS_OK;
+    wss__public_order(&order, WSS__CONN_JOB_BROADCAST, except);
+    order.frame = frame;
+    order.forced = all;
     for (int i = server->loop_count; i-- > 0;) {
         if (own && own->index == i) continue;
-        wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_BROADCAST, except, 0);
+        wss__conn_task *task = wss__public_copy(server, &order);
         if (!task) {
             result = wss__mem_error(&server->mem, sizeof *task);
             break;
         }
         wss__buf_retain(frame);
-        task->frame = frame;
-        task->forced = all;
         task->code = i;
         task->job.next = tasks;
         tasks = &task->job;
@@ -7969,26 +8022,11 @@ WSSERVER_API int wss_close(wss_server *server, wss_conn handle, int code, const 
     wss__span text = wss__base_text(reason);
     if (!server || !wss__frame_code_valid(code) || text.size > WSS__FRAME_CONTROL_MAX - 2) return WSS_ERR_ARGUMENT;
     if (wss__utf8_check(0, text.data, text.size) != 0) return WSS_ERR_UTF8;
-    wss__loop *loop = wss__conn_own_loop(server);
-    wss__conn *own = wss__conn_find_own(loop, handle);
-    wss__conn_task *task = own ? NULL : wss__public_task(server, WSS__CONN_JOB_CLOSE, handle, text.size);
-    if (!own && !task) return wss__mem_error(&server->mem, sizeof *task + text.size);
-    if (task) {
-        task->code = code;
-        task->size = text.size;
-        if (text.size) memcpy(task + 1, text.data, text.size);
-    }
-    wss__conn_lock(server);
-    wss__conn *conn = own ? own : wss__public_find_open(server, handle);
-    int result = !conn || wss__conn_flags(conn) & WSS__CONN_GONE ? WSS_ERR_GONE : WSS_OK;
-    if (own && own->session.phase != WSS__SESSION_OPEN) result = WSS_ERR_GONE;
-    if (!result && task) result = wss__public_push(server, conn, task);
-    if (!result) wss__conn_set_flags(conn, WSS__CONN_GONE | WSS__CONN_SILENT, 0);
-    wss__conn_unlock(server);
-    if (own && !result) wss__write_close(loop, own, code, text, WSS_CAUSE_LOCAL_CLOSE);
-    if (result == WSS_ERR_GONE) wss__public_misused(server, "close of a dead handle", handle.id);
-    if (result) wss__public_free_task(server, task);
-    return result;
+    wss__conn_task order;
+    wss__public_order(&order, WSS__CONN_JOB_CLOSE, handle);
+    order.code = code;
+    order.text = text;
+    return wss__public_do(server, &order);
 }
 
 WSSERVER_API size_t wss_count(const wss_server *server) {
@@ -8021,24 +8059,12 @@ WSSERVER_API int wss_set_user(wss_server *server, wss_conn handle, void *user) {
 }
 
 static int wss__public_set_paused(wss_server *server, wss_conn handle, int paused) {
+    wss__conn_task order;
     if (!server) return WSS_ERR_ARGUMENT;
-    wss__loop *loop = wss__conn_own_loop(server);
-    wss__conn *own = wss__conn_find_own(loop, handle);
-    if (own) {
-        if (wss__conn_flags(own) & WSS__CONN_GONE) return WSS_ERR_GONE;
-        wss__loop_set_reading(loop, own, WSS__CONN_PAUSED, paused);
-        return WSS_OK;
-    }
-    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_READ, handle, 0);
-    if (!task) return wss__mem_error(&server->mem, sizeof *task);
-    task->code = WSS__CONN_PAUSED;
-    task->set = paused;
-    wss__conn_lock(server);
-    wss__conn *conn = wss__public_find_open(server, handle);
-    int result = conn ? wss__public_push(server, conn, task) : WSS_ERR_GONE;
-    wss__conn_unlock(server);
-    if (result) wss__public_free_task(server, task);
-    return result;
+    wss__public_order(&order, WSS__CONN_JOB_READ, handle);
+    order.code = WSS__CONN_PAUSED;
+    order.set = paused;
+    return wss__public_do(server, &order);
 }
 
 WSSERVER_API int wss_pause(wss_server *server, wss_conn conn) {
@@ -8130,32 +8156,25 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
 
 /* ---- answers ---- */
 
-/* The request that this handle names, if it is of this kind and unanswered; under the mutex. */
-static int wss__public_find_asked(const wss_server *server, wss_conn handle, int upgrade, wss__conn **found) {
-    wss__conn *conn = wss__conn_find(server, handle);
-    int flags = conn ? wss__conn_flags(conn) : 0;
-    *found = conn;
-    if (!conn || flags & WSS__CONN_GONE) return WSS_ERR_GONE;
-    if (!(flags & WSS__CONN_ASKED)) return WSS_ERR_ANSWERED;
-    return !(flags & WSS__CONN_UPGRADE) == !upgrade ? WSS_OK : WSS_ERR_ARGUMENT;
-}
-
-/* Marks the request as answered and hands the answer on. On success the frame is taken over; under the mutex. */
-static int wss__public_give_answer(wss_server *server, wss__conn *conn, wss__conn_task *task, int own) {
-    int result = own ? WSS_OK : wss__public_push(server, conn, task);
-    if (!result) wss__conn_set_flags(conn, 0, WSS__CONN_ASKED);
+/* The request that is to be answered, kept until the answer is handed in. */
+static int wss__public_hold_asked(wss_server *server, const wss__conn_task *answer, wss__conn_asked **asked) {
+    wss__conn_lock(server);
+    wss__conn *conn = wss__conn_find(server, answer->conn);
+    int result = wss__public_judge(conn, answer, 0);
+    if (!result) {
+        *asked = conn->rare->asked;
+        __atomic_add_fetch(&(*asked)->references, 1, __ATOMIC_RELAXED);
+    }
+    wss__conn_unlock(server);
+    if (result == WSS_ERR_ANSWERED) wss__public_misused(server, "second answer to request", answer->conn.id);
     return result;
 }
 
-static void wss__public_apply_answer(wss_server *server, wss_conn handle, wss__conn_task *task, int result) {
-    if (result == WSS_ERR_ANSWERED) wss__public_misused(server, "second answer to request", handle.id);
-    wss__loop *loop = wss__conn_own_loop(server);
-    wss__conn *own = wss__conn_find_own(loop, handle);
-    if (!result && own) {
-        wss__write_answer(loop, own, task->frame, task->code, task->status);
-        task->frame = NULL;
-    }
-    if (result || own) wss__public_free_task(server, task);
+/* Hands in the answer to a request that was held; another thread's may have come first. */
+static int wss__public_hand_in(wss_server *server, const wss__conn_task *answer, wss__conn_asked *asked) {
+    int result = answer->frame ? wss__public_do(server, answer) : wss__mem_error(&server->mem, asked->bytes);
+    wss__conn_release_asked(server, asked);
+    return result;
 }
 
 static wss__buf_frame *wss__public_accept_frame(wss_server *server, const wss_request *request, const char *protocol,
@@ -8169,37 +8188,25 @@ static wss__buf_frame *wss__public_accept_frame(wss_server *server, const wss_re
     return frame;
 }
 
-/* Under the mutex. */
-static int wss__public_accept(wss_server *server, wss__conn *conn, wss__conn_task *task, const char *protocol,
-                              const wss_header *headers, size_t count, void *user, int own) {
-    wss__conn_rare *rare = conn->rare;
-    const wss_request *request = &rare->asked->request;
-    if (protocol && !wss__http_offers(request, wss__base_text(protocol))) return WSS_ERR_PROTOCOL;
-    task->frame = wss__public_accept_frame(server, request, protocol, headers, count);
-    if (!task->frame) return wss__mem_error(&server->mem, sizeof *task);
-    int result = wss__public_give_answer(server, conn, task, own);
-    if (result) return result;
-    __atomic_store_n(&conn->user, user, __ATOMIC_RELEASE);
-    if (protocol) rare->protocol = wss__conn_copy(server, wss__base_text(protocol), &rare->protocol_size);
-    return WSS_OK;
-}
-
 WSSERVER_API int wss_accept(wss_server *server, wss_conn handle, const char *protocol, const wss_header *headers,
                             size_t header_count, void *user) {
-    wss__conn *conn;
+    wss__conn_task order;
+    wss__conn_asked *asked;
     if (!server || (!headers && header_count)) return WSS_ERR_ARGUMENT;
     if (wss__http_headers_allowed(headers, header_count) != WSS_OK) return WSS_ERR_HEADER;
-    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_ANSWER, handle, 0);
-    if (!task) return wss__mem_error(&server->mem, sizeof *task);
-    task->code = WSS__SESSION_OPEN;
-    int own = wss__conn_find_own(wss__conn_own_loop(server), handle) != NULL;
-    wss__conn_lock(server);
-    int result = wss__public_find_asked(server, handle, 1, &conn);
-    if (!result)
-        result = wss__public_accept(server, conn, task, protocol, headers, header_count, user, own);
-    wss__conn_unlock(server);
-    wss__public_apply_answer(server, handle, task, result);
-    return result;
+    wss__public_order(&order, WSS__CONN_JOB_ANSWER, handle);
+    order.job.arg = user;
+    order.text = wss__base_text(protocol);
+    order.code = WSS__SESSION_OPEN;
+    order.set = 1;
+    int result = wss__public_hold_asked(server, &order, &asked);
+    if (result) return result;
+    if (protocol && !wss__http_offers(&asked->request, order.text)) {
+        wss__conn_release_asked(server, asked);
+        return WSS_ERR_PROTOCOL;
+    }
+    order.frame = wss__public_accept_frame(server, &asked->request, protocol, headers, header_count);
+    return wss__public_hand_in(server, &order, asked);
 }
 
 /* An answer that is no 101: head and body in one frame. */
@@ -8216,29 +8223,22 @@ static wss__buf_frame *wss__public_answer_frame(wss_server *server, const wss_an
 
 static int wss__public_answer(wss_server *server, wss_conn handle, const wss_answer *given, int upgrade) {
     wss_answer answer;
-    wss__conn *conn;
+    wss__conn_task order;
+    wss__conn_asked *asked;
     memset(&answer, 0, sizeof answer);
     if (given) answer = *given;
     if (!answer.status) answer.status = upgrade ? 403 : 200;
     if (!server || (!answer.body && answer.size)) return WSS_ERR_ARGUMENT;
     int result = wss__http_answer_allowed(&answer, upgrade ? 300 : 200);
     if (result) return result;
-    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_ANSWER, handle, 0);
-    if (!task) return wss__mem_error(&server->mem, sizeof *task);
-    task->code = WSS__SESSION_DONE;
-    task->status = answer.status;
-    int own = wss__conn_find_own(wss__conn_own_loop(server), handle) != NULL;
-    wss__conn_lock(server);
-    result = wss__public_find_asked(server, handle, upgrade, &conn);
-    if (!result) {
-        int with_body = !conn->rare->asked->request.is_head;
-        task->frame = wss__public_answer_frame(server, &answer, with_body);
-        result = task->frame ? wss__public_give_answer(server, conn, task, own)
-                             : wss__mem_error(&server->mem, answer.size);
-    }
-    wss__conn_unlock(server);
-    wss__public_apply_answer(server, handle, task, result);
-    return result;
+    wss__public_order(&order, WSS__CONN_JOB_ANSWER, handle);
+    order.code = WSS__SESSION_DONE;
+    order.status = answer.status;
+    order.set = upgrade;
+    result = wss__public_hold_asked(server, &order, &asked);
+    if (result) return result;
+    order.frame = wss__public_answer_frame(server, &answer, !asked->request.is_head);
+    return wss__public_hand_in(server, &order, asked);
 }
 
 WSSERVER_API int wss_refuse(wss_server *server, wss_conn conn, const wss_answer *answer) {
@@ -8263,17 +8263,11 @@ WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void 
 
 /* Makes the first loop look at a timer; false where the word could not be sent. */
 static int wss__public_tell_timer(wss_server *server, uint64_t id) {
-    wss__loop *loop = wss__conn_own_loop(server);
+    wss__conn_task order;
     wss_conn carrier;
     carrier.id = id;
-    if (loop && loop->index == 0) {
-        wss__deliver_change_timer(loop, id);
-        return 1;
-    }
-    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_TIMER, carrier, 0);
-    if (task && wss__queue_push(&server->loops[0].inbox, &task->job) == WSS_OK) return 1;
-    wss__public_free_task(server, task);
-    return 0;
+    wss__public_order(&order, WSS__CONN_JOB_TIMER, carrier);
+    return wss__public_do(server, &order) == WSS_OK;
 }
 
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,

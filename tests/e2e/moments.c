@@ -700,6 +700,85 @@ static void request_outlives_its_client(void) {
     wss_queue_destroy(options.queue);
 }
 
+/* ---- orders to a connection that has just been accepted ---- */
+
+static char after_accept; /* what the handler does then: send, close, pause */
+
+static void on_request_ordered(const wss_event *e) {
+    asked[0] = e->conn;
+    CHECK_INT(wss_send_data(e->server, e->conn, WSS_TEXT, "early", 5), WSS_ERR_GONE);
+    CHECK_INT(wss_close(e->server, e->conn, 4003, "early"), WSS_ERR_GONE);
+    CHECK_INT(wss_pause(e->server, e->conn), WSS_ERR_GONE);
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, &freed), WSS_OK);
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_ERR_ANSWERED);
+    if (after_accept == 's') CHECK_INT(wss_send_data(e->server, e->conn, WSS_TEXT, "welcome", 7), WSS_OK);
+    if (after_accept == 'c') CHECK_INT(wss_close(e->server, e->conn, 4003, "banned"), WSS_OK);
+    if (after_accept == 'c') CHECK_INT(wss_send_data(e->server, e->conn, WSS_TEXT, "late", 4), WSS_ERR_GONE);
+    if (after_accept == 'p') CHECK_INT(wss_pause(e->server, e->conn), WSS_OK);
+}
+
+static void settle(wss_server *server, wss_queue *queue) {
+    for (int i = 0; i < 4; i++) {
+        step(server);
+        if (queue) CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
+    }
+}
+
+static void on_data_counted(const wss_event *e) {
+    (void)e;
+    heard[0]++;
+}
+
+static void check_orders(wss_server *server, wss_queue *queue, step_client *client) {
+    char payload[128];
+    size_t size = 0;
+    const char *end = strstr(client->data, "\r\n\r\n");
+    CHECK(strncmp(client->data, "HTTP/1.1 101 ", 13) == 0 && end);
+    if (!end) return;
+    client->size -= (size_t)(end + 4 - client->data);
+    memmove(client->data, end + 4, client->size);
+    CHECK_INT(connects, after_accept != 'c');
+    if (after_accept == 'p') {
+        CHECK_INT(heard[0], 0);
+        CHECK_INT(wss_resume(server, asked[0]), WSS_OK);
+        settle(server, queue);
+        CHECK_INT(heard[0], 1);
+        return;
+    }
+    CHECK_INT(step_take(server, client, payload, &size), after_accept == 's' ? 0x81 : 0x88);
+    CHECK_TEXT(payload + 2 * (after_accept == 'c'), after_accept == 's' ? "welcome" : "banned");
+    CHECK_INT(heard[0], after_accept == 's');
+}
+
+/* Who was accepted takes sends, a close and a pause at once, from whichever thread: they go behind the answer. */
+static void orders_behind_the_answer(void) {
+    static const char orders[] = "scp";
+    for (int i = 0; i < 6; i++) {
+        wss_options options = {0};
+        wss_queue *queue = i & 1 ? wss_queue_create(NULL, NULL) : NULL;
+        options.queue = queue;
+        options.user_free = free_user;
+        after_accept = orders[i / 2];
+        wss_server *server = serve(&options);
+        heard[0] = 0;
+        wss_on_upgrade(server, on_request_ordered, NULL);
+        wss_on_data(server, on_data_counted, NULL);
+        step_client *client = step_connect(server);
+        step_ask(server, client, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+        arrive(client, TEXT_FRAME, 7);
+        settle(server, queue);
+        step_receive(client);
+        check_orders(server, queue, client);
+        step_free(client);
+        settle(server, queue);
+        CHECK_INT(ends, after_accept != 'c');
+        CHECK_INT(freed, 1);
+        CHECK_INT(server->conns.live, 0);
+        step_end(server);
+        wss_queue_destroy(queue);
+    }
+}
+
 int main(void) {
     alarm(100);
     RUN(stopping_while_closing_with_half_a_frame);
@@ -722,5 +801,6 @@ int main(void) {
     RUN(no_message_behind_a_close);
     RUN(type_counts_from_the_next_message);
     RUN(request_outlives_its_client);
+    RUN(orders_behind_the_answer);
     return test_end("moments");
 }

@@ -597,7 +597,6 @@ static void handshake_options(wss_options *options) {
     options->idle_ms = 60000;
     options->max_head = 700;
     options->max_headers = 16;
-    options->debug = 1;
 }
 
 static void handshake_run(void) {
@@ -1331,7 +1330,6 @@ static void deadline_options(wss_options *options) {
     options->message_ms = 1000;
     options->ping_ms = WSS_OFF;
     options->log_level = WSS_LOG_INFO;
-    options->debug = 1;
 }
 
 static void deadline_run(void) {
