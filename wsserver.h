@@ -5735,11 +5735,12 @@ static size_t wss__conn_half(const wss_server *server) {
     return server->options.max_queued / 2;
 }
 
-/* Keeps the marks that depend on how much is queued. */
+/* Keeps the marks that depend on how much is queued. Half of the limit is enough: of what was refused for want of room it may
+   have seen no more than that at a time, where the rest was on its way to the loop. */
 static void wss__conn_weigh(wss_server *server, wss__conn *conn) {
     size_t queued = wss__session_queued(&conn->session);
     size_t half = wss__conn_half(server);
-    int crowded = queued > half && wss__conn_state(conn) == WSS__CONN_SERVING;
+    int crowded = queued && queued >= half && wss__conn_state(conn) == WSS__CONN_SERVING;
     if (crowded && !(conn->work & WSS__CONN_CROWDED)) {
         conn->work = (uint16_t)((conn->work & ~WSS__CONN_DRAINED) | WSS__CONN_CROWDED);
         __atomic_add_fetch(&server->crowded, 1, __ATOMIC_ACQ_REL);
@@ -7106,7 +7107,7 @@ static void wss__loop_run_task(wss__loop *loop, const wss__conn_task *task) {
     case WSS__CONN_JOB_SEND: wss__loop_run_send(loop, conn, task); break;
     case WSS__CONN_JOB_BROADCAST: wss__write_broadcast(loop, task->frame, task->conn.id, task->forced); break;
     case WSS__CONN_JOB_CLOSE:
-        if (conn) wss__loop_run_close(loop, conn, task);
+        if (conn && wss__conn_state(conn) == WSS__CONN_SERVING) wss__loop_run_close(loop, conn, task);
         break;
     case WSS__CONN_JOB_ANSWER: wss__loop_run_answer(loop, conn, task); break;
     case WSS__CONN_JOB_ADOPT: wss__accept_adopt(loop, task->fd); break;
@@ -7366,6 +7367,12 @@ static int wss__public_descriptors(void) {
     return limit.rlim_cur > 64 ? (int)limit.rlim_cur - 32 : (int)limit.rlim_cur;
 }
 
+/* What a queue needs of them, too. */
+static void wss__public_resolve_posted(wss_options *options) {
+    wss__public_default(&options->max_posted, 65536);
+    wss__public_default_size(&options->max_posted_bytes, (size_t)16 * 1024 * 1024);
+}
+
 static void wss__public_resolve(wss_options *options) {
     const size_t mebibyte = (size_t)1024 * 1024;
     if (!options->type_member) options->type_member = "__MESSAGE__";
@@ -7384,8 +7391,7 @@ static void wss__public_resolve(wss_options *options) {
     wss__public_default(&options->max_per_address, WSS_OFF);
     wss__public_default_size(&options->max_queued, mebibyte);
     wss__public_default_size(&options->memory_budget, 256 * mebibyte);
-    wss__public_default(&options->max_posted, 65536);
-    wss__public_default_size(&options->max_posted_bytes, 16 * mebibyte);
+    wss__public_resolve_posted(options);
     wss__public_default(&options->json_depth, 128);
     wss__public_bound(&options->json_depth, WSS__JSON_DEPTH_MAX);
     wss__public_default(&options->handshake_ms, 10000);
@@ -8039,12 +8045,19 @@ static size_t wss__public_cast(const wss_server *server, const wss__conn *conn) 
     return open ? __atomic_load_n(&server->loops[wss__conn_loop_of(conn)].cast_size, __ATOMIC_RELAXED) : 0;
 }
 
+/* What its own turn has gathered for a connection only its own loop can see. */
+static size_t wss__public_waiting(const wss_server *server, const wss__conn *conn) {
+    const wss__loop *loop = wss__conn_own_loop(server);
+    size_t gathered = loop && loop->host.corked == &conn->session ? loop->host.cork_size : 0;
+    return wss__session_queued(&conn->session) + wss__public_cast(server, conn) + gathered;
+}
+
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn handle) {
     size_t queued = 0;
     if (!server) return 0;
     wss__conn_lock(server);
     wss__conn *conn = wss__public_find(server, handle);
-    if (conn) queued = wss__session_queued(&conn->session) + wss__public_cast(server, conn);
+    if (conn) queued = wss__public_waiting(server, conn);
     wss__conn_unlock(server);
     return queued;
 }
@@ -8109,9 +8122,8 @@ static void wss__public_fill_info(wss_server *server, const wss__conn *conn, wss
     info->silent_ms = (uint32_t)((uint32_t)now - __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
     info->bytes_in = __atomic_load_n(&conn->bytes_in, __ATOMIC_RELAXED);
     info->bytes_out = __atomic_load_n(&conn->bytes_out, __ATOMIC_RELAXED);
-    info->buffered = wss__session_queued(&conn->session);
+    info->buffered = wss__public_waiting(server, conn);
     info->round_trip_ms = round_trip - 1;
-    (void)server;
 }
 
 WSSERVER_API int wss_get_info(wss_server *server, wss_conn handle, wss_info *info) {
@@ -8319,7 +8331,7 @@ WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *
     memset(why, 0, sizeof *why);
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
-    wss__public_resolve(&resolved);
+    wss__public_resolve_posted(&resolved);
     resolved.memory_budget = WSS_UNLIMITED; /* what is posted has limits of its own */
     wss__mem_init(&mem, &resolved);
     wss_queue *queue = (wss_queue *)wss__mem_get_zeroed(&mem, sizeof *queue);

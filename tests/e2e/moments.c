@@ -779,6 +779,111 @@ static void orders_behind_the_answer(void) {
     }
 }
 
+/* ---- accounts of what is queued here and what is on its way ---- */
+
+static char half[508]; /* a frame of 512 bytes */
+
+static void fill_from_elsewhere(wss_server *server) {
+    CHECK_INT(wss_send_data(server, conns[1], WSS_BINARY, half, sizeof half), WSS_OK);
+    CHECK_INT(wss_send_data(server, conns[1], WSS_BINARY, half, sizeof half), WSS_ERR_FULL);
+}
+
+static void on_data_while_it_flushes(const wss_event *e) {
+    wss__conn *conn = wss__conn_find(e->server, conns[1]);
+    on_data_wait(e);
+    conn->work |= WSS__CONN_WRITABLE;
+    wss__conn_make_ready(&e->server->loops[0], conn);
+}
+
+/* Half of the limit waits, half is on its way, a send is refused: the drain event comes although the two were never seen together. */
+static void drain_after_a_refusal_between_two_halves(void) {
+    wss_options options = {0};
+    options.max_queued = 1024;
+    wss_server *server = serve(&options);
+    elsewhere = fill_from_elsewhere;
+    drains = 0;
+    wss_on_drain(server, on_drain, NULL);
+    wss_on_data(server, on_data_while_it_flushes, NULL);
+    step_client *first = step_open(server);
+    step_client *second = step_open(server);
+    wss__conn *conn = wss__conn_find(server, conns[1]);
+    wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
+    CHECK_INT(wss_send_data(server, conns[1], WSS_BINARY, half, sizeof half), WSS_OK);
+    step(server);
+    CHECK_INT(wss_buffered(server, conns[1]), 512);
+    step_write(server, first, TEXT_FRAME, 7);
+    CHECK_INT(wss_buffered(server, conns[1]), 0);
+    CHECK_INT(drains, 1);
+    step_free(first);
+    step_free(second);
+    step(server);
+    step_end(server);
+}
+
+static void on_data_asks_what_waits(const wss_event *e) {
+    wss_info info;
+    for (size_t i = 1; i <= 10; i++) {
+        CHECK_INT(wss_send_data(e->server, e->conn, WSS_BINARY, half, sizeof half), WSS_OK);
+        CHECK_INT(wss_buffered(e->server, e->conn), i * 512);
+        CHECK_INT(wss_get_info(e->server, e->conn, &info), WSS_OK);
+        CHECK_INT(info.buffered, i * 512);
+    }
+    CHECK_INT(wss_buffered(e->server, conns[1]), 0);
+}
+
+/* What a handler has sent counts as waiting until it has left, wherever it is kept meanwhile. */
+static void what_a_handler_sent_waits(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data_asks_what_waits, NULL);
+    step_client *client = step_open(server);
+    step_client *other = step_open(server);
+    step_write(server, client, TEXT_FRAME, 7);
+    CHECK_INT(wss_buffered(server, conns[0]), 0);
+    step_free(client);
+    step_free(other);
+    step(server);
+    step_end(server);
+}
+
+static void overfill(wss_server *server) {
+    int result;
+    do result = wss_send_data(server, conns[0], WSS_BINARY, half, sizeof half);
+    while (result == WSS_OK);
+    CHECK_INT(result, WSS_ERR_FULL);
+}
+
+static void overfill_elsewhere(void *arg) {
+    wss_event event;
+    memset(&event, 0, sizeof event);
+    event.server = (wss_server *)arg;
+    elsewhere = overfill;
+    on_data_wait(&event);
+}
+
+/* Another thread's send has it closed as slow in the turn in which the client resets: the order finds a connection that has ended,
+   whose place waits for the queue's thread, and leaves it alone. */
+static void closed_as_slow_behind_the_end(void) {
+    wss_options options = {0};
+    options.max_queued = 1024;
+    options.send_policy = WSS_POLICY_CLOSE;
+    options.queue = wss_queue_create(NULL, NULL);
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
+    reset(client);
+    CHECK_INT(wss_post(server, overfill_elsewhere, server), WSS_OK);
+    step(server);
+    CHECK_INT(server->loops[0].connections, 0);
+    CHECK_INT(server->conns.live, 1); /* until it is told */
+    CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
+    CHECK_INT(ends, 1);
+    CHECK_INT(server->conns.live, 0);
+    step_free(client);
+    step_end(server);
+    wss_queue_destroy(options.queue);
+}
+
 int main(void) {
     alarm(100);
     RUN(stopping_while_closing_with_half_a_frame);
@@ -802,5 +907,8 @@ int main(void) {
     RUN(type_counts_from_the_next_message);
     RUN(request_outlives_its_client);
     RUN(orders_behind_the_answer);
+    RUN(drain_after_a_refusal_between_two_halves);
+    RUN(what_a_handler_sent_waits);
+    RUN(closed_as_slow_behind_the_end);
     return test_end("moments");
 }
