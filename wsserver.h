@@ -324,7 +324,7 @@ typedef struct wss_options {
     void *allocator_context;
     void (*log)(void *context, int level, const char *text); /* one line; default NULL: silent. any thread */
     void *log_context;
-    int log_level;             /* default 0: WSS_LOG_INFO */
+    int log_level;             /* default 0: WSS_LOG_INFO; WSS_LOG_DEBUG tells misuse and slow handlers too */
     int send_policy;           /* default 0: WSS_POLICY_REFUSE */
     size_t max_message;        /* bytes of one message, all fragments; default 1 MiB. A message may have 1,024 frames,
                                   and one more for each 16 bytes of it */
@@ -347,7 +347,6 @@ typedef struct wss_options {
     int spin_us;               /* microseconds to poll before sleeping: latency for CPU; default 0 */
     int unix_mode;             /* permissions of a unix: path; default 0: 0660 */
     int reuse_port;            /* set SO_REUSEPORT; default 0: no */
-    int debug;                 /* report misuse and slow handlers through log; default 0: no */
 } wss_options;
 
 typedef struct wss_header {
@@ -3731,12 +3730,17 @@ static size_t wss__session_cork_room(const wss__session_host *host) {
     return host->cork_size < host->cork_capacity ? host->cork_capacity - host->cork_size : 0;
 }
 
-/* Where size bytes for this session may be written to leave with this turn's send; NULL: they must be queued. */
-static char *wss__session_cork(wss__session_host *host, wss__session *session, size_t size) {
-    if (host->corked != session || session->queue || size > wss__session_cork_room(host)) return NULL;
+/* What is sent back is kept in the cork from now on, no longer where it was received. */
+static void wss__session_leave_reply(wss__session_host *host) {
     if (host->reply && host->cork_size) memcpy(host->cork, host->reply, host->cork_size);
     host->reply = NULL;
     host->back = NULL;
+}
+
+/* Where size bytes for this session may be written to leave with this turn's send; NULL: they must be queued. */
+static char *wss__session_cork(wss__session_host *host, wss__session *session, size_t size) {
+    if (host->corked != session || session->queue || size > wss__session_cork_room(host)) return NULL;
+    wss__session_leave_reply(host);
     char *place = host->cork + host->cork_size;
     host->cork_size += size;
     return place;
@@ -5129,6 +5133,7 @@ enum { /* flags of a connection's slot, beside WSS__SLOT_LIVE; written under the
     WSS__CONN_ASKED = 16,   /* a request waits for the application's answer */
     WSS__CONN_UPGRADE = 32, /* the request is an upgrade, not plain HTTP */
     WSS__CONN_TOLD = 64,    /* its disconnect handlers have run: for the application the handle is dead */
+    WSS__CONN_ACCEPTED = 128, /* takes orders: they go behind the answer, which its loop may not have seen yet */
     WSS__CONN_LOOP_SHIFT = 16 /* the number of its loop stands in the bits from here on */
 };
 
@@ -5163,24 +5168,25 @@ enum {
     WSS__CONN_LINGER_MAX = 65536, /* bytes read from a peer that does not end */
     WSS__CONN_CASTS = 256,        /* broadcasts that leave together */
     WSS__CONN_CAST_BYTES = 65535, /* and bytes of them: positions have 16 bits */
-    WSS__CONN_RETRY = 100         /* milliseconds until a starved send or accept is tried again */
+    WSS__CONN_RETRY = 100         /* milliseconds until what lacked memory or descriptors is tried again */
 };
-
-/* A request that the application has to answer, with its head. Shared with the event that carries it. */
-typedef struct wss__conn_asked {
-    uint32_t references; /* atomic */
-    size_t bytes;        /* of this allocation; the head follows */
-    wss_request request;
-} wss__conn_asked;
 
 struct wss__conn;
 
+/* An event on its way to the queue's thread. */
 typedef struct wss__conn_job {
-    wss__queue_job job;
+    wss__queue_job job; /* size 0: part of what it is about; else the data and a NUL follow */
     wss_event event;
     struct wss__conn *conn;
-    wss__conn_asked *asked;
-} wss__conn_job; /* the data and a NUL follow */
+} wss__conn_job;
+
+/* A request that the application has to answer, with its head. Shared with the event that shows it. */
+typedef struct wss__conn_asked {
+    uint32_t references; /* atomic */
+    size_t bytes;        /* of this allocation; the head follows */
+    wss__conn_job job;
+    wss_request request;
+} wss__conn_asked;
 
 /* With options.queue: the events that may never be lost, and the account of what is under way. */
 typedef struct wss__conn_delivery {
@@ -5189,7 +5195,7 @@ typedef struct wss__conn_delivery {
     char reason[WSS__FRAME_CONTROL_MAX];
     size_t undelivered; /* bytes; atomic */
     int waiting;        /* the loop waits for it to fall; atomic */
-    int holders;        /* the loop, and the disconnect event; atomic */
+    int holders;        /* the loop, and each event under way; atomic */
 } wss__conn_delivery;
 
 /* What most connections never have. */
@@ -5232,15 +5238,17 @@ enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
     WSS__CONN_JOB_ENDED  /* for a queue: a server has ended */
 };
 
+/* An order to a loop. It is made on the stack; where another thread has to carry it out, a copy goes there. */
 typedef struct wss__conn_task {
-    wss__queue_job job;
+    wss__queue_job job; /* arg: answer: the connection's pointer */
     wss_conn conn;
     wss__buf_frame *frame;
+    wss__span text; /* close: the reason. answer: the subprotocol. Behind a copy stands what this points to */
     int code;       /* close: code. answer: phase that follows. read: the work bits to clear, or to set */
     int status;     /* answer: of HTTP */
-    int set;        /* read: set rather than clear. close: for slowness. send: keyed, and the queue was full */
+    int set;        /* read: set rather than clear. close: for slowness. send: keyed, and the queue was full. answer: to an
+                       upgrade */
     int fd;         /* adopt */
-    size_t size;    /* of the reason that follows */
 } wss__conn_task;
 
 typedef struct wss__loop {
@@ -5381,6 +5389,10 @@ static void wss__conn_release_asked(wss_server *server, wss__conn_asked *asked) 
         wss__mem_free(&server->mem, asked, asked->bytes);
 }
 
+static wss__conn_asked *wss__conn_asked_of(const wss_request *request) {
+    return (wss__conn_asked *)(void *)((char *)(uintptr_t)request - offsetof(wss__conn_asked, request));
+}
+
 /* Nobody needs the request any more but the event that may be showing it. */
 static void wss__conn_forget_asked(wss_server *server, wss__conn *conn) {
     wss__conn_lock(server);
@@ -5426,7 +5438,7 @@ static void wss__conn_end_told(wss_server *server, wss__conn *conn) {
     wss__conn_free_user(server, conn);
 }
 
-/* The last holder gives the place back: the loop when the socket is closed, the queue's thread when disconnect was
+/* The last holder gives the place back: the loop when the socket is closed, the queue's thread when the last event was
    delivered. Nothing of the connection is used after this. */
 static void wss__conn_release(wss_server *server, wss__conn *conn) {
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
@@ -5501,11 +5513,12 @@ static size_t wss__conn_half(const wss_server *server) {
     return server->options.max_queued / 2;
 }
 
-/* Keeps the marks that depend on how much is queued. */
+/* Keeps the marks that depend on how much is queued. Half of the limit is enough: of what was refused for want of room it may
+   have seen no more than that at a time, where the rest was on its way to the loop. */
 static void wss__conn_weigh(wss_server *server, wss__conn *conn) {
     size_t queued = wss__session_queued(&conn->session);
     size_t half = wss__conn_half(server);
-    if (queued > half)
+    if (queued && queued >= half)
         conn->work = (uint16_t)((conn->work & ~WSS__CONN_DRAINED) | WSS__CONN_CROWDED);
     else if (conn->work & WSS__CONN_CROWDED && queued <= half / 2)
         conn->work = (uint16_t)((conn->work & ~WSS__CONN_CROWDED) | WSS__CONN_DRAINED);
@@ -5583,7 +5596,8 @@ static uint64_t wss__conn_idle_end(const wss__loop *loop, const wss__conn *conn)
 static uint64_t wss__conn_due(const wss__loop *loop, const wss__conn *conn) {
     const wss_options *options = &loop->server->options;
     uint64_t began = wss__conn_since(loop, conn->session.seen);
-    uint64_t due = conn->work & WSS__CONN_STARVED ? loop->now + WSS__CONN_RETRY : UINT64_MAX;
+    int retry = conn->work & (WSS__CONN_STARVED | WSS__CONN_DRAINED);
+    uint64_t due = retry ? loop->now + WSS__CONN_RETRY : UINT64_MAX;
     if (wss__conn_state(conn) == WSS__CONN_LINGERING && options->close_ms == WSS_OFF)
         return wss__conn_earlier(due, wss__conn_after(began, WSS__CONN_LINGER));
     if (wss__conn_state(conn) != WSS__CONN_SERVING || conn->session.phase == WSS__SESSION_CLOSING)
@@ -5620,40 +5634,111 @@ static void wss__conn_touch(wss__loop *loop, wss__conn *conn) {
    threads  the loop's own, except where a function says otherwise */
 
 static void wss__notify_init(wss_server *server, wss__conn *conn, int kind, wss_event *event) {
-    memset(event, 0, sizeof *event / 2); /* in two halves: whole it becomes a string instruction, which is slow to start */
-    memset((char *)event + sizeof *event / 2, 0, sizeof *event - sizeof *event / 2);
+    memset(event, 0, sizeof *event);
     event->server = server;
     event->conn = wss__conn_handle(conn);
     event->kind = kind;
     event->user = __atomic_load_n(&conn->user, __ATOMIC_ACQUIRE);
 }
 
-/* To the queue's thread. Outside the queue's limits: what may be under way is bounded where it comes from. */
+/* ---- one way to tell ---- */
+
+/* A message where types are registered: raw, then typed. Apart, so that a message without pays nothing for what this needs. */
+__attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
+    wss_server *server = event->server;
+    char *data = (char *)(uintptr_t)event->data;
+    wss__loop *loop = wss__conn_own_loop(server);
+    if (loop) wss__session_leave_reply(&loop->host); /* the splitter works in place, where replies may still lie */
+    wss__event_emit(&server->handlers.data, event, &conn->user);
+    if (wss__conn_flags(conn) & WSS__CONN_SILENT) return;
+    if (loop) loop->host.hand.data = NULL; /* the splitter changes it */
+    wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, data, event->size);
+}
+
+/* A type that a raw handler registers counts from the next message on. */
+static void wss__notify_run_message(wss__conn *conn, wss_event *event) {
+    wss__event_table *handlers = &event->server->handlers;
+    if (wss__conn_flags(conn) & WSS__CONN_SILENT) return;
+    if (wss__event_has_types(handlers)) wss__notify_run_typed(conn, event);
+    else wss__event_emit(&handlers->data, event, &conn->user);
+}
+
+static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
+    wss_server *server = event->server;
+    wss__event_table *handlers = &server->handlers;
+    switch (event->kind) {
+    case WSS_EVENT_CONNECT: wss__event_emit(&handlers->connect, event, &conn->user); break;
+    case WSS_EVENT_DISCONNECT:
+        wss__event_emit(&handlers->disconnect, event, &conn->user);
+        wss__conn_end_told(server, conn);
+        break;
+    case WSS_EVENT_DRAIN:
+        if (!(wss__conn_flags(conn) & WSS__CONN_GONE)) wss__event_emit(&handlers->drain, event, &conn->user);
+        break;
+    default:
+        wss__event_emit_last(event->kind == WSS_EVENT_HTTP ? &handlers->http : &handlers->upgrade, event);
+        wss__conn_release_asked(server, wss__conn_asked_of(event->request));
+        break;
+    }
+}
+
+/* Calls the handlers of an event, of whatever kind: on the loop, or with a queue on the thread that drains it. Messages are
+   asked for first, they are by far the most. */
+static inline void wss__notify_run(wss__conn *conn, wss_event *event) {
+    if (event->kind == WSS_EVENT_DATA) wss__notify_run_message(conn, event);
+    else wss__notify_run_other(conn, event);
+}
+
+/* To the queue's thread, which gives the place's hold back. Outside the queue's limits: what may be under way is bounded where
+   it comes from. */
 static void wss__notify_hand_over(wss_server *server, wss__conn *conn, wss__conn_job *job, const wss_event *event) {
     job->event = *event;
     job->conn = conn;
     job->job.kind = WSS__CONN_JOB_EVENT;
+    if (conn) __atomic_add_fetch(&conn->rare->delivery->holders, 1, __ATOMIC_RELAXED);
     wss__queue_push(&server->options.queue->inbox, &job->job);
+}
+
+/* A job for an event that has none, with a copy of its data; it counts as undelivered. NULL: no memory. */
+static wss__conn_job *wss__notify_new_job(wss__conn *conn, wss_event *event) {
+    size_t size = wss__base_add(sizeof(wss__conn_job) + 1, event->size);
+    wss__conn_job *job = (wss__conn_job *)wss__mem_get(&event->server->mem, size);
+    if (!job) return NULL;
+    char *copy = (char *)(job + 1);
+    memset(job, 0, sizeof *job);
+    job->job.size = size;
+    if (event->size) memcpy(copy, event->data, event->size);
+    copy[event->size] = 0;
+    if (event->kind == WSS_EVENT_DATA) event->data = copy;
+    __atomic_add_fetch(&conn->rare->delivery->undelivered, size, __ATOMIC_SEQ_CST);
+    return job;
+}
+
+/* Tells the application: at once, or with a queue by a job for its thread. job: what the event brings for that; NULL: one is
+   made. False where there is no memory for it: then nobody was told. */
+static inline int wss__notify_tell(wss__conn *conn, wss_event *event, wss__conn_job *job) {
+    if (!wss__conn_delivery_of(conn)) {
+        wss__notify_run(conn, event);
+        return 1;
+    }
+    if (!job) job = wss__notify_new_job(conn, event);
+    if (job) wss__notify_hand_over(event->server, conn, job, event);
+    return job != NULL;
 }
 
 static void wss__notify_connect(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     wss_event event;
     conn->work |= WSS__CONN_CONNECTED;
     wss__conn_end_handshake(loop, conn);
     wss__conn_lock(server);
-    wss__conn_set_flags(conn, WSS__CONN_OPEN, WSS__CONN_ASKED);
+    wss__conn_set_flags(conn, WSS__CONN_OPEN | WSS__CONN_ACCEPTED, WSS__CONN_ASKED);
     __atomic_add_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
     wss__conn_unlock(server);
     WSS__COUNT(loop->host.stats.opened, 1);
     wss__notify_init(server, conn, WSS_EVENT_CONNECT, &event);
-    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
-    if (!delivery) {
-        wss__event_emit(&server->handlers.connect, &event, &conn->user);
-        return;
-    }
-    __atomic_store_n(&delivery->holders, 2, __ATOMIC_RELEASE);
-    wss__notify_hand_over(server, conn, &delivery->connect, &event);
+    wss__notify_tell(conn, &event, delivery ? &delivery->connect : NULL);
 }
 
 static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
@@ -5677,12 +5762,7 @@ static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__
     event.cause = end->cause;
     event.reason = copy;
     event.reason_length = text.size;
-    if (delivery) {
-        wss__notify_hand_over(server, conn, &delivery->disconnect, &event);
-        return;
-    }
-    wss__event_emit(&server->handlers.disconnect, &event, &conn->user);
-    wss__conn_end_told(server, conn);
+    wss__notify_tell(conn, &event, delivery ? &delivery->disconnect : NULL);
 }
 
 /* The socket is done with, or of no use; the connection is freed when its turn comes. */
@@ -6145,36 +6225,13 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
    threads  the loop's own, except where a function says otherwise */
 
 static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__session_event *message) {
-    wss_server *server = loop->server;
     wss_event event;
-    wss__notify_init(server, conn, WSS_EVENT_DATA, &event);
+    wss__notify_init(loop->server, conn, WSS_EVENT_DATA, &event);
     event.opcode = message->opcode;
     event.size = message->size;
     event.data = message->data;
     if (conn->rare) conn->rare->last_message = loop->now;
-    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
-    if (!delivery) {
-        wss__event_emit(&server->handlers.data, &event, &conn->user);
-        if (wss__conn_flags(conn) & WSS__CONN_SILENT || !wss__event_has_types(&server->handlers)) return;
-        loop->host.hand.data = NULL; /* the splitter changes it in place */
-        if (loop->host.reply && loop->host.cork_size) wss__write_flush(loop, conn); /* it may have been sent back from there */
-        wss__event_emit_message(&server->handlers, &server->options, &event, &conn->user, message->data, message->size);
-        return;
-    }
-    size_t size = wss__base_add(sizeof(wss__conn_job) + 1, message->size);
-    wss__conn_job *job = (wss__conn_job *)wss__mem_get(&server->mem, size);
-    if (!job) {
-        wss__notify_fail(loop, conn, WSS_CAUSE_MEMORY);
-        return;
-    }
-    memset(job, 0, sizeof *job);
-    job->job.size = size;
-    char *copy = (char *)(job + 1);
-    if (message->size) memcpy(copy, message->data, message->size);
-    copy[message->size] = 0;
-    event.data = copy;
-    __atomic_add_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
-    wss__notify_hand_over(server, conn, job, &event);
+    if (!wss__notify_tell(conn, &event, NULL)) wss__notify_fail(loop, conn, WSS_CAUSE_MEMORY);
 }
 
 static void wss__read_pong(wss__loop *loop, wss__conn *conn, const wss__session_event *pong) {
@@ -6202,8 +6259,9 @@ static wss__conn_asked *wss__read_keep_request(wss__loop *loop, wss__conn *conn,
     wss__conn_rare *rare = wss__conn_need_rare(server, conn);
     wss__conn_asked *asked = rare ? (wss__conn_asked *)wss__mem_get(&server->mem, bytes) : NULL;
     if (!asked) return NULL;
-    asked->references = 1;
+    asked->references = 2; /* the connection, and the event */
     asked->bytes = bytes;
+    memset(&asked->job, 0, sizeof asked->job);
     asked->request = *request;
     asked->request.base = (char *)(asked + 1);
     memcpy(asked->request.base, request->base, request->size);
@@ -6216,13 +6274,8 @@ static wss__conn_asked *wss__read_keep_request(wss__loop *loop, wss__conn *conn,
 static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *request, int upgrade) {
     wss_server *server = loop->server;
     wss_event event;
-    wss__event_list *list = upgrade ? &server->handlers.upgrade : &server->handlers.http;
     wss__conn_asked *asked = wss__read_keep_request(loop, conn, request);
-    wss__conn_job *job = NULL;
-    int queued = wss__conn_delivery_of(conn) != NULL;
-    if (asked && queued) job = (wss__conn_job *)wss__mem_get_zeroed(&server->mem, sizeof *job);
-    if (!asked || (queued && !job)) {
-        wss__conn_release_asked(server, asked);
+    if (!asked) {
         wss__notify_reject(loop, conn, 503);
         return;
     }
@@ -6230,17 +6283,9 @@ static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *r
     conn->rare->asked = asked;
     wss__conn_set_flags(conn, WSS__CONN_ASKED | (upgrade ? WSS__CONN_UPGRADE : 0), 0);
     wss__conn_unlock(server);
-    __atomic_add_fetch(&asked->references, 1, __ATOMIC_RELAXED);
     wss__notify_init(server, conn, upgrade ? WSS_EVENT_UPGRADE : WSS_EVENT_HTTP, &event);
     event.request = &asked->request;
-    if (job) {
-        job->job.size = sizeof *job;
-        job->asked = asked;
-        wss__notify_hand_over(server, conn, job, &event);
-        return;
-    }
-    wss__event_emit_last(list, &event);
-    wss__conn_release_asked(server, asked);
+    wss__notify_tell(conn, &event, &asked->job);
 }
 
 static void wss__read_upgrade(wss__loop *loop, wss__conn *conn, const wss_request *request) {
@@ -6346,7 +6391,7 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
    owns     a connection is freed in one function, at its turn on the ready list; after each turn its deadline is set
    threads  the loop's own, except where a function says otherwise */
 
-/* The one place that frees a connection. With a queue its slot lives on until disconnect was delivered. */
+/* The one place that frees a connection. With a queue its place lives on until its events were delivered. */
 static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     wss__timer_remove(&loop->wheel, wss__slot_index(conn->slot.id));
@@ -6361,6 +6406,7 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss__conn_release(server, conn);
 }
 
+/* Where there is no memory for the event it stays due, and the deadline tries again. */
 static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_event event;
     wss_server *server = loop->server;
@@ -6368,16 +6414,7 @@ static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss__conn_clear_work(conn, WSS__CONN_DRAINED);
     if (conn->session.phase != WSS__SESSION_OPEN || wss__event_is_empty(&server->handlers.drain)) return;
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
-    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
-    if (!delivery) {
-        wss__event_emit(&server->handlers.drain, &event, &conn->user);
-        return;
-    }
-    wss__conn_job *job = (wss__conn_job *)wss__mem_get_zeroed(&server->mem, sizeof *job);
-    if (!job) return;
-    job->job.size = sizeof *job;
-    __atomic_add_fetch(&delivery->undelivered, sizeof *job, __ATOMIC_SEQ_CST);
-    wss__notify_hand_over(server, conn, job, &event);
+    if (!wss__notify_tell(conn, &event, NULL)) conn->work |= WSS__CONN_DRAINED;
 }
 
 /* The last byte has left: ends our stream first, as RFC 6455 section 7.1.1 asks of the server. Where the peer has nothing
@@ -6499,7 +6536,7 @@ static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
 /* ---- [deliver] ---------------------------------------------------------------------------------------------
    purpose  handlers on the thread that drains a queue, and the application's timers
    knows    base, mem, timer, slot, queue, event, conn, notify
-   owns     a connection's place lives until its disconnect was delivered; a timer's handle is dead or set anew before its handler
+   owns     a connection's place lives until its events were delivered; a timer's handle is dead or set anew before its handler
             runs; one event of a repeating timer is under way at most
    threads  as each function says */
 
@@ -6563,41 +6600,18 @@ static void wss__deliver_timer_event(wss__conn_job *job) {
     if (!cancelled) wss__event_call(handler, event.context, &event);
 }
 
-/* Runs the handlers of an event that was handed over. The connection's place lives until its disconnect was delivered. */
+/* Runs the handlers of an event that was handed over, and gives its hold of the place back. */
 static void wss__deliver_event(wss__conn_job *job) {
+    wss_server *server = job->event.server;
     wss__conn *conn = job->conn;
-    wss_event event = job->event;
-    wss_server *server = event.server;
-    char *data = (char *)(job + 1);
-    if (event.kind == WSS_EVENT_TIMER) {
+    size_t size = job->job.size;
+    if (!conn) {
         wss__deliver_timer_event(job);
         return;
     }
-    switch (event.kind) {
-    case WSS_EVENT_CONNECT: wss__event_emit(&server->handlers.connect, &event, &conn->user); break;
-    case WSS_EVENT_DISCONNECT:
-        wss__event_emit(&server->handlers.disconnect, &event, &conn->user);
-        wss__conn_end_told(server, conn);
-        wss__conn_release(server, conn);
-        break;
-    case WSS_EVENT_UPGRADE:
-    case WSS_EVENT_HTTP:
-        event.user = NULL;
-        wss__event_emit_last(event.kind == WSS_EVENT_HTTP ? &server->handlers.http : &server->handlers.upgrade, &event);
-        wss__conn_release_asked(server, job->asked);
-        wss__mem_free(&server->mem, job, job->job.size);
-        break;
-    case WSS_EVENT_DRAIN:
-        if (!(wss__conn_flags(conn) & WSS__CONN_GONE)) wss__event_emit(&server->handlers.drain, &event, &conn->user);
-        wss__deliver_settle(server, conn, job);
-        break;
-    default:
-        if (!(wss__conn_flags(conn) & WSS__CONN_SILENT)) wss__event_emit(&server->handlers.data, &event, &conn->user);
-        if (!(wss__conn_flags(conn) & WSS__CONN_SILENT) && wss__event_has_types(&server->handlers))
-            wss__event_emit_message(&server->handlers, &server->options, &event, &conn->user, data, event.size);
-        wss__deliver_settle(server, conn, job);
-        break;
-    }
+    wss__notify_run(conn, &job->event);
+    if (size) wss__deliver_settle(server, conn, job);
+    wss__conn_release(server, conn);
 }
 
 /* A timer of the application is due. Its handle is dead, or set anew, before the handler runs. */
@@ -6822,7 +6836,7 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
 enum {
     WSS__LOOP_RECEIVE = (1024 + 64) * 1024,
     WSS__LOOP_EVENTS = 256,
-    WSS__LOOP_SLOW = 100 /* milliseconds of a turn that are worth a line with options.debug */
+    WSS__LOOP_SLOW = 100 /* milliseconds of a turn that are worth a line */
 };
 
 /* Tags in epoll, beside handles and listeners. */
@@ -6837,8 +6851,7 @@ static void wss__loop_run_timers(wss__loop *loop) {
     }
 }
 
-static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
-    wss__conn *conn = wss__conn_find_own(loop, task->conn);
+static void wss__loop_run_send(wss__loop *loop, wss__conn *conn, const wss__conn_task *task) {
     if (conn) wss__write_catch_up(loop, conn);
     if (conn && conn->session.phase == WSS__SESSION_OPEN) {
         wss__write_accepted(loop, conn, task->frame, task->set ? WSS__SESSION_KEYED : WSS__SESSION_RESERVED);
@@ -6849,10 +6862,21 @@ static void wss__loop_run_send(wss__loop *loop, wss__conn_task *task) {
     wss__buf_release(&loop->server->mem, task->frame);
 }
 
-static void wss__loop_run_answer(wss__loop *loop, wss__conn_task *task) {
-    wss__conn *conn = wss__conn_find_own(loop, task->conn);
-    if (conn) wss__write_answer(loop, conn, task->frame, task->code, task->status);
-    else wss__buf_release(&loop->server->mem, task->frame);
+static void wss__loop_run_close(wss__loop *loop, wss__conn *conn, const wss__conn_task *task) {
+    if (task->set) wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
+    else wss__write_close(loop, conn, task->code, task->text, WSS_CAUSE_LOCAL_CLOSE);
+}
+
+static void wss__loop_run_answer(wss__loop *loop, wss__conn *conn, const wss__conn_task *task) {
+    wss_server *server = loop->server;
+    if (!conn) {
+        wss__buf_release(&server->mem, task->frame);
+        return;
+    }
+    wss__conn_lock(server);
+    if (task->text.size) conn->rare->protocol = wss__conn_copy(server, task->text, &conn->rare->protocol_size);
+    wss__conn_unlock(server);
+    wss__write_answer(loop, conn, task->frame, task->code, task->status);
 }
 
 /* Sets or clears what keeps a connection from being read. Silence, and the time for half a message, count anew from here. */
@@ -6865,29 +6889,22 @@ static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, in
     wss__conn_make_ready(loop, conn);
 }
 
-static void wss__loop_run_read(wss__loop *loop, wss__conn_task *task) {
-    wss__conn *conn = wss__conn_find_own(loop, task->conn);
-    if (conn) wss__loop_set_reading(loop, conn, task->code, task->set);
-}
-
-static void wss__loop_run_task(wss__loop *loop, wss__conn_task *task) {
-    wss__conn *conn;
+/* Carries out an order. Its frame is taken over. */
+static void wss__loop_run_task(wss__loop *loop, const wss__conn_task *task) {
+    wss__conn *conn = wss__conn_find_own(loop, task->conn); /* NULL: it has gone, or the order is for none */
     switch (task->job.kind) {
-    case WSS__CONN_JOB_SEND: wss__loop_run_send(loop, task); break;
+    case WSS__CONN_JOB_SEND: wss__loop_run_send(loop, conn, task); break;
     case WSS__CONN_JOB_BROADCAST: wss__write_broadcast(loop, task->frame, task->conn.id); break;
     case WSS__CONN_JOB_CLOSE:
-        conn = wss__conn_find_own(loop, task->conn);
-        if (conn && task->set) wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
-        else if (conn)
-            wss__write_close(loop, conn, task->code, wss__base_span((const char *)(task + 1), task->size),
-                            WSS_CAUSE_LOCAL_CLOSE);
+        if (conn && wss__conn_state(conn) == WSS__CONN_SERVING) wss__loop_run_close(loop, conn, task);
         break;
-    case WSS__CONN_JOB_ANSWER: wss__loop_run_answer(loop, task); break;
+    case WSS__CONN_JOB_ANSWER: wss__loop_run_answer(loop, conn, task); break;
     case WSS__CONN_JOB_ADOPT: wss__accept_adopt(loop, task->fd); break;
-    case WSS__CONN_JOB_READ: wss__loop_run_read(loop, task); break;
+    case WSS__CONN_JOB_READ:
+        if (conn) wss__loop_set_reading(loop, conn, task->code, task->set);
+        break;
     default: wss__deliver_change_timer(loop, task->conn.id); break;
     }
-    wss__mem_free(&loop->server->mem, task, task->job.size);
 }
 
 /* Runs what was there when it was asked: what the jobs post waits for the next turn. */
@@ -6895,8 +6912,12 @@ static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
     wss__queue_job *job = wss__queue_take(&loop->inbox, close_it);
     while (job) {
         wss__queue_job *next = job->next;
-        if (job->kind == WSS__QUEUE_POST) wss__queue_call(&loop->server->mem, job);
-        else wss__loop_run_task(loop, (wss__conn_task *)(void *)job);
+        if (job->kind == WSS__QUEUE_POST) {
+            wss__queue_call(&loop->server->mem, job);
+        } else {
+            wss__loop_run_task(loop, (wss__conn_task *)(void *)job);
+            wss__mem_free(&loop->server->mem, job, job->size);
+        }
         job = next;
     }
 }
@@ -7022,12 +7043,11 @@ static int wss__loop_wait(wss__loop *loop, struct epoll_event *events, int timeo
 
 /* How long the others waited for this turn to end. */
 static void wss__loop_measure(wss__loop *loop) {
-    const wss_options *options = &loop->server->options;
     uint64_t lag = wss__socket_clock() - loop->now;
     if (lag > loop->host.stats.loop_lag_ms) __atomic_store_n(&loop->host.stats.loop_lag_ms, lag, __ATOMIC_RELAXED);
-    if (options->debug && lag >= WSS__LOOP_SLOW)
-        wss__log_line(&loop->server->log, WSS_LOG_WARNING, loop->now,
-                      "debug: a turn took %llu ms: a handler is slow, and all connections waited", (unsigned long long)lag);
+    if (lag >= WSS__LOOP_SLOW)
+        wss__log_line(&loop->server->log, WSS_LOG_DEBUG, loop->now,
+                      "a turn took %llu ms: a handler is slow, and all connections waited", (unsigned long long)lag);
 }
 
 /* One turn: wait, then handle what came, what was posted, what is due and what was left over. */
@@ -7107,10 +7127,10 @@ static void wss__loop_destroy(wss__loop *loop) {
    knows    all
    owns     nothing the user calls runs a handler, but for wss_run, wss_poll, wss_destroy and the queue's run and poll */
 
-/* With options.debug: names a call that has no effect because it comes too late, or that comes from the wrong place. */
+/* Names a call that has no effect because it comes too late, or that comes from the wrong place. */
 static void wss__public_misused(wss_server *server, const char *what, uint64_t id) {
-    if (server->options.debug)
-        wss__log_line(&server->log, WSS_LOG_WARNING, wss__socket_clock(), "debug: %s (%llx)", what, (unsigned long long)id);
+    if (wss__log_wants(&server->log, WSS_LOG_DEBUG))
+        wss__log_line(&server->log, WSS_LOG_DEBUG, wss__socket_clock(), "%s (%llx)", what, (unsigned long long)id);
 }
 
 /* ---- making and ending a server ---- */
@@ -7136,6 +7156,12 @@ static int wss__public_descriptors(void) {
     return limit.rlim_cur > 64 ? (int)limit.rlim_cur - 32 : (int)limit.rlim_cur;
 }
 
+/* What a queue needs of them, too. */
+static void wss__public_resolve_posted(wss_options *options) {
+    wss__public_default(&options->max_posted, 65536);
+    wss__public_default_size(&options->max_posted_bytes, (size_t)16 * 1024 * 1024);
+}
+
 static void wss__public_resolve(wss_options *options) {
     const size_t mebibyte = (size_t)1024 * 1024;
     if (!options->type_member) options->type_member = "__MESSAGE__";
@@ -7150,8 +7176,7 @@ static void wss__public_resolve(wss_options *options) {
     wss__public_default(&options->max_per_address, WSS_OFF);
     wss__public_default_size(&options->max_queued, mebibyte);
     wss__public_default_size(&options->memory_budget, 256 * mebibyte);
-    wss__public_default(&options->max_posted, 65536);
-    wss__public_default_size(&options->max_posted_bytes, 16 * mebibyte);
+    wss__public_resolve_posted(options);
     wss__public_default(&options->handshake_ms, 10000);
     wss__public_default(&options->ping_ms, 20000);
     wss__public_default(&options->pong_ms, 20000);
@@ -7499,15 +7524,22 @@ static int wss__public_is_stopping(const wss_server *server) {
     return __atomic_load_n(&server->stopping, __ATOMIC_ACQUIRE);
 }
 
-static wss__conn_task *wss__public_task(wss_server *server, int kind, wss_conn conn, size_t more) {
-    size_t size = wss__base_add(sizeof(wss__conn_task), more);
-    wss__conn_task *task = (wss__conn_task *)wss__mem_get(&server->mem, size);
-    if (!task) return NULL;
-    memset(task, 0, sizeof *task);
-    task->job.kind = kind;
-    task->job.size = size;
-    task->conn = conn;
-    return task;
+static void wss__public_order(wss__conn_task *order, int kind, wss_conn conn) {
+    memset(order, 0, sizeof *order);
+    order->job.kind = kind;
+    order->conn = conn;
+}
+
+/* An order that can wait for another thread. */
+static wss__conn_task *wss__public_copy(wss_server *server, const wss__conn_task *order) {
+    size_t size = wss__base_add(sizeof *order, order->text.size);
+    wss__conn_task *copy = (wss__conn_task *)wss__mem_get(&server->mem, size);
+    if (!copy) return NULL;
+    *copy = *order;
+    copy->job.size = size;
+    if (order->text.size) memcpy(copy + 1, order->text.data, order->text.size);
+    copy->text.data = (const char *)(copy + 1);
+    return copy;
 }
 
 static void wss__public_free_task(wss_server *server, wss__conn_task *task) {
@@ -7522,15 +7554,48 @@ static wss__conn *wss__public_find(const wss_server *server, wss_conn handle) {
     return conn && !(wss__conn_flags(conn) & WSS__CONN_TOLD) ? conn : NULL;
 }
 
-/* The connection if it takes messages; under the mutex. */
-static wss__conn *wss__public_find_open(const wss_server *server, wss_conn handle) {
-    wss__conn *conn = wss__conn_find(server, handle);
-    int flags = conn ? wss__conn_flags(conn) : 0;
-    return (flags & (WSS__CONN_OPEN | WSS__CONN_GONE)) == WSS__CONN_OPEN ? conn : NULL;
-}
-
 static int wss__public_push(wss_server *server, const wss__conn *conn, wss__conn_task *task) {
     return wss__queue_push(&server->loops[wss__conn_loop_of(conn)].inbox, &task->job);
+}
+
+/* Whether a connection takes an order now; under the mutex. here: by its own loop, which must have seen that it is open. */
+static int wss__public_judge(const wss__conn *conn, const wss__conn_task *order, int here) {
+    int flags = conn ? wss__conn_flags(conn) : WSS__CONN_GONE;
+    if (flags & WSS__CONN_GONE) return WSS_ERR_GONE;
+    if (order->job.kind != WSS__CONN_JOB_ANSWER)
+        return flags & WSS__CONN_ACCEPTED && (!here || conn->session.phase == WSS__SESSION_OPEN) ? WSS_OK : WSS_ERR_GONE;
+    if (!(flags & WSS__CONN_ASKED)) return WSS_ERR_ANSWERED;
+    return !(flags & WSS__CONN_UPGRADE) == !order->set ? WSS_OK : WSS_ERR_ARGUMENT;
+}
+
+/* What an order changes at once, for whatever is asked or ordered next; under the mutex. */
+static void wss__public_admit(wss__conn *conn, const wss__conn_task *order) {
+    int accepted = order->job.kind == WSS__CONN_JOB_ANSWER && order->code == WSS__SESSION_OPEN;
+    if (accepted) __atomic_store_n(&conn->user, order->job.arg, __ATOMIC_RELEASE);
+    if (order->job.kind == WSS__CONN_JOB_ANSWER)
+        wss__conn_set_flags(conn, accepted ? WSS__CONN_ACCEPTED : 0, WSS__CONN_ASKED);
+    if (order->job.kind == WSS__CONN_JOB_CLOSE) wss__conn_set_flags(conn, WSS__CONN_GONE | WSS__CONN_SILENT, 0);
+}
+
+/* The one way to order: where this thread is the loop that has to carry it out it does so now, else a copy goes there, behind
+   what this thread has ordered before. Timers belong to the first loop. Takes the order's frame over. */
+static int wss__public_do(wss_server *server, const wss__conn_task *order) {
+    int timer = order->job.kind == WSS__CONN_JOB_TIMER;
+    wss__loop *loop = wss__conn_own_loop(server);
+    int here = timer ? loop == &server->loops[0] : wss__conn_find_own(loop, order->conn) != NULL;
+    wss__conn_task *copy = here ? NULL : wss__public_copy(server, order);
+    int result = here || copy ? WSS_OK : wss__mem_error(&server->mem, sizeof *copy + order->text.size);
+    wss__conn_lock(server);
+    wss__conn *conn = timer ? NULL : wss__conn_find(server, order->conn);
+    if (!result && !timer) result = wss__public_judge(conn, order, here);
+    if (!result && copy) result = wss__queue_push(&server->loops[conn ? wss__conn_loop_of(conn) : 0].inbox, &copy->job);
+    if (!result && conn) wss__public_admit(conn, order);
+    wss__conn_unlock(server);
+    if (!result && here) wss__loop_run_task(loop, order);
+    if (result == WSS_ERR_GONE) wss__public_misused(server, "order to a dead handle", order->conn.id);
+    if (result) wss__buf_release(&server->mem, order->frame);
+    if (result && copy) wss__mem_free(&server->mem, copy, copy->job.size);
+    return result;
 }
 
 /* Judges the limit and reserves, then hands the frame to the connection's loop. A keyed message goes even to a full queue,
@@ -7559,16 +7624,19 @@ static int wss__public_reserve(wss_server *server, wss__conn *conn, wss__conn_ta
 }
 
 static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const wss__message *message, wss__span key) {
-    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_SEND, handle, 0);
-    if (task) task->frame = wss__message_frame(&server->mem, message, key);
-    if (!task || !task->frame) {
-        wss__public_free_task(server, task);
+    wss__conn_task order;
+    wss__public_order(&order, WSS__CONN_JOB_SEND, handle);
+    order.frame = wss__message_frame(&server->mem, message, key);
+    wss__conn_task *task = order.frame ? wss__public_copy(server, &order) : NULL;
+    if (!task) {
+        wss__buf_release(&server->mem, order.frame);
         return wss__mem_error(&server->mem, message->size);
     }
     task->job.cost = sizeof *task + task->frame->size;
     wss__conn_lock(server);
-    wss__conn *conn = wss__public_find_open(server, handle);
-    int result = conn ? wss__public_reserve(server, conn, task) : WSS_ERR_GONE;
+    wss__conn *conn = wss__conn_find(server, handle);
+    int result = wss__public_judge(conn, task, 0);
+    if (!result) result = wss__public_reserve(server, conn, task);
     int taken = result == WSS_OK || (result == WSS_ERR_FULL && !task->frame);
     wss__conn_unlock(server);
     if (!taken) wss__public_free_task(server, task);
@@ -7632,16 +7700,18 @@ WSSERVER_API int wss_send_latest(wss_server *server, wss_conn conn, const char *
 static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_conn except) {
     wss__loop *own = wss__conn_own_loop(server);
     wss__queue_job *tasks = NULL;
+    wss__conn_task order;
     int result = WSS_OK;
+    wss__public_order(&order, WSS__CONN_JOB_BROADCAST, except);
+    order.frame = frame;
     for (int i = server->loop_count; i-- > 0;) {
         if (own && own->index == i) continue;
-        wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_BROADCAST, except, 0);
+        wss__conn_task *task = wss__public_copy(server, &order);
         if (!task) {
             result = wss__mem_error(&server->mem, sizeof *task);
             break;
         }
         wss__buf_retain(frame);
-        task->frame = frame;
         task->code = i;
         task->job.next = tasks;
         tasks = &task->job;
@@ -7720,26 +7790,11 @@ WSSERVER_API int wss_close(wss_server *server, wss_conn handle, int code, const 
     wss__span text = wss__base_text(reason);
     if (!server || !wss__frame_code_valid(code) || text.size > WSS__FRAME_CONTROL_MAX - 2) return WSS_ERR_ARGUMENT;
     if (wss__utf8_check(0, text.data, text.size) != 0) return WSS_ERR_UTF8;
-    wss__loop *loop = wss__conn_own_loop(server);
-    wss__conn *own = wss__conn_find_own(loop, handle);
-    wss__conn_task *task = own ? NULL : wss__public_task(server, WSS__CONN_JOB_CLOSE, handle, text.size);
-    if (!own && !task) return wss__mem_error(&server->mem, sizeof *task + text.size);
-    if (task) {
-        task->code = code;
-        task->size = text.size;
-        if (text.size) memcpy(task + 1, text.data, text.size);
-    }
-    wss__conn_lock(server);
-    wss__conn *conn = own ? own : wss__public_find_open(server, handle);
-    int result = !conn || wss__conn_flags(conn) & WSS__CONN_GONE ? WSS_ERR_GONE : WSS_OK;
-    if (own && own->session.phase != WSS__SESSION_OPEN) result = WSS_ERR_GONE;
-    if (!result && task) result = wss__public_push(server, conn, task);
-    if (!result) wss__conn_set_flags(conn, WSS__CONN_GONE | WSS__CONN_SILENT, 0);
-    wss__conn_unlock(server);
-    if (own && !result) wss__write_close(loop, own, code, text, WSS_CAUSE_LOCAL_CLOSE);
-    if (result == WSS_ERR_GONE) wss__public_misused(server, "close of a dead handle", handle.id);
-    if (result) wss__public_free_task(server, task);
-    return result;
+    wss__conn_task order;
+    wss__public_order(&order, WSS__CONN_JOB_CLOSE, handle);
+    order.code = code;
+    order.text = text;
+    return wss__public_do(server, &order);
 }
 
 WSSERVER_API size_t wss_count(const wss_server *server) {
@@ -7754,12 +7809,19 @@ static size_t wss__public_cast(const wss_server *server, const wss__conn *conn) 
     return wss__conn_flags(conn) & WSS__CONN_OPEN ? __atomic_load_n(&loop->cast_size, __ATOMIC_RELAXED) : 0;
 }
 
+/* What its own turn has gathered for a connection only its own loop can see. */
+static size_t wss__public_waiting(const wss_server *server, const wss__conn *conn) {
+    const wss__loop *loop = wss__conn_own_loop(server);
+    size_t gathered = loop && loop->host.corked == &conn->session ? loop->host.cork_size : 0;
+    return wss__session_queued(&conn->session) + wss__public_cast(server, conn) + gathered;
+}
+
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn handle) {
     size_t queued = 0;
     if (!server) return 0;
     wss__conn_lock(server);
     wss__conn *conn = wss__public_find(server, handle);
-    if (conn) queued = wss__session_queued(&conn->session) + wss__public_cast(server, conn);
+    if (conn) queued = wss__public_waiting(server, conn);
     wss__conn_unlock(server);
     return queued;
 }
@@ -7774,24 +7836,12 @@ WSSERVER_API int wss_set_user(wss_server *server, wss_conn handle, void *user) {
 }
 
 static int wss__public_set_paused(wss_server *server, wss_conn handle, int paused) {
+    wss__conn_task order;
     if (!server) return WSS_ERR_ARGUMENT;
-    wss__loop *loop = wss__conn_own_loop(server);
-    wss__conn *own = wss__conn_find_own(loop, handle);
-    if (own) {
-        if (wss__conn_flags(own) & WSS__CONN_GONE) return WSS_ERR_GONE;
-        wss__loop_set_reading(loop, own, WSS__CONN_PAUSED, paused);
-        return WSS_OK;
-    }
-    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_READ, handle, 0);
-    if (!task) return wss__mem_error(&server->mem, sizeof *task);
-    task->code = WSS__CONN_PAUSED;
-    task->set = paused;
-    wss__conn_lock(server);
-    wss__conn *conn = wss__public_find_open(server, handle);
-    int result = conn ? wss__public_push(server, conn, task) : WSS_ERR_GONE;
-    wss__conn_unlock(server);
-    if (result) wss__public_free_task(server, task);
-    return result;
+    wss__public_order(&order, WSS__CONN_JOB_READ, handle);
+    order.code = WSS__CONN_PAUSED;
+    order.set = paused;
+    return wss__public_do(server, &order);
 }
 
 WSSERVER_API int wss_pause(wss_server *server, wss_conn conn) {
@@ -7836,9 +7886,8 @@ static void wss__public_fill_info(wss_server *server, const wss__conn *conn, wss
     info->silent_ms = (uint32_t)((uint32_t)now - __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
     info->bytes_in = __atomic_load_n(&conn->bytes_in, __ATOMIC_RELAXED);
     info->bytes_out = __atomic_load_n(&conn->bytes_out, __ATOMIC_RELAXED);
-    info->buffered = wss__session_queued(&conn->session);
+    info->buffered = wss__public_waiting(server, conn);
     info->round_trip_ms = round_trip - 1;
-    (void)server;
 }
 
 WSSERVER_API int wss_get_info(wss_server *server, wss_conn handle, wss_info *info) {
@@ -7883,32 +7932,18 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
 
 /* ---- answers ---- */
 
-/* The request that this handle names, if it is of this kind and unanswered; under the mutex. */
-static int wss__public_find_asked(const wss_server *server, wss_conn handle, int upgrade, wss__conn **found) {
-    wss__conn *conn = wss__conn_find(server, handle);
-    int flags = conn ? wss__conn_flags(conn) : 0;
-    *found = conn;
-    if (!conn || flags & WSS__CONN_GONE) return WSS_ERR_GONE;
-    if (!(flags & WSS__CONN_ASKED)) return WSS_ERR_ANSWERED;
-    return !(flags & WSS__CONN_UPGRADE) == !upgrade ? WSS_OK : WSS_ERR_ARGUMENT;
-}
-
-/* Marks the request as answered and hands the answer on. On success the frame is taken over; under the mutex. */
-static int wss__public_give_answer(wss_server *server, wss__conn *conn, wss__conn_task *task, int own) {
-    int result = own ? WSS_OK : wss__public_push(server, conn, task);
-    if (!result) wss__conn_set_flags(conn, 0, WSS__CONN_ASKED);
-    return result;
-}
-
-static void wss__public_apply_answer(wss_server *server, wss_conn handle, wss__conn_task *task, int result) {
-    if (result == WSS_ERR_ANSWERED) wss__public_misused(server, "second answer to request", handle.id);
-    wss__loop *loop = wss__conn_own_loop(server);
-    wss__conn *own = wss__conn_find_own(loop, handle);
-    if (!result && own) {
-        wss__write_answer(loop, own, task->frame, task->code, task->status);
-        task->frame = NULL;
+/* The request that is to be answered, kept until the answer is handed in. */
+static int wss__public_hold_asked(wss_server *server, const wss__conn_task *answer, wss__conn_asked **asked) {
+    wss__conn_lock(server);
+    wss__conn *conn = wss__conn_find(server, answer->conn);
+    int result = wss__public_judge(conn, answer, 0);
+    if (!result) {
+        *asked = conn->rare->asked;
+        __atomic_add_fetch(&(*asked)->references, 1, __ATOMIC_RELAXED);
     }
-    if (result || own) wss__public_free_task(server, task);
+    wss__conn_unlock(server);
+    if (result == WSS_ERR_ANSWERED) wss__public_misused(server, "second answer to request", answer->conn.id);
+    return result;
 }
 
 /* A frame for it. WSS_OK, or for want of memory an error. */
@@ -7921,35 +7956,24 @@ static int wss__public_answer_frame(wss_server *server, const wss__http_reply *r
     return WSS_OK;
 }
 
-/* Writes the answer and hands it on. user: of a client that is let in. Under the mutex. */
-static int wss__public_give(wss_server *server, wss__conn *conn, wss__conn_task *task, wss__http_reply *reply, void *user,
-                            int own) {
-    wss__conn_rare *rare = conn->rare;
-    const wss_request *request = &rare->asked->request;
-    int in = reply->answer.status == 101;
-    if (reply->protocol && !wss__http_offers(request, wss__base_text(reply->protocol))) return WSS_ERR_PROTOCOL;
-    if (in) wss__http_welcome(reply, wss__http_key(request));
-    reply->is_head = request->is_head;
-    int result = wss__public_answer_frame(server, reply, &task->frame);
-    if (!result) result = wss__public_give_answer(server, conn, task, own);
-    if (result || !in) return result;
-    __atomic_store_n(&conn->user, user, __ATOMIC_RELEASE);
-    if (reply->protocol) rare->protocol = wss__conn_copy(server, wss__base_text(reply->protocol), &rare->protocol_size);
-    return WSS_OK;
-}
-
+/* Writes the answer to a request and hands it in; another thread's may come first. user: of a client that is let in. */
 static int wss__public_answer(wss_server *server, wss_conn handle, wss__http_reply *reply, int upgrade, void *user) {
-    wss__conn *conn;
-    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_ANSWER, handle, 0);
-    if (!task) return wss__mem_error(&server->mem, sizeof *task);
-    task->status = reply->answer.status;
-    task->code = task->status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
-    int own = wss__conn_find_own(wss__conn_own_loop(server), handle) != NULL;
-    wss__conn_lock(server);
-    int result = wss__public_find_asked(server, handle, upgrade, &conn);
-    if (!result) result = wss__public_give(server, conn, task, reply, user, own);
-    wss__conn_unlock(server);
-    wss__public_apply_answer(server, handle, task, result);
+    wss__conn_task order;
+    wss__conn_asked *asked;
+    wss__public_order(&order, WSS__CONN_JOB_ANSWER, handle);
+    order.job.arg = user;
+    order.text = wss__base_text(reply->protocol);
+    order.status = reply->answer.status;
+    order.code = order.status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
+    order.set = upgrade;
+    int result = wss__public_hold_asked(server, &order, &asked);
+    if (result) return result;
+    if (reply->protocol && !wss__http_offers(&asked->request, order.text)) result = WSS_ERR_PROTOCOL;
+    if (order.status == 101) wss__http_welcome(reply, wss__http_key(&asked->request));
+    reply->is_head = asked->request.is_head;
+    if (!result) result = wss__public_answer_frame(server, reply, &order.frame);
+    if (!result) result = wss__public_do(server, &order);
+    wss__conn_release_asked(server, asked);
     return result;
 }
 
@@ -7998,17 +8022,11 @@ WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void 
 
 /* Makes the first loop look at a timer; false where the word could not be sent. */
 static int wss__public_tell_timer(wss_server *server, uint64_t id) {
-    wss__loop *loop = wss__conn_own_loop(server);
+    wss__conn_task order;
     wss_conn carrier;
     carrier.id = id;
-    if (loop && loop->index == 0) {
-        wss__deliver_change_timer(loop, id);
-        return 1;
-    }
-    wss__conn_task *task = wss__public_task(server, WSS__CONN_JOB_TIMER, carrier, 0);
-    if (task && wss__queue_push(&server->loops[0].inbox, &task->job) == WSS_OK) return 1;
-    wss__public_free_task(server, task);
-    return 0;
+    wss__public_order(&order, WSS__CONN_JOB_TIMER, carrier);
+    return wss__public_do(server, &order) == WSS_OK;
 }
 
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
@@ -8060,7 +8078,7 @@ WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *
     memset(why, 0, sizeof *why);
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
-    wss__public_resolve(&resolved);
+    wss__public_resolve_posted(&resolved);
     resolved.memory_budget = WSS_UNLIMITED; /* what is posted has limits of its own */
     wss__mem_init(&mem, &resolved);
     wss_queue *queue = (wss_queue *)wss__mem_get_zeroed(&mem, sizeof *queue);

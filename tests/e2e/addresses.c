@@ -1,4 +1,4 @@
-/* Where a server listens, who is at the other end, and what the log and the debug mode say. */
+/* Where a server listens, who is at the other end, and what the log says. */
 #include "../step.h"
 
 static wss_conn last;
@@ -206,7 +206,6 @@ static void log_lines(void) {
     options.log = on_log;
     options.log_context = &lines;
     options.log_level = WSS_LOG_DEBUG;
-    options.debug = 1;
     logged[0] = 0;
     wss_server *server = step_server(&options);
     wss_on_connect(server, on_open, NULL);
@@ -218,7 +217,7 @@ static void log_lines(void) {
     step(server);
     logged[0] = 0;
     CHECK_INT(wss_send_data(server, last, WSS_TEXT, "x", 1), WSS_ERR_GONE);
-    CHECK(strstr(logged, "debug: send to a dead handle") != NULL);
+    CHECK(strstr(logged, "send to a dead handle") != NULL);
     logged[0] = 0;
     lines = 0;
     for (int i = 0; i < 1000; i++) wss_close(server, last, 1000, NULL);
@@ -239,13 +238,13 @@ static void slow_handlers(void) {
     wss_stats stats;
     options.log = on_log;
     options.log_context = &lines;
-    options.debug = 1;
+    options.log_level = WSS_LOG_DEBUG;
     logged[0] = 0;
     wss_server *server = step_server(&options);
     wss_on_data(server, handler_that_is_slow, NULL);
     step_client *client = step_open(server);
     step_frame(server, client, 0x81, "x", 1);
-    CHECK(strstr(logged, "debug: a turn took 250 ms") != NULL);
+    CHECK(strstr(logged, "a turn took 250 ms") != NULL);
     CHECK(strstr(logged, "on another thread") == NULL); /* it is always this one */
     wss_get_stats(server, &stats);
     CHECK_INT(stats.loop_lag_ms, 250);

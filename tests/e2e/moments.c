@@ -587,6 +587,303 @@ static void pointer_replaced_between_handlers(void) {
     }
 }
 
+/* ---- what a close, a type or an end changes for the message in hand ---- */
+
+static int heard[2];
+
+static void close_the_second(wss_server *server) {
+    CHECK_INT(wss_close(server, conns[1], 1000, NULL), WSS_OK);
+}
+
+static void on_data_heard(const wss_event *e) {
+    heard[e->conn.id == conns[1].id]++;
+    if (e->conn.id == conns[0].id) on_data_wait(e);
+}
+
+/* Another thread's close comes while a message of that connection is waiting to be read: no handler sees it any more. */
+static void no_message_behind_a_close(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    elsewhere = close_the_second;
+    heard[0] = heard[1] = 0;
+    wss_on_data(server, on_data_heard, NULL);
+    step_client *first = step_open(server);
+    step_client *second = step_open(server);
+    arrive(first, TEXT_FRAME, 7);
+    arrive(second, TEXT_FRAME, 7);
+    step(server);
+    CHECK_INT(heard[0], 1);
+    CHECK_INT(heard[1], 0);
+    CHECK_INT(step_take(server, second, NULL, NULL), 0x88);
+    step_free(first);
+    step_free(second);
+    step(server);
+    CHECK_INT(ends, 2);
+    step_end(server);
+}
+
+static int typed_heard;
+
+static void on_typed(const wss_event *e) {
+    CHECK_TEXT(e->args.text, "{\"n\":2}");
+    typed_heard++;
+}
+
+static void on_data_registers(const wss_event *e) {
+    if (!heard[0]++) CHECK_INT(wss_on_message(e->server, "t", on_typed, NULL), WSS_OK);
+    CHECK_INT(wss_send_data(e->server, e->conn, e->opcode, e->data, e->size), WSS_OK);
+}
+
+/* A type that a handler of raw messages registers counts from the next message on, with and without a queue. What had been sent
+   back from where it was received by then, and what is sent back now, is as it came, although the splitter works there. */
+static void type_counts_from_the_next_message(void) {
+    static const char *const texts[2] = {"{\"__MESSAGE__\":\"t\",\"n\":1}", "{\"n\":2,\"__MESSAGE__\":\"t\"}"};
+    for (int queued = 0; queued < 2; queued++) {
+        char frames[128];
+        char back[128];
+        wss_options options = {0};
+        options.queue = queued ? wss_queue_create(NULL, NULL) : NULL;
+        wss_server *server = serve(&options);
+        wss_on_data(server, on_data_registers, NULL);
+        heard[0] = typed_heard = 0;
+        step_client *client = step_open(server);
+        size_t size = step_make_frame(frames, 0x81, texts[0], strlen(texts[0]));
+        size += step_make_frame(frames + size, 0x81, texts[1], strlen(texts[1]));
+        step_write(server, client, frames, size);
+        if (options.queue) CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
+        CHECK_INT(heard[0], 2);
+        CHECK_INT(typed_heard, 1);
+        for (int i = 0; i < 2; i++) {
+            CHECK_INT(step_take(server, client, back, &size), 0x81);
+            CHECK_TEXT(back, texts[i]);
+        }
+        step_free(client);
+        step(server);
+        step_end(server);
+        wss_queue_destroy(options.queue);
+    }
+}
+
+static step_client *asking;
+
+static void turn_elsewhere(wss_server *server) {
+    step(server);
+}
+
+static void on_request_that_ends(const wss_event *e) {
+    requests++;
+    CHECK_INT(wss_set_user(e->server, e->conn, &freed), WSS_OK);
+    reset(asking);
+    elsewhere = turn_elsewhere;
+    on_data_wait(e);
+    CHECK_INT(e->server->loops[0].connections, 0);
+    CHECK_INT(freed, 0);
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_ERR_GONE);
+}
+
+/* The client of a request vanishes while a queue's thread is in its handler: what the handler may be using lives until it returns. */
+static void request_outlives_its_client(void) {
+    wss_options options = {0};
+    options.user_free = free_user;
+    options.queue = wss_queue_create(NULL, NULL);
+    wss_server *server = serve(&options);
+    wss_on_upgrade(server, on_request_that_ends, NULL);
+    asking = step_connect(server);
+    step_ask(server, asking, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+    CHECK_INT(requests, 0);
+    CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
+    CHECK_INT(requests, 1);
+    CHECK_INT(freed, 1);
+    CHECK_INT(server->conns.live, 0);
+    step_free(asking);
+    step_end(server);
+    wss_queue_destroy(options.queue);
+}
+
+/* ---- orders to a connection that has just been accepted ---- */
+
+static char after_accept; /* what the handler does then: send, close, pause */
+
+static void on_request_ordered(const wss_event *e) {
+    asked[0] = e->conn;
+    CHECK_INT(wss_send_data(e->server, e->conn, WSS_TEXT, "early", 5), WSS_ERR_GONE);
+    CHECK_INT(wss_close(e->server, e->conn, 4003, "early"), WSS_ERR_GONE);
+    CHECK_INT(wss_pause(e->server, e->conn), WSS_ERR_GONE);
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, &freed), WSS_OK);
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_ERR_ANSWERED);
+    if (after_accept == 's') CHECK_INT(wss_send_data(e->server, e->conn, WSS_TEXT, "welcome", 7), WSS_OK);
+    if (after_accept == 'c') CHECK_INT(wss_close(e->server, e->conn, 4003, "banned"), WSS_OK);
+    if (after_accept == 'c') CHECK_INT(wss_send_data(e->server, e->conn, WSS_TEXT, "late", 4), WSS_ERR_GONE);
+    if (after_accept == 'p') CHECK_INT(wss_pause(e->server, e->conn), WSS_OK);
+}
+
+static void settle(wss_server *server, wss_queue *queue) {
+    for (int i = 0; i < 4; i++) {
+        step(server);
+        if (queue) CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
+    }
+}
+
+static void on_data_counted(const wss_event *e) {
+    (void)e;
+    heard[0]++;
+}
+
+static void check_orders(wss_server *server, wss_queue *queue, step_client *client) {
+    char payload[128];
+    size_t size = 0;
+    const char *end = strstr(client->data, "\r\n\r\n");
+    CHECK(strncmp(client->data, "HTTP/1.1 101 ", 13) == 0 && end);
+    if (!end) return;
+    client->size -= (size_t)(end + 4 - client->data);
+    memmove(client->data, end + 4, client->size);
+    CHECK_INT(connects, after_accept != 'c');
+    if (after_accept == 'p') {
+        CHECK_INT(heard[0], 0);
+        CHECK_INT(wss_resume(server, asked[0]), WSS_OK);
+        settle(server, queue);
+        CHECK_INT(heard[0], 1);
+        return;
+    }
+    CHECK_INT(step_take(server, client, payload, &size), after_accept == 's' ? 0x81 : 0x88);
+    CHECK_TEXT(payload + 2 * (after_accept == 'c'), after_accept == 's' ? "welcome" : "banned");
+    CHECK_INT(heard[0], after_accept == 's');
+}
+
+/* Who was accepted takes sends, a close and a pause at once, from whichever thread: they go behind the answer. */
+static void orders_behind_the_answer(void) {
+    static const char orders[] = "scp";
+    for (int i = 0; i < 6; i++) {
+        wss_options options = {0};
+        wss_queue *queue = i & 1 ? wss_queue_create(NULL, NULL) : NULL;
+        options.queue = queue;
+        options.user_free = free_user;
+        after_accept = orders[i / 2];
+        wss_server *server = serve(&options);
+        heard[0] = 0;
+        wss_on_upgrade(server, on_request_ordered, NULL);
+        wss_on_data(server, on_data_counted, NULL);
+        step_client *client = step_connect(server);
+        step_ask(server, client, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+        arrive(client, TEXT_FRAME, 7);
+        settle(server, queue);
+        step_receive(client);
+        check_orders(server, queue, client);
+        step_free(client);
+        settle(server, queue);
+        CHECK_INT(ends, after_accept != 'c');
+        CHECK_INT(freed, 1);
+        CHECK_INT(server->conns.live, 0);
+        step_end(server);
+        wss_queue_destroy(queue);
+    }
+}
+
+/* ---- accounts of what is queued here and what is on its way ---- */
+
+static char half[508]; /* a frame of 512 bytes */
+
+static void fill_from_elsewhere(wss_server *server) {
+    CHECK_INT(wss_send_data(server, conns[1], WSS_BINARY, half, sizeof half), WSS_OK);
+    CHECK_INT(wss_send_data(server, conns[1], WSS_BINARY, half, sizeof half), WSS_ERR_FULL);
+}
+
+static void on_data_while_it_flushes(const wss_event *e) {
+    wss__conn *conn = wss__conn_find(e->server, conns[1]);
+    on_data_wait(e);
+    conn->work |= WSS__CONN_WRITABLE;
+    wss__conn_make_ready(&e->server->loops[0], conn);
+}
+
+/* Half of the limit waits, half is on its way, a send is refused: the drain event comes although the two were never seen together. */
+static void drain_after_a_refusal_between_two_halves(void) {
+    wss_options options = {0};
+    options.max_queued = 1024;
+    wss_server *server = serve(&options);
+    elsewhere = fill_from_elsewhere;
+    drains = 0;
+    wss_on_drain(server, on_drain, NULL);
+    wss_on_data(server, on_data_while_it_flushes, NULL);
+    step_client *first = step_open(server);
+    step_client *second = step_open(server);
+    wss__conn *conn = wss__conn_find(server, conns[1]);
+    wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
+    CHECK_INT(wss_send_data(server, conns[1], WSS_BINARY, half, sizeof half), WSS_OK);
+    step(server);
+    CHECK_INT(wss_buffered(server, conns[1]), 512);
+    step_write(server, first, TEXT_FRAME, 7);
+    CHECK_INT(wss_buffered(server, conns[1]), 0);
+    CHECK_INT(drains, 1);
+    step_free(first);
+    step_free(second);
+    step(server);
+    step_end(server);
+}
+
+static void on_data_asks_what_waits(const wss_event *e) {
+    wss_info info;
+    for (size_t i = 1; i <= 10; i++) {
+        CHECK_INT(wss_send_data(e->server, e->conn, WSS_BINARY, half, sizeof half), WSS_OK);
+        CHECK_INT(wss_buffered(e->server, e->conn), i * 512);
+        CHECK_INT(wss_get_info(e->server, e->conn, &info), WSS_OK);
+        CHECK_INT(info.buffered, i * 512);
+    }
+    CHECK_INT(wss_buffered(e->server, conns[1]), 0);
+}
+
+/* What a handler has sent counts as waiting until it has left, wherever it is kept meanwhile. */
+static void what_a_handler_sent_waits(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data_asks_what_waits, NULL);
+    step_client *client = step_open(server);
+    step_client *other = step_open(server);
+    step_write(server, client, TEXT_FRAME, 7);
+    CHECK_INT(wss_buffered(server, conns[0]), 0);
+    step_free(client);
+    step_free(other);
+    step(server);
+    step_end(server);
+}
+
+static void overfill(wss_server *server) {
+    int result;
+    do result = wss_send_data(server, conns[0], WSS_BINARY, half, sizeof half);
+    while (result == WSS_OK);
+    CHECK_INT(result, WSS_ERR_FULL);
+}
+
+static void overfill_elsewhere(void *arg) {
+    wss_event event;
+    memset(&event, 0, sizeof event);
+    event.server = (wss_server *)arg;
+    elsewhere = overfill;
+    on_data_wait(&event);
+}
+
+/* Another thread's send has it closed as slow in the turn in which the client resets: the order finds a connection that has ended,
+   whose place waits for the queue's thread, and leaves it alone. */
+static void closed_as_slow_behind_the_end(void) {
+    wss_options options = {0};
+    options.max_queued = 1024;
+    options.send_policy = WSS_POLICY_CLOSE;
+    options.queue = wss_queue_create(NULL, NULL);
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
+    reset(client);
+    CHECK_INT(wss_post(server, overfill_elsewhere, server), WSS_OK);
+    step(server);
+    CHECK_INT(server->loops[0].connections, 0);
+    CHECK_INT(server->conns.live, 1); /* until it is told */
+    CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
+    CHECK_INT(ends, 1);
+    CHECK_INT(server->conns.live, 0);
+    step_free(client);
+    step_end(server);
+    wss_queue_destroy(options.queue);
+}
+
 int main(void) {
     alarm(100);
     RUN(stopping_while_closing_with_half_a_frame);
@@ -606,5 +903,12 @@ int main(void) {
     RUN(round_trip_of_foreign_pongs);
     RUN(drain_waits_for_connect);
     RUN(pointer_replaced_between_handlers);
+    RUN(no_message_behind_a_close);
+    RUN(type_counts_from_the_next_message);
+    RUN(request_outlives_its_client);
+    RUN(orders_behind_the_answer);
+    RUN(drain_after_a_refusal_between_two_halves);
+    RUN(what_a_handler_sent_waits);
+    RUN(closed_as_slow_behind_the_end);
     return test_end("moments");
 }

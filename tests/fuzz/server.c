@@ -707,10 +707,9 @@ static void choose_options(void) {
     sim_options(&w.options);
     w.options.user_free = free_user;
     w.options.log = on_log;
-    w.options.log_level = WSS_LOG_DEBUG;
+    w.options.log_level = a >> 3 & 1 ? WSS_LOG_DEBUG : WSS_LOG_INFO;
     w.options.send_policy = (int)(a & 1);
     w.options.threads = a & 4 ? 2 : 1;
-    w.options.debug = a >> 3 & 1;
     w.options.max_queued = queued[a >> 4 & 3];
     w.options.memory_budget = budgets[a >> 6];
     w.options.max_connections = b & 1 ? 3 : 20;

@@ -595,7 +595,6 @@ static void handshake_options(wss_options *options) {
     options->hosts = "localhost,localhost:7000";
     options->idle_ms = 60000;
     options->max_head = 700;
-    options->debug = 1;
 }
 
 static void handshake_run(void) {
@@ -1325,7 +1324,6 @@ static void deadline_options(wss_options *options) {
     options->message_ms = 1000;
     options->ping_ms = WSS_OFF;
     options->log_level = WSS_LOG_INFO;
-    options->debug = 1;
 }
 
 static void deadline_run(void) {

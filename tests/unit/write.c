@@ -776,6 +776,7 @@ static void sent_back_and_closed_elsewhere(void) {
 }
 
 static int typed_calls;
+static int registered;
 
 static void on_typed_text(const wss_event *e) {
     CHECK_TEXT(e->args.text, "{\"a\":1}");
@@ -784,10 +785,11 @@ static void on_typed_text(const wss_event *e) {
 
 static void on_data_registers(const wss_event *e) {
     CHECK_INT(wss_send_data(e->server, e->conn, e->opcode, e->data, e->size), WSS_OK);
-    if (!typed_calls) CHECK_INT(wss_on_message(e->server, "t", on_typed_text, NULL), WSS_OK);
+    if (!registered++) CHECK_INT(wss_on_message(e->server, "t", on_typed_text, NULL), WSS_OK);
 }
 
-/* The splitter changes a message in place: what was sent back of it before that stays as it was. */
+/* The splitter changes messages in place, from the one behind that which brought the type on: what was sent back of them before
+   that stays as it was. */
 static void sent_back_and_then_split(void) {
     static const char text[] = "{\"__MESSAGE__\":\"t\",\"a\":1}";
     wss_options options = {0};
@@ -795,10 +797,10 @@ static void sent_back_and_then_split(void) {
     wss_server *server = serve(&options);
     wss_on_data(server, on_data_registers, NULL);
     reader r = open_reader(server);
-    typed_calls = 0;
+    typed_calls = registered = 0;
     for (int i = 0; i < 3; i++) script_frame(&questions, SCRIPT_TEXT, SCRIPT_FINAL, text, sizeof text - 1);
     step_write(server, r.client, questions.data, questions.size);
-    CHECK_INT(typed_calls, 3);
+    CHECK_INT(typed_calls, 2);
     read_all(server, &r);
     for (int i = 0; i < 3; i++) {
         const char *payload = "";
