@@ -2462,22 +2462,21 @@ static int wss__json_walk_stop(wss_iterator *walk, int error) {
     return 0;
 }
 
-/* False where the text is no object, and no array either if one is allowed: walk->value.error says why.
+/* Where the text is no object, and no array either if one is allowed, there are no items, and walk->value.error says why.
    0 < max_depth <= WSS__JSON_DEPTH_MAX. */
-static int wss__json_walk_begin(wss_iterator *walk, wss__span text, int allow_array, int max_depth) {
-    if (!text.size) return wss__json_walk_stop(walk, WSS_ERR_JSON);
-    const char *end = text.data + text.size;
+static void wss__json_walk_begin(wss_iterator *walk, wss__span text, int allow_array, int max_depth) {
+    const char *end = text.size ? text.data + text.size : text.data; /* no arithmetic on NULL */
     const char *at = wss__json_space(text.data, end);
+    memset(walk, 0, sizeof *walk);
     if (at == end || !(*at == '{' || (allow_array && *at == '['))) {
         int error = wss__json_scan(text, max_depth, NULL);
-        return wss__json_walk_stop(walk, error ? error : WSS_ERR_TYPE);
+        walk->value.error = error ? error : WSS_ERR_TYPE;
+        return;
     }
-    memset(walk, 0, sizeof *walk);
     walk->max_depth = max_depth - 1;
     walk->kind = (unsigned char)*at;
     walk->next = at + 1;
     walk->end = end;
-    return 1;
 }
 
 /* False at the end of the text, which is valid if walk->value.error is WSS_OK. */
@@ -5077,7 +5076,6 @@ static int wss__message_judge(wss__message *message, const wss_options *options,
 
 /* {"MEMBER":"TYPE"} and, behind a comma, what args has inside its braces. */
 static int wss__message_init_typed(wss__message *message, const wss_options *options, const char *type, wss_args args) {
-    memset(message, 0, sizeof *message);
     if (args.error) return args.error;
     int result = wss__utf8_name(type, &message->type);
     if (result) return result;

@@ -293,6 +293,7 @@ static void test_equals(void) {
     CHECK(equals("\"a\\nb\"", "a\nb"));
     CHECK(equals("\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"", "\"\\/\b\f\n\r\t"));
     CHECK(equals("\"\\ud83d\\ude00\"", "\xf0\x9f\x98\x80"));
+    CHECK(equals("\"\\ud83d\\ude01\"", "\xf0\x9f\x98\x81"));
     CHECK(equals("\"\xf0\x9f\x98\x80\"", "\xf0\x9f\x98\x80"));
     CHECK(equals("\"\\ud83d\"", "\xef\xbf\xbd"));
     CHECK(equals("\"\\ude00\\ud83d\"", "\xef\xbf\xbd\xef\xbf\xbd"));
