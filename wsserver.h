@@ -4614,19 +4614,13 @@ static int wss__socket_credentials(int fd, int *pid, int *uid, int *gid) {
 /* ---- listening ---- */
 
 static int wss__socket_explain(wss_error *why, int code, const char *what, wss__span address) {
-    int number = errno;
     char reason[64];
     memset(why, 0, sizeof *why);
     why->code = code;
-    why->system_errno = code == WSS_ERR_SYSTEM ? number : 0;
-    reason[0] = 0;
-#if defined(__GLIBC__) && defined(__USE_GNU)
-    const char *text = strerror_r(number, reason, sizeof reason);
-#else
-    const char *text = strerror_r(number, reason, sizeof reason) == 0 ? reason : "unknown error";
-#endif
+    why->system_errno = code == WSS_ERR_SYSTEM ? errno : 0;
+    __extension__ snprintf(reason, sizeof reason, "%m"); /* each Linux C library has this one; POSIX's come in two kinds */
     snprintf(why->text, sizeof why->text, "%s %.*s: %s", what, (int)wss__base_min(address.size, 80), address.data,
-             code == WSS_ERR_SYSTEM ? text : wss_strerror(code));
+             code == WSS_ERR_SYSTEM ? reason : wss_strerror(code));
     return code;
 }
 
@@ -4721,34 +4715,33 @@ static int wss__socket_listen_unix(wss__socket_listeners *all, wss__span path, c
     memset(&address, 0, sizeof address);
     if (!path.size || path.size >= sizeof address.local.sun_path) {
         errno = ENAMETOOLONG;
-        return -1;
+        return WSS_ERR_SYSTEM;
     }
     address.local.sun_family = AF_UNIX;
     memcpy(address.local.sun_path, path.data, path.size);
     wss__socket_remove_stale(&address, sizeof address.local);
     int fd = wss__socket_bind(&address, sizeof address.local, options);
-    if (fd < 0) return -1;
+    if (fd < 0) return WSS_ERR_SYSTEM;
     memcpy(wss__socket_add(all, fd)->path, path.data, path.size);
-    return 0;
+    return WSS_OK;
 }
 
 /* A listening descriptor that somebody else made. */
 static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
     int listening = 0;
     socklen_t size = sizeof listening;
-    if (WSSERVER_SYSTEM(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) return -1;
-    int flags = WSSERVER_SYSTEM(fcntl)(fd, F_GETFL, 0);
+    if (WSSERVER_SYSTEM(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) return WSS_ERR_SYSTEM;
     for (int i = 0; i < all->count; i++)
         if (all->list[i].fd == fd) listening = 0; /* named twice it would be closed twice */
-    if (!listening || flags < 0) {
-        if (!listening) errno = EINVAL;
-        return -1;
+    if (!listening) {
+        errno = EINVAL;
+        return WSS_ERR_SYSTEM;
     }
-    if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0) return -1;
-    if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0) return -1;
-    wss__socket_add(all, fd);
-    if (!all->list[all->count - 1].is_unix) wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY);
-    return 0;
+    int flags = WSSERVER_SYSTEM(fcntl)(fd, F_GETFL, 0);
+    if (flags < 0 || WSSERVER_SYSTEM(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0) return WSS_ERR_SYSTEM;
+    if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0) return WSS_ERR_SYSTEM;
+    if (!wss__socket_add(all, fd)->is_unix) wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY);
+    return WSS_OK;
 }
 
 /* The descriptors that a service manager passes from number 3 on, if they are meant for this process. */
@@ -4758,33 +4751,25 @@ static int wss__socket_adopt_inherited(wss__socket_listeners *all) {
     int count = fds ? wss__base_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
     if (!pid || count < 1 || wss__base_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid()) {
         errno = ENOENT;
-        return -1;
+        return WSS_ERR_SYSTEM;
     }
     for (int i = 0; i < count; i++)
-        if (wss__socket_adopt(all, 3 + i) != 0) return -1;
-    return 0;
+        if (wss__socket_adopt(all, 3 + i) != WSS_OK) return WSS_ERR_SYSTEM;
+    return WSS_OK;
+}
+
+static int wss__socket_port(const wss__socket_listeners *all, const wss_options *options) {
+    return options->port ? options->port : all->port;
 }
 
 static int wss__socket_listen_tcp(wss__socket_listeners *all, wss__span text, const wss_options *options) {
     wss__socket_address address;
-    socklen_t size = wss__socket_parse(text, options->port ? options->port : all->port, &address);
+    socklen_t size = wss__socket_parse(text, wss__socket_port(all, options), &address);
     if (!size) return WSS_ERR_ADDRESS;
     int fd = wss__socket_bind(&address, size, options);
     if (fd < 0) return WSS_ERR_SYSTEM;
     wss__socket_add(all, fd);
     return WSS_OK;
-}
-
-/* The error with address and port. A text that parses without being given a port has one of its own. */
-static int wss__socket_explain_tcp(int result, wss__span text, int port, wss_error *why) {
-    char label[96];
-    wss__socket_address unused;
-    int number = errno;
-    if (!result) return WSS_OK;
-    int whole = result == WSS_ERR_ADDRESS || wss__socket_parse(text, -1, &unused) != 0;
-    snprintf(label, sizeof label, "%.*s, port %d", (int)wss__base_min(text.size, 64), text.data, port);
-    errno = number;
-    return wss__socket_explain(why, result, "cannot listen on", whole ? text : wss__base_text(label));
 }
 
 static int wss__socket_starts(wss__span text, const char *prefix, wss__span *rest) {
@@ -4794,23 +4779,13 @@ static int wss__socket_starts(wss__span text, const char *prefix, wss__span *res
     return 1;
 }
 
-static int wss__socket_listen_one(wss__socket_listeners *all, wss__span text, const wss_options *options,
-                                  wss_error *why) {
+static int wss__socket_listen_one(wss__socket_listeners *all, wss__span text, const wss_options *options) {
     wss__span rest;
-    int result;
-    if (all->count == WSS__SOCKET_LISTENERS_MAX) {
-        result = WSS_ERR_ADDRESS;
-    } else if (wss__socket_starts(text, "unix:", &rest)) {
-        result = wss__socket_listen_unix(all, rest, options) ? WSS_ERR_SYSTEM : WSS_OK;
-    } else if (wss__socket_starts(text, "fd:", &rest)) {
-        result = wss__socket_adopt(all, wss__base_number(rest, INT_MAX / 10 - 1)) ? WSS_ERR_SYSTEM : WSS_OK;
-    } else if (wss__base_equal(text, wss__base_text("systemd"))) {
-        result = wss__socket_adopt_inherited(all) ? WSS_ERR_SYSTEM : WSS_OK;
-    } else {
-        int port = options->port ? options->port : all->port;
-        return wss__socket_explain_tcp(wss__socket_listen_tcp(all, text, options), text, port, why);
-    }
-    return result ? wss__socket_explain(why, result, "cannot listen on", text) : WSS_OK;
+    if (all->count == WSS__SOCKET_LISTENERS_MAX) return WSS_ERR_ADDRESS;
+    if (wss__socket_starts(text, "unix:", &rest)) return wss__socket_listen_unix(all, rest, options);
+    if (wss__socket_starts(text, "fd:", &rest)) return wss__socket_adopt(all, wss__base_number(rest, INT_MAX / 10 - 1));
+    if (wss__base_equal(text, wss__base_text("systemd"))) return wss__socket_adopt_inherited(all);
+    return wss__socket_listen_tcp(all, text, options);
 }
 
 static void wss__socket_close_listeners(wss__socket_listeners *all) {
@@ -4822,21 +4797,33 @@ static void wss__socket_close_listeners(wss__socket_listeners *all) {
 }
 
 /* All interfaces: IPv6 that takes IPv4 too, or IPv4 alone on machines without IPv6. */
-static int wss__socket_listen_any(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
+static int wss__socket_listen_any(wss__socket_listeners *all, const wss_options *options) {
     int result = wss__socket_listen_tcp(all, wss__base_text("::"), options);
     if (result && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
         result = wss__socket_listen_tcp(all, wss__base_text("0.0.0.0"), options);
-    return wss__socket_explain_tcp(result, wss__base_text("all addresses"), options->port, why);
+    return result;
+}
+
+/* Which of the addresses failed, and with which port where it takes the server's: then it does not parse without one. */
+static void wss__socket_explain_listen(wss_error *why, int code, wss__span text, int port) {
+    char label[96];
+    wss__socket_address unused;
+    int number = errno;
+    int takes_port = !text.data || (wss__socket_parse(text, 0, &unused) && !wss__socket_parse(text, -1, &unused));
+    if (!text.data) text = wss__base_text("all addresses");
+    snprintf(label, sizeof label, "%.*s, port %d", (int)wss__base_min(text.size, 64), text.data, port);
+    errno = number;
+    wss__socket_explain(why, code, "cannot listen on", takes_port ? wss__base_text(label) : text);
 }
 
 static int wss__socket_listen(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
-    if (!options->address) return wss__socket_listen_any(all, options, why);
     wss__span rest = wss__base_text(options->address);
-    wss__span item;
-    int result = WSS_OK;
-    while (result == WSS_OK && wss__base_next_item(&rest, ',', &item))
-        result = wss__socket_listen_one(all, item, options, why);
-    if (result) wss__socket_close_listeners(all);
+    wss__span item = rest;
+    int result = options->address ? WSS_OK : wss__socket_listen_any(all, options);
+    while (result == WSS_OK && wss__base_next_item(&rest, ',', &item)) result = wss__socket_listen_one(all, item, options);
+    if (result == WSS_OK) return WSS_OK;
+    wss__socket_explain_listen(why, result, item, wss__socket_port(all, options));
+    wss__socket_close_listeners(all);
     return result;
 }
 
