@@ -326,8 +326,8 @@ typedef struct wss_options {
     void *log_context;
     int log_level;             /* default 0: WSS_LOG_INFO; WSS_LOG_DEBUG tells misuse and slow handlers too */
     int send_policy;           /* default 0: WSS_POLICY_REFUSE */
-    size_t max_message;        /* bytes of one message, all fragments; default 1 MiB. A message may have 1,024 frames,
-                                  and one more for each 16 bytes of it */
+    size_t max_message;        /* bytes of one message, all fragments: up to 1,024 frames, and one more for each 16 bytes
+                                  that have come; default 1 MiB */
     int max_head;              /* bytes of a request head; default 8192 */
     int max_connections;       /* default 10000, less where the process may open fewer descriptors. An eighth of them, but
                                   at least 64, may be unfinished handshakes at one time */
@@ -343,7 +343,7 @@ typedef struct wss_options {
     int message_ms;            /* from a message's first byte to its last; default 30000 */
     int stall_ms;              /* time in which a full peer accepts no byte; default 10000 */
     int close_ms;              /* for the peer's answer to our Close; and from the end on, for what is queued to leave and
-                                  then for the peer to end TCP (where off: 5000 for the latter). Default 5000 */
+                                  then for the peer to end TCP (which where this is off has 5 s); default 5000 */
     int spin_us;               /* microseconds to poll before sleeping: latency for CPU; default 0 */
     int unix_mode;             /* permissions of a unix: path; default 0: 0660 */
     int reuse_port;            /* set SO_REUSEPORT; default 0: no */

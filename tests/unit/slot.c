@@ -374,6 +374,11 @@ static void shared_numbers_are_aligned(void) {
     CHECK_INT(sizeof(wss__loop) % 8, 0);
 }
 
+/* An idle connection is its place and nothing else: 112 bytes at most, with what a chunk of places costs. */
+static void a_place_is_small(void) {
+    CHECK(sizeof(wss__conn) <= 104);
+}
+
 int main(void) {
     alarm(60);
     RUN(first_in_first_out);
@@ -389,5 +394,6 @@ int main(void) {
     RUN(growth_fails);
     RUN(other_tables);
     RUN(shared_numbers_are_aligned);
+    RUN(a_place_is_small);
     return test_end("slot");
 }
