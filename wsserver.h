@@ -507,8 +507,9 @@ WSSERVER_API int wss_request_protocol(const wss_request *request, size_t index, 
 WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port);
 
 /* Answers an upgrade request: lets the client in. protocol: one it offered, or NULL. headers: further lines of the 101.
-   user: becomes the connection's pointer, owned by the server on WSS_OK only. WSS_ERR_GONE, WSS_ERR_ANSWERED,
-   WSS_ERR_PROTOCOL, WSS_ERR_HEADER. any. */
+   user: becomes the connection's pointer, owned by the server on WSS_OK only. From then on the connection takes
+   sends, wss_close and wss_pause; they go behind the answer. WSS_ERR_GONE, WSS_ERR_ANSWERED, WSS_ERR_PROTOCOL,
+   WSS_ERR_HEADER. any. */
 WSSERVER_API int wss_accept(wss_server *server, wss_conn conn, const char *protocol, const wss_header *headers,
                             size_t header_count, void *user);
 /* Answers an upgrade request with an HTTP status of 300 to 599 and a body. WSS_ERR_GONE, WSS_ERR_ANSWERED. any. */
@@ -1494,8 +1495,7 @@ static size_t wss__http_find_end(const char *data, size_t size, size_t from) {
 }
 
 /* The status with which to refuse a head of which this much is there, whole or not; 0: go on. Refuses nothing
-   that parsing would not refuse alike, so the answer does not depend on how the bytes were cut into segments.
-   */
+   that parsing would not refuse alike, so the answer does not depend on how the bytes were cut into segments. */
 static int wss__http_prefix_status(const char *data, size_t size, int max_head) {
     size_t limit = max_head > 0 ? (size_t)max_head : (size_t)INT_MAX;
     size_t peek = wss__base_min(size, WSS__HTTP_METHOD_PEEK);
@@ -5231,8 +5231,8 @@ typedef struct wss__conn_task {
     wss__span text; /* close: the reason. answer: the subprotocol. Behind a copy stands what this points to */
     int code;       /* close: code. answer: phase that follows. read: the work bits to clear, or to set */
     int status;     /* answer: of HTTP */
-    int set;        /* read: set rather than clear. close: for slowness. send: keyed, and the queue was full. answer: to an
-                       upgrade */
+    int set;        /* read: set rather than clear. close: for slowness. send: keyed, and the queue was full.
+                       answer: to an upgrade */
     int fd;         /* adopt */
 } wss__conn_task;
 
@@ -5423,8 +5423,8 @@ static void wss__conn_end_told(wss_server *server, wss__conn *conn) {
     wss__conn_free_user(server, conn);
 }
 
-/* The last holder gives the place back: the loop when the socket is closed, the queue's thread when the last event was
-   delivered. Nothing of the connection is used after this. */
+/* The last holder gives the place back: the loop when the socket is closed, the queue's thread when the last
+   event was delivered. Nothing of the connection is used after this. */
 static void wss__conn_release(wss_server *server, wss__conn *conn) {
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     if (delivery && __atomic_sub_fetch(&delivery->holders, 1, __ATOMIC_ACQ_REL) > 0) return;
@@ -5498,8 +5498,8 @@ static size_t wss__conn_half(const wss_server *server) {
     return server->options.max_queued / 2;
 }
 
-/* Keeps the marks that depend on how much is queued. Half of the limit is enough: of what was refused for want of room it may
-   have seen no more than that at a time, where the rest was on its way to the loop. */
+/* Keeps the marks that depend on how much is queued. Half of the limit is enough: of what was refused for
+   want of room it may have seen no more than that at a time, where the rest was on its way to the loop. */
 static void wss__conn_weigh(wss_server *server, wss__conn *conn) {
     size_t queued = wss__session_queued(&conn->session);
     size_t half = wss__conn_half(server);
@@ -5628,7 +5628,8 @@ static void wss__notify_init(wss_server *server, wss__conn *conn, int kind, wss_
 
 /* ---- one way to tell ---- */
 
-/* A message where types are registered: raw, then typed. Apart, so that a message without pays nothing for what this needs. */
+/* A message where types are registered: raw, then typed. Apart, so that a message without pays nothing for
+   what this needs. */
 __attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
     wss_server *server = event->server;
     char *data = (char *)(uintptr_t)event->data;
@@ -5667,15 +5668,15 @@ static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
     }
 }
 
-/* Calls the handlers of an event, of whatever kind: on the loop, or with a queue on the thread that drains it. Messages are
-   asked for first, they are by far the most. */
+/* Calls the handlers of an event, of whatever kind: on the loop, or with a queue on the thread that drains
+   it. Messages are asked for first, they are by far the most. */
 static inline void wss__notify_run(wss__conn *conn, wss_event *event) {
     if (event->kind == WSS_EVENT_DATA) wss__notify_run_message(conn, event);
     else wss__notify_run_other(conn, event);
 }
 
-/* To the queue's thread, which gives the place's hold back. Outside the queue's limits: what may be under way is bounded where
-   it comes from. */
+/* To the queue's thread, which gives the place's hold back. Outside the queue's limits: what may be under way
+   is bounded where it comes from. */
 static void wss__notify_hand_over(wss_server *server, wss__conn *conn, wss__conn_job *job, const wss_event *event) {
     job->event = *event;
     job->conn = conn;
@@ -5699,8 +5700,8 @@ static wss__conn_job *wss__notify_new_job(wss__conn *conn, wss_event *event) {
     return job;
 }
 
-/* Tells the application: at once, or with a queue by a job for its thread. job: what the event brings for that; NULL: one is
-   made. False where there is no memory for it: then nobody was told. */
+/* Tells the application: at once, or with a queue by a job for its thread. job: what the event brings for
+   that; NULL: one is made. False where there is no memory for it: then nobody was told. */
 static inline int wss__notify_tell(wss__conn *conn, wss_event *event, wss__conn_job *job) {
     if (!wss__conn_delivery_of(conn)) {
         wss__notify_run(conn, event);
@@ -6521,8 +6522,8 @@ static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
 /* ---- [deliver] ---------------------------------------------------------------------------------------------
    purpose  handlers on the thread that drains a queue, and the application's timers
    knows    base, mem, timer, slot, queue, event, conn, notify
-   owns     a connection's place lives until its events were delivered; a timer's handle is dead or set anew before its handler
-            runs; one event of a repeating timer is under way at most
+   owns     a connection's place lives until its events were delivered; a timer's handle is dead or set anew before its
+            handler runs; one event of a repeating timer is under way at most
    threads  as each function says */
 
 #define WSS__DELIVER_TIMER_BIT 0x40000000u
@@ -7543,12 +7544,15 @@ static int wss__public_push(wss_server *server, const wss__conn *conn, wss__conn
     return wss__queue_push(&server->loops[wss__conn_loop_of(conn)].inbox, &task->job);
 }
 
-/* Whether a connection takes an order now; under the mutex. here: by its own loop, which must have seen that it is open. */
+/* Whether a connection takes an order now; under the mutex. here: by its own loop, which must have seen that
+   it is open. */
 static int wss__public_judge(const wss__conn *conn, const wss__conn_task *order, int here) {
     int flags = conn ? wss__conn_flags(conn) : WSS__CONN_GONE;
     if (flags & WSS__CONN_GONE) return WSS_ERR_GONE;
-    if (order->job.kind != WSS__CONN_JOB_ANSWER)
-        return flags & WSS__CONN_ACCEPTED && (!here || conn->session.phase == WSS__SESSION_OPEN) ? WSS_OK : WSS_ERR_GONE;
+    if (order->job.kind != WSS__CONN_JOB_ANSWER) {
+        int open = !here || conn->session.phase == WSS__SESSION_OPEN;
+        return open && flags & WSS__CONN_ACCEPTED ? WSS_OK : WSS_ERR_GONE;
+    }
     if (!(flags & WSS__CONN_ASKED)) return WSS_ERR_ANSWERED;
     return !(flags & WSS__CONN_UPGRADE) == !order->set ? WSS_OK : WSS_ERR_ARGUMENT;
 }
@@ -7562,8 +7566,9 @@ static void wss__public_admit(wss__conn *conn, const wss__conn_task *order) {
     if (order->job.kind == WSS__CONN_JOB_CLOSE) wss__conn_set_flags(conn, WSS__CONN_GONE | WSS__CONN_SILENT, 0);
 }
 
-/* The one way to order: where this thread is the loop that has to carry it out it does so now, else a copy goes there, behind
-   what this thread has ordered before. Timers belong to the first loop. Takes the order's frame over. */
+/* The one way to order: where this thread is the loop that has to carry it out it does so now, else a copy
+   goes there, behind what this thread has ordered before. Timers belong to the first loop. Takes the order's
+   frame over. */
 static int wss__public_do(wss_server *server, const wss__conn_task *order) {
     int timer = order->job.kind == WSS__CONN_JOB_TIMER;
     wss__loop *loop = wss__conn_own_loop(server);

@@ -600,7 +600,8 @@ static void on_data_heard(const wss_event *e) {
     if (e->conn.id == conns[0].id) on_data_wait(e);
 }
 
-/* Another thread's close comes while a message of that connection is waiting to be read: no handler sees it any more. */
+/* Another thread's close comes while a message of that connection is waiting to be read: no handler sees it
+   any more. */
 static void no_message_behind_a_close(void) {
     wss_options options = {0};
     wss_server *server = serve(&options);
@@ -634,8 +635,9 @@ static void on_data_registers(const wss_event *e) {
     CHECK_INT(wss_send_data(e->server, e->conn, e->opcode, e->data, e->size), WSS_OK);
 }
 
-/* A type that a handler of raw messages registers counts from the next message on, with and without a queue. What had been sent
-   back from where it was received by then, and what is sent back now, is as it came, although the splitter works there. */
+/* A type that a handler of raw messages registers counts from the next message on, with and without a queue.
+   What had been sent back from where it was received by then, and what is sent back now, is as it came,
+   although the splitter works there. */
 static void type_counts_from_the_next_message(void) {
     static const char *const texts[2] = {"{\"__MESSAGE__\":\"t\",\"n\":1}", "{\"n\":2,\"__MESSAGE__\":\"t\"}"};
     for (int queued = 0; queued < 2; queued++) {
@@ -681,7 +683,8 @@ static void on_request_that_ends(const wss_event *e) {
     CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_ERR_GONE);
 }
 
-/* The client of a request vanishes while a queue's thread is in its handler: what the handler may be using lives until it returns. */
+/* The client of a request vanishes while a queue's thread is in its handler: what the handler may be using
+   lives until it returns. */
 static void request_outlives_its_client(void) {
     wss_options options = {0};
     options.user_free = free_user;
@@ -750,7 +753,8 @@ static void check_orders(wss_server *server, wss_queue *queue, step_client *clie
     CHECK_INT(heard[0], after_accept == 's');
 }
 
-/* Who was accepted takes sends, a close and a pause at once, from whichever thread: they go behind the answer. */
+/* Who was accepted takes sends, a close and a pause at once, from whichever thread: they go behind the
+   answer. */
 static void orders_behind_the_answer(void) {
     static const char orders[] = "scp";
     for (int i = 0; i < 6; i++) {
@@ -795,7 +799,8 @@ static void on_data_while_it_flushes(const wss_event *e) {
     wss__conn_make_ready(&e->server->loops[0], conn);
 }
 
-/* Half of the limit waits, half is on its way, a send is refused: the drain event comes although the two were never seen together. */
+/* Half of the limit waits, half is on its way, a send is refused: the drain event comes although the two were
+   never seen together. */
 static void drain_after_a_refusal_between_two_halves(void) {
     wss_options options = {0};
     options.max_queued = 1024;
@@ -861,8 +866,8 @@ static void overfill_elsewhere(void *arg) {
     on_data_wait(&event);
 }
 
-/* Another thread's send has it closed as slow in the turn in which the client resets: the order finds a connection that has ended,
-   whose place waits for the queue's thread, and leaves it alone. */
+/* Another thread's send has it closed as slow in the turn in which the client resets: the order finds a
+   connection that has ended, whose place waits for the queue's thread, and leaves it alone. */
 static void closed_as_slow_behind_the_end(void) {
     wss_options options = {0};
     options.max_queued = 1024;
