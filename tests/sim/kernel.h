@@ -39,22 +39,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define SIM_POISON 1
-#endif
-#endif
-#if defined(__SANITIZE_ADDRESS__)
-#define SIM_POISON 1
-#endif
-#if defined(SIM_POISON)
-#include <sanitizer/asan_interface.h>
-#define SIM_FORBID(pointer, size) ASAN_POISON_MEMORY_REGION(pointer, size)
-#define SIM_ALLOW(pointer, size) ASAN_UNPOISON_MEMORY_REGION(pointer, size)
-#else
-#define SIM_FORBID(pointer, size) ((void)(pointer), (void)(size))
-#define SIM_ALLOW(pointer, size) ((void)(pointer), (void)(size))
-#endif
+#include "../poison.h"
 
 #if !defined(SIM_FILES)
 #define SIM_FILES 1024 /* descriptors a process may have */
@@ -1093,7 +1078,7 @@ static void *sim_get_block(size_t size) {
         if (!sim_kept[i].block || sim_kept[i].size != size) continue;
         void *block = sim_kept[i].block;
         sim_kept[i].block = NULL;
-        SIM_ALLOW(block, size);
+        UNPOISON(block, size);
         return block;
     }
     return malloc(size);
@@ -1104,7 +1089,7 @@ static void sim_free_block(void *block, size_t size) {
         if (sim_kept[i].block) continue;
         sim_kept[i].block = block;
         sim_kept[i].size = size;
-        SIM_FORBID(block, size);
+        POISON(block, size);
         return;
     }
     free(block);
@@ -1126,7 +1111,7 @@ static size_t sim_charge(size_t size) {
 static inline void *sim_allocator(void *context, void *pointer, size_t old_size, size_t new_size) {
     sim_account *account = context ? (sim_account *)context : &sim.account;
     size_t before = pointer ? old_size : 0;
-#if defined(SIM_POISON)
+#if defined(POISON_WORKS)
     if (pointer && old_size < SIM_KEPT_MIN)
         SIM_TRUE(malloc_usable_size(pointer) == old_size, "memory given back with another size than it has");
 #endif
