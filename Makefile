@@ -26,9 +26,10 @@ RACES = -fsanitize=thread
 SANITIZE = $(ADDRESS) $(UNDEFINED)
 
 EXAMPLES = $(patsubst examples/%.c,build/%,$(wildcard examples/*.c))
-THREADED = $(patsubst tests/%.c,%,$(wildcard tests/unit/*.c tests/e2e/*.c))
+# The longest first, so that no one of them runs alone at the end.
+THREADED = unit/session $(filter-out unit/session,$(patsubst tests/%.c,%,$(wildcard tests/unit/*.c tests/e2e/*.c)))
 ALONE = $(patsubst tests/%.c,%,$(wildcard tests/sim/*.c tests/fuzz/*.c))
-TESTS = $(THREADED) $(ALONE)
+TESTS = sim/faults $(THREADED) $(filter-out sim/faults,$(ALONE))
 SHARED = wsserver.h build/flags
 PARALLEL = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(JOBS))
 SUBMAKE = $(MAKE) --no-print-directory -k $(PARALLEL)

@@ -3,6 +3,8 @@
 #ifndef TEST_H
 #define TEST_H
 
+#include "poison.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,21 +66,52 @@ static inline int test_end(const char *program) {
     return test_failed != 0;
 }
 
+/* Maps that await the next copy of their size; no two new maps for each, since that costs more than most of what is tested. */
+static struct {
+    char *map;
+    size_t size; /* of what may be used; the page behind it may not */
+} guard_kept[8];
+
+static inline size_t guard_size(size_t size, size_t page) {
+    return (size / page + 1) * page;
+}
+
+static inline char *guard_map(size_t size, size_t page) {
+    for (size_t i = 0; i < sizeof guard_kept / sizeof *guard_kept; i++) {
+        char *map = guard_kept[i].map;
+        if (!map || guard_kept[i].size != size) continue;
+        guard_kept[i].map = NULL;
+        return map;
+    }
+    char *map = (char *)mmap(NULL, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (map == (char *)MAP_FAILED || mprotect(map + size, page, PROT_NONE) != 0) abort();
+    POISON(map, size);
+    return map;
+}
+
 /* Copies bytes so that they end at an unreadable page: one byte too far is a crash. Give it back with guard_free. */
 static inline char *guard_copy(const void *data, size_t size) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t whole = (size / page + 2) * page;
-    char *map = (char *)mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (map == (char *)MAP_FAILED || mprotect(map + whole - page, page, PROT_NONE) != 0) abort();
-    char *copy = map + whole - page - size;
+    size_t whole = guard_size(size, page);
+    char *copy = guard_map(whole, page) + whole - size;
+    UNPOISON(copy, size);
     if (size) memcpy(copy, data, size);
     return copy;
 }
 
 static inline void guard_free(char *copy, size_t size) {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    size_t whole = (size / page + 2) * page;
-    munmap(copy + size + page - whole, whole);
+    size_t whole = guard_size(size, page);
+    char *map = copy + size - whole;
+    POISON(map, whole);
+    for (size_t i = 0; i < sizeof guard_kept / sizeof *guard_kept; i++) {
+        if (guard_kept[i].map) continue;
+        guard_kept[i].map = map;
+        guard_kept[i].size = whole;
+        return;
+    }
+    UNPOISON(map, whole);
+    munmap(map, whole + page);
 }
 
 #endif
