@@ -154,33 +154,34 @@ extern "C" {
     X(WSS_ERR_HEADER, -20, "a header name or value is not allowed")                       \
     X(WSS_ERR_PROTOCOL, -21, "the client did not offer that subprotocol")
 
-/* Why a connection ended. */
-#define WSS_CAUSE_TABLE(X)                                                                \
-    X(WSS_CAUSE_NONE, 0, "none")                                                          \
-    X(WSS_CAUSE_PEER_CLOSED, 1, "peer closed")                                            \
-    X(WSS_CAUSE_PEER_VANISHED, 2, "peer vanished")                                        \
-    X(WSS_CAUSE_PONG_TIMEOUT, 3, "pong timeout")                                          \
-    X(WSS_CAUSE_IDLE_TIMEOUT, 4, "idle timeout")                                          \
-    X(WSS_CAUSE_MESSAGE_TIMEOUT, 5, "message timeout")                                    \
-    X(WSS_CAUSE_SLOW_READER, 6, "slow reader")                                            \
-    X(WSS_CAUSE_LOCAL_CLOSE, 7, "local close")                                            \
-    X(WSS_CAUSE_STOPPING, 8, "server stopping")                                           \
-    X(WSS_CAUSE_TOO_BIG, 9, "message too big")                                            \
-    X(WSS_CAUSE_TOO_MANY_FRAGMENTS, 10, "too many fragments")                             \
-    X(WSS_CAUSE_MEMORY, 11, "out of memory")                                              \
-    X(WSS_CAUSE_SYSTEM, 12, "socket error")                                               \
-    X(WSS_CAUSE_HANDSHAKE, 13, "handshake refused")                                       \
-    X(WSS_CAUSE_HANDSHAKE_TIMEOUT, 14, "handshake timeout")                               \
-    X(WSS_CAUSE_UNMASKED, 15, "protocol error: frame is not masked")                      \
-    X(WSS_CAUSE_RESERVED_BITS, 16, "protocol error: reserved bit set")                    \
-    X(WSS_CAUSE_OPCODE, 17, "protocol error: unknown opcode")                             \
-    X(WSS_CAUSE_LENGTH, 18, "protocol error: length not minimal or too large")            \
-    X(WSS_CAUSE_CONTROL, 19, "protocol error: control frame fragmented or too long")      \
-    X(WSS_CAUSE_CONTINUATION, 20, "protocol error: frame out of sequence")                \
-    X(WSS_CAUSE_UTF8, 21, "protocol error: text is not UTF-8")                            \
-    X(WSS_CAUSE_CLOSE_FRAME, 22, "protocol error: bad close frame")
+/* Why a connection ended, and with which close code the library then tells the peer; WSS_CLOSE_LOST: the peer is told nothing,
+   or something else (the code of wss_close, an HTTP status). */
+#define WSS_CAUSE_TABLE(X) \
+    X(WSS_CAUSE_NONE, 0, WSS_CLOSE_LOST, "none")                                                               \
+    X(WSS_CAUSE_PEER_CLOSED, 1, WSS_CLOSE_LOST, "peer closed")                                                 \
+    X(WSS_CAUSE_PEER_VANISHED, 2, WSS_CLOSE_LOST, "peer vanished")                                             \
+    X(WSS_CAUSE_PONG_TIMEOUT, 3, WSS_CLOSE_LOST, "pong timeout")                                               \
+    X(WSS_CAUSE_IDLE_TIMEOUT, 4, WSS_CLOSE_POLICY, "idle timeout")                                             \
+    X(WSS_CAUSE_MESSAGE_TIMEOUT, 5, WSS_CLOSE_POLICY, "message timeout")                                       \
+    X(WSS_CAUSE_SLOW_READER, 6, WSS_CLOSE_TRY_LATER, "slow reader")                                            \
+    X(WSS_CAUSE_LOCAL_CLOSE, 7, WSS_CLOSE_LOST, "local close")                                                 \
+    X(WSS_CAUSE_STOPPING, 8, WSS_CLOSE_GOING_AWAY, "server stopping")                                          \
+    X(WSS_CAUSE_TOO_BIG, 9, WSS_CLOSE_TOO_BIG, "message too big")                                              \
+    X(WSS_CAUSE_TOO_MANY_FRAGMENTS, 10, WSS_CLOSE_POLICY, "too many fragments")                                \
+    X(WSS_CAUSE_MEMORY, 11, WSS_CLOSE_TRY_LATER, "out of memory")                                              \
+    X(WSS_CAUSE_SYSTEM, 12, WSS_CLOSE_LOST, "socket error")                                                    \
+    X(WSS_CAUSE_HANDSHAKE, 13, WSS_CLOSE_LOST, "handshake refused")                                            \
+    X(WSS_CAUSE_HANDSHAKE_TIMEOUT, 14, WSS_CLOSE_LOST, "handshake timeout")                                    \
+    X(WSS_CAUSE_UNMASKED, 15, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: frame is not masked")                 \
+    X(WSS_CAUSE_RESERVED_BITS, 16, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: reserved bit set")               \
+    X(WSS_CAUSE_OPCODE, 17, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: unknown opcode")                        \
+    X(WSS_CAUSE_LENGTH, 18, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: length not minimal or too large")       \
+    X(WSS_CAUSE_CONTROL, 19, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: control frame fragmented or too long") \
+    X(WSS_CAUSE_CONTINUATION, 20, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: frame out of sequence")           \
+    X(WSS_CAUSE_UTF8, 21, WSS_CLOSE_BAD_DATA, "protocol error: text is not UTF-8")                             \
+    X(WSS_CAUSE_CLOSE_FRAME, 22, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: bad close frame")
 
-#define WSS_ENUMERATE(name, value, text) name = (value),
+#define WSS_ENUMERATE(name, value, ...) name = (value),
 enum { WSS_ERROR_TABLE(WSS_ENUMERATE) WSS_ERROR_TABLE_END = 1 };
 enum { WSS_CAUSE_TABLE(WSS_ENUMERATE) WSS_CAUSE_TABLE_END = 1000 };
 #undef WSS_ENUMERATE
@@ -822,23 +823,37 @@ static int wss__base_copy_out(wss__span from, char *out, size_t size, size_t *le
     return WSS_OK;
 }
 
-#define WSS__BASE_TEXT(name, value, text) \
+#define WSS__BASE_ERROR(name, value, text) \
     case value: return text;
+#define WSS__BASE_CAUSE(name, value, code, text) \
+    case value: return text;
+#define WSS__BASE_CODE(name, value, code, text) \
+    case value: return code;
 
 WSSERVER_API const char *wss_strerror(int error) {
     switch (error) {
-        WSS_ERROR_TABLE(WSS__BASE_TEXT)
+        WSS_ERROR_TABLE(WSS__BASE_ERROR)
     default: return "unknown error";
     }
 }
 
 WSSERVER_API const char *wss_cause_text(int cause) {
     switch (cause) {
-        WSS_CAUSE_TABLE(WSS__BASE_TEXT)
+        WSS_CAUSE_TABLE(WSS__BASE_CAUSE)
     default: return "unknown cause";
     }
 }
-#undef WSS__BASE_TEXT
+
+/* The close code that goes with a cause. */
+static int wss__base_code_of(int cause) {
+    switch (cause) {
+        WSS_CAUSE_TABLE(WSS__BASE_CODE)
+    default: return WSS_CLOSE_LOST; /* never: there are no other causes */
+    }
+}
+#undef WSS__BASE_ERROR
+#undef WSS__BASE_CAUSE
+#undef WSS__BASE_CODE
 
 /* ---- [mem] -------------------------------------------------------------------------------------------------
    purpose  the one way to allocate, and the account of what is held
@@ -3881,7 +3896,7 @@ static void wss__session_drop_unsent(wss__session_host *host, wss__session *sess
 
 /* ---- ends ---- */
 
-static int wss__session_end(wss__session *session, wss__session_event *event, int code, int cause, wss__span reason) {
+static int wss__session_done(wss__session *session, wss__session_event *event, int code, int cause, wss__span reason) {
     if (session->phase == WSS__SESSION_DONE) return WSS__SESSION_NEED;
     int ours = session->phase == WSS__SESSION_CLOSING;
     event->code = ours ? session->code : code;
@@ -3893,48 +3908,28 @@ static int wss__session_end(wss__session *session, wss__session_event *event, in
     return WSS__SESSION_END;
 }
 
-static int wss__session_code_of(int cause) {
-    switch (cause) {
-    case WSS_CAUSE_UTF8: return WSS_CLOSE_BAD_DATA;
-    case WSS_CAUSE_TOO_BIG: return WSS_CLOSE_TOO_BIG;
-    case WSS_CAUSE_TOO_MANY_FRAGMENTS:
-    case WSS_CAUSE_MESSAGE_TIMEOUT:
-    case WSS_CAUSE_IDLE_TIMEOUT: return WSS_CLOSE_POLICY;
-    case WSS_CAUSE_MEMORY:
-    case WSS_CAUSE_SLOW_READER: return WSS_CLOSE_TRY_LATER;
-    case WSS_CAUSE_PEER_VANISHED:
-    case WSS_CAUSE_PONG_TIMEOUT:
-    case WSS_CAUSE_SYSTEM: return WSS_CLOSE_LOST;
-    default: return WSS_CLOSE_PROTOCOL_ERROR;
-    }
-}
-
-/* Ends an open session for a fault: Close with the code of the cause, unless our Close is out or the peer is lost. */
-static int wss__session_fail(wss__session_host *host, wss__session *session, int cause, wss__session_event *event) {
-    int code = wss__session_code_of(cause);
-    wss__span reason = wss__base_text(wss_cause_text(cause));
+/* Ends a session. say: an open one with a Close that tells the cause, unless that is that nobody listens. */
+static int wss__session_end(wss__session_host *host, wss__session *session, int cause, int say, wss__session_event *event) {
+    int code = say ? wss__base_code_of(cause) : WSS_CLOSE_LOST;
     if (session->phase == WSS__SESSION_OPEN && code != WSS_CLOSE_LOST)
-        wss__session_put_close(host, session, code, reason);
-    return wss__session_end(session, event, code, cause, wss__base_span(NULL, 0));
+        wss__session_put_close(host, session, code, wss__base_text(wss_cause_text(cause)));
+    return wss__session_done(session, event, code, cause, wss__base_span(NULL, 0));
 }
 
-/* Begins the closing handshake from our side; the end comes with the peer's Close, its end of stream, or a deadline. False
-   where there is no memory for the Close: then there is no answer to wait for. */
+static int wss__session_fail(wss__session_host *host, wss__session *session, int cause, wss__session_event *event) {
+    return wss__session_end(host, session, cause, 1, event);
+}
+
+/* Begins the closing handshake from our side; the end comes with the peer's Close, its end of stream, or a deadline. code
+   WSS_CLOSE_LOST: nothing more can be said, the end will tell the cause. False where there is no memory for the Close: then
+   there is no answer to wait for. */
 static int wss__session_close(wss__session_host *host, wss__session *session, int code, wss__span reason, int cause) {
     if (session->phase != WSS__SESSION_OPEN) return 1;
-    int put = wss__session_put_close(host, session, code, reason);
+    int put = code == WSS_CLOSE_LOST || wss__session_put_close(host, session, code, reason);
     session->phase = WSS__SESSION_CLOSING;
     session->code = (uint16_t)code;
     session->cause = (uint8_t)cause;
     return put;
-}
-
-/* An open session that can say nothing more, for a cause on our side: its end will tell that cause. */
-static void wss__session_forsake(wss__session *session, int cause) {
-    if (session->phase != WSS__SESSION_OPEN) return;
-    session->phase = WSS__SESSION_CLOSING;
-    session->code = WSS_CLOSE_LOST;
-    session->cause = (uint8_t)cause;
 }
 
 /* ---- input ---- */
@@ -4062,7 +4057,7 @@ static int wss__session_on_close(wss__session_host *host, wss__session *session,
     if (wss__utf8_check(0, reason.data, reason.size) != 0)
         return wss__session_fail(host, session, WSS_CAUSE_UTF8, event);
     if (session->phase == WSS__SESSION_OPEN) wss__session_put_close(host, session, code, wss__base_span(NULL, 0));
-    int kind = wss__session_end(session, event, code, WSS_CAUSE_PEER_CLOSED, reason);
+    int kind = wss__session_done(session, event, code, WSS_CAUSE_PEER_CLOSED, reason);
     event->final = 1;
     return kind;
 }
@@ -4214,14 +4209,11 @@ static int wss__session_reject(wss__session_host *host, wss__session *session, i
     memset(&reply, 0, sizeof reply);
     wss__http_refusal(&reply, status);
     reply.is_head = !with_body;
+    int kind = wss__session_end(host, session, WSS_CAUSE_HANDSHAKE, 0, event);
     wss__session_answer(host, session, &reply);
     wss__session_count_refusal(host, status, wss__http_find_status(status)->refused);
     event->status = status;
-    event->code = WSS_CLOSE_LOST;
-    event->cause = WSS_CAUSE_HANDSHAKE;
-    event->size = 0;
-    event->final = 0;
-    return WSS__SESSION_END;
+    return kind;
 }
 
 /* Lets the client in. False where memory is short: the session is then done. */
@@ -4294,11 +4286,6 @@ static int wss__session_next(wss__session_host *host, wss__session *session, wss
         else kind = wss__session_frame(host, session, bytes, event);
     }
     return kind;
-}
-
-/* The peer ended its stream, or the socket failed. */
-static int wss__session_lost(wss__session *session, int cause, wss__session_event *event) {
-    return wss__session_end(session, event, WSS_CLOSE_LOST, cause, wss__base_span(NULL, 0));
 }
 
 /* What other threads have reserved stays in the account: their messages are still on their way. */
@@ -5800,27 +5787,23 @@ static void wss__notify_finish(wss__loop *loop, wss__conn *conn, const wss__sess
     wss__conn_make_ready(loop, conn);
 }
 
-static void wss__notify_fail(wss__loop *loop, wss__conn *conn, int cause) {
-    wss__session_event end;
-    end.size = 0;
-    end.data = NULL;
-    if (wss__session_fail(&loop->host, &conn->session, cause, &end) == WSS__SESSION_END) /* always: it is still open */
-        wss__notify_finish(loop, conn, &end);
-}
+enum { /* what the peer of a connection that ends is told, and what becomes of the socket */
+    WSS__NOTIFY_SAY = 0, /* the cause, in a Close; what is queued leaves */
+    WSS__NOTIFY_LEAVE,   /* nothing: it has gone */
+    WSS__NOTIFY_RESET    /* nothing, and the kernel resets the connection */
+};
 
-/* No more can be said to this peer. */
-static void wss__notify_lost(wss__loop *loop, wss__conn *conn, int cause, int reset) {
+/* Ends a connection for a cause of the loop's. */
+static void wss__notify_end(wss__loop *loop, wss__conn *conn, int cause, int how) {
     wss__session_event end;
-    end.size = 0;
-    end.data = NULL;
-    if (wss__session_lost(&conn->session, cause, &end) == WSS__SESSION_END) wss__notify_finish(loop, conn, &end);
-    wss__notify_kill(loop, conn, reset);
+    if (wss__session_end(&loop->host, &conn->session, cause, how == WSS__NOTIFY_SAY, &end) == WSS__SESSION_END)
+        wss__notify_finish(loop, conn, &end);
+    if (how != WSS__NOTIFY_SAY) wss__notify_kill(loop, conn, how == WSS__NOTIFY_RESET);
 }
 
 static void wss__notify_reject(wss__loop *loop, wss__conn *conn, int status) {
     wss__session_event end;
     wss__session_reject(&loop->host, &conn->session, status, 1, &end);
-    end.data = NULL;
     wss__notify_finish(loop, conn, &end);
 }
 
@@ -5886,9 +5869,9 @@ static void wss__write_failed(wss__conn *conn) {
 }
 
 /* There was no memory to keep the rest of what had begun to leave: not even a Close may follow it. */
-static void wss__write_lose(wss__conn *conn) {
+static void wss__write_lose(wss__loop *loop, wss__conn *conn) {
     conn->work |= WSS__CONN_BROKEN;
-    wss__session_forsake(&conn->session, WSS_CAUSE_MEMORY);
+    wss__session_close(&loop->host, &conn->session, WSS_CLOSE_LOST, wss__base_span(NULL, 0), WSS_CAUSE_MEMORY);
 }
 
 static void wss__write_count_out(wss__loop *loop, wss__conn *conn, size_t size) {
@@ -5917,12 +5900,12 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
         written += left;
         if (left < total) wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
         size_t from_cork = wss__base_min(left, corked);
-        if (corked && !wss__session_uncork(host, &conn->session, from_cork)) wss__write_lose(conn);
+        if (corked && !wss__session_uncork(host, &conn->session, from_cork)) wss__write_lose(loop, conn);
         corked = 0;
         wss__session_sent(host, &conn->session, left - from_cork);
         if (conn->session.queue) conn->session.queue->since = loop->now;
     }
-    if (corked && !wss__session_uncork(host, &conn->session, 0)) wss__write_lose(conn);
+    if (corked && !wss__session_uncork(host, &conn->session, 0)) wss__write_lose(loop, conn);
 }
 
 /* Sends a large message from the caller's memory; what the kernel does not take is copied. */
@@ -5950,7 +5933,7 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
                    left - head_left);
         }
         if (!frame || !wss__buf_append(&loop->server->mem, &conn->session.queue, frame)) {
-            if (done) wss__write_lose(conn);
+            if (done) wss__write_lose(loop, conn);
             wss__conn_make_ready(loop, conn);
             return WSS_ERR_MEMORY;
         }
@@ -5961,14 +5944,18 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
     return WSS_OK;
 }
 
+/* Begins the closing handshake; where there is no memory for the Close the connection is lost. */
+static void wss__write_begin_close(wss__loop *loop, wss__conn *conn, int code, wss__span reason, int cause) {
+    if (!wss__session_close(&loop->host, &conn->session, code, reason, cause)) conn->work |= WSS__CONN_BROKEN;
+    wss__conn_touch(loop, conn);
+    wss__conn_make_ready(loop, conn);
+}
+
 /* Closes for the peer's slowness, or for want of memory: the frame that has begun is finished, the rest dropped. */
 static void wss__write_give_up(wss__loop *loop, wss__conn *conn, int cause) {
     wss__conn_change_flags(loop->server, conn, WSS__CONN_GONE, 0);
     wss__session_drop_unsent(&loop->host, &conn->session);
-    if (!wss__session_close(&loop->host, &conn->session, WSS_CLOSE_TRY_LATER, wss__base_text(wss_cause_text(cause)), cause))
-        conn->work |= WSS__CONN_BROKEN;
-    wss__conn_touch(loop, conn);
-    wss__conn_make_ready(loop, conn);
+    wss__write_begin_close(loop, conn, wss__base_code_of(cause), wss__base_text(wss_cause_text(cause)), cause);
 }
 
 /* Queues a frame. A queue at its limit is offered to the kernel before anything is refused or dropped: only what the peer does
@@ -6014,7 +6001,7 @@ static void wss__write_share(wss__loop *loop, wss__conn *conn, wss__buf_frame *f
 static void wss__write_begun(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, size_t begun) {
     wss__session_account(&loop->host, &conn->session, frame->size, 0);
     if (wss__write_push(loop, conn, frame, WSS__SESSION_RESERVED) != WSS_OK) {
-        wss__write_lose(conn);
+        wss__write_lose(loop, conn);
         return;
     }
     wss__session_sent(&loop->host, &conn->session, begun);
@@ -6177,9 +6164,7 @@ static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__sp
     if (conn->session.phase != WSS__SESSION_OPEN) return;
     wss__conn_rare *rare = reason.size ? wss__conn_need_rare(loop->server, conn) : NULL;
     if (rare) rare->reason = wss__conn_copy(loop->server, reason, &rare->reason_size);
-    if (!wss__session_close(&loop->host, &conn->session, code, reason, cause)) conn->work |= WSS__CONN_BROKEN;
-    wss__conn_touch(loop, conn);
-    wss__conn_make_ready(loop, conn);
+    wss__write_begin_close(loop, conn, code, reason, cause);
 }
 
 /* Applies the application's answer to a request. Takes over the caller's reference. */
@@ -6217,7 +6202,7 @@ static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__sessi
     event.size = message->size;
     event.data = message->data;
     if (conn->rare) conn->rare->last_message = loop->now;
-    if (!wss__notify_tell(conn, &event, NULL)) wss__notify_fail(loop, conn, WSS_CAUSE_MEMORY);
+    if (!wss__notify_tell(conn, &event, NULL)) wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
 }
 
 static void wss__read_pong(wss__loop *loop, wss__conn *conn, const wss__session_event *pong) {
@@ -6280,7 +6265,7 @@ static void wss__read_upgrade(wss__loop *loop, wss__conn *conn, const wss_reques
         wss__read_ask(loop, conn, request, 1);
     } else if (!wss__session_accept(&loop->host, &conn->session, wss__http_key(request))) { /* always: good */
         conn->session.phase = WSS__SESSION_ASKED;          /* never: the cork is empty and takes it */
-        wss__notify_lost(loop, conn, WSS_CAUSE_MEMORY, 1); /* never: likewise */
+        wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_RESET); /* never: likewise */
     }
 }
 
@@ -6321,7 +6306,7 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
         wss__session_release(host, &conn->session);
     }
     if (wss__conn_state(conn) != WSS__CONN_SERVING) wss__session_free_input(host, &conn->session);
-    else if (!wss__session_hold(host, &conn->session, bytes)) wss__notify_fail(loop, conn, WSS_CAUSE_MEMORY);
+    else if (!wss__session_hold(host, &conn->session, bytes)) wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
     wss__session_release(host, &conn->session);
     wss__session_input *input = conn->session.input;
     if (input && !input->since) input->since = loop->now;
@@ -6334,7 +6319,7 @@ static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
         return;
     }
     conn->work = (uint16_t)((conn->work & ~WSS__CONN_READABLE) | WSS__CONN_ENDED_INPUT);
-    wss__notify_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 0); /* after an error there is nothing left to reset */
+    wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_LEAVE); /* after an error there is nothing left to reset */
 }
 
 /* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to follow. */
@@ -6430,7 +6415,7 @@ static int wss__serve_has_more(wss__loop *loop, wss__conn *conn) {
 static void wss__serve_settle(wss__loop *loop, wss__conn *conn) {
     wss__write_flush(loop, conn);
     wss__session_take_cork(&loop->host, NULL);
-    if (conn->work & WSS__CONN_BROKEN && wss__conn_state(conn) != WSS__CONN_DEAD) wss__notify_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 1);
+    if (conn->work & WSS__CONN_BROKEN && wss__conn_state(conn) != WSS__CONN_DEAD) wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
     if (wss__conn_state(conn) == WSS__CONN_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
     wss__conn_weigh(loop->server, conn);
     if (conn->work & WSS__CONN_DRAINED) wss__serve_drained(loop, conn);
@@ -6464,7 +6449,7 @@ static void wss__serve_on_socket(wss__loop *loop, wss__conn *conn, uint32_t even
     int reading = wss__conn_state(conn) == WSS__CONN_LINGERING ||
                   (conn->session.phase != WSS__SESSION_ASKED && !wss__conn_is_paused(loop->server, conn));
     if (events & (EPOLLHUP | EPOLLERR) && (wss__conn_state(conn) == WSS__CONN_FLUSHING || !reading))
-        wss__notify_lost(loop, conn, WSS_CAUSE_PEER_VANISHED, 1);
+        wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
     else
         wss__serve_turn(loop, conn);
 }
@@ -6474,7 +6459,7 @@ static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
     wss__base_store_be(payload, loop->now, 8);
     conn->work |= WSS__CONN_PINGED;
     if (!wss__session_put_control(&loop->host, &conn->session, WSS__FRAME_PING, wss__base_span(payload, 8)))
-        wss__notify_fail(loop, conn, WSS_CAUSE_MEMORY);
+        wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
 }
 
 /* The handshake took too long: the client's doing, or the application's. */
@@ -6482,20 +6467,20 @@ static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     int unanswered = wss__conn_change_flags(server, conn, WSS__CONN_GONE, WSS__CONN_ASKED) & WSS__CONN_ASKED;
     int asked = conn->session.phase == WSS__SESSION_ASKED;
-    if (asked && !unanswered) wss__notify_lost(loop, conn, WSS_CAUSE_HANDSHAKE_TIMEOUT, 1);
+    if (asked && !unanswered) wss__notify_end(loop, conn, WSS_CAUSE_HANDSHAKE_TIMEOUT, WSS__NOTIFY_RESET);
     else wss__notify_reject(loop, conn, asked ? 503 : 408);
 }
 
 /* One of the deadlines of an open connection has passed. */
 static void wss__serve_open_late(wss__loop *loop, wss__conn *conn) {
     if (wss__conn_stall_end(loop, conn) <= loop->now) {
-        wss__notify_lost(loop, conn, WSS_CAUSE_SLOW_READER, 1);
+        wss__notify_end(loop, conn, WSS_CAUSE_SLOW_READER, WSS__NOTIFY_RESET);
     } else if (wss__conn_message_end(loop, conn) <= loop->now) {
-        wss__notify_fail(loop, conn, WSS_CAUSE_MESSAGE_TIMEOUT);
+        wss__notify_end(loop, conn, WSS_CAUSE_MESSAGE_TIMEOUT, WSS__NOTIFY_SAY);
     } else if (wss__conn_idle_end(loop, conn) <= loop->now) {
-        wss__notify_fail(loop, conn, WSS_CAUSE_IDLE_TIMEOUT);
+        wss__notify_end(loop, conn, WSS_CAUSE_IDLE_TIMEOUT, WSS__NOTIFY_SAY);
     } else if (conn->work & WSS__CONN_PINGED) {
-        wss__notify_lost(loop, conn, WSS_CAUSE_PONG_TIMEOUT, 1);
+        wss__notify_end(loop, conn, WSS_CAUSE_PONG_TIMEOUT, WSS__NOTIFY_RESET);
     } else {
         wss__serve_ping(loop, conn);
     }
@@ -6510,7 +6495,7 @@ static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
     } else if (wss__conn_state(conn) != WSS__CONN_SERVING) {
         wss__notify_kill(loop, conn, wss__conn_state(conn) == WSS__CONN_FLUSHING);
     } else if (conn->session.phase == WSS__SESSION_CLOSING) {
-        wss__notify_lost(loop, conn, WSS_CAUSE_LOCAL_CLOSE, conn->session.queue != NULL);
+        wss__notify_end(loop, conn, WSS_CAUSE_LOCAL_CLOSE, conn->session.queue ? WSS__NOTIFY_RESET : WSS__NOTIFY_LEAVE);
     } else if (conn->session.phase == WSS__SESSION_OPEN) {
         wss__serve_open_late(loop, conn);
     } else {
@@ -6929,7 +6914,7 @@ static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
     else if (conn->session.phase == WSS__SESSION_ASKED || (conn->session.phase == WSS__SESSION_HEAD && conn->session.input))
         wss__notify_reject(loop, conn, 503);
     else if (conn->session.phase == WSS__SESSION_HEAD)
-        wss__notify_lost(loop, conn, WSS_CAUSE_STOPPING, 0);
+        wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
 }
 
 static void wss__loop_begin_stop(wss__loop *loop) {
@@ -6947,7 +6932,7 @@ static void wss__loop_begin_stop(wss__loop *loop) {
 static void wss__loop_force_stop(wss__loop *loop) {
     uint32_t index = 0;
     wss__conn *conn;
-    while ((conn = wss__loop_next_own(loop, &index)) != NULL) wss__notify_lost(loop, conn, WSS_CAUSE_STOPPING, 1);
+    while ((conn = wss__loop_next_own(loop, &index)) != NULL) wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_RESET);
 }
 
 /* ---- turns ---- */

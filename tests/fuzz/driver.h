@@ -169,7 +169,7 @@ static inline void driver_fail(driver *d, int cause) {
 static inline void driver_lose(driver *d, int cause) {
     wss__session_event end;
     memset(&end, 0, sizeof end);
-    if (wss__session_lost(&d->session, cause, &end) == WSS__SESSION_END) driver_on_end(d, &end);
+    if (wss__session_end(&d->host, &d->session, cause, 0, &end) == WSS__SESSION_END) driver_on_end(d, &end);
 }
 
 static inline void driver_close(driver *d, int code, const char *reason) {

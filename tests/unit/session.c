@@ -210,7 +210,7 @@ static void fail(driver *d, int cause) {
 static void lose(driver *d, int cause) {
     wss__session_event end;
     memset(&end, 0, sizeof end);
-    if (wss__session_lost(&d->session, cause, &end) == WSS__SESSION_END) on_end(d, &end);
+    if (wss__session_end(&d->host, &d->session, cause, 0, &end) == WSS__SESSION_END) on_end(d, &end);
 }
 
 static void close_it(driver *d, int code, const char *reason) {
