@@ -1,4 +1,4 @@
-/* wsserver.h - v0.1.0 - a WebSocket server for C programs on Linux, in one file - MIT or public domain
+/* wsserver.h - v0.2.0 - a WebSocket server for C programs on Linux, in one file - MIT or public domain
 
    Browsers talk to your program fifteen lines from now. Copy this file into your project; in ONE source file write
 
@@ -14,7 +14,7 @@
        #include <stdio.h>
 
        static wss_server *server;
-       static void on_signal(int s) { (void)s; wss_stop(server, 2000); }
+       static void on_signal(int s) { signal(s, SIG_DFL); wss_stop(server, 2000); }
        static void on_chat(const wss_event *e) { wss_broadcast(e->server, "chat", e->args); }
 
        int main(void) {
@@ -26,11 +26,13 @@
            signal(SIGINT, on_signal);
            wss_on_message(server, "chat", on_chat, NULL);
            int result = wss_run(server);
+           signal(SIGINT, SIG_DFL);
            wss_destroy(server);
            return result != WSS_OK;
        }
 
    Build it with: cc -O2 hello.c -o hello -pthread
+   Ctrl-C stops it in good order; a second one ends it at once, and no signal meets a server that is gone.
 
    A page connects with new WebSocket("ws://localhost:8080") and sends {"__MESSAGE__":"chat","text":"hi"}.
    The member named __MESSAGE__ (options.type_member) is the type: it selects the handler and is taken out of the
@@ -50,57 +52,59 @@
                        drains that queue, in order.
            args        the text of a JSON object: what a typed message carries besides its type.
 
-   Life of a connection. Within one connection handlers run in this order and never at the same time:
+   Life of a connection. Its handlers run in this order and never at the same time:
 
        accept -> [upgrade handler] -> connect, once -> messages -> disconnect, once -> user_free
                       |
                       +-> refused: no connect, no disconnect
 
-   Threads. Each declaration names who may call it:
-       any     any thread, at any time between wss_create and wss_destroy
-       loop    the thread that runs the server (wss_run, wss_poll, or the one wss_start made), or inside a handler
-       signal  also inside a signal handler
+       it is      from                           calls that work on its handle
+       asked      its request is whole           wss_accept and wss_refuse, or wss_reply where it is plain HTTP
+       open       its connect handlers           all but these three
+       closing    wss_close, a fault, a stop     wss_get_info, wss_buffered, wss_set_user
+       gone       its disconnect handlers ended  none: WSS_ERR_GONE
+
+   Threads. Each declaration names who may call it: any (any thread, at any time between wss_create and wss_destroy),
+   loop (the thread that runs the server: wss_run, wss_poll, or the one wss_start made; or inside a handler), signal
+   (also inside a signal handler).
+
+       calls                                                   other threads  handlers  signal handlers
+       wss_stop, wss_queue_stop                                yes            yes       yes
+       send, broadcast, close, pause, post, timers, answers,   yes            yes       no
+           wss_on_..., wss_get_..., JSON
+       wss_run, wss_start, wss_poll, wss_destroy               one at a time  no        no
+       wss_queue_run, wss_queue_poll                           one at a time  no        no
+       wss_request_...                                         no             its own   no
+
    Handlers run on the networking thread, or with options.queue on the thread that drains the queue. No lock is
    held while they run; they may send, close, post, register and stop. What one thread sends to one connection
    arrives in that order. After fork() the child may only exec or _exit.
 
    Memory. Incoming data dies when the handler returns. Outgoing data is copied before the call returns. WSS_OK from a
    send means accepted, not delivered. Every allocation may fail: then that call or that connection fails, never
-   the server. options.allocator sees every allocation with its size.
+   the server. Bad input ends one connection, with a close code and a cause, and nothing else.
 
-   Bad input ends one connection, with a close code and a cause, and nothing else.
+   MAP. Search for the tag in brackets; it stands here and at the room itself. A room uses only rooms above it.
 
-   Pressure. options.memory_budget bounds everything the server holds. When seven eighths of it are used, in this order: new
-   requests get 503; large things (over 4 KiB) find no memory, which ends the connection that asked (1013) or fails the
-   call (WSS_ERR_BUDGET); small messages and control frames go on in the last eighth. Each connection's queue is bounded by
-   options.max_queued and options.send_policy; while the replies to a client fill half of its queue it is not read from.
+       surface     [types]   constants, structs            [calls]   the functions: the rest is how they work
+       bytes       [config]  switches, system headers      [base]    bytes and numbers
+                   [mem]     the one way to allocate       [log]     lines for the application's log
+                   [hash]    SHA-1 and base64              [utf8]    validator
+       protocol    [http]    request head, answers         [frame]   RFC 6455 frames
+                   [json]    scanner and cutter            [args]    JSON readers and writer
+                   [buf]     frames waiting to be sent     [timer]   wheel of deadlines
+                   [slot]    handles                       [session] protocol of one connection
+       connection  [queue]   work between threads          [socket]  system calls
+                   [event]   handlers, and who calls them  [message] what a send is given
+                   [conn]    connection, loop and server   [notify]  events to the application, ends
+                   [write]   bytes out                     [read]    bytes in
+                   [serve]   one connection's turn         [deliver] handlers on a queue's thread
+                   [accept]  new sockets                   [loop]    turns of an epoll set
+       surface     [public]  the calls                     [tail]    versions, license
 
-   Macros you may define before the implementation (none changes a public type):
-       WSSERVER_IMPLEMENTATION  compile the implementation in this file
-       WSSERVER_STATIC          make every function static (declarations and implementation in one file)
-       WSSERVER_API             linkage of the public functions (default: extern)
-       WSSERVER_REALLOC(p, n)   default allocator, with WSSERVER_FREE(p)
-       WSSERVER_FREE(p)         default: free
-       WSSERVER_SYSTEM(name)    the name behind which each system call is made (default: the call itself)
-       WSSERVER_NO_SIMD         no vector instructions: text is checked in plain C, several times slower
-
-   MAP. Search for the tag in brackets; it stands here and at the room itself.
-       [types]   constants, structs            [calls]   the functions: stop here if you only use the library
-       [config]  switches, system headers      [base]    bytes and numbers
-       [mem]     the one way to allocate       [log]     lines for the application's log
-       [hash]    SHA-1 and base64              [utf8]    validator
-       [http]    request head, upgrade rules, replies
-       [frame]   RFC 6455 frames               [json]    scanner and splitter
-       [args]    JSON readers and writer       [buf]     frames waiting to be sent
-       [timer]   wheel of deadlines            [slot]    handles
-       [session] protocol of one connection    [queue]   work between threads
-       [socket]  system calls                  [event]   handlers and the place that calls them
-       [message] what a send is given          [conn]    connection, loop and server: structs and rules
-       [notify]  events to the application     [write]   bytes out
-       [read]    bytes in                      [serve]   one connection's turn, deadlines, end
-       [deliver] handlers on a queue's thread  [accept]  new sockets
-       [loop]    turns of an epoll set         [public]  the calls
-       [tail]    versions, license
+   A message's way:      wss__loop_turn > wss__serve_turn > wss__read_some > wss__session_next > wss__notify_tell >
+                         your handler > wss_send > wss__write_message > wss__write_flush
+   Another thread's way: wss_send > wss__queue_push > wss__loop_run_jobs > wss__loop_run_order > wss__write_push
 */
 #if defined(WSSERVER_IMPLEMENTATION) && !defined(_GNU_SOURCE)
 #define _GNU_SOURCE 1 /* before the first system header, or glibc hides what the implementation needs */
@@ -118,8 +122,8 @@ extern "C" {
 
 /* ---- [types] constants and structs ------------------------------------------------------------------------ */
 
-#define WSS_VERSION "0.1.0"
-#define WSS_VERSION_NUMBER 100 /* major * 10000 + minor * 100 + patch */
+#define WSS_VERSION "0.2.0"
+#define WSS_VERSION_NUMBER 200 /* major * 10000 + minor * 100 + patch */
 
 #if !defined(WSSERVER_API)
 #if defined(WSSERVER_STATIC)
@@ -154,8 +158,8 @@ extern "C" {
     X(WSS_ERR_HEADER, -20, "a header name or value is not allowed")                       \
     X(WSS_ERR_PROTOCOL, -21, "the client did not offer that subprotocol")
 
-/* Why a connection ended, and with which close code the library then tells the peer; WSS_CLOSE_LOST: the peer is told nothing,
-   or something else (the code of wss_close, an HTTP status). */
+/* Why a connection ended, and with which close code the library then tells the peer; WSS_CLOSE_LOST: the peer
+   is told nothing, or something else (the code of wss_close, an HTTP status). */
 #define WSS_CAUSE_TABLE(X) \
     X(WSS_CAUSE_NONE, 0, WSS_CLOSE_LOST, "none")                                                               \
     X(WSS_CAUSE_PEER_CLOSED, 1, WSS_CLOSE_LOST, "peer closed")                                                 \
@@ -306,7 +310,12 @@ typedef struct wss_event {
 typedef void wss_handler(const wss_event *event);
 
 /* How a server behaves. All zero is valid: zero means the default. Copied by wss_create, strings too. Times are in
-   milliseconds. WSS_OFF or WSS_UNLIMITED switches a limit off. wss_get_options returns the values in force. */
+   milliseconds. WSS_OFF or WSS_UNLIMITED switches a limit off. wss_get_options returns the values in force.
+
+   Pressure. memory_budget bounds everything the server holds. When seven eighths of it are used, in this order: new
+   requests get 503; large things (over 4 KiB) find no memory, which ends the connection that asked (1013) or fails the
+   call (WSS_ERR_BUDGET); small messages and control frames go on in the last eighth. Each connection's queue is bounded
+   by max_queued and send_policy; while the replies to a client fill half of its queue it is not read from. */
 typedef struct wss_options {
     int port;                  /* default 0: the kernel picks one; read it back with wss_get_options */
     int threads;               /* networking threads; default 1 */
@@ -327,11 +336,11 @@ typedef struct wss_options {
     void *log_context;
     int log_level;             /* default 0: WSS_LOG_INFO; WSS_LOG_DEBUG tells misuse and slow handlers too */
     int send_policy;           /* default 0: WSS_POLICY_REFUSE */
-    size_t max_message;        /* bytes of one message, all fragments: up to 1,024 frames, and one more for each 16 bytes
-                                  that have come; default 1 MiB */
+    size_t max_message;        /* bytes of one message, all fragments: up to 1,024 frames, and one more for each 16
+                                  bytes that have come; default 1 MiB */
     int max_head;              /* bytes of a request head; default 8192 */
-    int max_connections;       /* default 10000, less where the process may open fewer descriptors. An eighth of them, but
-                                  at least 64, may be unfinished handshakes at one time */
+    int max_connections;       /* default 10000, less where the process may open fewer descriptors. An eighth of them,
+                                  but at least 64, may be unfinished handshakes at one time */
     int max_per_address;       /* connections of one IP address; default 0: WSS_OFF */
     size_t max_queued;         /* bytes waiting to be sent on one connection; default 1 MiB */
     size_t memory_budget;      /* bytes of everything the server holds; default 256 MiB */
@@ -343,8 +352,8 @@ typedef struct wss_options {
     int idle_ms;               /* time without a data message that ends the connection; default 0: WSS_OFF */
     int message_ms;            /* from a message's first byte to its last; default 30000 */
     int stall_ms;              /* time in which a full peer accepts no byte; default 10000 */
-    int close_ms;              /* for the peer's answer to our Close; and from the end on, for what is queued to leave and
-                                  then for the peer to end TCP (which where this is off has 5 s); default 5000 */
+    int close_ms;              /* for the peer's answer to our Close; and from the end on, for what is queued to leave
+                                  and then for the peer to end TCP (which where this is off has 5 s); default 5000 */
     int spin_us;               /* microseconds to poll before sleeping: latency for CPU; default 0 */
     int unix_mode;             /* permissions of a unix: path; default 0: 0660 */
     int reuse_port;            /* set SO_REUSEPORT; default 0: no */
@@ -453,12 +462,13 @@ WSSERVER_API int wss_poll(wss_server *server, int milliseconds);
 /* A descriptor that is readable whenever wss_poll has work: put it into your poll set. Owned by the server. Negative:
    WSS_ERR_*. loop. */
 WSSERVER_API int wss_fd(wss_server *server);
-/* Begins an orderly stop: no new clients, Close 1001 to all, what is queued is flushed, the rest cut off after that many
-   milliseconds; wss_run returns when all disconnect handlers ran. Later calls are ignored. any, signal. */
+/* Begins an orderly stop: no new clients, Close 1001 to all, what is queued is flushed, the rest cut off after
+   that many milliseconds; wss_run returns when all disconnect handlers ran. Later calls are ignored. any,
+   signal. */
 WSSERVER_API void wss_stop(wss_server *server, int milliseconds);
 /* Stops if need be, joins the thread of wss_start, runs what handlers are left on the caller, frees everything.
-   WSS_ERR_BUSY inside a handler, and while another thread is in wss_run. Threads that send or post must have been joined.
-   NULL is ignored. */
+   WSS_ERR_BUSY inside a handler, and while another thread is in wss_run. Threads that send or post must have
+   been joined. NULL is ignored. */
 WSSERVER_API int wss_destroy(wss_server *server);
 /* The options in force, defaults and port resolved. Strings belong to the server. any. */
 WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options);
@@ -466,27 +476,28 @@ WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options
 WSSERVER_API const char *wss_strerror(int error);
 WSSERVER_API const char *wss_cause_text(int cause);
 
-/* Handlers. Each call adds one; they run in the order of registration and are never removed. Those registered before the
-   server runs see the first client. WSS_ERR_MEMORY also makes wss_run fail. any. */
+/* Handlers. Each call adds one; they run in the order of registration and are never removed. Those registered
+   before the server runs see the first client. WSS_ERR_MEMORY also makes wss_run fail. any. */
 
 WSSERVER_API int wss_on_connect(wss_server *server, wss_handler *handler, void *context);
 WSSERVER_API int wss_on_disconnect(wss_server *server, wss_handler *handler, void *context);
-/* Typed messages: JSON objects, nested at most 128 deep, whose type member is this string. type is copied: 1 to 128 bytes
-   of UTF-8, else WSS_ERR_ARGUMENT or WSS_ERR_UTF8. */
+/* Typed messages: JSON objects, nested at most 128 deep, whose type member is this string. type is copied: 1 to
+   128 bytes of UTF-8, else WSS_ERR_ARGUMENT or WSS_ERR_UTF8. */
 WSSERVER_API int wss_on_message(wss_server *server, const char *type, wss_handler *handler, void *context);
 /* Every data message, raw, before the typed handlers. */
 WSSERVER_API int wss_on_data(wss_server *server, wss_handler *handler, void *context);
 /* The connection's queue had been above half its limit and has fallen below a quarter: send again. */
 WSSERVER_API int wss_on_drain(wss_server *server, wss_handler *handler, void *context);
-/* Decides who may connect: the handler answers with wss_accept or wss_refuse, at once or later; unanswered requests end at
-   the handshake deadline with 503. One handler: a second call replaces the first. Without one everybody may. */
+/* Decides who may connect: the handler answers with wss_accept or wss_refuse, at once or later; unanswered
+   requests end at the handshake deadline with 503. One handler: a second call replaces the first. Without one
+   everybody may. */
 WSSERVER_API int wss_on_upgrade(wss_server *server, wss_handler *handler, void *context);
 /* Answers plain GET and HEAD requests with wss_reply, at once or later. One handler. Without one: 426. */
 WSSERVER_API int wss_on_http(wss_server *server, wss_handler *handler, void *context);
 
-/* Requests, for upgrade and http handlers. Returned strings end in NUL and die with the event. The copying readers write
-   at most size bytes, NUL included, into out, and the full length into *length (may be NULL); on error out becomes "".
-   WSS_ERR_MISSING, WSS_ERR_SPACE. */
+/* Requests, for upgrade and http handlers. Returned strings end in NUL and die with the event. The copying
+   readers write at most size bytes, NUL included, into out, and the full length into *length (may be NULL); on
+   error out becomes "". WSS_ERR_MISSING, WSS_ERR_SPACE. */
 
 WSSERVER_API const char *wss_request_method(const wss_request *request);
 WSSERVER_API const char *wss_request_target(const wss_request *request); /* path and query as sent */
@@ -518,10 +529,10 @@ WSSERVER_API int wss_refuse(wss_server *server, wss_conn conn, const wss_answer 
 /* Answers a plain HTTP request; HEAD requests get no body. The connection closes after it. any. */
 WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *answer);
 
-/* Sending. any. WSS_OK: accepted. WSS_ERR_GONE, WSS_ERR_FULL (that connection's queue), WSS_ERR_QUEUE_FULL (work for the
-   networking thread), WSS_ERR_BUDGET, WSS_ERR_MEMORY, WSS_ERR_STOPPED, WSS_ERR_JSON, WSS_ERR_DEPTH, WSS_ERR_UTF8. On
-   error nothing was queued. A typed message is {"__MESSAGE__":type, members of args}: type is 1 to 128 bytes of UTF-8, args
-   nest at most 128 deep. */
+/* Sending. any. WSS_OK: accepted. WSS_ERR_GONE, WSS_ERR_FULL (that connection's queue), WSS_ERR_QUEUE_FULL
+   (work for the networking thread), WSS_ERR_BUDGET, WSS_ERR_MEMORY, WSS_ERR_STOPPED, WSS_ERR_JSON,
+   WSS_ERR_DEPTH, WSS_ERR_UTF8. On error nothing was queued. A typed message is {"__MESSAGE__":type, members of
+   args}: type is 1 to 128 bytes of UTF-8, args nest at most 128 deep. */
 
 WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args);
 /* opcode: WSS_TEXT (must be UTF-8) or WSS_BINARY. */
@@ -542,14 +553,15 @@ WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const
 
 /* Connections. any. WSS_ERR_GONE for those that are closed or closing. */
 
-/* Sends what is queued, then Close with this code (1000 to 1003, 1007 to 1014, 3000 to 4999) and reason (UTF-8, up to 123
-   bytes, may be NULL). No message reaches a handler after it. RFC 6455 section 7.1.2. */
+/* Sends what is queued, then Close with this code (1000 to 1003, 1007 to 1014, 3000 to 4999) and reason (UTF-8,
+   up to 123 bytes, may be NULL). No message reaches a handler after it. RFC 6455 section 7.1.2. */
 WSSERVER_API int wss_close(wss_server *server, wss_conn conn, int code, const char *reason);
 /* Open connections: counted from before connect until before disconnect handlers. */
 WSSERVER_API size_t wss_count(const wss_server *server);
 /* Bytes accepted for this connection and not yet taken by the kernel; 0 where it is gone. */
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn conn);
-/* The connection's own pointer. Replacing one does not free it. Like wss_get_info until the disconnect handlers have run. */
+/* The connection's own pointer. Replacing one does not free it. Like wss_get_info until the disconnect handlers
+   have run. */
 WSSERVER_API int wss_set_user(wss_server *server, wss_conn conn, void *user);
 /* Stops reading from a connection, and goes on. Messages wait in the network meanwhile. */
 WSSERVER_API int wss_pause(wss_server *server, wss_conn conn);
@@ -564,8 +576,9 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats);
 /* Runs function(arg) on the networking thread, in the order of posting, also if posted before it runs. any.
    WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY, WSS_ERR_STOPPED: then it never runs. */
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg);
-/* Calls handler once after delay_ms, or every repeat_ms from then on where that is above 0. e->context is context. Those due
-   in the same millisecond run in the order in which they were started. any. .id 0: out of memory, or stopping. */
+/* Calls handler once after delay_ms, or every repeat_ms from then on where that is above 0. e->context is
+   context. Those due in the same millisecond run in the order in which they were started. any. .id 0: out of
+   memory, or stopping. */
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
                                        void *context);
 /* WSS_ERR_GONE where it fired or was cancelled already. Inside a handler, and from the draining thread: it does not run
@@ -578,11 +591,11 @@ WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer timer);
 WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *why);
 /* any. WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY. */
 WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), void *arg);
-/* Runs work until wss_queue_stop, or until the last server that uses this queue has stopped, its events were delivered, and
-   what had been posted by then has run. WSS_OK; WSS_ERR_BUSY if another thread drains it. */
+/* Runs work until wss_queue_stop, or until the last server that uses this queue has stopped, its events were
+   delivered, and what had been posted by then has run. WSS_OK; WSS_ERR_BUSY if another thread drains it. */
 WSSERVER_API int wss_queue_run(wss_queue *queue);
-/* Waits up to milliseconds (-1: for ever) for work, runs what is there, returns WSS_OK; WSS_ERR_STOPPED as wss_queue_run
-   would return; WSS_ERR_BUSY. */
+/* Waits up to milliseconds (-1: for ever) for work, runs what is there, returns WSS_OK; WSS_ERR_STOPPED as
+   wss_queue_run would return; WSS_ERR_BUSY. */
 WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds);
 /* Makes wss_queue_run return after the work in hand. any, signal. */
 WSSERVER_API void wss_queue_stop(wss_queue *queue);
@@ -595,7 +608,8 @@ WSSERVER_API int wss_queue_destroy(wss_queue *queue);
 
 /* Args from text that ends in NUL. Not copied, not checked: the send checks. */
 WSSERVER_API wss_args wss_json(const char *text);
-/* WSS_OK if text is one valid JSON value (RFC 8259) nested at most max_depth deep (0: 128); WSS_ERR_JSON, _DEPTH, _UTF8. */
+/* WSS_OK if text is one valid JSON value (RFC 8259) nested at most max_depth deep (0: 128); WSS_ERR_JSON,
+   _DEPTH, _UTF8. */
 WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth);
 
 /* Readers. key: name of a member of the object args, its last where repeated; NULL: args itself is the value.
@@ -646,7 +660,16 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
 
 /* ---- [config] ----------------------------------------------------------------------------------------------
    purpose  switches, system headers, fixed bounds
-   knows    nothing */
+   knows    nothing
+
+   Macros you may define before the implementation (none changes a public type):
+       WSSERVER_IMPLEMENTATION  compile the implementation in this file
+       WSSERVER_STATIC          make every function static (declarations and implementation in one file)
+       WSSERVER_API             linkage of the public functions (default: extern)
+       WSSERVER_REALLOC(p, n)   default allocator, with WSSERVER_FREE(p)
+       WSSERVER_FREE(p)         default: free
+       WSSERVER_SYSTEM(name)    the name behind which each system call is made (default: the call itself)
+       WSSERVER_NO_SIMD         no vector instructions: text is checked in plain C, several times slower */
 
 #if !defined(__linux__)
 #error "wsserver.h: Linux only (epoll, eventfd)"
@@ -710,8 +733,8 @@ typedef struct wss__span {
     size_t size;
 } wss__span;
 
-/* 64 bits that several threads reach. On 32-bit x86 a struct aligns them to 4 only: then they can straddle a cache line, and
-   are no longer read in one piece. */
+/* 64 bits that several threads reach. On 32-bit x86 a struct aligns them to 4 only: then they can straddle a
+   cache line, and are no longer read in one piece. */
 typedef uint64_t wss__atomic64 __attribute__((aligned(8)));
 
 static wss__span wss__base_span(const char *data, size_t size) {
@@ -1169,8 +1192,8 @@ static void wss__hash_accept(wss__span key, char out[WSS__HASH_ACCEPT]) {
    threads  any
    spec     RFC 3629 section 4 */
 
-/* What a stream waits for: how many bytes of a character are missing, and from where to where the next of them may be, 8 bits
-   each. 0: between characters. */
+/* What a stream waits for: how many bytes of a character are missing, and from where to where the next of them
+   may be, 8 bits each. 0: between characters. */
 typedef uint32_t wss__utf8;
 
 enum { WSS__UTF8_BLOCK = 16 };
@@ -1213,9 +1236,10 @@ static size_t wss__utf8_ascii(const char *data, size_t size) {
 
 #ifdef WSS__CONFIG_SIMD
 
-/* Many bytes at a time. Each byte is judged with the one before it: three tables, looked up by half a byte each, hold one
-   bit per kind of error, and a bit that is set in all three is an error of that kind. A second continuation byte in a row
-   (PAIR) is one, unless a lead of three or four bytes stands two or three places before. */
+/* Many bytes at a time. Each byte is judged with the one before it: three tables, looked up by half a byte
+   each, hold one bit per kind of error, and a bit that is set in all three is an error of that kind. A second
+   continuation byte in a row (PAIR) is one, unless a lead of three or four bytes stands two or three places
+   before. */
 enum {
     WSS__UTF8_SHORT = 1,    /* a lead without its continuation */
     WSS__UTF8_STRAY = 2,    /* a continuation without a lead */
@@ -1265,9 +1289,10 @@ static size_t wss__utf8_unfinished(const char *data, size_t size) {
     return 0;
 }
 
-/* Defines a function like wss__utf8_prefix for one kind of vector: lookup(table, index) replaces every byte of index by
-   the table's byte of that place, minus(v, n) subtracts n but not below 0, any(v) is true where a bit is set. data begins
-   a character. What stands before the first block is taken to be ASCII, so that block is judged in a copy. */
+/* Defines a function like wss__utf8_prefix for one kind of vector: lookup(table, index) replaces every byte of
+   index by the table's byte of that place, minus(v, n) subtracts n but not below 0, any(v) is true where a bit
+   is set. data begins a character. What stands before the first block is taken to be ASCII, so that block is
+   judged in a copy. */
 #define WSS__UTF8_DEFINE(name, attributes, vector, lookup, minus, any)                                        \
     attributes static size_t name(const char *data, size_t size) {                                            \
         char first[3 + sizeof(vector)] = {0};                                                                 \
@@ -1310,7 +1335,8 @@ WSS__UTF8_DEFINE(wss__utf8_avx2, __attribute__((target("avx2"))), wss__utf8_v32,
 
 static size_t wss__utf8_wide(const char *data, size_t size) {
     if (__builtin_cpu_supports("avx2")) return wss__utf8_avx2(data, size);    /* elsewhere: older processors go on */
-    return __builtin_cpu_supports("ssse3") ? wss__utf8_ssse3(data, size) : 0; /* elsewhere: older processors come here */
+    /* elsewhere: older processors come here */
+    return __builtin_cpu_supports("ssse3") ? wss__utf8_ssse3(data, size) : 0;
 }
 #else
 #define WSS__UTF8_MINUS16(v, n) vqsubq_u8(v, vdupq_n_u8(n))
@@ -2103,8 +2129,9 @@ static void wss__http_put_demands(wss__http_out *out, const wss_answer *answer) 
     wss__http_put_text(out, "\r\n");
 }
 
-/* The one writer of answers, the body included where one may follow (RFC 9110 section 6.4.1). Returns the length; out holds
-   the answer only where that is not above capacity. No Date: there is no clock here, and an application may add one. */
+/* The one writer of answers, the body included where one may follow (RFC 9110 section 6.4.1). Returns the
+   length; out holds the answer only where that is not above capacity. No Date: there is no clock here, and an
+   application may add one. */
 static size_t wss__http_write(char *out, size_t capacity, const wss__http_reply *reply) {
     wss__http_out to = wss__http_out_begin(out, capacity);
     const wss_answer *answer = &reply->answer;
@@ -2204,8 +2231,8 @@ static inline size_t wss__frame_encode(char *out, int opcode, size_t payload) {
     return size;
 }
 
-/* Defines the part of wss__frame_unmask that comes in whole blocks, for one kind of vector. Returns how much that was. Both halves
-   of a block are read before one is written, so that to may lie a little below from. */
+/* Defines the part of wss__frame_unmask that comes in whole blocks, for one kind of vector. Returns how much
+   that was. Both halves of a block are read before one is written, so that to may lie a little below from. */
 #define WSS__FRAME_DEFINE(name, attributes, vector)                                                 \
     attributes static size_t name(char *to, const char *from, size_t size, uint64_t key) {          \
         size_t done = 0;                                                                            \
@@ -2239,7 +2266,8 @@ static size_t wss__frame_unmask_blocks(char *to, const char *from, size_t size, 
     return wss__frame_unmask_16(to, from, size, key);
 }
 
-/* XORs from with the mask into to; they may overlap where to is not above from. offset: of from[0] in the frame's payload. */
+/* XORs from with the mask into to; they may overlap where to is not above from. offset: of from[0] in the
+   frame's payload. */
 static void wss__frame_unmask(char *to, const char *from, size_t size, const unsigned char mask[4], uint64_t offset) {
     unsigned char twice[8];
     uint32_t four;
@@ -2477,8 +2505,8 @@ static int wss__json_walk_stop(wss_iterator *walk, int error) {
     return 0;
 }
 
-/* Where the text is no object, and no array either if one is allowed, there are no items, and walk->value.error says why.
-   0 < max_depth <= WSS__JSON_DEPTH_MAX. */
+/* Where the text is no object, and no array either if one is allowed, there are no items, and walk->value.error
+   says why. 0 < max_depth <= WSS__JSON_DEPTH_MAX. */
 static void wss__json_walk_begin(wss_iterator *walk, wss__span text, int allow_array, int max_depth) {
     const char *end = text.size ? text.data + text.size : text.data; /* no arithmetic on NULL */
     const char *at = wss__json_space(text.data, end);
@@ -3306,12 +3334,12 @@ static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size
 }
 
 /* ---- [timer] -----------------------------------------------------------------------------------------------
-   purpose  a wheel of deadlines: adding and removing cost the same however many there are, and time passes at the price
-            of the deadlines that are due
+   purpose  a wheel of deadlines: adding and removing cost the same however many there are, and time passes at
+            the price of the deadlines that are due
    knows    base
-   owns     level L holds what is due in less than 64^(L+1) milliseconds, one slot per 64^L; a timer is moved down when
-            its slot begins, so it fires on its millisecond; of those due in the same millisecond the one set first fires
-            first; an expired timer is out of the wheel before it is reported
+   owns     level L holds what is due in less than 64^(L+1) milliseconds, one slot per 64^L; a timer is moved
+            down when its slot begins, so it fires on its millisecond; of those due in the same millisecond the
+            one set first fires first; an expired timer is out of the wheel before it is reported
    threads  one */
 
 enum {
@@ -3320,7 +3348,8 @@ enum {
     WSS__TIMER_HORIZON = 1 << 30 /* milliseconds; what is due later waits here and is looked at again */
 };
 #define WSS__TIMER_NONE 0xffffffffu
-#define WSS__TIMER_EXPIRED ((uint32_t)(WSS__TIMER_LEVELS * WSS__TIMER_SLOTS)) /* list of what is due and not yet taken */
+/* list of what is due and not yet taken */
+#define WSS__TIMER_EXPIRED ((uint32_t)(WSS__TIMER_LEVELS * WSS__TIMER_SLOTS))
 
 /* Links are numbers, not pointers, so that a timer costs its owner 12 bytes. */
 typedef struct wss__timer_node {
@@ -3362,8 +3391,9 @@ static void wss__timer_link(wss__timer_wheel *wheel, uint32_t number, uint32_t l
         wheel->occupied[list / WSS__TIMER_SLOTS] |= (uint64_t)1 << (list % WSS__TIMER_SLOTS);
 }
 
-/* Puts a node whose due is set where it belongs; what is due already goes to the expired list. in_front: before what stands
-   there. Of timers due at the same time those from a higher level were set earlier, so they go in front. */
+/* Puts a node whose due is set where it belongs; what is due already goes to the expired list. in_front: before
+   what stands there. Of timers due at the same time those from a higher level were set earlier, so they go in
+   front. */
 static void wss__timer_place(wss__timer_wheel *wheel, uint32_t number, int in_front) {
     uint32_t left = wheel->at(wheel->owner, number)->due - (uint32_t)wheel->now;
     if (left == 0 || left > WSS__TIMER_HORIZON) {
@@ -3470,10 +3500,11 @@ static uint32_t wss__timer_pop(wss__timer_wheel *wheel, uint64_t now) {
 /* ---- [slot] ------------------------------------------------------------------------------------------------
    purpose  numbered places whose numbers never come back: the connection array and the timers
    knows    base, mem
-   owns     entries stand in chunks that never move; a handle is generation * 2^24 + index; the generation rises on
-            release, a place that has used all of them is retired; handle 0 is never issued; places are reused in the
-            order of release, so that no place wears out early
-   threads  any, under the table's mutex; the id of a place is read without it by the loop that owns what stands there */
+   owns     entries stand in chunks that never move; a handle is generation * 2^24 + index; the generation rises
+            on release, a place that has used all of them is retired; handle 0 is never issued; places are
+            reused in the order of release, so that no place wears out early
+   threads  any, under the table's mutex; the id of a place is read without it by the loop that owns what stands
+            there */
 
 enum {
     WSS__SLOT_CHUNK = 256,
@@ -3502,7 +3533,8 @@ typedef struct wss__slot_table {
     uint32_t first_free;
     uint32_t last_free;
     uint32_t live;
-    uint64_t generation; /* of the first use of a place: a random number, so that handles of one server mean nothing to another */
+    uint64_t generation; /* of the first use of a place: a random number, so that handles of one server mean nothing
+                            to another */
 } wss__slot_table;
 
 static size_t wss__slot_chunk_count(const wss__slot_table *table) {
@@ -3669,7 +3701,8 @@ typedef struct wss__session {
     wss__session_input *input; /* NULL: nothing is pending */
     wss__buf_queue *queue;     /* NULL: nothing waits */
     size_t queued;             /* data bytes waiting or reserved; atomic */
-    uint32_t seen;             /* milliseconds, modulo 2^32: when bytes last came or the end began; the owner's; atomic */
+    uint32_t seen;             /* milliseconds, modulo 2^32: when bytes last came or the end began; the owner's;
+                                  atomic */
     union {                    /* no two bytes are left, and no message follows our Close */
         uint16_t given;        /* while open, the owner's: up to where it has the loop's broadcasts */
         uint16_t code;         /* from then on: of our Close */
@@ -3683,22 +3716,26 @@ typedef struct wss__session_bytes {
     size_t size;
 } wss__session_bytes;
 
-/* What the sessions of one loop share. The cork gathers what the session in hand sends, to leave in one call. As long as that is
-   only messages sent back as they came, they stay where they were received: there a reply, whose header is shorter, always
-   fits in front of what has not been looked at. */
-typedef struct wss__session_host {
+/* Messages that are sent back as they came stay where they were received: there a reply, whose header is
+   shorter, always fits in front of what has not been looked at. */
+typedef struct wss__session_in_place {
+    char *replies;              /* where they lie among the received bytes; NULL: in the cork */
+    char *head;                 /* where the header goes with which the message in hand is sent back; NULL: nowhere */
+    wss__session_bytes message; /* the one in hand, which the handlers see; data NULL: none */
+    int opcode;                 /* of it */
+} wss__session_in_place;
+
+/* What the sessions of one loop share. The cork gathers what the session in hand sends, to leave in one call. */
+typedef struct wss__session_shared {
     wss__mem *mem;
     const wss_options *options;
     wss__session *corked;
     char *cork;
     size_t cork_size;         /* bytes gathered */
     size_t cork_capacity;
-    char *reply;              /* where they lie among the received bytes; NULL: in the cork */
-    char *back;               /* where the header goes with which the message in hand is sent back; NULL: nowhere */
-    wss__session_bytes hand;  /* the message that the handlers see; data NULL: none */
-    int hand_opcode;
+    wss__session_in_place in_place; /* where what is gathered lies as long as it is only that */
     wss__session_stats stats; /* written by the loop alone */
-} wss__session_host;
+} wss__session_shared;
 
 typedef struct wss__session_event {
     char *data; /* message, pong: payload. end: reason */
@@ -3716,81 +3753,90 @@ static void wss__session_skip(wss__session_bytes *bytes, size_t size) {
     bytes->size -= size;
 }
 
-static void wss__session_count_message(wss__session_host *host) {
-    WSS__COUNT(host->stats.frames_out, 1);
-    WSS__COUNT(host->stats.messages_out, 1);
+static void wss__session_count_message(wss__session_shared *shared) {
+    WSS__COUNT(shared->stats.frames_out, 1);
+    WSS__COUNT(shared->stats.messages_out, 1);
 }
 
 static size_t wss__session_queued(const wss__session *session) {
     return __atomic_load_n(&session->queued, __ATOMIC_RELAXED);
 }
 
-static void wss__session_account(wss__session_host *host, wss__session *session, size_t add, size_t subtract) {
+static void wss__session_account(wss__session_shared *shared, wss__session *session, size_t add, size_t subtract) {
     size_t queued = __atomic_add_fetch(&session->queued, add, __ATOMIC_RELAXED); /* senders elsewhere have added too */
-    if (queued > host->stats.queued_peak) __atomic_store_n(&host->stats.queued_peak, queued, __ATOMIC_RELAXED);
+    if (queued > shared->stats.queued_peak) __atomic_store_n(&shared->stats.queued_peak, queued, __ATOMIC_RELAXED);
     if (subtract) __atomic_sub_fetch(&session->queued, subtract, __ATOMIC_RELAXED);
 }
 
 /* ---- output ---- */
 
 /* From now on the cork gathers what this session sends; NULL: nobody's. */
-static void wss__session_take_cork(wss__session_host *host, wss__session *session) {
-    host->corked = session;
-    host->cork_size = 0;
-    host->reply = NULL;
+static void wss__session_take_cork(wss__session_shared *shared, wss__session *session) {
+    shared->corked = session;
+    shared->cork_size = 0;
+    shared->in_place.replies = NULL;
 }
 
-static size_t wss__session_cork_room(const wss__session_host *host) {
-    return host->cork_size < host->cork_capacity ? host->cork_capacity - host->cork_size : 0;
+static size_t wss__session_cork_room(const wss__session_shared *shared) {
+    return shared->cork_size < shared->cork_capacity ? shared->cork_capacity - shared->cork_size : 0;
 }
 
 /* What is sent back is kept in the cork from now on, no longer where it was received. */
-static void wss__session_leave_reply(wss__session_host *host) {
-    if (host->reply && host->cork_size) memcpy(host->cork, host->reply, host->cork_size);
-    host->reply = NULL;
-    host->back = NULL;
+static void wss__session_leave_reply(wss__session_shared *shared) {
+    if (shared->in_place.replies && shared->cork_size)
+        memcpy(shared->cork, shared->in_place.replies, shared->cork_size);
+    shared->in_place.replies = NULL;
+    shared->in_place.head = NULL;
 }
 
 /* Where size bytes for this session may be written to leave with this turn's send; NULL: they must be queued. */
-static char *wss__session_cork(wss__session_host *host, wss__session *session, size_t size) {
-    if (host->corked != session || session->queue || size > wss__session_cork_room(host)) return NULL;
-    wss__session_leave_reply(host);
-    char *place = host->cork + host->cork_size;
-    host->cork_size += size;
+static char *wss__session_cork(wss__session_shared *shared, wss__session *session, size_t size) {
+    if (shared->corked != session || session->queue || size > wss__session_cork_room(shared)) return NULL;
+    wss__session_leave_reply(shared);
+    char *place = shared->cork + shared->cork_size;
+    shared->cork_size += size;
     return place;
 }
 
-/* Where a message that lies whole among the received bytes is unmasked to: behind the replies so far and room for a header, so
-   that sending it back needs no copy. */
-static char *wss__session_place(wss__session_host *host, const wss__session *session, char *data, size_t size) {
+/* Where a message that lies whole among the received bytes is unmasked to: behind the replies so far and room
+   for a header, so that sending it back needs no copy. */
+static char *wss__session_place(wss__session_shared *shared, const wss__session *session, char *data, size_t size) {
     size_t head = wss__frame_head_size(size);
-    if (host->corked != session || !host->reply || session->queue) return data;
-    if (!host->cork_size && (size_t)(data - host->reply) >= head) host->reply = data - head;
-    char *place = host->reply + host->cork_size + head;
+    if (shared->corked != session || !shared->in_place.replies || session->queue) return data;
+    if (!shared->cork_size && (size_t)(data - shared->in_place.replies) >= head) shared->in_place.replies = data - head;
+    char *place = shared->in_place.replies + shared->cork_size + head;
     if (place > data) return data; /* its own header came with an earlier receive */
-    host->back = place - head;
+    shared->in_place.head = place - head;
     return place;
 }
 
-static int wss__session_is_in_hand(const wss__session_host *host, const void *data, size_t size) {
-    return host->hand.data && data == host->hand.data && size == host->hand.size;
+static int wss__session_is_in_hand(const wss__session_shared *shared, const void *data, size_t size) {
+    const wss__session_bytes *message = &shared->in_place.message;
+    return message->data && data == message->data && size == message->size;
 }
 
-/* Sends back the message in hand by writing a header in front of it. False where that cannot be: then it must be copied. */
-static int wss__session_send_back(wss__session_host *host, const wss__session *session, int opcode) {
-    if (!host->back || session->queue || session->phase != WSS__SESSION_OPEN) return 0;
-    host->cork_size += wss__frame_encode(host->back, opcode, host->hand.size) + host->hand.size;
-    host->back = NULL;
+/* Whether this is the text that the handler was given: that has been checked. */
+static int wss__session_is_checked(const wss__session_shared *shared, const void *data, size_t size) {
+    return shared->in_place.opcode == WSS_TEXT && wss__session_is_in_hand(shared, data, size);
+}
+
+/* Sends back the message in hand by writing a header in front of it. False where that cannot be: then it must
+   be copied. */
+static int wss__session_send_back(wss__session_shared *shared, const wss__session *session, int opcode) {
+    if (!shared->in_place.head || session->queue || session->phase != WSS__SESSION_OPEN) return 0;
+    shared->cork_size += wss__frame_encode(shared->in_place.head, opcode, shared->in_place.message.size) +
+        shared->in_place.message.size;
+    shared->in_place.head = NULL;
     return 1;
 }
 
 /* Queues bytes outside the limits and the account: control frames and HTTP answers. */
-static int wss__session_put_raw(wss__session_host *host, wss__session *session, wss__span first, wss__span second) {
+static int wss__session_put_raw(wss__session_shared *shared, wss__session *session, wss__span first, wss__span second) {
     size_t size = wss__base_add(first.size, second.size);
-    char *place = wss__session_cork(host, session, size);
+    char *place = wss__session_cork(shared, session, size);
     wss__buf_frame *frame = NULL;
     if (!place) {
-        frame = wss__buf_new_raw(host->mem, size, wss__base_span(NULL, 0));
+        frame = wss__buf_new_raw(shared->mem, size, wss__base_span(NULL, 0));
         if (!frame) return 0;
         frame->control = 1;
         frame->fixed = session->phase != WSS__SESSION_OPEN; /* without its 101 nothing that follows makes sense */
@@ -3798,100 +3844,101 @@ static int wss__session_put_raw(wss__session_host *host, wss__session *session, 
     }
     if (first.size) memcpy(place, first.data, first.size);
     if (second.size) memcpy(place + first.size, second.data, second.size);
-    return !frame || wss__buf_append(host->mem, &session->queue, frame);
+    return !frame || wss__buf_append(shared->mem, &session->queue, frame);
 }
 
-static int wss__session_put_control(wss__session_host *host, wss__session *session, int opcode, wss__span payload) {
+static int wss__session_put_control(wss__session_shared *shared, wss__session *session, int opcode, wss__span payload) {
     char head[WSS__FRAME_HEAD_MAX_OUT];
     size_t size = wss__frame_encode(head, opcode, payload.size);
-    WSS__COUNT(host->stats.frames_out, 1);
-    return wss__session_put_raw(host, session, wss__base_span(head, size), payload);
+    WSS__COUNT(shared->stats.frames_out, 1);
+    return wss__session_put_raw(shared, session, wss__base_span(head, size), payload);
 }
 
-static int wss__session_put_close(wss__session_host *host, wss__session *session, int code, wss__span reason) {
+static int wss__session_put_close(wss__session_shared *shared, wss__session *session, int code, wss__span reason) {
     char payload[WSS__FRAME_CONTROL_MAX];
     if (code == WSS_CLOSE_NO_CODE)
-        return wss__session_put_control(host, session, WSS__FRAME_CLOSE, wss__base_span(NULL, 0));
+        return wss__session_put_control(shared, session, WSS__FRAME_CLOSE, wss__base_span(NULL, 0));
     wss__base_store_be(payload, (uint64_t)code, 2);
     size_t size = wss__base_min(reason.size, sizeof payload - 2);
     if (size) memcpy(payload + 2, reason.data, size);
-    return wss__session_put_control(host, session, WSS__FRAME_CLOSE, wss__base_span(payload, size + 2));
+    return wss__session_put_control(shared, session, WSS__FRAME_CLOSE, wss__base_span(payload, size + 2));
 }
 
-static int wss__session_put_pong(wss__session_host *host, wss__session *session, wss__span payload) {
+static int wss__session_put_pong(wss__session_shared *shared, wss__session *session, wss__span payload) {
     if (!session->queue || session->queue->pongs < WSS__SESSION_PONGS_MAX)
-        return wss__session_put_control(host, session, WSS__FRAME_PONG, payload);
+        return wss__session_put_control(shared, session, WSS__FRAME_PONG, payload);
     char *place = NULL;
-    wss__buf_frame *frame = wss__buf_new(host->mem, WSS__FRAME_PONG, payload.size, wss__base_span(NULL, 0), &place);
+    wss__buf_frame *frame = wss__buf_new(shared->mem, WSS__FRAME_PONG, payload.size, wss__base_span(NULL, 0), &place);
     if (!frame) return 0;
     if (payload.size) memcpy(place, payload.data, payload.size);
-    if (wss__buf_replace_pong(host->mem, session->queue, frame)) return 1; /* always: only one can have begun */
-    return wss__buf_append(host->mem, &session->queue, frame); /* never: see above */
+    if (wss__buf_replace_pong(shared->mem, session->queue, frame)) return 1; /* always: only one can have begun */
+    return wss__buf_append(shared->mem, &session->queue, frame); /* never: see above */
 }
 
 /* True while the queue may take one more message, spare bytes of its account not counted. An empty queue always may. */
-static int wss__session_has_room(const wss__session_host *host, const wss__session *session, size_t spare) {
+static int wss__session_has_room(const wss__session_shared *shared, const wss__session *session, size_t spare) {
     size_t queued = wss__session_queued(session) - spare;
-    return queued == 0 || queued < host->options->max_queued;
+    return queued == 0 || queued < shared->options->max_queued;
 }
 
 enum { WSS__SESSION_CHECK = 0, WSS__SESSION_RESERVED, WSS__SESSION_KEYED };
 
-/* Queues a data frame; takes over the caller's reference. mode: CHECK judges the limit here; RESERVED is in the account already
-   and not judged; KEYED is in the account, but found the queue full: it takes the place of one of its key, or is judged
-   again. WSS_OK, WSS_ERR_FULL or WSS_ERR_MEMORY. */
-static int wss__session_push(wss__session_host *host, wss__session *session, wss__buf_frame *frame, int mode) {
+/* Queues a data frame; takes over the caller's reference. mode: CHECK judges the limit here; RESERVED is in the
+   account already and not judged; KEYED is in the account, but found the queue full: it takes the place of one
+   of its key, or is judged again. WSS_OK, WSS_ERR_FULL or WSS_ERR_MEMORY. */
+static int wss__session_push(wss__session_shared *shared, wss__session *session, wss__buf_frame *frame, int mode) {
     size_t size = frame->size;
     size_t spare = mode == WSS__SESSION_CHECK ? 0 : size;
     size_t old = 0;
     int result = WSS_OK;
-    if (session->queue && wss__buf_replace(host->mem, session->queue, frame, &old)) {
-        wss__session_account(host, session, size - spare, old);
-        WSS__COUNT(host->stats.dropped_policy, 1);
+    if (session->queue && wss__buf_replace(shared->mem, session->queue, frame, &old)) {
+        wss__session_account(shared, session, size - spare, old);
+        WSS__COUNT(shared->stats.dropped_policy, 1);
         return WSS_OK;
     }
-    if (mode != WSS__SESSION_RESERVED && !wss__session_has_room(host, session, spare)) {
+    if (mode != WSS__SESSION_RESERVED && !wss__session_has_room(shared, session, spare)) {
         result = WSS_ERR_FULL;
-        if (mode == WSS__SESSION_KEYED) WSS__COUNT(host->stats.dropped_policy, 1);
-        wss__buf_release(host->mem, frame);
-    } else if (!wss__buf_append(host->mem, &session->queue, frame)) {
+        if (mode == WSS__SESSION_KEYED) WSS__COUNT(shared->stats.dropped_policy, 1);
+        wss__buf_release(shared->mem, frame);
+    } else if (!wss__buf_append(shared->mem, &session->queue, frame)) {
         result = WSS_ERR_MEMORY;
     }
-    wss__session_account(host, session, result ? 0 : size - spare, result ? spare : 0);
-    if (!result) wss__session_count_message(host);
+    wss__session_account(shared, session, result ? 0 : size - spare, result ? spare : 0);
+    if (!result) wss__session_count_message(shared);
     return result;
 }
 
-/* Turns what is left of the cork into the head of the queue. It may begin inside a frame, so nothing of it is ever dropped. */
-static int wss__session_uncork(wss__session_host *host, wss__session *session, size_t sent) {
-    size_t size = host->cork_size - sent;
-    char *rest = (host->reply ? host->reply : host->cork) + sent;
-    host->cork_size = 0;
-    host->back = NULL;
+/* Turns what is left of the cork into the head of the queue. It may begin inside a frame, so nothing of it is
+   ever dropped. */
+static int wss__session_uncork(wss__session_shared *shared, wss__session *session, size_t sent) {
+    size_t size = shared->cork_size - sent;
+    char *rest = (shared->in_place.replies ? shared->in_place.replies : shared->cork) + sent;
+    shared->cork_size = 0;
+    shared->in_place.head = NULL;
     if (!size) return 1;
-    wss__buf_frame *frame = wss__buf_new_raw(host->mem, size, wss__base_span(NULL, 0));
+    wss__buf_frame *frame = wss__buf_new_raw(shared->mem, size, wss__base_span(NULL, 0));
     if (!frame) return 0;
     frame->fixed = 1;
     memcpy(wss__buf_frame_data(frame), rest, size);
-    if (!wss__buf_prepend(host->mem, &session->queue, frame)) return 0;
-    wss__session_account(host, session, size, 0);
+    if (!wss__buf_prepend(shared->mem, &session->queue, frame)) return 0;
+    wss__session_account(shared, session, size, 0);
     return 1;
 }
 
 /* Bytes of the queue left; the account follows. */
-static void wss__session_sent(wss__session_host *host, wss__session *session, size_t size) {
+static void wss__session_sent(wss__session_shared *shared, wss__session *session, size_t size) {
     if (!session->queue) return;
-    wss__session_account(host, session, 0, wss__buf_consume(host->mem, session->queue, size));
-    if (!session->queue->count) wss__buf_free_queue(host->mem, &session->queue);
+    wss__session_account(shared, session, 0, wss__buf_consume(shared->mem, session->queue, size));
+    if (!session->queue->count) wss__buf_free_queue(shared->mem, &session->queue);
 }
 
 /* Drops what has not begun to leave. */
-static void wss__session_drop_unsent(wss__session_host *host, wss__session *session) {
+static void wss__session_drop_unsent(wss__session_shared *shared, wss__session *session) {
     uint64_t messages = 0;
     if (!session->queue) return;
-    wss__session_account(host, session, 0, wss__buf_drop_all(host->mem, session->queue, &messages));
-    WSS__COUNT(host->stats.dropped_gone, messages);
-    if (!session->queue->count) wss__buf_free_queue(host->mem, &session->queue);
+    wss__session_account(shared, session, 0, wss__buf_drop_all(shared->mem, session->queue, &messages));
+    WSS__COUNT(shared->stats.dropped_gone, messages);
+    if (!session->queue->count) wss__buf_free_queue(shared->mem, &session->queue);
 }
 
 /* ---- ends ---- */
@@ -3909,23 +3956,25 @@ static int wss__session_done(wss__session *session, wss__session_event *event, i
 }
 
 /* Ends a session. say: an open one with a Close that tells the cause, unless that is that nobody listens. */
-static int wss__session_end(wss__session_host *host, wss__session *session, int cause, int say, wss__session_event *event) {
+static int wss__session_end(wss__session_shared *shared, wss__session *session, int cause, int say,
+                            wss__session_event *event) {
     int code = say ? wss__base_code_of(cause) : WSS_CLOSE_LOST;
     if (session->phase == WSS__SESSION_OPEN && code != WSS_CLOSE_LOST)
-        wss__session_put_close(host, session, code, wss__base_text(wss_cause_text(cause)));
+        wss__session_put_close(shared, session, code, wss__base_text(wss_cause_text(cause)));
     return wss__session_done(session, event, code, cause, wss__base_span(NULL, 0));
 }
 
-static int wss__session_fail(wss__session_host *host, wss__session *session, int cause, wss__session_event *event) {
-    return wss__session_end(host, session, cause, 1, event);
+static int wss__session_fail(wss__session_shared *shared, wss__session *session, int cause, wss__session_event *event) {
+    return wss__session_end(shared, session, cause, 1, event);
 }
 
-/* Begins the closing handshake from our side; the end comes with the peer's Close, its end of stream, or a deadline. code
-   WSS_CLOSE_LOST: nothing more can be said, the end will tell the cause. False where there is no memory for the Close: then
-   there is no answer to wait for. */
-static int wss__session_close(wss__session_host *host, wss__session *session, int code, wss__span reason, int cause) {
+/* Begins the closing handshake from our side; the end comes with the peer's Close, its end of stream, or a
+   deadline. code WSS_CLOSE_LOST: nothing more can be said, the end will tell the cause. False where there is no
+   memory for the Close: then there is no answer to wait for. */
+static int wss__session_close(wss__session_shared *shared, wss__session *session, int code, wss__span reason,
+                              int cause) {
     if (session->phase != WSS__SESSION_OPEN) return 1;
-    int put = code == WSS_CLOSE_LOST || wss__session_put_close(host, session, code, reason);
+    int put = code == WSS_CLOSE_LOST || wss__session_put_close(shared, session, code, reason);
     session->phase = WSS__SESSION_CLOSING;
     session->code = (uint16_t)code;
     session->cause = (uint8_t)cause;
@@ -3934,44 +3983,44 @@ static int wss__session_close(wss__session_host *host, wss__session *session, in
 
 /* ---- input ---- */
 
-static wss__session_input *wss__session_need_input(wss__session_host *host, wss__session *session) {
+static wss__session_input *wss__session_need_input(wss__session_shared *shared, wss__session *session) {
     if (!session->input)
-        session->input = (wss__session_input *)wss__mem_get_zeroed(host->mem, sizeof *session->input);
+        session->input = (wss__session_input *)wss__mem_get_zeroed(shared->mem, sizeof *session->input);
     return session->input;
 }
 
-static void wss__session_free_data(wss__session_host *host, wss__session_input *input) {
-    wss__mem_free(host->mem, input->data, input->capacity);
+static void wss__session_free_data(wss__session_shared *shared, wss__session_input *input) {
+    wss__mem_free(shared->mem, input->data, input->capacity);
     input->data = NULL;
     input->size = 0;
     input->capacity = 0;
 }
 
-static void wss__session_free_held(wss__session_host *host, wss__session_input *input) {
-    wss__mem_free(host->mem, input->held, input->held_size);
+static void wss__session_free_held(wss__session_shared *shared, wss__session_input *input) {
+    wss__mem_free(shared->mem, input->held, input->held_size);
     input->held = NULL;
     input->held_size = 0;
     input->held_at = 0;
 }
 
-static void wss__session_free_input(wss__session_host *host, wss__session *session) {
+static void wss__session_free_input(wss__session_shared *shared, wss__session *session) {
     wss__session_input *input = session->input;
     if (!input) return;
-    wss__session_free_data(host, input);
-    wss__session_free_held(host, input);
-    wss__mem_free(host->mem, input, sizeof *input);
+    wss__session_free_data(shared, input);
+    wss__session_free_held(shared, input);
+    wss__mem_free(shared->mem, input, sizeof *input);
     session->input = NULL;
 }
 
 /* After an event has been handled: gives back what held it. */
-static inline void wss__session_release(wss__session_host *host, wss__session *session) {
+static inline void wss__session_event_done(wss__session_shared *shared, wss__session *session) {
     wss__session_input *input = session->input;
-    host->hand.data = NULL;
-    host->back = NULL;
+    shared->in_place.message.data = NULL;
+    shared->in_place.head = NULL;
     if (!input || session->phase == WSS__SESSION_HEAD) return; /* the head so far is in it */
-    if (!input->in_message) wss__session_free_data(host, input);
+    if (!input->in_message) wss__session_free_data(shared, input);
     if (!input->in_message && !input->in_frame && !input->head_size && !input->held)
-        wss__session_free_input(host, session);
+        wss__session_free_input(shared, session);
 }
 
 /* Part of a head or message has come and the rest has not. */
@@ -3981,17 +4030,17 @@ static int wss__session_is_partial(const wss__session *session) {
 }
 
 /* Keeps input that may not be looked at now; false where memory is short. */
-static int wss__session_hold(wss__session_host *host, wss__session *session, wss__session_bytes *bytes) {
+static int wss__session_hold(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes) {
     wss__session_input *input = session->input;
     if (input && input->held) { /* nothing else is looked at before it: the bytes are its rest */
         input->held_at = (size_t)(bytes->data - input->held);
-        if (!bytes->size) wss__session_free_held(host, input);
+        if (!bytes->size) wss__session_free_held(shared, input);
         return 1;
     }
     if (!bytes->size) return 1;
-    input = wss__session_need_input(host, session);
+    input = wss__session_need_input(shared, session);
     if (!input) return 0;
-    input->held = (char *)wss__mem_get(host->mem, bytes->size);
+    input->held = (char *)wss__mem_get(shared->mem, bytes->size);
     if (!input->held) return 0;
     memcpy(input->held, bytes->data, bytes->size);
     input->held_size = bytes->size;
@@ -4008,68 +4057,69 @@ static int wss__session_take_held(wss__session *session, wss__session_bytes *byt
     return 1;
 }
 
-/* Capacity for more bytes and a NUL, and ahead of them for as many as have come. Grows with what has come, never with what was
-   announced; only a small rest of a large message is not left to another step. */
-static int wss__session_grow(wss__session_host *host, wss__session_input *input, size_t more, size_t ahead, size_t most) {
+/* Capacity for more bytes and a NUL, and ahead of them for as many as have come. Grows with what has come,
+   never with what was announced; only a small rest of a large message is not left to another step. */
+static int wss__session_grow(wss__session_shared *shared, wss__session_input *input, size_t more, size_t ahead,
+                             size_t most) {
     if (more < input->capacity - input->size) return 1;
     size_t least = wss__base_add(wss__base_add(input->size, more), 1);
     size_t wanted = wss__base_max(wss__base_multiply(input->capacity, 2), wss__base_add(least, ahead));
     if (wanted > WSS__SESSION_STEP && wss__base_add(wanted, WSS__SESSION_STEP) > most) wanted = wss__base_add(most, 1);
     wanted = wss__base_min(wanted, wss__base_add(most, 1));
     size_t capacity = wss__base_max(least, wanted);
-    char *data = (char *)wss__mem_resize(host->mem, input->data, input->capacity, capacity);
+    char *data = (char *)wss__mem_resize(shared->mem, input->data, input->capacity, capacity);
     if (!data) return 0;
     input->data = data;
     input->capacity = capacity;
     return 1;
 }
 
-/* How large the message in hand can still become. Room for the frame in hand alone would be used up by each small fragment,
-   and the message copied for each. */
-static size_t wss__session_most(const wss__session_host *host, const wss__session_input *input) {
-    return input->frame.final ? input->size + input->frame_left : host->options->max_message;
+/* How large the message in hand can still become. Room for the frame in hand alone would be used up by each
+   small fragment, and the message copied for each. */
+static size_t wss__session_most(const wss__session_shared *shared, const wss__session_input *input) {
+    return input->frame.final ? input->size + input->frame_left : shared->options->max_message;
 }
 
-static int wss__session_deliver(wss__session_host *host, wss__session *session, int opcode, char *data, size_t size,
+static int wss__session_deliver(wss__session_shared *shared, wss__session *session, int opcode, char *data, size_t size,
                                 wss__session_event *event) {
-    WSS__COUNT(host->stats.messages_in, 1);
+    WSS__COUNT(shared->stats.messages_in, 1);
     if (session->phase == WSS__SESSION_CLOSING) {
-        wss__session_release(host, session);
+        wss__session_event_done(shared, session);
         return WSS__SESSION_AGAIN;
     }
     event->opcode = opcode;
     event->data = data;
     event->size = size;
-    host->hand.data = data;
-    host->hand.size = size;
-    host->hand_opcode = opcode;
+    shared->in_place.message.data = data;
+    shared->in_place.message.size = size;
+    shared->in_place.opcode = opcode;
     return WSS__SESSION_MESSAGE;
 }
 
 /* RFC 6455 section 5.5.1. */
-static int wss__session_on_close(wss__session_host *host, wss__session *session, wss__span payload,
+static int wss__session_on_close(wss__session_shared *shared, wss__session *session, wss__span payload,
                                  wss__session_event *event) {
-    if (payload.size == 1) return wss__session_fail(host, session, WSS_CAUSE_CLOSE_FRAME, event);
+    if (payload.size == 1) return wss__session_fail(shared, session, WSS_CAUSE_CLOSE_FRAME, event);
     int code = payload.size ? (int)wss__base_load_be(payload.data, 2) : WSS_CLOSE_NO_CODE;
     if (payload.size && !wss__frame_code_valid(code))
-        return wss__session_fail(host, session, WSS_CAUSE_CLOSE_FRAME, event);
+        return wss__session_fail(shared, session, WSS_CAUSE_CLOSE_FRAME, event);
     wss__span reason = payload.size ? wss__base_span(payload.data + 2, payload.size - 2) : payload;
     if (wss__utf8_check(0, reason.data, reason.size) != 0)
-        return wss__session_fail(host, session, WSS_CAUSE_UTF8, event);
-    if (session->phase == WSS__SESSION_OPEN) wss__session_put_close(host, session, code, wss__base_span(NULL, 0));
+        return wss__session_fail(shared, session, WSS_CAUSE_UTF8, event);
+    if (session->phase == WSS__SESSION_OPEN) wss__session_put_close(shared, session, code, wss__base_span(NULL, 0));
     int kind = wss__session_done(session, event, code, WSS_CAUSE_PEER_CLOSED, reason);
     event->final = 1;
     return kind;
 }
 
-static int wss__session_control(wss__session_host *host, wss__session *session, int opcode, char *data, size_t size,
+static int wss__session_control(wss__session_shared *shared, wss__session *session, int opcode, char *data, size_t size,
                                 wss__session_event *event) {
     wss__span payload = wss__base_span(data, size);
-    if (opcode == WSS__FRAME_CLOSE) return wss__session_on_close(host, session, payload, event);
+    if (opcode == WSS__FRAME_CLOSE) return wss__session_on_close(shared, session, payload, event);
     if (session->phase != WSS__SESSION_OPEN) return WSS__SESSION_AGAIN;
     if (opcode == WSS__FRAME_PING) {
-        if (!wss__session_put_pong(host, session, payload))
-            return wss__session_fail(host, session, WSS_CAUSE_MEMORY, event);
+        if (!wss__session_put_pong(shared, session, payload))
+            return wss__session_fail(shared, session, WSS_CAUSE_MEMORY, event);
         return WSS__SESSION_AGAIN;
     }
     event->data = data;
@@ -4078,14 +4128,14 @@ static int wss__session_control(wss__session_host *host, wss__session *session, 
 }
 
 /* The next frame's header: its length, 0 where input ended, or minus a cause. */
-static int wss__session_take_head(wss__session_host *host, wss__session *session, wss__session_bytes *bytes,
+static int wss__session_take_head(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                                   wss__frame_head *head) {
     wss__session_input *input = session->input;
     if (!input || !input->head_size) {
         int length = wss__frame_decode(bytes->data, bytes->size, head);
         if (length > 0) wss__session_skip(bytes, (size_t)length);
         if (length != 0 || !bytes->size) return length;
-        input = wss__session_need_input(host, session);
+        input = wss__session_need_input(shared, session);
         if (!input) return -WSS_CAUSE_MEMORY;
         memcpy(input->head, bytes->data, bytes->size);
         input->head_size = (uint8_t)bytes->size;
@@ -4104,73 +4154,75 @@ static int wss__session_take_head(wss__session_host *host, wss__session *session
 }
 
 /* Whether a data frame may come now, and this large. 0 or the cause. */
-static int wss__session_judge(const wss__session_host *host, const wss__session *session, const wss__frame_head *head) {
+static int wss__session_check_frame(const wss__session_shared *shared, const wss__session *session,
+                                    const wss__frame_head *head) {
     const wss__session_input *input = session->input;
     int in_message = input && input->in_message;
     size_t before = in_message ? input->size : 0;
     if ((head->opcode == WSS__FRAME_CONTINUATION) != in_message) return WSS_CAUSE_CONTINUATION;
-    if (in_message && input->fragments >= WSS__SESSION_FRAMES + before / WSS__SESSION_FRAME_BYTES) return WSS_CAUSE_TOO_MANY_FRAGMENTS;
-    if (head->size > host->options->max_message - before) return WSS_CAUSE_TOO_BIG;
+    if (in_message && input->fragments >= WSS__SESSION_FRAMES + before / WSS__SESSION_FRAME_BYTES)
+        return WSS_CAUSE_TOO_MANY_FRAGMENTS;
+    if (head->size > shared->options->max_message - before) return WSS_CAUSE_TOO_BIG;
     return 0;
 }
 
 /* Takes what has come of the payload of the frame in hand. */
-static int wss__session_payload(wss__session_host *host, wss__session *session, wss__session_bytes *bytes,
+static int wss__session_payload(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                                 wss__session_event *event) {
     wss__session_input *input = session->input;
     size_t size = wss__base_min(bytes->size, input->frame_left);
     size_t offset = (size_t)input->frame.size - input->frame_left;
     int control = wss__frame_is_control(input->frame.opcode);
-    if (!control && !wss__session_grow(host, input, size, input->size + size, wss__session_most(host, input)))
-        return wss__session_fail(host, session, WSS_CAUSE_MEMORY, event);
+    if (!control && !wss__session_grow(shared, input, size, input->size + size, wss__session_most(shared, input)))
+        return wss__session_fail(shared, session, WSS_CAUSE_MEMORY, event);
     char *place = control ? input->control + offset : input->data + input->size;
     wss__frame_unmask(place, bytes->data, size, input->frame.mask, offset);
     wss__session_skip(bytes, size);
     input->frame_left -= size;
     if (!control) input->size += size;
     if (!control && input->opcode == WSS_TEXT) input->utf8 = wss__utf8_check(input->utf8, place, size);
-    if (input->utf8 == WSS__UTF8_REJECT) return wss__session_fail(host, session, WSS_CAUSE_UTF8, event);
+    if (input->utf8 == WSS__UTF8_REJECT) return wss__session_fail(shared, session, WSS_CAUSE_UTF8, event);
     if (input->frame_left) return WSS__SESSION_NEED;
     input->in_frame = 0;
     if (control)
-        return wss__session_control(host, session, input->frame.opcode, input->control, (size_t)input->frame.size,
+        return wss__session_control(shared, session, input->frame.opcode, input->control, (size_t)input->frame.size,
                                     event);
     if (!input->frame.final) return WSS__SESSION_AGAIN;
-    if (input->utf8 != 0) return wss__session_fail(host, session, WSS_CAUSE_UTF8, event);
+    if (input->utf8 != 0) return wss__session_fail(shared, session, WSS_CAUSE_UTF8, event);
     input->in_message = 0;
-    return wss__session_deliver(host, session, input->opcode, input->data, input->size, event);
+    return wss__session_deliver(shared, session, input->opcode, input->data, input->size, event);
 }
 
 /* A frame that has come whole and is a message or control frame by itself: unmasked and used where it lies. */
-static int wss__session_whole(wss__session_host *host, wss__session *session, const wss__frame_head *head,
+static int wss__session_whole(wss__session_shared *shared, wss__session *session, const wss__frame_head *head,
                               wss__session_bytes *bytes, wss__session_event *event) {
     char *from = bytes->data;
     size_t size = (size_t)head->size;
     int control = wss__frame_is_control(head->opcode);
-    char *data = control ? from : wss__session_place(host, session, from, size);
+    char *data = control ? from : wss__session_place(shared, session, from, size);
     wss__session_skip(bytes, size);
     wss__frame_unmask(data, from, size, head->mask, 0);
-    if (control) return wss__session_control(host, session, head->opcode, data, size, event);
+    if (control) return wss__session_control(shared, session, head->opcode, data, size, event);
     if (head->opcode == WSS_TEXT && wss__utf8_check(0, data, size) != 0)
-        return wss__session_fail(host, session, WSS_CAUSE_UTF8, event);
-    return wss__session_deliver(host, session, head->opcode, data, size, event);
+        return wss__session_fail(shared, session, WSS_CAUSE_UTF8, event);
+    return wss__session_deliver(shared, session, head->opcode, data, size, event);
 }
 
-static int wss__session_frame(wss__session_host *host, wss__session *session, wss__session_bytes *bytes,
+static int wss__session_frame(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                               wss__session_event *event) {
-    if (session->input && session->input->in_frame) return wss__session_payload(host, session, bytes, event);
+    if (session->input && session->input->in_frame) return wss__session_payload(shared, session, bytes, event);
     if (session->input && !wss__session_is_partial(session)) session->input->since = 0;
     wss__frame_head head;
-    int taken = wss__session_take_head(host, session, bytes, &head);
+    int taken = wss__session_take_head(shared, session, bytes, &head);
     if (taken == 0) return WSS__SESSION_NEED;
     int control = taken > 0 && wss__frame_is_control(head.opcode);
-    int cause = taken < 0 ? -taken : control ? 0 : wss__session_judge(host, session, &head);
-    if (cause) return wss__session_fail(host, session, cause, event);
-    WSS__COUNT(host->stats.frames_in, 1);
+    int cause = taken < 0 ? -taken : control ? 0 : wss__session_check_frame(shared, session, &head);
+    if (cause) return wss__session_fail(shared, session, cause, event);
+    WSS__COUNT(shared->stats.frames_in, 1);
     int alone = control || (head.final && head.opcode != WSS__FRAME_CONTINUATION);
-    if (alone && head.size <= bytes->size) return wss__session_whole(host, session, &head, bytes, event);
-    wss__session_input *input = wss__session_need_input(host, session);
-    if (!input) return wss__session_fail(host, session, WSS_CAUSE_MEMORY, event);
+    if (alone && head.size <= bytes->size) return wss__session_whole(shared, session, &head, bytes, event);
+    wss__session_input *input = wss__session_need_input(shared, session);
+    if (!input) return wss__session_fail(shared, session, WSS_CAUSE_MEMORY, event);
     if (!control && !input->in_message) {
         input->in_message = 1;
         input->opcode = (uint8_t)head.opcode;
@@ -4182,51 +4234,51 @@ static int wss__session_frame(wss__session_host *host, wss__session *session, ws
     input->frame = head;
     input->frame_left = (size_t)head.size;
     input->in_frame = 1;
-    return wss__session_payload(host, session, bytes, event);
+    return wss__session_payload(shared, session, bytes, event);
 }
 
 /* ---- handshake ---- */
 
-/* Answers a request in the library's own words, which need no memory where the cork is at hand. False where memory is short:
-   the session is then done, as it is after any answer but 101. */
-static int wss__session_answer(wss__session_host *host, wss__session *session, const wss__http_reply *reply) {
+/* Answers a request in the library's own words, which need no memory where the cork is at hand. False where
+   memory is short: the session is then done, as it is after any answer but 101. */
+static int wss__session_answer(wss__session_shared *shared, wss__session *session, const wss__http_reply *reply) {
     char text[1024]; /* more than the longest of them */
     size_t size = wss__http_write(text, sizeof text, reply);
-    int put = wss__session_put_raw(host, session, wss__base_span(text, size), wss__base_span(NULL, 0));
+    int put = wss__session_put_raw(shared, session, wss__base_span(text, size), wss__base_span(NULL, 0));
     session->phase = put && reply->answer.status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
     return put;
 }
 
-static void wss__session_count_refusal(wss__session_host *host, int status, int cause) {
-    WSS__COUNT(host->stats.refused, 1);
-    WSS__COUNT(host->stats.refused_status[status / 100], 1);
-    WSS__COUNT(host->stats.refused_cause[cause], 1);
+static void wss__session_count_refusal(wss__session_shared *shared, int status, int cause) {
+    WSS__COUNT(shared->stats.refused, 1);
+    WSS__COUNT(shared->stats.refused_status[status / 100], 1);
+    WSS__COUNT(shared->stats.refused_cause[cause], 1);
 }
 
-static int wss__session_reject(wss__session_host *host, wss__session *session, int status, int with_body,
+static int wss__session_reject(wss__session_shared *shared, wss__session *session, int status, int with_body,
                                wss__session_event *event) {
     wss__http_reply reply;
     memset(&reply, 0, sizeof reply);
     wss__http_refusal(&reply, status);
     reply.is_head = !with_body;
-    int kind = wss__session_end(host, session, WSS_CAUSE_HANDSHAKE, 0, event);
-    wss__session_answer(host, session, &reply);
-    wss__session_count_refusal(host, status, wss__http_find_status(status)->refused);
+    int kind = wss__session_end(shared, session, WSS_CAUSE_HANDSHAKE, 0, event);
+    wss__session_answer(shared, session, &reply);
+    wss__session_count_refusal(shared, status, wss__http_find_status(status)->refused);
     event->status = status;
     return kind;
 }
 
 /* Lets the client in. False where memory is short: the session is then done. */
-static int wss__session_accept(wss__session_host *host, wss__session *session, wss__span key) {
+static int wss__session_accept(wss__session_shared *shared, wss__session *session, wss__span key) {
     wss__http_reply reply;
     memset(&reply, 0, sizeof reply);
     wss__http_welcome(&reply, key);
-    return wss__session_answer(host, session, &reply);
+    return wss__session_answer(shared, session, &reply);
 }
 
-static int wss__session_request(wss__session_host *host, wss__session *session, char *head, size_t size,
+static int wss__session_request(wss__session_shared *shared, wss__session *session, char *head, size_t size,
                                 wss__session_event *event) {
-    const wss_options *options = host->options;
+    const wss_options *options = shared->options;
     wss_request *request = &event->request;
     int upgrade = 0;
     int status = wss__http_parse(head, size, request);
@@ -4234,16 +4286,16 @@ static int wss__session_request(wss__session_host *host, wss__session *session, 
     if (!status) upgrade = wss__http_upgrade(request, &status);
     if (!status && !wss__http_host_allowed(request, options->hosts)) status = 421;
     if (!status && upgrade && !wss__http_origin_allowed(request, options->origins)) status = 403;
-    if (!status && wss__mem_is_tight(host->mem)) status = 503;
-    if (status) return wss__session_reject(host, session, status, with_body, event);
+    if (!status && wss__mem_is_tight(shared->mem)) status = 503;
+    if (status) return wss__session_reject(shared, session, status, with_body, event);
     session->phase = WSS__SESSION_ASKED;
     return upgrade ? WSS__SESSION_UPGRADE : WSS__SESSION_HTTP;
 }
 
 /* Gathers the request head. It is looked for once per byte, however it trickles in. */
-static int wss__session_head(wss__session_host *host, wss__session *session, wss__session_bytes *bytes,
+static int wss__session_head(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                              wss__session_event *event) {
-    size_t most = (size_t)host->options->max_head;
+    size_t most = (size_t)shared->options->max_head;
     wss__session_input *input = session->input;
     char *data = bytes->data;
     size_t before = input ? input->size : 0;
@@ -4251,21 +4303,22 @@ static int wss__session_head(wss__session_host *host, wss__session *session, wss
     if (!bytes->size) return WSS__SESSION_NEED;
     if (input) {
         size = before + wss__base_min(bytes->size, most + 1 - before);
-        if (!wss__session_grow(host, input, size - before, 0, most)) return wss__session_reject(host, session, 503, 1, event);
+        if (!wss__session_grow(shared, input, size - before, 0, most))
+            return wss__session_reject(shared, session, 503, 1, event);
         data = input->data;
         memcpy(data + before, bytes->data, size - before);
     }
     size_t end = wss__http_find_end(data, size, before);
-    int status = wss__http_prefix_status(data, end ? end : size, host->options->max_head);
-    if (status) return wss__session_reject(host, session, status, 1, event);
+    int status = wss__http_prefix_status(data, end ? end : size, shared->options->max_head);
+    if (status) return wss__session_reject(shared, session, status, 1, event);
     if (end) {
         wss__session_skip(bytes, end - before);
-        return wss__session_request(host, session, data, end, event);
+        return wss__session_request(shared, session, data, end, event);
     }
     if (!input) {
-        input = wss__session_need_input(host, session);
-        if (!input || !wss__session_grow(host, input, size, 0, most))
-            return wss__session_reject(host, session, 503, 1, event);
+        input = wss__session_need_input(shared, session);
+        if (!input || !wss__session_grow(shared, input, size, 0, most))
+            return wss__session_reject(shared, session, 503, 1, event);
         memcpy(input->data, bytes->data, size);
     }
     input->size = size;
@@ -4274,37 +4327,38 @@ static int wss__session_head(wss__session_host *host, wss__session *session, wss
 }
 
 /* The next event in the input, which is modified and used up step by step. After NEED nothing is left of it, unless the
-   request waits for an answer: then the rest must be held. After any event call wss__session_release. */
-static int wss__session_next(wss__session_host *host, wss__session *session, wss__session_bytes *bytes,
+   request waits for an answer: then the rest must be held. After any event call wss__session_event_done. */
+static int wss__session_next(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                              wss__session_event *event) {
     int kind = WSS__SESSION_AGAIN;
     while (kind == WSS__SESSION_AGAIN) {
         if (session->phase == WSS__SESSION_ASKED) return WSS__SESSION_NEED;
         if (session->phase == WSS__SESSION_DONE) wss__session_skip(bytes, bytes->size);
         if (session->phase == WSS__SESSION_DONE) return WSS__SESSION_NEED;
-        if (session->phase == WSS__SESSION_HEAD) kind = wss__session_head(host, session, bytes, event);
-        else kind = wss__session_frame(host, session, bytes, event);
+        if (session->phase == WSS__SESSION_HEAD) kind = wss__session_head(shared, session, bytes, event);
+        else kind = wss__session_frame(shared, session, bytes, event);
     }
     return kind;
 }
 
 /* What other threads have reserved stays in the account: their messages are still on their way. */
-static void wss__session_free(wss__session_host *host, wss__session *session) {
+static void wss__session_free(wss__session_shared *shared, wss__session *session) {
     size_t rest;
-    wss__session_drop_unsent(host, session);
+    wss__session_drop_unsent(shared, session);
     if (session->queue) {
         wss__buf_peek(session->queue, 0, &rest); /* of the one frame that had begun to leave */
-        wss__session_sent(host, session, rest);
+        wss__session_sent(shared, session, rest);
     }
-    wss__session_free_input(host, session);
+    wss__session_free_input(shared, session);
 }
 
 /* ---- [queue] -----------------------------------------------------------------------------------------------
-   purpose  work handed from any thread to one: a list under a mutex, and an eventfd that says it is no longer empty
+   purpose  work handed from any thread to one: a list under a mutex, and an eventfd that says it is no longer
+            empty
    knows    base, mem
-   owns     jobs leave in the order of their arrival; the wake-up is decided and written under the mutex, so none is lost
-            and none comes after the descriptor has closed; a refused job stays with the caller; posted user functions are
-            called in one function here
+   owns     jobs leave in the order of their arrival; the wake-up is decided and written under the mutex, so
+            none is lost and none comes after the descriptor has closed; a refused job stays with the caller;
+            posted user functions are called in one function here
    threads  any may push; one takes */
 
 enum { WSS__QUEUE_POST = 0 }; /* a job that calls function(arg); other kinds belong to the loop */
@@ -4605,7 +4659,8 @@ static int wss__socket_explain(wss_error *why, int code, const char *what, wss__
     memset(why, 0, sizeof *why);
     why->code = code;
     why->system_errno = code == WSS_ERR_SYSTEM ? errno : 0;
-    __extension__ snprintf(reason, sizeof reason, "%m"); /* each Linux C library has this one; POSIX's come in two kinds */
+    /* each Linux C library has this one; POSIX's come in two kinds */
+    __extension__ snprintf(reason, sizeof reason, "%m");
     snprintf(why->text, sizeof why->text, "%s %.*s: %s", what, (int)wss__base_min(address.size, 80), address.data,
              code == WSS_ERR_SYSTEM ? reason : wss_strerror(code));
     return code;
@@ -4791,7 +4846,8 @@ static int wss__socket_listen_any(wss__socket_listeners *all, const wss_options 
     return result;
 }
 
-/* Which of the addresses failed, and with which port where it takes the server's: then it does not parse without one. */
+/* Which of the addresses failed, and with which port where it takes the server's: then it does not parse
+   without one. */
 static void wss__socket_explain_listen(wss_error *why, int code, wss__span text, int port) {
     char label[96];
     wss__socket_address unused;
@@ -4807,7 +4863,8 @@ static int wss__socket_listen(wss__socket_listeners *all, const wss_options *opt
     wss__span rest = wss__base_text(options->address);
     wss__span item = rest;
     int result = options->address ? WSS_OK : wss__socket_listen_any(all, options);
-    while (result == WSS_OK && wss__base_next_item(&rest, ',', &item)) result = wss__socket_listen_one(all, item, options);
+    while (result == WSS_OK && wss__base_next_item(&rest, ',', &item))
+        result = wss__socket_listen_one(all, item, options);
     if (result == WSS_OK) return WSS_OK;
     wss__socket_explain_listen(why, result, item, wss__socket_port(all, options));
     wss__socket_close_listeners(all);
@@ -4962,8 +5019,8 @@ static void wss__event_call(wss_handler *handler, void *context, wss_event *even
     wss__event_inside = outside;
 }
 
-/* user: where the connection's pointer stands; NULL: nowhere. Each handler sees it as the one before has left it: that one may have
-   freed the pointer that the event began with. */
+/* user: where the connection's pointer stands; NULL: nowhere. Each handler sees it as the one before has left
+   it: that one may have freed the pointer that the event began with. */
 static void wss__event_emit(wss__event_list *list, wss_event *event, void **user) {
     wss__event_handler *last = __atomic_load_n(&list->last, __ATOMIC_ACQUIRE);
     wss__event_handler *entry = last ? __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) : NULL;
@@ -5032,8 +5089,9 @@ static int wss__message_init_data(wss__message *message, int opcode, const void 
     return WSS_OK;
 }
 
-/* Finds what args are made of, and whether they are valid. Those that a handler was given and sends on are not looked at again. */
-static int wss__message_judge(wss__message *message, const wss_options *options, wss_args args) {
+/* Finds what args are made of, and whether they are valid. Those that a handler was given and sends on are not
+   looked at again. */
+static int wss__message_check_args(wss__message *message, const wss_options *options, wss_args args) {
     const wss__event_args *given = &wss__event_given;
     if (args.text && args.text == given->text && args.length == given->length && options == given->options) {
         message->left = message->data.size;
@@ -5059,7 +5117,7 @@ static int wss__message_init_typed(wss__message *message, const wss_options *opt
     while (message->data.size && strchr(" \t\r\n", *message->data.data) && *message->data.data)
         message->data = wss__base_span(message->data.data + 1, message->data.size - 1);
     if (message->data.size > SIZE_MAX / 4) return WSS_ERR_TOO_BIG;
-    result = wss__message_judge(message, options, args);
+    result = wss__message_check_args(message, options, args);
     if (result) return result;
     message->size = wss__json_escaped_size(message->member) + wss__json_escaped_size(message->type) + 2;
     message->size += message->has_members ? message->left : 1;
@@ -5094,76 +5152,78 @@ static wss__buf_frame *wss__message_frame(wss__mem *mem, const wss__message *mes
 /* ---- [conn] ------------------------------------------------------------------------------------------------
    purpose  what a connection, a loop and a server are to each other: the structs, their lists and deadlines
    knows    base, mem, log, http, frame, buf, timer, slot, session, queue, socket, event
-   owns     a connection belongs to one loop; only that loop touches it, except for what the slot's flags, the account of
-            queued bytes and the fields marked atomic or "mutex" tell others; flags change under the array's mutex
+   owns     a connection belongs to one loop; only that loop touches it, except for what the slot's flags, the
+            account of queued bytes and the fields marked atomic or "mutex" tell others; flags change under the
+            array's mutex
+   enums    FLAG, WORK, STATE, ORDER
    threads  as marked */
 
 enum { /* flags of a connection's slot, beside WSS__SLOT_LIVE; written under the array's mutex */
-    WSS__CONN_OPEN = 2,     /* counted: connect has begun, disconnect has not */
-    WSS__CONN_GONE = 4,     /* sends are refused */
-    WSS__CONN_SILENT = 8,   /* closed by the application: no more messages to it */
-    WSS__CONN_ASKED = 16,   /* a request waits for the application's answer */
-    WSS__CONN_UPGRADE = 32, /* the request is an upgrade, not plain HTTP */
-    WSS__CONN_TOLD = 64,    /* its disconnect handlers have run: for the application the handle is dead */
-    WSS__CONN_ACCEPTED = 128, /* takes orders: they go behind the answer, which its loop may not have seen yet */
-    WSS__CONN_LOOP_SHIFT = 16 /* the number of its loop stands in the bits from here on */
+    WSS__FLAG_OPEN = 2,     /* counted: connect has begun, disconnect has not */
+    WSS__FLAG_GONE = 4,     /* sends are refused */
+    WSS__FLAG_SILENT = 8,   /* closed by the application: no more messages to it */
+    WSS__FLAG_UNANSWERED = 16,   /* a request waits for the application's answer */
+    WSS__FLAG_UPGRADE = 32, /* the request is an upgrade, not plain HTTP */
+    WSS__FLAG_TOLD = 64,    /* its disconnect handlers have run: for the application the handle is dead */
+    WSS__FLAG_ACCEPTED = 128, /* takes orders: they go behind the answer, which its loop may not have seen yet */
+    WSS__FLAG_LOOP_SHIFT = 16 /* the number of its loop stands in the bits from here on */
 };
 
 enum { /* work of a connection, for its loop alone */
-    WSS__CONN_READABLE = 1,
-    WSS__CONN_WRITABLE = 2,
-    WSS__CONN_HANGUP = 4,         /* end of stream or an error is known: read until it shows */
-    WSS__CONN_READY = 8,          /* on the ready list */
-    WSS__CONN_PAUSED = 16,        /* by the application */
-    WSS__CONN_FULL = 32,          /* by its own send queue */
-    WSS__CONN_DRAINED = 64,       /* has fallen from above half its limit: the drain event is due */
-    WSS__CONN_PINGED = 128,       /* a ping is out and nothing has come since */
-    WSS__CONN_CROWDED = 256,      /* was above half its limit, and not below a quarter since */
-    WSS__CONN_CONNECTED = 512,    /* its connect handlers were called */
-    WSS__CONN_BROKEN = 1024,      /* the socket failed while sending, or memory for the rest of what had begun */
-    WSS__CONN_ENDED_INPUT = 2048, /* the peer ended its stream, or has sent its Close */
-    WSS__CONN_HANDSHAKE = 4096,   /* counted in the loop's handshakes */
-    WSS__CONN_STARVED = 8192,     /* the kernel lacked memory to send: try again by time */
-    WSS__CONN_STATE_SHIFT = 14    /* the state stands in the bits from here on */
+    WSS__WORK_READABLE = 1,
+    WSS__WORK_WRITABLE = 2,
+    WSS__WORK_HANGUP = 4,         /* end of stream or an error is known: read until it shows */
+    WSS__WORK_READY = 8,          /* on the ready list */
+    WSS__WORK_PAUSED = 16,        /* by the application */
+    WSS__WORK_FULL = 32,          /* by its own send queue */
+    WSS__WORK_DRAINED = 64,       /* has fallen from above half its limit: the drain event is due */
+    WSS__WORK_PINGED = 128,       /* a ping is out and nothing has come since */
+    WSS__WORK_CROWDED = 256,      /* was above half its limit, and not below a quarter since */
+    WSS__WORK_CONNECTED = 512,    /* its connect handlers were called */
+    WSS__WORK_BROKEN = 1024,      /* the socket failed while sending, or memory for the rest of what had begun */
+    WSS__WORK_ENDED_INPUT = 2048, /* the peer ended its stream, or has sent its Close */
+    WSS__WORK_HANDSHAKE = 4096,   /* counted in the loop's handshakes */
+    WSS__WORK_STARVED = 8192,     /* the kernel lacked memory to send: try again by time */
+    WSS__WORK_STATE_SHIFT = 14    /* the state stands in the bits from here on */
 };
 
 enum { /* states */
-    WSS__CONN_SERVING = 0,
-    WSS__CONN_FLUSHING,  /* the session is done, what is queued leaves */
-    WSS__CONN_LINGERING, /* our stream is ended, the peer's is read to its end */
-    WSS__CONN_DEAD       /* to be freed at its turn on the ready list */
+    WSS__STATE_SERVING = 0,
+    WSS__STATE_FLUSHING,  /* the session is done, what is queued leaves */
+    WSS__STATE_LINGERING, /* our stream is ended, the peer's is read to its end */
+    WSS__STATE_DEAD       /* to be freed at its turn on the ready list */
 };
 
 enum {
     WSS__CONN_STEP = 64,          /* milliseconds to which deadlines are rounded up, so that many share a wake-up */
     WSS__CONN_LINGER = 5000,      /* milliseconds for the peer to end TCP where options.close_ms is off */
     WSS__CONN_LINGER_MAX = 65536, /* bytes read from a peer that does not end */
-    WSS__CONN_CASTS = 256,        /* broadcasts that leave together */
-    WSS__CONN_CAST_BYTES = 65535, /* and bytes of them: positions have 16 bits */
+    WSS__CONN_BROADCASTS = 256,        /* broadcasts that leave together */
+    WSS__CONN_BROADCAST_BYTES = 65535, /* and bytes of them: positions have 16 bits */
     WSS__CONN_RETRY = 100         /* milliseconds until what lacked memory or descriptors is tried again */
 };
 
 struct wss__conn;
 
 /* An event on its way to the queue's thread. */
-typedef struct wss__conn_job {
+typedef struct wss__conn_notice {
     wss__queue_job job; /* size 0: part of what it is about; else the data and a NUL follow */
     wss_event event;
     struct wss__conn *conn;
-} wss__conn_job;
+} wss__conn_notice;
 
 /* A request that the application has to answer, with its head. Shared with the event that shows it. */
-typedef struct wss__conn_asked {
+typedef struct wss__conn_request {
     uint32_t references; /* atomic */
     size_t bytes;        /* of this allocation; the head follows */
-    wss__conn_job job;
+    wss__conn_notice job;
     wss_request request;
-} wss__conn_asked;
+} wss__conn_request;
 
 /* With options.queue: the events that may never be lost, and the account of what is under way. */
 typedef struct wss__conn_delivery {
-    wss__conn_job connect;
-    wss__conn_job disconnect;
+    wss__conn_notice connect;
+    wss__conn_notice disconnect;
     char reason[WSS__FRAME_CONTROL_MAX];
     size_t undelivered; /* bytes; atomic */
     int waiting;        /* the loop waits for it to fall; atomic */
@@ -5171,9 +5231,9 @@ typedef struct wss__conn_delivery {
 } wss__conn_delivery;
 
 /* What most connections never have. */
-typedef struct wss__conn_rare {
+typedef struct wss__conn_cold {
     wss__conn_delivery *delivery; /* with options.queue, from accept to release */
-    wss__conn_asked *asked;  /* mutex */
+    wss__conn_request *request;  /* mutex */
     char *path;              /* mutex; NULL: "/" */
     size_t path_size;
     char *protocol;          /* mutex; NULL: none */
@@ -5182,7 +5242,7 @@ typedef struct wss__conn_rare {
     size_t reason_size;
     uint64_t last_message;   /* for the idle timeout */
     char peer[64];           /* for max_per_address; mutex */
-} wss__conn_rare;
+} wss__conn_cold;
 
 typedef struct wss__conn {
     wss__slot slot;
@@ -5192,41 +5252,46 @@ typedef struct wss__conn {
     wss__timer_node timer;
     int fd;                  /* mutex */
     void *user;              /* atomic */
-    wss__conn_rare *rare;
+    wss__conn_cold *cold;
     uint32_t opened;         /* when it was accepted, in WSS__CONN_STEPs */
-    uint16_t round_trip;     /* of the last ping in milliseconds, plus 1; the longest that fits stands for all longer; atomic */
+    uint16_t round_trip;     /* of the last ping in milliseconds, plus 1; the longest that fits stands for all longer;
+                                atomic */
     uint16_t work;           /* the bits above, and in the topmost two its state */
 } wss__conn;
 
 enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
-    WSS__CONN_JOB_SEND = 1,
-    WSS__CONN_JOB_BROADCAST,
-    WSS__CONN_JOB_CLOSE,
-    WSS__CONN_JOB_ANSWER,
-    WSS__CONN_JOB_ADOPT,
-    WSS__CONN_JOB_READ,  /* pause, resume, or events were delivered */
-    WSS__CONN_JOB_TIMER,
-    WSS__CONN_JOB_EVENT, /* for a queue */
-    WSS__CONN_JOB_ENDED  /* for a queue: a server has ended */
+    WSS__ORDER_SEND = 1,
+    WSS__ORDER_BROADCAST,
+    WSS__ORDER_CLOSE,
+    WSS__ORDER_ANSWER,
+    WSS__ORDER_ADOPT,
+    WSS__ORDER_READ,  /* pause, resume, or events were delivered */
+    WSS__ORDER_TIMER,
+    WSS__ORDER_EVENT, /* for a queue */
+    WSS__ORDER_ENDED  /* for a queue: a server has ended */
 };
 
 /* An order to a loop. It is made on the stack; where another thread has to carry it out, a copy goes there. */
-typedef struct wss__conn_task {
-    wss__queue_job job; /* arg: answer: the connection's pointer */
-    wss_conn conn;
-    wss__buf_frame *frame;
-    wss__span text; /* close: the reason. answer: the subprotocol. Behind a copy stands what this points to */
-    int code;       /* close: code. answer: phase that follows. read: the work bits to clear, or to set */
-    int status;     /* answer: of HTTP */
-    int set;        /* read: set rather than clear. close: for slowness. send: keyed, and the queue was full.
-                       answer: to an upgrade */
-    int fd;         /* adopt */
-} wss__conn_task;
+typedef struct wss__conn_order {
+    wss__queue_job job;    /* arg: answer: the connection's pointer */
+    wss_conn conn;         /* broadcast: left out. timer: the timer */
+    wss__buf_frame *frame; /* send, broadcast, answer */
+    wss__span text;        /* close: the reason. answer: the subprotocol. Behind a copy stands what this points to */
+    int code;              /* close */
+    int status;            /* answer: of HTTP, 101 lets in */
+    int bits;              /* read: of the work, to set or to clear */
+    int loop;              /* broadcast: where it goes */
+    int fd;                /* adopt */
+    uint8_t set;           /* read */
+    uint8_t slow;          /* close: for slowness */
+    uint8_t full;          /* send: has a key, and the queue was full */
+    uint8_t upgrade;       /* answer: to one */
+} wss__conn_order;
 
 typedef struct wss__loop {
     wss_server *server;
     wss__queue_inbox inbox;
-    wss__session_host host;
+    wss__session_shared shared;
     wss__timer_wheel wheel;
     char *receive;
     size_t receive_size;
@@ -5235,10 +5300,11 @@ typedef struct wss__loop {
     uint32_t last_ready;
     size_t connections;        /* sockets it holds; atomic */
     size_t handshakes;         /* of them, not upgraded yet; atomic */
-    wss__buf_frame *casts[WSS__CONN_CASTS]; /* broadcasts of this turn: what not every connection has been given yet */
-    uint32_t cast_count;
-    size_t cast_size;          /* bytes in them; atomic */
-    uint16_t cast_end;         /* position behind the last: bytes of all broadcasts so far, modulo 2^16 */
+    wss__buf_frame *broadcasts[WSS__CONN_BROADCASTS]; /* broadcasts of this turn: what not every connection has been
+                                                         given yet */
+    uint32_t broadcast_count;
+    size_t broadcast_size;          /* bytes in them; atomic */
+    uint16_t broadcast_end;         /* position behind the last: bytes of all broadcasts so far, modulo 2^16 */
     int epoll;
     int index;
     int stopping;
@@ -5291,7 +5357,7 @@ static void wss__conn_set_flags(wss__conn *conn, int set, int clear) {
 }
 
 static int wss__conn_loop_of(const wss__conn *conn) {
-    return wss__conn_flags(conn) >> WSS__CONN_LOOP_SHIFT;
+    return wss__conn_flags(conn) >> WSS__FLAG_LOOP_SHIFT;
 }
 
 static void wss__conn_lock(const wss_server *server) {
@@ -5330,10 +5396,10 @@ static wss__loop *wss__conn_own_loop(const wss_server *server) {
     return wss__conn_loop && wss__conn_loop->server == server ? wss__conn_loop : NULL;
 }
 
-/* Whether these flags, read once, are of a live connection of this loop. Read twice they could be of two: another loop may
-   free its connection in between, and the flags of a free place name the first loop. */
+/* Whether these flags, read once, are of a live connection of this loop. Read twice they could be of two:
+   another loop may free its connection in between, and the flags of a free place name the first loop. */
 static int wss__conn_is_own(const wss__loop *loop, int flags) {
-    return flags & WSS__SLOT_LIVE && flags >> WSS__CONN_LOOP_SHIFT == loop->index;
+    return flags & WSS__SLOT_LIVE && flags >> WSS__FLAG_LOOP_SHIFT == loop->index;
 }
 
 /* The connection, if the calling thread is its loop: then it can be used without the mutex. */
@@ -5342,36 +5408,48 @@ static wss__conn *wss__conn_find_own(wss__loop *loop, wss_conn handle) {
     return conn && wss__conn_is_own(loop, wss__conn_flags(conn)) ? conn : NULL;
 }
 
+/* The next connection of this loop, from place *index on; NULL at the end. A walk costs a step for each place that was
+   ever taken, also by other loops, also if it is free again. */
+static wss__conn *wss__conn_next_own(const wss__loop *loop, uint32_t *index) {
+    wss_server *server = loop->server;
+    uint32_t made = __atomic_load_n(&server->conns.made, __ATOMIC_ACQUIRE);
+    while (*index < made) {
+        wss__conn *conn = wss__conn_at(server, (*index)++);
+        if (wss__conn_is_own(loop, wss__conn_flags(conn)) && conn->fd >= 0) return conn;
+    }
+    return NULL;
+}
+
 /* NULL without options.queue. */
 static wss__conn_delivery *wss__conn_delivery_of(const wss__conn *conn) {
-    return conn->rare ? conn->rare->delivery : NULL;
+    return conn->cold ? conn->cold->delivery : NULL;
 }
 
-static wss__conn_rare *wss__conn_need_rare(wss_server *server, wss__conn *conn) {
-    if (conn->rare) return conn->rare;
-    wss__conn_rare *rare = (wss__conn_rare *)wss__mem_get_zeroed(&server->mem, sizeof *rare);
+static wss__conn_cold *wss__conn_need_cold(wss_server *server, wss__conn *conn) {
+    if (conn->cold) return conn->cold;
+    wss__conn_cold *cold = (wss__conn_cold *)wss__mem_get_zeroed(&server->mem, sizeof *cold);
     wss__conn_lock(server);
-    conn->rare = rare;
+    conn->cold = cold;
     wss__conn_unlock(server);
-    return rare;
+    return cold;
 }
 
-static void wss__conn_release_asked(wss_server *server, wss__conn_asked *asked) {
-    if (asked && __atomic_sub_fetch(&asked->references, 1, __ATOMIC_ACQ_REL) == 0)
-        wss__mem_free(&server->mem, asked, asked->bytes);
+static void wss__conn_release_request(wss_server *server, wss__conn_request *kept) {
+    if (kept && __atomic_sub_fetch(&kept->references, 1, __ATOMIC_ACQ_REL) == 0)
+        wss__mem_free(&server->mem, kept, kept->bytes);
 }
 
-static wss__conn_asked *wss__conn_asked_of(const wss_request *request) {
-    return (wss__conn_asked *)(void *)((char *)(uintptr_t)request - offsetof(wss__conn_asked, request));
+static wss__conn_request *wss__conn_request_of(const wss_request *request) {
+    return (wss__conn_request *)(void *)((char *)(uintptr_t)request - offsetof(wss__conn_request, request));
 }
 
 /* Nobody needs the request any more but the event that may be showing it. */
-static void wss__conn_forget_asked(wss_server *server, wss__conn *conn) {
+static void wss__conn_forget_request(wss_server *server, wss__conn *conn) {
     wss__conn_lock(server);
-    wss__conn_asked *asked = conn->rare->asked;
-    conn->rare->asked = NULL;
+    wss__conn_request *kept = conn->cold->request;
+    conn->cold->request = NULL;
     wss__conn_unlock(server);
-    wss__conn_release_asked(server, asked);
+    wss__conn_release_request(server, kept);
 }
 
 /* A copy of a text that is not empty. */
@@ -5382,16 +5460,16 @@ static char *wss__conn_copy(wss_server *server, wss__span text, size_t *size) {
     return copy;
 }
 
-static void wss__conn_free_rare(wss_server *server, wss__conn *conn) {
-    wss__conn_rare *rare = conn->rare;
-    if (!rare) return;
-    wss__conn_release_asked(server, rare->asked);
-    wss__mem_free(&server->mem, rare->path, rare->path_size);
-    wss__mem_free(&server->mem, rare->protocol, rare->protocol_size);
-    wss__mem_free(&server->mem, rare->reason, rare->reason_size);
-    wss__mem_free(&server->mem, rare->delivery, sizeof *rare->delivery);
-    wss__mem_free(&server->mem, rare, sizeof *rare);
-    conn->rare = NULL;
+static void wss__conn_free_cold(wss_server *server, wss__conn *conn) {
+    wss__conn_cold *cold = conn->cold;
+    if (!cold) return;
+    wss__conn_release_request(server, cold->request);
+    wss__mem_free(&server->mem, cold->path, cold->path_size);
+    wss__mem_free(&server->mem, cold->protocol, cold->protocol_size);
+    wss__mem_free(&server->mem, cold->reason, cold->reason_size);
+    wss__mem_free(&server->mem, cold->delivery, sizeof *cold->delivery);
+    wss__mem_free(&server->mem, cold, sizeof *cold);
+    conn->cold = NULL;
 }
 
 /* As in a handler: the server cannot be destroyed from here. */
@@ -5404,9 +5482,10 @@ static void wss__conn_free_user(wss_server *server, wss__conn *conn) {
     wss__event_inside = outside;
 }
 
-/* The disconnect handlers have run, on this thread. Its pointer is freed here, so that it is never used on two threads. */
+/* The disconnect handlers have run, on this thread. Its pointer is freed here, so that it is never used on two
+   threads. */
 static void wss__conn_end_told(wss_server *server, wss__conn *conn) {
-    wss__conn_change_flags(server, conn, WSS__CONN_TOLD, 0);
+    wss__conn_change_flags(server, conn, WSS__FLAG_TOLD, 0);
     wss__conn_free_user(server, conn);
 }
 
@@ -5417,7 +5496,7 @@ static void wss__conn_release(wss_server *server, wss__conn *conn) {
     if (delivery && __atomic_sub_fetch(&delivery->holders, 1, __ATOMIC_ACQ_REL) > 0) return;
     wss__conn_free_user(server, conn);
     wss__conn_lock(server);
-    wss__conn_free_rare(server, conn);
+    wss__conn_free_cold(server, conn);
     wss__slot_release(&server->conns, &conn->slot);
     wss__conn_unlock(server);
 }
@@ -5437,11 +5516,16 @@ static void wss__conn_stop(wss_server *server, int milliseconds) {
 }
 
 static int wss__conn_state(const wss__conn *conn) {
-    return conn->work >> WSS__CONN_STATE_SHIFT;
+    return conn->work >> WSS__WORK_STATE_SHIFT;
 }
 
 static void wss__conn_set_state(wss__conn *conn, int state) {
-    conn->work = (uint16_t)((conn->work & ((1 << WSS__CONN_STATE_SHIFT) - 1)) | state << WSS__CONN_STATE_SHIFT);
+    conn->work = (uint16_t)((conn->work & ((1 << WSS__WORK_STATE_SHIFT) - 1)) | state << WSS__WORK_STATE_SHIFT);
+}
+
+/* Open, and its connect handlers have not been called. */
+static int wss__conn_is_new(const wss__conn *conn) {
+    return conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__WORK_CONNECTED);
 }
 
 static void wss__conn_clear_work(wss__conn *conn, int bits) {
@@ -5451,9 +5535,9 @@ static void wss__conn_clear_work(wss__conn *conn, int bits) {
 /* ---- ready list ---- */
 
 static void wss__conn_make_ready(wss__loop *loop, wss__conn *conn) {
-    if (conn->work & WSS__CONN_READY) return;
+    if (conn->work & WSS__WORK_READY) return;
     uint32_t index = wss__slot_index(conn->slot.id);
-    conn->work |= WSS__CONN_READY;
+    conn->work |= WSS__WORK_READY;
     conn->slot.next = WSS__SLOT_NONE;
     if (loop->last_ready == WSS__SLOT_NONE) loop->first_ready = index;
     else wss__conn_at(loop->server, loop->last_ready)->slot.next = index;
@@ -5465,18 +5549,18 @@ static wss__conn *wss__conn_take_ready(wss__loop *loop, uint32_t *first) {
     wss__conn *conn = wss__conn_at(loop->server, *first);
     *first = conn->slot.next;
     conn->slot.next = WSS__SLOT_NONE;
-    wss__conn_clear_work(conn, WSS__CONN_READY);
+    wss__conn_clear_work(conn, WSS__WORK_READY);
     return conn;
 }
 
 /* Whether broadcasts are for this connection: not before its connect handlers, nor after a Close. On its loop. */
 static int wss__conn_is_receiver(const wss__conn *conn) {
-    return conn->work & WSS__CONN_CONNECTED && conn->session.phase == WSS__SESSION_OPEN;
+    return conn->work & WSS__WORK_CONNECTED && conn->session.phase == WSS__SESSION_OPEN;
 }
 
 /* Bytes of the broadcasts that wait which this receiver has not been given: the last ones. */
 static size_t wss__conn_missing(const wss__loop *loop, const wss__conn *conn) {
-    return (uint16_t)(loop->cast_end - conn->session.given);
+    return (uint16_t)(loop->broadcast_end - conn->session.given);
 }
 
 /* ---- pressure ---- */
@@ -5487,13 +5571,13 @@ static size_t wss__conn_half(const wss_server *server) {
 
 /* Keeps the marks that depend on how much is queued. Half of the limit is enough: of what was refused for
    want of room it may have seen no more than that at a time, where the rest was on its way to the loop. */
-static void wss__conn_weigh(wss_server *server, wss__conn *conn) {
+static void wss__conn_mark_pressure(wss_server *server, wss__conn *conn) {
     size_t queued = wss__session_queued(&conn->session);
     size_t half = wss__conn_half(server);
     if (queued && queued >= half)
-        conn->work = (uint16_t)((conn->work & ~WSS__CONN_DRAINED) | WSS__CONN_CROWDED);
-    else if (conn->work & WSS__CONN_CROWDED && queued <= half / 2)
-        conn->work = (uint16_t)((conn->work & ~WSS__CONN_CROWDED) | WSS__CONN_DRAINED);
+        conn->work = (uint16_t)((conn->work & ~WSS__WORK_DRAINED) | WSS__WORK_CROWDED);
+    else if (conn->work & WSS__WORK_CROWDED && queued <= half / 2)
+        conn->work = (uint16_t)((conn->work & ~WSS__WORK_CROWDED) | WSS__WORK_DRAINED);
 }
 
 /* What the pause rules weigh: bytes queued, and with a queue those of events not yet handled. */
@@ -5504,19 +5588,20 @@ static size_t wss__conn_load(const wss__conn *conn) {
     return load;
 }
 
-/* Reading stops while the replies to what was read fill the queue. Decided again after each message. With a queue the
-   thread that drains it is asked to say when it has caught up; asking comes before looking again, so that its answer cannot
-   fall in between. */
-static inline int wss__conn_is_paused(const wss_server *server, wss__conn *conn) {
+/* Reading stops while the replies to what was read fill the queue. Decided again after each message. With a
+   queue the thread that drains it is asked to say when it has caught up; asking comes before looking again, so
+   that its answer cannot fall in between. */
+static inline int wss__conn_update_pause(const wss_server *server, wss__conn *conn) {
     size_t half = wss__conn_half(server);
     size_t load = wss__conn_load(conn);
-    if (conn->work & WSS__CONN_FULL && load <= half / 2) wss__conn_clear_work(conn, WSS__CONN_FULL);
-    if (load > half) conn->work |= WSS__CONN_FULL;
-    if (conn->work & WSS__CONN_FULL && wss__conn_delivery_of(conn)) {
-        __atomic_store_n(&conn->rare->delivery->waiting, 1, __ATOMIC_SEQ_CST);
-        if (wss__conn_load(conn) <= half / 2) wss__conn_clear_work(conn, WSS__CONN_FULL); /* always: true in a race only */
+    if (conn->work & WSS__WORK_FULL && load <= half / 2) wss__conn_clear_work(conn, WSS__WORK_FULL);
+    if (load > half) conn->work |= WSS__WORK_FULL;
+    if (conn->work & WSS__WORK_FULL && wss__conn_delivery_of(conn)) {
+        __atomic_store_n(&conn->cold->delivery->waiting, 1, __ATOMIC_SEQ_CST);
+        if (wss__conn_load(conn) <= half / 2) /* always: true in a race only */
+            wss__conn_clear_work(conn, WSS__WORK_FULL);
     }
-    return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__CONN_FULL | WSS__CONN_PAUSED)) != 0;
+    return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__WORK_FULL | WSS__WORK_PAUSED)) != 0;
 }
 
 /* ---- deadlines ---- */
@@ -5537,19 +5622,19 @@ static uint64_t wss__conn_handshake_end(const wss__loop *loop, const wss__conn *
     return wss__conn_after((uint64_t)conn->opened * WSS__CONN_STEP, loop->server->options.handshake_ms);
 }
 
-/* When the silence of an open connection must be acted on: a ping, or the end. Not while reading is paused: then the peer's
-   bytes wait unread and the stall deadline rules. */
+/* When the silence of an open connection must be acted on: a ping, or the end. Not while reading is paused:
+   then the peer's bytes wait unread and the stall deadline rules. */
 static uint64_t wss__conn_silence_end(const wss__loop *loop, const wss__conn *conn) {
     const wss_options *options = &loop->server->options;
     uint64_t ping = wss__conn_after(wss__conn_since(loop, conn->session.seen), options->ping_ms);
-    if (conn->work & (WSS__CONN_PAUSED | WSS__CONN_FULL)) return UINT64_MAX;
-    if (!(conn->work & WSS__CONN_PINGED)) return ping;
+    if (conn->work & (WSS__WORK_PAUSED | WSS__WORK_FULL)) return UINT64_MAX;
+    if (!(conn->work & WSS__WORK_PINGED)) return ping;
     return wss__conn_after(ping, options->pong_ms);
 }
 
 static uint64_t wss__conn_message_end(const wss__loop *loop, const wss__conn *conn) {
     const wss__session_input *input = conn->session.input;
-    if (!wss__session_is_partial(&conn->session) || conn->work & (WSS__CONN_PAUSED | WSS__CONN_FULL)) return UINT64_MAX;
+    if (!wss__session_is_partial(&conn->session) || conn->work & (WSS__WORK_PAUSED | WSS__WORK_FULL)) return UINT64_MAX;
     return wss__conn_after(input->since, loop->server->options.message_ms);
 }
 
@@ -5561,18 +5646,18 @@ static uint64_t wss__conn_stall_end(const wss__loop *loop, const wss__conn *conn
 
 static uint64_t wss__conn_idle_end(const wss__loop *loop, const wss__conn *conn) {
     if (loop->server->options.idle_ms == WSS_OFF) return UINT64_MAX;
-    return wss__conn_after(conn->rare->last_message, loop->server->options.idle_ms);
+    return wss__conn_after(conn->cold->last_message, loop->server->options.idle_ms);
 }
 
 /* The earliest moment at which something must be done although nothing comes. */
 static uint64_t wss__conn_due(const wss__loop *loop, const wss__conn *conn) {
     const wss_options *options = &loop->server->options;
     uint64_t began = wss__conn_since(loop, conn->session.seen);
-    int retry = conn->work & (WSS__CONN_STARVED | WSS__CONN_DRAINED);
+    int retry = conn->work & (WSS__WORK_STARVED | WSS__WORK_DRAINED);
     uint64_t due = retry ? loop->now + WSS__CONN_RETRY : UINT64_MAX;
-    if (wss__conn_state(conn) == WSS__CONN_LINGERING && options->close_ms == WSS_OFF)
+    if (wss__conn_state(conn) == WSS__STATE_LINGERING && options->close_ms == WSS_OFF)
         return wss__conn_earlier(due, wss__conn_after(began, WSS__CONN_LINGER));
-    if (wss__conn_state(conn) != WSS__CONN_SERVING || conn->session.phase == WSS__SESSION_CLOSING)
+    if (wss__conn_state(conn) != WSS__STATE_SERVING || conn->session.phase == WSS__SESSION_CLOSING)
         return wss__conn_earlier(due, wss__conn_after(began, options->close_ms));
     if (conn->session.phase != WSS__SESSION_OPEN) return wss__conn_earlier(due, wss__conn_handshake_end(loop, conn));
     due = wss__conn_earlier(due, wss__conn_silence_end(loop, conn));
@@ -5591,8 +5676,8 @@ static void wss__conn_schedule(wss__loop *loop, wss__conn *conn) {
 }
 
 static void wss__conn_end_handshake(wss__loop *loop, wss__conn *conn) {
-    if (conn->work & WSS__CONN_HANDSHAKE) __atomic_sub_fetch(&loop->handshakes, 1, __ATOMIC_ACQ_REL);
-    wss__conn_clear_work(conn, WSS__CONN_HANDSHAKE);
+    if (conn->work & WSS__WORK_HANDSHAKE) __atomic_sub_fetch(&loop->handshakes, 1, __ATOMIC_ACQ_REL);
+    wss__conn_clear_work(conn, WSS__WORK_HANDSHAKE);
 }
 
 static void wss__conn_touch(wss__loop *loop, wss__conn *conn) {
@@ -5621,17 +5706,17 @@ __attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss
     wss_server *server = event->server;
     char *data = (char *)(uintptr_t)event->data;
     wss__loop *loop = wss__conn_own_loop(server);
-    if (loop) wss__session_leave_reply(&loop->host); /* the splitter works in place, where replies may still lie */
+    if (loop) wss__session_leave_reply(&loop->shared); /* the splitter works in place, where replies may still lie */
     wss__event_emit(&server->handlers.data, event, &conn->user);
-    if (wss__conn_flags(conn) & WSS__CONN_SILENT) return;
-    if (loop) loop->host.hand.data = NULL; /* the splitter changes it */
+    if (wss__conn_flags(conn) & WSS__FLAG_SILENT) return;
+    if (loop) loop->shared.in_place.message.data = NULL; /* the splitter changes it */
     wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, data, event->size);
 }
 
 /* A type that a raw handler registers counts from the next message on. */
 static void wss__notify_run_message(wss__conn *conn, wss_event *event) {
     wss__event_table *handlers = &event->server->handlers;
-    if (wss__conn_flags(conn) & WSS__CONN_SILENT) return;
+    if (wss__conn_flags(conn) & WSS__FLAG_SILENT) return;
     if (wss__event_has_types(handlers)) wss__notify_run_typed(conn, event);
     else wss__event_emit(&handlers->data, event, &conn->user);
 }
@@ -5646,11 +5731,11 @@ static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
         wss__conn_end_told(server, conn);
         break;
     case WSS_EVENT_DRAIN:
-        if (!(wss__conn_flags(conn) & WSS__CONN_GONE)) wss__event_emit(&handlers->drain, event, &conn->user);
+        if (!(wss__conn_flags(conn) & WSS__FLAG_GONE)) wss__event_emit(&handlers->drain, event, &conn->user);
         break;
     default:
         wss__event_emit_last(event->kind == WSS_EVENT_HTTP ? &handlers->http : &handlers->upgrade, event);
-        wss__conn_release_asked(server, wss__conn_asked_of(event->request));
+        wss__conn_release_request(server, wss__conn_request_of(event->request));
         break;
     }
 }
@@ -5664,52 +5749,53 @@ static inline void wss__notify_run(wss__conn *conn, wss_event *event) {
 
 /* To the queue's thread, which gives the place's hold back. Outside the queue's limits: what may be under way
    is bounded where it comes from. */
-static void wss__notify_hand_over(wss_server *server, wss__conn *conn, wss__conn_job *job, const wss_event *event) {
-    job->event = *event;
-    job->conn = conn;
-    job->job.kind = WSS__CONN_JOB_EVENT;
-    if (conn) __atomic_add_fetch(&conn->rare->delivery->holders, 1, __ATOMIC_RELAXED);
-    wss__queue_push(&server->options.queue->inbox, &job->job);
+static void wss__notify_hand_over(wss_server *server, wss__conn *conn, wss__conn_notice *notice,
+                                  const wss_event *event) {
+    notice->event = *event;
+    notice->conn = conn;
+    notice->job.kind = WSS__ORDER_EVENT;
+    if (conn) __atomic_add_fetch(&conn->cold->delivery->holders, 1, __ATOMIC_RELAXED);
+    wss__queue_push(&server->options.queue->inbox, &notice->job);
 }
 
 /* A job for an event that has none, with a copy of its data; it counts as undelivered. NULL: no memory. */
-static wss__conn_job *wss__notify_new_job(wss__conn *conn, wss_event *event) {
-    size_t size = wss__base_add(sizeof(wss__conn_job) + 1, event->size);
-    wss__conn_job *job = (wss__conn_job *)wss__mem_get(&event->server->mem, size);
-    if (!job) return NULL;
-    char *copy = (char *)(job + 1);
-    memset(job, 0, sizeof *job);
-    job->job.size = size;
+static wss__conn_notice *wss__notify_new_notice(wss__conn *conn, wss_event *event) {
+    size_t size = wss__base_add(sizeof(wss__conn_notice) + 1, event->size);
+    wss__conn_notice *notice = (wss__conn_notice *)wss__mem_get(&event->server->mem, size);
+    if (!notice) return NULL;
+    char *copy = (char *)(notice + 1);
+    memset(notice, 0, sizeof *notice);
+    notice->job.size = size;
     if (event->size) memcpy(copy, event->data, event->size);
     copy[event->size] = 0;
     if (event->kind == WSS_EVENT_DATA) event->data = copy;
-    __atomic_add_fetch(&conn->rare->delivery->undelivered, size, __ATOMIC_SEQ_CST);
-    return job;
+    __atomic_add_fetch(&conn->cold->delivery->undelivered, size, __ATOMIC_SEQ_CST);
+    return notice;
 }
 
 /* Tells the application: at once, or with a queue by a job for its thread. job: what the event brings for
    that; NULL: one is made. False where there is no memory for it: then nobody was told. */
-static inline int wss__notify_tell(wss__conn *conn, wss_event *event, wss__conn_job *job) {
+static inline int wss__notify_tell(wss__conn *conn, wss_event *event, wss__conn_notice *notice) {
     if (!wss__conn_delivery_of(conn)) {
         wss__notify_run(conn, event);
         return 1;
     }
-    if (!job) job = wss__notify_new_job(conn, event);
-    if (job) wss__notify_hand_over(event->server, conn, job, event);
-    return job != NULL;
+    if (!notice) notice = wss__notify_new_notice(conn, event);
+    if (notice) wss__notify_hand_over(event->server, conn, notice, event);
+    return notice != NULL;
 }
 
 static void wss__notify_connect(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     wss_event event;
-    conn->work |= WSS__CONN_CONNECTED;
+    conn->work |= WSS__WORK_CONNECTED;
     wss__conn_end_handshake(loop, conn);
     wss__conn_lock(server);
-    wss__conn_set_flags(conn, WSS__CONN_OPEN | WSS__CONN_ACCEPTED, WSS__CONN_ASKED);
+    wss__conn_set_flags(conn, WSS__FLAG_OPEN | WSS__FLAG_ACCEPTED, WSS__FLAG_UNANSWERED);
     __atomic_add_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
     wss__conn_unlock(server);
-    WSS__COUNT(loop->host.stats.opened, 1);
+    WSS__COUNT(loop->shared.stats.opened, 1);
     wss__notify_init(server, conn, WSS_EVENT_CONNECT, &event);
     wss__notify_tell(conn, &event, delivery ? &delivery->connect : NULL);
 }
@@ -5719,12 +5805,12 @@ static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__
     char reason[WSS__FRAME_CONTROL_MAX];
     wss_event event;
     wss__conn_lock(server);
-    if (wss__conn_flags(conn) & WSS__CONN_OPEN) __atomic_sub_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
-    wss__conn_set_flags(conn, WSS__CONN_GONE, WSS__CONN_OPEN | WSS__CONN_ASKED);
+    if (wss__conn_flags(conn) & WSS__FLAG_OPEN) __atomic_sub_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
+    wss__conn_set_flags(conn, WSS__FLAG_GONE, WSS__FLAG_OPEN | WSS__FLAG_UNANSWERED);
     wss__conn_unlock(server);
-    if (!(conn->work & WSS__CONN_CONNECTED)) return;
-    int ours = end->cause == WSS_CAUSE_LOCAL_CLOSE && conn->rare && conn->rare->reason;
-    wss__span text = ours ? wss__base_span(conn->rare->reason, conn->rare->reason_size)
+    if (!(conn->work & WSS__WORK_CONNECTED)) return;
+    int ours = end->cause == WSS_CAUSE_LOCAL_CLOSE && conn->cold && conn->cold->reason;
+    wss__span text = ours ? wss__base_span(conn->cold->reason, conn->cold->reason_size)
                           : wss__base_span(end->data, end->size);
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     char *copy = delivery ? delivery->reason : reason;
@@ -5739,10 +5825,10 @@ static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__
 }
 
 /* The socket is done with, or of no use; the connection is freed when its turn comes. */
-static void wss__notify_kill(wss__loop *loop, wss__conn *conn, int reset) {
-    if (wss__conn_state(conn) == WSS__CONN_DEAD) return;
+static void wss__notify_mark_dead(wss__loop *loop, wss__conn *conn, int reset) {
+    if (wss__conn_state(conn) == WSS__STATE_DEAD) return;
     if (reset) wss__socket_set_reset(conn->fd);
-    wss__conn_set_state(conn, WSS__CONN_DEAD);
+    wss__conn_set_state(conn, WSS__STATE_DEAD);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -5756,7 +5842,8 @@ static void wss__notify_log_refusal(wss__loop *loop, const wss__session_event *e
     }
     wss__log_escape(wss__base_text(wss_request_header(&end->request, "Origin")), origin);
     wss__log_escape(wss__base_text(wss_request_header(&end->request, "Host")), host);
-    wss__log_line(log, WSS_LOG_WARNING, loop->now, "request refused: %d, Origin \"%.150s\", Host \"%.150s\": see options.%s",
+    wss__log_line(log, WSS_LOG_WARNING, loop->now,
+                  "request refused: %d, Origin \"%.150s\", Host \"%.150s\": see options.%s",
                   end->status, origin, host, end->status == 403 ? "origins" : "hosts");
 }
 
@@ -5775,13 +5862,13 @@ static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const ws
 }
 
 /* The session has ended: tell, then let what is queued leave. */
-static void wss__notify_finish(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
-    if (wss__conn_state(conn) != WSS__CONN_SERVING) return; /* always: a session ends once */
-    wss__conn_set_state(conn, WSS__CONN_FLUSHING);
+static void wss__notify_ended(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
+    if (wss__conn_state(conn) != WSS__STATE_SERVING) return; /* always: a session ends once */
+    wss__conn_set_state(conn, WSS__STATE_FLUSHING);
     wss__conn_end_handshake(loop, conn);
     wss__conn_touch(loop, conn);
-    if (end->final) conn->work |= WSS__CONN_ENDED_INPUT;
-    WSS__COUNT(loop->host.stats.closes[end->cause], 1);
+    if (end->final) conn->work |= WSS__WORK_ENDED_INPUT;
+    WSS__COUNT(loop->shared.stats.closes[end->cause], 1);
     wss__notify_log_end(loop, conn, end);
     wss__notify_disconnect(loop, conn, end);
     wss__conn_make_ready(loop, conn);
@@ -5796,15 +5883,15 @@ enum { /* what the peer of a connection that ends is told, and what becomes of t
 /* Ends a connection for a cause of the loop's. */
 static void wss__notify_end(wss__loop *loop, wss__conn *conn, int cause, int how) {
     wss__session_event end;
-    if (wss__session_end(&loop->host, &conn->session, cause, how == WSS__NOTIFY_SAY, &end) == WSS__SESSION_END)
-        wss__notify_finish(loop, conn, &end);
-    if (how != WSS__NOTIFY_SAY) wss__notify_kill(loop, conn, how == WSS__NOTIFY_RESET);
+    if (wss__session_end(&loop->shared, &conn->session, cause, how == WSS__NOTIFY_SAY, &end) == WSS__SESSION_END)
+        wss__notify_ended(loop, conn, &end);
+    if (how != WSS__NOTIFY_SAY) wss__notify_mark_dead(loop, conn, how == WSS__NOTIFY_RESET);
 }
 
 static void wss__notify_reject(wss__loop *loop, wss__conn *conn, int status) {
     wss__session_event end;
-    wss__session_reject(&loop->host, &conn->session, status, 1, &end);
-    wss__notify_finish(loop, conn, &end);
+    wss__session_reject(&loop->shared, &conn->session, status, 1, &end);
+    wss__notify_ended(loop, conn, &end);
 }
 
 /* ---- [write] -----------------------------------------------------------------------------------------------
@@ -5821,27 +5908,28 @@ enum {
     WSS__WRITE_PARTS = 64
 };
 
-/* Bytes at the start of the cork's memory that are in use, by this connection or another one whose turn it is. What lies behind
-   them may be used for a moment. */
+/* Bytes at the start of the cork's memory that are in use, by this connection or another one whose turn it is.
+   What lies behind them may be used for a moment. */
 static size_t wss__write_used(const wss__loop *loop) {
-    return loop->host.reply ? 0 : loop->host.cork_size;
+    return loop->shared.in_place.replies ? 0 : loop->shared.cork_size;
 }
 
-/* Names to the kernel what is to be sent: what was corked, then frames. Small frames are copied behind the cork, so that they
-   leave as one part. *all: this is all that waits. */
-static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked, struct iovec *parts, size_t *total, int *all) {
-    char *scratch = loop->host.cork;
+/* Names to the kernel what is to be sent: what was corked, then frames. Small frames are copied behind the
+   cork, so that they leave as one part. *all: this is all that waits. */
+static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked, struct iovec *parts, size_t *total,
+                                int *all) {
+    char *scratch = loop->shared.cork;
     size_t used = wss__write_used(loop);
     size_t count = corked ? 1 : 0;
-    int open = count != 0 && !loop->host.reply;
+    int open = count != 0 && !loop->shared.in_place.replies;
     uint32_t i;
-    parts[0].iov_base = loop->host.reply ? loop->host.reply : scratch;
+    parts[0].iov_base = loop->shared.in_place.replies ? loop->shared.in_place.replies : scratch;
     parts[0].iov_len = corked;
     *total = corked;
     for (i = 0; conn->session.queue && i < conn->session.queue->count && *total < WSS__WRITE_TURN; i++) {
         size_t size;
         const char *data = wss__buf_peek(conn->session.queue, i, &size);
-        int small = size <= WSS__WRITE_GATHER && size <= loop->host.cork_capacity - used;
+        int small = size <= WSS__WRITE_GATHER && size <= loop->shared.cork_capacity - used;
         if (!(small && open) && count == WSS__WRITE_PARTS) break;
         if (!(small && open)) parts[count++].iov_len = 0;
         struct iovec *part = &parts[count - 1];
@@ -5862,35 +5950,35 @@ static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked,
 
 /* What a failed send means. */
 static void wss__write_failed(wss__conn *conn) {
-    wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
+    wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
     if (errno == EAGAIN) return;
-    if (errno == ENOBUFS || errno == ENOMEM) conn->work |= WSS__CONN_STARVED;
-    else conn->work |= WSS__CONN_BROKEN;
+    if (errno == ENOBUFS || errno == ENOMEM) conn->work |= WSS__WORK_STARVED;
+    else conn->work |= WSS__WORK_BROKEN;
 }
 
 /* There was no memory to keep the rest of what had begun to leave: not even a Close may follow it. */
-static void wss__write_lose(wss__loop *loop, wss__conn *conn) {
-    conn->work |= WSS__CONN_BROKEN;
-    wss__session_close(&loop->host, &conn->session, WSS_CLOSE_LOST, wss__base_span(NULL, 0), WSS_CAUSE_MEMORY);
+static void wss__write_break(wss__loop *loop, wss__conn *conn) {
+    conn->work |= WSS__WORK_BROKEN;
+    wss__session_close(&loop->shared, &conn->session, WSS_CLOSE_LOST, wss__base_span(NULL, 0), WSS_CAUSE_MEMORY);
 }
 
 static void wss__write_count_out(wss__loop *loop, wss__conn *conn, size_t size) {
     WSS__COUNT(conn->bytes_out, size);
-    WSS__COUNT(loop->host.stats.bytes_out, size);
+    WSS__COUNT(loop->shared.stats.bytes_out, size);
 }
 
-/* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. A send that takes less
-   than it was given means that the kernel is full: EPOLLOUT will come. */
+/* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. A send
+   that takes less than it was given means that the kernel is full: EPOLLOUT will come. */
 static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
-    wss__session_host *host = &loop->host;
+    wss__session_shared *shared = &loop->shared;
     struct iovec parts[WSS__WRITE_PARTS];
-    size_t corked = host->corked == &conn->session ? host->cork_size : 0;
+    size_t corked = shared->corked == &conn->session ? shared->cork_size : 0;
     size_t written = 0;
-    while ((corked || conn->session.queue) && conn->work & WSS__CONN_WRITABLE && written < WSS__WRITE_TURN) {
+    while ((corked || conn->session.queue) && conn->work & WSS__WORK_WRITABLE && written < WSS__WRITE_TURN) {
         size_t total;
         int all;
         size_t count = wss__write_gather(loop, conn, corked, parts, &total, &all);
-        ssize_t sent = wss__socket_send(conn->fd, parts, count, all && wss__conn_state(conn) == WSS__CONN_FLUSHING);
+        ssize_t sent = wss__socket_send(conn->fd, parts, count, all && wss__conn_state(conn) == WSS__STATE_FLUSHING);
         if (sent < 0) {
             wss__write_failed(conn);
             break;
@@ -5898,14 +5986,14 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
         size_t left = (size_t)sent;
         wss__write_count_out(loop, conn, left);
         written += left;
-        if (left < total) wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
+        if (left < total) wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
         size_t from_cork = wss__base_min(left, corked);
-        if (corked && !wss__session_uncork(host, &conn->session, from_cork)) wss__write_lose(loop, conn);
+        if (corked && !wss__session_uncork(shared, &conn->session, from_cork)) wss__write_break(loop, conn);
         corked = 0;
-        wss__session_sent(host, &conn->session, left - from_cork);
+        wss__session_sent(shared, &conn->session, left - from_cork);
         if (conn->session.queue) conn->session.queue->since = loop->now;
     }
-    if (corked && !wss__session_uncork(host, &conn->session, 0)) wss__write_lose(loop, conn);
+    if (corked && !wss__session_uncork(shared, &conn->session, 0)) wss__write_break(loop, conn);
 }
 
 /* Sends a large message from the caller's memory; what the kernel does not take is copied. */
@@ -5922,8 +6010,8 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
     size_t done = sent < 0 ? 0 : (size_t)sent;
     wss__write_count_out(loop, conn, done);
     size_t left = head_size + message->size - done;
-    if (left) wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
-    if (left && !(conn->work & WSS__CONN_BROKEN)) {
+    if (left) wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
+    if (left && !(conn->work & WSS__WORK_BROKEN)) {
         wss__buf_frame *frame = wss__buf_new_raw(&loop->server->mem, left, wss__base_span(NULL, 0));
         size_t head_left = done < head_size ? head_size - done : 0;
         if (frame) {
@@ -5933,123 +6021,113 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
                    left - head_left);
         }
         if (!frame || !wss__buf_append(&loop->server->mem, &conn->session.queue, frame)) {
-            if (done) wss__write_lose(loop, conn);
+            if (done) wss__write_break(loop, conn);
             wss__conn_make_ready(loop, conn);
             return WSS_ERR_MEMORY;
         }
-        wss__session_account(&loop->host, &conn->session, left, 0);
+        wss__session_account(&loop->shared, &conn->session, left, 0);
     }
-    wss__session_count_message(&loop->host);
+    wss__session_count_message(&loop->shared);
     wss__conn_make_ready(loop, conn);
     return WSS_OK;
 }
 
 /* Begins the closing handshake; where there is no memory for the Close the connection is lost. */
 static void wss__write_begin_close(wss__loop *loop, wss__conn *conn, int code, wss__span reason, int cause) {
-    if (!wss__session_close(&loop->host, &conn->session, code, reason, cause)) conn->work |= WSS__CONN_BROKEN;
+    if (!wss__session_close(&loop->shared, &conn->session, code, reason, cause)) conn->work |= WSS__WORK_BROKEN;
     wss__conn_touch(loop, conn);
     wss__conn_make_ready(loop, conn);
 }
 
 /* Closes for the peer's slowness, or for want of memory: the frame that has begun is finished, the rest dropped. */
 static void wss__write_give_up(wss__loop *loop, wss__conn *conn, int cause) {
-    wss__conn_change_flags(loop->server, conn, WSS__CONN_GONE, 0);
-    wss__session_drop_unsent(&loop->host, &conn->session);
+    wss__conn_change_flags(loop->server, conn, WSS__FLAG_GONE, 0);
+    wss__session_drop_unsent(&loop->shared, &conn->session);
     wss__write_begin_close(loop, conn, wss__base_code_of(cause), wss__base_text(wss_cause_text(cause)), cause);
 }
 
-/* Queues a frame. A queue at its limit is offered to the kernel before anything is refused or dropped: only what the peer does
-   not take counts. */
+/* Queues a frame. A queue at its limit is offered to the kernel before anything is refused or dropped: only
+   what the peer does not take counts. */
 static int wss__write_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int mode) {
-    if (mode == WSS__SESSION_CHECK && conn->session.queue && !wss__session_has_room(&loop->host, &conn->session, 0))
+    if (mode == WSS__SESSION_CHECK && conn->session.queue && !wss__session_has_room(&loop->shared, &conn->session, 0))
         wss__write_flush(loop, conn);
-    int result = wss__session_push(&loop->host, &conn->session, frame, mode);
-    if (result == WSS_ERR_FULL) WSS__COUNT(loop->host.stats.refused_full, 1);
+    int result = wss__session_push(&loop->shared, &conn->session, frame, mode);
+    if (result == WSS_ERR_FULL) WSS__COUNT(loop->shared.stats.refused_full, 1);
     if (result == WSS_ERR_FULL && loop->server->options.send_policy == WSS_POLICY_CLOSE)
         wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
-    wss__conn_weigh(loop->server, conn);
+    wss__conn_mark_pressure(loop->server, conn);
     wss__conn_make_ready(loop, conn);
     return result;
 }
 
-/* Queues a frame whose sender was told that it is accepted: where memory is short the connection ends, for a gap in what it
-   receives would go unnoticed. */
+/* Queues a frame whose sender was told that it is accepted: where memory is short the connection ends, for a
+   gap in what it receives would go unnoticed. */
 static void wss__write_accepted(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int mode) {
     if (wss__write_push(loop, conn, frame, mode) == WSS_ERR_MEMORY) wss__write_give_up(loop, conn, WSS_CAUSE_MEMORY);
-}
-
-/* The next connection of this loop from place *at on that messages may go to; NULL at the end. */
-static wss__conn *wss__write_next(wss__loop *loop, uint32_t *at) {
-    wss_server *server = loop->server;
-    uint32_t made = __atomic_load_n(&server->conns.made, __ATOMIC_ACQUIRE);
-    while (*at < made) {
-        wss__conn *conn = wss__conn_at(server, (*at)++);
-        int flags = wss__conn_flags(conn);
-        if (!(flags & WSS__CONN_OPEN)) continue; /* not WSS__CONN_GONE: a close made after a broadcast sets that early */
-        if (wss__conn_is_own(loop, flags) && conn->session.phase == WSS__SESSION_OPEN) return conn;
-    }
-    return NULL;
 }
 
 /* Queues a broadcast for one connection. Takes over the caller's reference. */
 static void wss__write_share(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame) {
     if (wss__write_push(loop, conn, frame, WSS__SESSION_CHECK) == WSS_ERR_MEMORY)
-        WSS__COUNT(loop->host.stats.refused_full, 1);
+        WSS__COUNT(loop->shared.stats.refused_full, 1);
 }
 
-/* Queues the rest of a broadcast that has begun to leave, whatever else is on its way. Takes over the caller's reference. */
+/* Queues the rest of a broadcast that has begun to leave, whatever else is on its way. Takes over the caller's
+   reference. */
 static void wss__write_begun(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, size_t begun) {
-    wss__session_account(&loop->host, &conn->session, frame->size, 0);
+    wss__session_account(&loop->shared, &conn->session, frame->size, 0);
     if (wss__write_push(loop, conn, frame, WSS__SESSION_RESERVED) != WSS_OK) {
-        wss__write_lose(loop, conn);
+        wss__write_break(loop, conn);
         return;
     }
-    wss__session_sent(&loop->host, &conn->session, begun);
+    wss__session_sent(&loop->shared, &conn->session, begun);
     conn->session.queue->since = loop->now;
 }
 
-/* What was cast, one after the other, at the end of the cork's memory; NULL: no room. The cork is smaller until all have been
-   sent it: queues that are flushed meanwhile must not write over it. */
-static char *wss__write_join_casts(wss__loop *loop) {
-    wss__session_host *host = &loop->host;
-    if (loop->cast_size > host->cork_capacity - wss__write_used(loop)) return NULL;
-    host->cork_capacity -= loop->cast_size;
-    char *place = host->cork + host->cork_capacity;
+/* What was cast, one after the other, at the end of the cork's memory; NULL: no room. The cork is smaller until
+   all have been sent it: queues that are flushed meanwhile must not write over it. */
+static char *wss__write_join_broadcasts(wss__loop *loop) {
+    wss__session_shared *shared = &loop->shared;
+    if (loop->broadcast_size > shared->cork_capacity - wss__write_used(loop)) return NULL;
+    shared->cork_capacity -= loop->broadcast_size;
+    char *place = shared->cork + shared->cork_capacity;
     char *at = place;
-    for (uint32_t i = 0; i < loop->cast_count; i++) {
-        memcpy(at, wss__buf_frame_data(loop->casts[i]), loop->casts[i]->size);
-        at += loop->casts[i]->size;
+    for (uint32_t i = 0; i < loop->broadcast_count; i++) {
+        memcpy(at, wss__buf_frame_data(loop->broadcasts[i]), loop->broadcasts[i]->size);
+        at += loop->broadcasts[i]->size;
     }
     return place;
 }
 
-/* Sends the last missing bytes of the joined casts if nothing else waits for this connection: how many of them have left. */
-static size_t wss__write_send_casts(wss__loop *loop, wss__conn *conn, char *joined, size_t missing) {
+/* Sends the last missing bytes of the joined casts if nothing else waits for this connection: how many of them
+   have left. */
+static size_t wss__write_send_broadcasts(wss__loop *loop, wss__conn *conn, char *joined, size_t missing) {
     struct iovec part;
-    if (!joined || conn->session.queue || loop->host.corked == &conn->session || !(conn->work & WSS__CONN_WRITABLE)) return 0;
-    part.iov_base = joined + (loop->cast_size - missing);
+    if (!joined || conn->session.queue || loop->shared.corked == &conn->session || !(conn->work & WSS__WORK_WRITABLE))
+        return 0;
+    part.iov_base = joined + (loop->broadcast_size - missing);
     part.iov_len = missing;
     ssize_t sent = wss__socket_send(conn->fd, &part, 1, 0);
     if (sent < 0) {
         wss__write_failed(conn);
         return 0;
     }
-    if ((size_t)sent < part.iov_len) wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
+    if ((size_t)sent < part.iov_len) wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
     wss__write_count_out(loop, conn, (size_t)sent);
     return (size_t)sent;
 }
 
 /* Gives a connection the last missing bytes of the casts: queues what of them has not left. One may close it. */
-static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t missing, size_t sent) {
-    uint32_t first = loop->cast_count;
-    while (missing) missing -= loop->casts[--first]->size;
-    conn->session.given = loop->cast_end;
-    for (uint32_t i = first; i < loop->cast_count && conn->session.phase == WSS__SESSION_OPEN; i++) {
-        wss__buf_frame *frame = loop->casts[i];
+static void wss__write_queue_broadcasts(wss__loop *loop, wss__conn *conn, size_t missing, size_t sent) {
+    uint32_t first = loop->broadcast_count;
+    while (missing) missing -= loop->broadcasts[--first]->size;
+    conn->session.given = loop->broadcast_end;
+    for (uint32_t i = first; i < loop->broadcast_count && conn->session.phase == WSS__SESSION_OPEN; i++) {
+        wss__buf_frame *frame = loop->broadcasts[i];
         size_t begun = wss__base_min(sent, frame->size);
         sent -= begun;
         if (begun == frame->size) {
-            wss__session_count_message(&loop->host);
+            wss__session_count_message(&loop->shared);
             continue;
         }
         wss__buf_retain(frame);
@@ -6065,52 +6143,57 @@ static void wss__write_queue_casts(wss__loop *loop, wss__conn *conn, size_t miss
 static void wss__write_catch_up(wss__loop *loop, wss__conn *conn) {
     if (!wss__conn_is_receiver(conn)) return;
     size_t missing = wss__conn_missing(loop, conn);
-    if (missing) wss__write_queue_casts(loop, conn, missing, 0);
+    if (missing) wss__write_queue_broadcasts(loop, conn, missing, 0);
 }
 
-/* Gives every connection of this loop what it has not been given of the broadcasts, in one send where nothing else waits. */
-static void wss__write_settle(wss__loop *loop) {
-    size_t size = loop->cast_size;
+/* Gives every connection of this loop what it has not been given of the broadcasts, in one send where nothing
+   else waits. */
+static void wss__write_give_broadcasts(wss__loop *loop) {
+    size_t size = loop->broadcast_size;
     uint64_t whole = 0;
     wss__conn *conn;
-    if (!loop->cast_count) return;
-    char *joined = wss__write_join_casts(loop);
-    for (uint32_t at = 0; (conn = wss__write_next(loop, &at)) != NULL;) {
+    if (!loop->broadcast_count) return;
+    char *joined = wss__write_join_broadcasts(loop);
+    for (uint32_t at = 0; (conn = wss__conn_next_own(loop, &at)) != NULL;) {
+        if (!wss__conn_is_receiver(conn)) continue;
         size_t missing = wss__conn_missing(loop, conn);
         if (!missing) continue;
-        size_t sent = wss__write_send_casts(loop, conn, joined, missing);
+        size_t sent = wss__write_send_broadcasts(loop, conn, joined, missing);
         if (sent == size) {
-            conn->session.given = loop->cast_end;
+            conn->session.given = loop->broadcast_end;
             whole++;
         } else {
-            wss__write_queue_casts(loop, conn, missing, sent);
+            wss__write_queue_broadcasts(loop, conn, missing, sent);
         }
     }
-    WSS__COUNT(loop->host.stats.frames_out, whole * loop->cast_count);
-    WSS__COUNT(loop->host.stats.messages_out, whole * loop->cast_count);
-    for (uint32_t i = 0; i < loop->cast_count; i++) wss__buf_release(&loop->server->mem, loop->casts[i]);
-    if (joined) loop->host.cork_capacity += size;
-    loop->cast_count = 0;
-    __atomic_store_n(&loop->cast_size, 0, __ATOMIC_RELAXED);
+    WSS__COUNT(loop->shared.stats.frames_out, whole * loop->broadcast_count);
+    WSS__COUNT(loop->shared.stats.messages_out, whole * loop->broadcast_count);
+    for (uint32_t i = 0; i < loop->broadcast_count; i++) wss__buf_release(&loop->server->mem, loop->broadcasts[i]);
+    if (joined) loop->shared.cork_capacity += size;
+    loop->broadcast_count = 0;
+    __atomic_store_n(&loop->broadcast_size, 0, __ATOMIC_RELAXED);
 }
 
-/* Broadcasts of a turn are gathered and leave together when it ends. Each connection knows up to which position it has been
-   given them; whoever sends it anything else lets it catch up first. Takes over the caller's reference. */
-static void wss__write_cast(wss__loop *loop, wss__buf_frame *frame) {
-    if (loop->cast_count == WSS__CONN_CASTS || loop->cast_size + frame->size > WSS__CONN_CAST_BYTES) wss__write_settle(loop);
-    loop->casts[loop->cast_count++] = frame;
-    loop->cast_end = (uint16_t)(loop->cast_end + frame->size);
-    __atomic_store_n(&loop->cast_size, loop->cast_size + frame->size, __ATOMIC_RELAXED);
+/* Broadcasts of a turn are gathered and leave together when it ends. Each connection knows up to which position
+   it has been given them; whoever sends it anything else lets it catch up first. Takes over the caller's
+   reference. */
+static void wss__write_gather_broadcast(wss__loop *loop, wss__buf_frame *frame) {
+    if (loop->broadcast_count == WSS__CONN_BROADCASTS || loop->broadcast_size + frame->size > WSS__CONN_BROADCAST_BYTES)
+        wss__write_give_broadcasts(loop);
+    loop->broadcasts[loop->broadcast_count++] = frame;
+    loop->broadcast_end = (uint16_t)(loop->broadcast_end + frame->size);
+    __atomic_store_n(&loop->broadcast_size, loop->broadcast_size + frame->size, __ATOMIC_RELAXED);
 }
 
 /* Gives every connection of this loop its share. Takes over the caller's reference. */
 static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_t except) {
     wss__conn *conn;
     if (!except && !frame->key_size && frame->size <= WSS__WRITE_DIRECT) {
-        wss__write_cast(loop, frame);
+        wss__write_gather_broadcast(loop, frame);
         return;
     }
-    for (uint32_t at = 0; (conn = wss__write_next(loop, &at)) != NULL;) {
+    for (uint32_t at = 0; (conn = wss__conn_next_own(loop, &at)) != NULL;) {
+        if (!wss__conn_is_receiver(conn)) continue;
         if (conn->slot.id == except) continue;
         wss__write_catch_up(loop, conn);
         if (conn->session.phase != WSS__SESSION_OPEN) continue;
@@ -6120,37 +6203,40 @@ static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_
     wss__buf_release(&loop->server->mem, frame);
 }
 
-/* Sends back the message that the handler was given, from where it lies; by far the most frequent send. False where it is not that,
-   or anything is in the way: then it goes as all others do. */
+/* Sends back the message that the handler was given, from where it lies; by far the most frequent send. False
+   where it is not that, or anything is in the way: then it goes as all others do. */
 static int wss__write_back(wss__loop *loop, wss_conn handle, int opcode, const void *data, size_t size) {
-    wss__session_host *host = &loop->host;
-    if (!wss__session_is_in_hand(host, data, size) || !host->corked || (opcode != host->hand_opcode && opcode != WSS_BINARY)) return 0;
-    wss__conn *conn = (wss__conn *)(void *)((char *)host->corked - offsetof(wss__conn, session));
-    if (conn->slot.id != handle.id || wss__conn_flags(conn) & WSS__CONN_GONE || conn->work & WSS__CONN_BROKEN) return 0;
-    if (wss__conn_missing(loop, conn) || host->cork_size >= host->options->max_queued) return 0;
-    if (!wss__session_send_back(host, &conn->session, opcode)) return 0;
-    wss__session_count_message(host);
+    wss__session_shared *shared = &loop->shared;
+    if (!wss__session_is_in_hand(shared, data, size) || !shared->corked ||
+        (opcode != shared->in_place.opcode && opcode != WSS_BINARY))
+        return 0;
+    wss__conn *conn = (wss__conn *)(void *)((char *)shared->corked - offsetof(wss__conn, session));
+    if (conn->slot.id != handle.id || wss__conn_flags(conn) & WSS__FLAG_GONE || conn->work & WSS__WORK_BROKEN) return 0;
+    if (wss__conn_missing(loop, conn) || shared->cork_size >= shared->options->max_queued) return 0;
+    if (!wss__session_send_back(shared, &conn->session, opcode)) return 0;
+    wss__session_count_message(shared);
     return 1;
 }
 
-/* A send by the connection's own loop. Nothing queued: a large message goes out at once, a small one with the cork. The cork
-   counts against the limit like the queue, so it is offered to the kernel before a message is refused. */
+/* A send by the connection's own loop. Nothing queued: a large message goes out at once, a small one with the
+   cork. The cork counts against the limit like the queue, so it is offered to the kernel before a message is
+   refused. */
 static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__message *message, wss__span key) {
-    wss__session_host *host = &loop->host;
+    wss__session_shared *shared = &loop->shared;
     size_t whole = message->size + wss__frame_head_size(message->size);
-    int corked = host->corked == &conn->session;
-    int direct = message->size >= WSS__WRITE_DIRECT && !message->type.data && conn->work & WSS__CONN_WRITABLE;
+    int corked = shared->corked == &conn->session;
+    int direct = message->size >= WSS__WRITE_DIRECT && !message->type.data && conn->work & WSS__WORK_WRITABLE;
     wss__write_catch_up(loop, conn);
-    if (conn->session.phase != WSS__SESSION_OPEN || conn->work & WSS__CONN_BROKEN) return WSS_ERR_GONE;
-    if (corked && !conn->session.queue && host->cork_size &&
-        (direct || host->cork_size >= host->options->max_queued || whole > wss__session_cork_room(host)))
+    if (conn->session.phase != WSS__SESSION_OPEN || conn->work & WSS__WORK_BROKEN) return WSS_ERR_GONE;
+    if (corked && !conn->session.queue && shared->cork_size &&
+        (direct || shared->cork_size >= shared->options->max_queued || whole > wss__session_cork_room(shared)))
         wss__write_flush(loop, conn);
-    if (!key.size && !conn->session.queue && direct && conn->work & WSS__CONN_WRITABLE)
+    if (!key.size && !conn->session.queue && direct && conn->work & WSS__WORK_WRITABLE)
         return wss__write_direct(loop, conn, message);
-    char *place = !key.size ? wss__session_cork(host, &conn->session, whole) : NULL;
+    char *place = !key.size ? wss__session_cork(shared, &conn->session, whole) : NULL;
     if (place) {
         wss__message_write(message, place + wss__frame_encode(place, message->opcode, message->size));
-        wss__session_count_message(host);
+        wss__session_count_message(shared);
         return WSS_OK;
     }
     wss__buf_frame *frame = wss__message_frame(&loop->server->mem, message, key);
@@ -6162,30 +6248,31 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
 static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__span reason, int cause) {
     wss__write_catch_up(loop, conn);
     if (conn->session.phase != WSS__SESSION_OPEN) return;
-    wss__conn_rare *rare = reason.size ? wss__conn_need_rare(loop->server, conn) : NULL;
-    if (rare) rare->reason = wss__conn_copy(loop->server, reason, &rare->reason_size);
+    wss__conn_cold *cold = reason.size ? wss__conn_need_cold(loop->server, conn) : NULL;
+    if (cold) cold->reason = wss__conn_copy(loop->server, reason, &cold->reason_size);
     wss__write_begin_close(loop, conn, code, reason, cause);
 }
 
 /* Applies the application's answer to a request. Takes over the caller's reference. */
-static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int phase, int status) {
+static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int status) {
     wss_server *server = loop->server;
     if (conn->session.phase != WSS__SESSION_ASKED) {
         wss__buf_release(&server->mem, frame);
         return;
     }
-    conn->session.phase = (uint8_t)phase;
+    conn->session.phase = status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
     wss__conn_touch(loop, conn);
     frame->fixed = 1; /* nothing makes sense to the client before it */
-    if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__CONN_BROKEN;
-    if (phase == WSS__SESSION_DONE) {
-        if (wss__conn_flags(conn) & WSS__CONN_UPGRADE) wss__session_count_refusal(&loop->host, status, WSS_REFUSED_APPLICATION);
-        else WSS__COUNT(loop->host.stats.http_answers, 1);
-        wss__conn_set_state(conn, WSS__CONN_FLUSHING);
+    if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__WORK_BROKEN;
+    if (status != 101) {
+        if (wss__conn_flags(conn) & WSS__FLAG_UPGRADE)
+            wss__session_count_refusal(&loop->shared, status, WSS_REFUSED_APPLICATION);
+        else WSS__COUNT(loop->shared.stats.http_answers, 1);
+        wss__conn_set_state(conn, WSS__STATE_FLUSHING);
         wss__conn_end_handshake(loop, conn);
-        wss__conn_change_flags(server, conn, WSS__CONN_GONE, WSS__CONN_ASKED);
+        wss__conn_change_flags(server, conn, WSS__FLAG_GONE, WSS__FLAG_UNANSWERED);
     }
-    wss__conn_forget_asked(server, conn);
+    wss__conn_forget_request(server, conn);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -6201,7 +6288,7 @@ static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__sessi
     event.opcode = message->opcode;
     event.size = message->size;
     event.data = message->data;
-    if (conn->rare) conn->rare->last_message = loop->now;
+    if (conn->cold) conn->cold->last_message = loop->now;
     if (!wss__notify_tell(conn, &event, NULL)) wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
 }
 
@@ -6217,53 +6304,53 @@ static void wss__read_keep_path(wss__loop *loop, wss__conn *conn, const wss_requ
     const char *target = wss_request_target(request);
     wss__span path = wss__base_span(target, strcspn(target, "?"));
     if (path.size == 1) return;
-    wss__conn_rare *rare = wss__conn_need_rare(loop->server, conn);
+    wss__conn_cold *cold = wss__conn_need_cold(loop->server, conn);
     wss__conn_lock(loop->server);
-    if (rare) rare->path = wss__conn_copy(loop->server, path, &rare->path_size);
+    if (cold) cold->path = wss__conn_copy(loop->server, path, &cold->path_size);
     wss__conn_unlock(loop->server);
 }
 
 /* Keeps the request, with a copy of its head, until it is answered. */
-static wss__conn_asked *wss__read_keep_request(wss__loop *loop, wss__conn *conn, const wss_request *request) {
+static wss__conn_request *wss__read_keep_request(wss__loop *loop, wss__conn *conn, const wss_request *request) {
     wss_server *server = loop->server;
-    size_t bytes = wss__base_add(sizeof(wss__conn_asked), request->size);
-    wss__conn_rare *rare = wss__conn_need_rare(server, conn);
-    wss__conn_asked *asked = rare ? (wss__conn_asked *)wss__mem_get(&server->mem, bytes) : NULL;
-    if (!asked) return NULL;
-    asked->references = 2; /* the connection, and the event */
-    asked->bytes = bytes;
-    memset(&asked->job, 0, sizeof asked->job);
-    asked->request = *request;
-    asked->request.base = (char *)(asked + 1);
-    memcpy(asked->request.base, request->base, request->size);
-    wss__socket_peer(conn->fd, asked->request.address, &asked->request.port);
-    if (strcmp(asked->request.address, "unix") == 0) asked->request.address[0] = 0;
-    return asked;
+    size_t bytes = wss__base_add(sizeof(wss__conn_request), request->size);
+    wss__conn_cold *cold = wss__conn_need_cold(server, conn);
+    wss__conn_request *kept = cold ? (wss__conn_request *)wss__mem_get(&server->mem, bytes) : NULL;
+    if (!kept) return NULL;
+    kept->references = 2; /* the connection, and the event */
+    kept->bytes = bytes;
+    memset(&kept->job, 0, sizeof kept->job);
+    kept->request = *request;
+    kept->request.base = (char *)(kept + 1);
+    memcpy(kept->request.base, request->base, request->size);
+    wss__socket_peer(conn->fd, kept->request.address, &kept->request.port);
+    if (strcmp(kept->request.address, "unix") == 0) kept->request.address[0] = 0;
+    return kept;
 }
 
 /* Asks the application what to do with a request. */
 static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *request, int upgrade) {
     wss_server *server = loop->server;
     wss_event event;
-    wss__conn_asked *asked = wss__read_keep_request(loop, conn, request);
-    if (!asked) {
+    wss__conn_request *kept = wss__read_keep_request(loop, conn, request);
+    if (!kept) {
         wss__notify_reject(loop, conn, 503);
         return;
     }
     wss__conn_lock(server);
-    conn->rare->asked = asked;
-    wss__conn_set_flags(conn, WSS__CONN_ASKED | (upgrade ? WSS__CONN_UPGRADE : 0), 0);
+    conn->cold->request = kept;
+    wss__conn_set_flags(conn, WSS__FLAG_UNANSWERED | (upgrade ? WSS__FLAG_UPGRADE : 0), 0);
     wss__conn_unlock(server);
     wss__notify_init(server, conn, upgrade ? WSS_EVENT_UPGRADE : WSS_EVENT_HTTP, &event);
-    event.request = &asked->request;
-    wss__notify_tell(conn, &event, &asked->job);
+    event.request = &kept->request;
+    wss__notify_tell(conn, &event, &kept->job);
 }
 
 static void wss__read_upgrade(wss__loop *loop, wss__conn *conn, const wss_request *request) {
     wss__read_keep_path(loop, conn, request);
     if (!wss__event_is_empty(&loop->server->handlers.upgrade)) {
         wss__read_ask(loop, conn, request, 1);
-    } else if (!wss__session_accept(&loop->host, &conn->session, wss__http_key(request))) { /* always: good */
+    } else if (!wss__session_accept(&loop->shared, &conn->session, wss__http_key(request))) { /* always: good */
         conn->session.phase = WSS__SESSION_ASKED;          /* never: the cork is empty and takes it */
         wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_RESET); /* never: likewise */
     }
@@ -6280,53 +6367,57 @@ static void wss__read_handle(wss__loop *loop, wss__conn *conn, int kind, const w
     case WSS__SESSION_PONG: wss__read_pong(loop, conn, event); break;
     case WSS__SESSION_UPGRADE: wss__read_upgrade(loop, conn, &event->request); break;
     case WSS__SESSION_HTTP: wss__read_http(loop, conn, &event->request); break;
-    default: wss__notify_finish(loop, conn, event); break;
+    default: wss__notify_ended(loop, conn, event); break;
     }
 }
 
 /* What was broadcast before is not for this one. */
 static void wss__read_connect(wss__loop *loop, wss__conn *conn) {
-    conn->session.given = loop->cast_end;
+    conn->session.given = loop->broadcast_end;
     wss__notify_connect(loop, conn);
 }
 
 /* Hands out what the bytes hold, until they are used up or reading must pause; the rest is held. */
 static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_bytes *bytes) {
-    wss__session_host *host = &loop->host;
+    wss__session_shared *shared = &loop->shared;
     wss__session_event event;
-    while (wss__conn_state(conn) == WSS__CONN_SERVING) {
-        if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__read_connect(loop, conn);
-        if (host->cork_size >= WSS__WRITE_CORK / 2 || host->cork_size > wss__conn_half(loop->server))
+    while (wss__conn_state(conn) == WSS__STATE_SERVING) {
+        if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
+        if (shared->cork_size >= WSS__WRITE_CORK / 2 || shared->cork_size > wss__conn_half(loop->server))
             wss__write_flush(loop, conn);
-        if (wss__conn_is_paused(loop->server, conn)) break;
-        int kind = wss__session_next(host, &conn->session, bytes, &event);
+        if (wss__conn_update_pause(loop->server, conn)) break;
+        int kind = wss__session_next(shared, &conn->session, bytes, &event);
         if (kind == WSS__SESSION_NEED) break;
         if (bytes->size) event.final = 0; /* it goes on behind its Close, against the rules */
         wss__read_handle(loop, conn, kind, &event);
-        wss__session_release(host, &conn->session);
+        wss__session_event_done(shared, &conn->session);
     }
-    if (wss__conn_state(conn) != WSS__CONN_SERVING) wss__session_free_input(host, &conn->session);
-    else if (!wss__session_hold(host, &conn->session, bytes)) wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
-    wss__session_release(host, &conn->session);
+    if (wss__conn_state(conn) != WSS__STATE_SERVING) wss__session_free_input(shared, &conn->session);
+    else if (!wss__session_hold(shared, &conn->session, bytes))
+        wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
+    wss__session_event_done(shared, &conn->session);
     wss__session_input *input = conn->session.input;
     if (input && !input->since) input->since = loop->now;
 }
 
 /* End of stream, or an error. */
 static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
-    if (got < 0 && errno == EAGAIN && !(conn->work & WSS__CONN_HANGUP)) {
-        wss__conn_clear_work(conn, WSS__CONN_READABLE);
+    if (got < 0 && errno == EAGAIN && !(conn->work & WSS__WORK_HANGUP)) {
+        wss__conn_clear_work(conn, WSS__WORK_READABLE);
         return;
     }
-    conn->work = (uint16_t)((conn->work & ~WSS__CONN_READABLE) | WSS__CONN_ENDED_INPUT);
-    wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_LEAVE); /* after an error there is nothing left to reset */
+    conn->work = (uint16_t)((conn->work & ~WSS__WORK_READABLE) | WSS__WORK_ENDED_INPUT);
+    /* after an error there is nothing left to reset */
+    wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_LEAVE);
 }
 
-/* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to follow. */
+/* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to
+   follow. */
 static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
     bytes.data = loop->receive;
-    if (!loop->host.cork_size && !wss__event_has_types(&loop->server->handlers)) loop->host.reply = loop->receive;
+    if (!loop->shared.cork_size && !wss__event_has_types(&loop->server->handlers))
+        loop->shared.in_place.replies = loop->receive;
     ssize_t got = wss__socket_receive(conn->fd, bytes.data, loop->receive_size);
     if (got <= 0) {
         wss__read_ended(loop, conn, got);
@@ -6334,26 +6425,26 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     }
     bytes.size = (size_t)got;
     if (conn->session.phase != WSS__SESSION_CLOSING) wss__conn_touch(loop, conn);
-    wss__conn_clear_work(conn, WSS__CONN_PINGED);
+    wss__conn_clear_work(conn, WSS__WORK_PINGED);
     WSS__COUNT(conn->bytes_in, got);
-    WSS__COUNT(loop->host.stats.bytes_in, got);
-    if (bytes.size < loop->receive_size && !(conn->work & WSS__CONN_HANGUP))
-        wss__conn_clear_work(conn, WSS__CONN_READABLE);
+    WSS__COUNT(loop->shared.stats.bytes_in, got);
+    if (bytes.size < loop->receive_size && !(conn->work & WSS__WORK_HANGUP))
+        wss__conn_clear_work(conn, WSS__WORK_READABLE);
     wss__read_dispatch(loop, conn, &bytes);
 }
 
-/* Our stream has ended; the peer's is read and dropped until it ends too, or is too long: closing with unread input would
-   reset the connection and destroy the tail of what we sent. */
+/* Our stream has ended; the peer's is read and dropped until it ends too, or is too long: closing with unread
+   input would reset the connection and destroy the tail of what we sent. */
 static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
     ssize_t got = wss__socket_receive(conn->fd, loop->receive, loop->receive_size);
-    if (got < 0 && errno == EAGAIN && !(conn->work & WSS__CONN_HANGUP)) {
-        wss__conn_clear_work(conn, WSS__CONN_READABLE);
+    if (got < 0 && errno == EAGAIN && !(conn->work & WSS__WORK_HANGUP)) {
+        wss__conn_clear_work(conn, WSS__WORK_READABLE);
         return;
     }
     if (got > 0) WSS__COUNT(conn->bytes_in, got);
-    if (got <= 0 || conn->bytes_in > WSS__CONN_LINGER_MAX) wss__notify_kill(loop, conn, 0);
-    else if (!(conn->work & WSS__CONN_HANGUP))
-        wss__conn_clear_work(conn, WSS__CONN_READABLE);
+    if (got <= 0 || conn->bytes_in > WSS__CONN_LINGER_MAX) wss__notify_mark_dead(loop, conn, 0);
+    else if (!(conn->work & WSS__WORK_HANGUP))
+        wss__conn_clear_work(conn, WSS__WORK_READABLE);
 }
 
 /* ---- [serve] -----------------------------------------------------------------------------------------------
@@ -6372,7 +6463,7 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss__socket_close(conn->fd);
     conn->fd = -1;
     wss__conn_unlock(server);
-    wss__session_free(&loop->host, &conn->session);
+    wss__session_free(&loop->shared, &conn->session);
     __atomic_sub_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
     wss__conn_release(server, conn);
 }
@@ -6381,74 +6472,77 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
 static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_event event;
     wss_server *server = loop->server;
-    if (!(conn->work & WSS__CONN_CONNECTED)) return; /* accepted and sent to in one go: connect comes before this */
-    wss__conn_clear_work(conn, WSS__CONN_DRAINED);
+    if (!(conn->work & WSS__WORK_CONNECTED)) return; /* accepted and sent to in one go: connect comes before this */
+    wss__conn_clear_work(conn, WSS__WORK_DRAINED);
     if (conn->session.phase != WSS__SESSION_OPEN || wss__event_is_empty(&server->handlers.drain)) return;
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
-    if (!wss__notify_tell(conn, &event, NULL)) conn->work |= WSS__CONN_DRAINED;
+    if (!wss__notify_tell(conn, &event, NULL)) conn->work |= WSS__WORK_DRAINED;
 }
 
-/* The last byte has left: ends our stream first, as RFC 6455 section 7.1.1 asks of the server. Where the peer has nothing
-   more to say the socket is closed at once, unless bytes that it should not have sent still wait there. */
+/* The last byte has left: ends our stream first, as RFC 6455 section 7.1.1 asks of the server. Where the peer
+   has nothing more to say the socket is closed at once, unless bytes that it should not have sent still wait
+   there. */
 static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
-    int quiet = conn->work & WSS__CONN_ENDED_INPUT && !(conn->work & WSS__CONN_READABLE);
+    int quiet = conn->work & WSS__WORK_ENDED_INPUT && !(conn->work & WSS__WORK_READABLE);
     if (quiet || WSSERVER_SYSTEM(shutdown)(conn->fd, SHUT_WR) != 0) {
-        wss__notify_kill(loop, conn, 0);
+        wss__notify_mark_dead(loop, conn, 0);
         return;
     }
-    wss__conn_set_state(conn, WSS__CONN_LINGERING);
+    wss__conn_set_state(conn, WSS__STATE_LINGERING);
     __atomic_store_n(&conn->bytes_in, 0, __ATOMIC_RELAXED);
-    if (loop->server->options.close_ms == WSS_OFF) wss__conn_touch(loop, conn); /* else its time has begun with the end */
+    /* else its time has begun with the end */
+    if (loop->server->options.close_ms == WSS_OFF) wss__conn_touch(loop, conn);
 }
 
 static int wss__serve_has_more(wss__loop *loop, wss__conn *conn) {
-    if (wss__conn_state(conn) == WSS__CONN_DEAD) return 1;
-    if (conn->session.queue && conn->work & WSS__CONN_WRITABLE) return 1;
-    if (wss__conn_state(conn) == WSS__CONN_LINGERING) return conn->work & WSS__CONN_READABLE;
-    if (wss__conn_state(conn) == WSS__CONN_FLUSHING || conn->session.phase == WSS__SESSION_ASKED) return 0;
-    if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) return 1;
+    if (wss__conn_state(conn) == WSS__STATE_DEAD) return 1;
+    if (conn->session.queue && conn->work & WSS__WORK_WRITABLE) return 1;
+    if (wss__conn_state(conn) == WSS__STATE_LINGERING) return conn->work & WSS__WORK_READABLE;
+    if (wss__conn_state(conn) == WSS__STATE_FLUSHING || conn->session.phase == WSS__SESSION_ASKED) return 0;
+    if (wss__conn_is_new(conn)) return 1;
     int held = conn->session.input && conn->session.input->held;
-    return (held || conn->work & WSS__CONN_READABLE) && !wss__conn_is_paused(loop->server, conn);
+    return (held || conn->work & WSS__WORK_READABLE) && !wss__conn_update_pause(loop->server, conn);
 }
 
 /* Brings a connection to rest: what can leave leaves, what can be decided is decided, the deadline is set. */
-static void wss__serve_settle(wss__loop *loop, wss__conn *conn) {
+static void wss__serve_end_turn(wss__loop *loop, wss__conn *conn) {
     wss__write_flush(loop, conn);
-    wss__session_take_cork(&loop->host, NULL);
-    if (conn->work & WSS__CONN_BROKEN && wss__conn_state(conn) != WSS__CONN_DEAD) wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
-    if (wss__conn_state(conn) == WSS__CONN_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
-    wss__conn_weigh(loop->server, conn);
-    if (conn->work & WSS__CONN_DRAINED) wss__serve_drained(loop, conn);
+    wss__session_take_cork(&loop->shared, NULL);
+    if (conn->work & WSS__WORK_BROKEN && wss__conn_state(conn) != WSS__STATE_DEAD)
+        wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
+    if (wss__conn_state(conn) == WSS__STATE_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
+    wss__conn_mark_pressure(loop->server, conn);
+    if (conn->work & WSS__WORK_DRAINED) wss__serve_drained(loop, conn);
     if (conn->session.queue && !conn->session.queue->since) conn->session.queue->since = loop->now;
     if (wss__serve_has_more(loop, conn)) wss__conn_make_ready(loop, conn);
-    if (wss__conn_state(conn) != WSS__CONN_DEAD) wss__conn_schedule(loop, conn);
+    if (wss__conn_state(conn) != WSS__STATE_DEAD) wss__conn_schedule(loop, conn);
 }
 
 static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
-    wss__session_take_cork(&loop->host, &conn->session);
+    wss__session_take_cork(&loop->shared, &conn->session);
     if (conn->session.queue) wss__write_flush(loop, conn);
-    if (wss__conn_state(conn) == WSS__CONN_LINGERING) {
-        if (conn->work & WSS__CONN_READABLE) wss__read_linger(loop, conn);
-    } else if (wss__conn_state(conn) == WSS__CONN_SERVING && conn->session.phase != WSS__SESSION_ASKED) {
-        if (conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__CONN_CONNECTED)) wss__read_connect(loop, conn);
-        if (!wss__conn_is_paused(loop->server, conn)) {
+    if (wss__conn_state(conn) == WSS__STATE_LINGERING) {
+        if (conn->work & WSS__WORK_READABLE) wss__read_linger(loop, conn);
+    } else if (wss__conn_state(conn) == WSS__STATE_SERVING && conn->session.phase != WSS__SESSION_ASKED) {
+        if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
+        if (!wss__conn_update_pause(loop->server, conn)) {
             if (wss__session_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
-            else if (conn->work & WSS__CONN_READABLE) wss__read_some(loop, conn);
+            else if (conn->work & WSS__WORK_READABLE) wss__read_some(loop, conn);
         }
     }
-    wss__serve_settle(loop, conn);
+    wss__serve_end_turn(loop, conn);
 }
 
 /* What epoll says of a connection. An error while nobody reads would otherwise never be noticed. */
 static void wss__serve_on_socket(wss__loop *loop, wss__conn *conn, uint32_t events) {
-    if (wss__conn_state(conn) == WSS__CONN_DEAD) return;
-    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__CONN_READABLE;
-    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__CONN_HANGUP;
-    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) conn->work |= WSS__CONN_WRITABLE;
-    int reading = wss__conn_state(conn) == WSS__CONN_LINGERING ||
-                  (conn->session.phase != WSS__SESSION_ASKED && !wss__conn_is_paused(loop->server, conn));
-    if (events & (EPOLLHUP | EPOLLERR) && (wss__conn_state(conn) == WSS__CONN_FLUSHING || !reading))
+    if (wss__conn_state(conn) == WSS__STATE_DEAD) return;
+    if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_READABLE;
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_HANGUP;
+    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_WRITABLE;
+    int reading = wss__conn_state(conn) == WSS__STATE_LINGERING ||
+                  (conn->session.phase != WSS__SESSION_ASKED && !wss__conn_update_pause(loop->server, conn));
+    if (events & (EPOLLHUP | EPOLLERR) && (wss__conn_state(conn) == WSS__STATE_FLUSHING || !reading))
         wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
     else
         wss__serve_turn(loop, conn);
@@ -6457,15 +6551,15 @@ static void wss__serve_on_socket(wss__loop *loop, wss__conn *conn, uint32_t even
 static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
     char payload[8];
     wss__base_store_be(payload, loop->now, 8);
-    conn->work |= WSS__CONN_PINGED;
-    if (!wss__session_put_control(&loop->host, &conn->session, WSS__FRAME_PING, wss__base_span(payload, 8)))
+    conn->work |= WSS__WORK_PINGED;
+    if (!wss__session_put_control(&loop->shared, &conn->session, WSS__FRAME_PING, wss__base_span(payload, 8)))
         wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
 }
 
 /* The handshake took too long: the client's doing, or the application's. */
 static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
-    int unanswered = wss__conn_change_flags(server, conn, WSS__CONN_GONE, WSS__CONN_ASKED) & WSS__CONN_ASKED;
+    int unanswered = wss__conn_change_flags(server, conn, WSS__FLAG_GONE, WSS__FLAG_UNANSWERED) & WSS__FLAG_UNANSWERED;
     int asked = conn->session.phase == WSS__SESSION_ASKED;
     if (asked && !unanswered) wss__notify_end(loop, conn, WSS_CAUSE_HANDSHAKE_TIMEOUT, WSS__NOTIFY_RESET);
     else wss__notify_reject(loop, conn, asked ? 503 : 408);
@@ -6479,7 +6573,7 @@ static void wss__serve_open_late(wss__loop *loop, wss__conn *conn) {
         wss__notify_end(loop, conn, WSS_CAUSE_MESSAGE_TIMEOUT, WSS__NOTIFY_SAY);
     } else if (wss__conn_idle_end(loop, conn) <= loop->now) {
         wss__notify_end(loop, conn, WSS_CAUSE_IDLE_TIMEOUT, WSS__NOTIFY_SAY);
-    } else if (conn->work & WSS__CONN_PINGED) {
+    } else if (conn->work & WSS__WORK_PINGED) {
         wss__notify_end(loop, conn, WSS_CAUSE_PONG_TIMEOUT, WSS__NOTIFY_RESET);
     } else {
         wss__serve_ping(loop, conn);
@@ -6487,13 +6581,13 @@ static void wss__serve_open_late(wss__loop *loop, wss__conn *conn) {
 }
 
 static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
-    if (wss__conn_state(conn) == WSS__CONN_DEAD) return;
-    wss__session_take_cork(&loop->host, &conn->session);
-    if (conn->work & WSS__CONN_STARVED) conn->work = (uint16_t)((conn->work & ~WSS__CONN_STARVED) | WSS__CONN_WRITABLE);
+    if (wss__conn_state(conn) == WSS__STATE_DEAD) return;
+    wss__session_take_cork(&loop->shared, &conn->session);
+    if (conn->work & WSS__WORK_STARVED) conn->work = (uint16_t)((conn->work & ~WSS__WORK_STARVED) | WSS__WORK_WRITABLE);
     if (wss__conn_due(loop, conn) > loop->now) {
         /* Something has happened since the timer was set. */
-    } else if (wss__conn_state(conn) != WSS__CONN_SERVING) {
-        wss__notify_kill(loop, conn, wss__conn_state(conn) == WSS__CONN_FLUSHING);
+    } else if (wss__conn_state(conn) != WSS__STATE_SERVING) {
+        wss__notify_mark_dead(loop, conn, wss__conn_state(conn) == WSS__STATE_FLUSHING);
     } else if (conn->session.phase == WSS__SESSION_CLOSING) {
         wss__notify_end(loop, conn, WSS_CAUSE_LOCAL_CLOSE, conn->session.queue ? WSS__NOTIFY_RESET : WSS__NOTIFY_LEAVE);
     } else if (conn->session.phase == WSS__SESSION_OPEN) {
@@ -6501,7 +6595,7 @@ static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
     } else {
         wss__serve_handshake_late(loop, conn);
     }
-    wss__serve_settle(loop, conn);
+    wss__serve_end_turn(loop, conn);
 }
 
 /* ---- [deliver] ---------------------------------------------------------------------------------------------
@@ -6521,7 +6615,7 @@ typedef struct wss__deliver_timer {
     uint64_t repeat; /* 0: once */
     wss_handler *handler;
     void *context;
-    wss__conn_job job;
+    wss__conn_notice job;
     int cancelled;   /* under the mutex of the timers' table */
     int delivering;  /* its event is on its way to the queue's thread; likewise */
     int removed;     /* cancelled, and the loop has taken it out of the wheel; likewise */
@@ -6534,34 +6628,34 @@ static wss__timer_node *wss__deliver_timer_at(void *owner, uint32_t number) {
 }
 
 /* Tells the loop that its connection's events were delivered, in the memory of the event that was the last. */
-static void wss__deliver_report(wss_server *server, wss__conn *conn, wss__conn_job *done) {
-    wss__conn_task *task = (wss__conn_task *)(void *)done;
+static void wss__deliver_report(wss_server *server, wss__conn *conn, wss__conn_notice *done) {
+    wss__conn_order *order = (wss__conn_order *)(void *)done;
     size_t size = done->job.size;
     wss_conn handle = wss__conn_handle(conn);
     int index = wss__conn_loop_of(conn);
-    memset(task, 0, sizeof *task);
-    task->job.size = size;
-    task->job.kind = WSS__CONN_JOB_READ;
-    task->conn = handle;
-    if (wss__queue_push(&server->loops[index].inbox, &task->job) != WSS_OK) wss__mem_free(&server->mem, task, size);
+    memset(order, 0, sizeof *order);
+    order->job.size = size;
+    order->job.kind = WSS__ORDER_READ;
+    order->conn = handle;
+    if (wss__queue_push(&server->loops[index].inbox, &order->job) != WSS_OK) wss__mem_free(&server->mem, order, size);
 }
 
 /* Settles the account of a delivered event and frees it. */
-static void wss__deliver_settle(wss_server *server, wss__conn *conn, wss__conn_job *job) {
-    size_t size = job->job.size;
+static void wss__deliver_done(wss_server *server, wss__conn *conn, wss__conn_notice *notice) {
+    size_t size = notice->job.size;
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     size_t left = __atomic_sub_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
     if (left <= wss__conn_half(server) / 2 && __atomic_exchange_n(&delivery->waiting, 0, __ATOMIC_SEQ_CST))
-        wss__deliver_report(server, conn, job);
+        wss__deliver_report(server, conn, notice);
     else
-        wss__mem_free(&server->mem, job, size);
+        wss__mem_free(&server->mem, notice, size);
 }
 
-static void wss__deliver_timer_event(wss__conn_job *job) {
-    wss_server *server = job->event.server;
+static void wss__deliver_timer_event(wss__conn_notice *notice) {
+    wss_server *server = notice->event.server;
     wss__slot_table *table = &server->timers;
-    wss__deliver_timer *timer = (wss__deliver_timer *)(void *)((char *)job - offsetof(wss__deliver_timer, job));
-    wss_event event = job->event;
+    wss__deliver_timer *timer = (wss__deliver_timer *)(void *)((char *)notice - offsetof(wss__deliver_timer, job));
+    wss_event event = notice->event;
     wss_handler *handler = timer->handler;
     pthread_mutex_lock(&table->mutex);
     int cancelled = timer->cancelled;
@@ -6572,16 +6666,16 @@ static void wss__deliver_timer_event(wss__conn_job *job) {
 }
 
 /* Runs the handlers of an event that was handed over, and gives its hold of the place back. */
-static void wss__deliver_event(wss__conn_job *job) {
-    wss_server *server = job->event.server;
-    wss__conn *conn = job->conn;
-    size_t size = job->job.size;
+static void wss__deliver_event(wss__conn_notice *notice) {
+    wss_server *server = notice->event.server;
+    wss__conn *conn = notice->conn;
+    size_t size = notice->job.size;
     if (!conn) {
-        wss__deliver_timer_event(job);
+        wss__deliver_timer_event(notice);
         return;
     }
-    wss__notify_run(conn, &job->event);
-    if (size) wss__deliver_settle(server, conn, job);
+    wss__notify_run(conn, &notice->event);
+    if (size) wss__deliver_done(server, conn, notice);
     wss__conn_release(server, conn);
 }
 
@@ -6677,7 +6771,7 @@ static int wss__accept_address_allowed(wss_server *server, const char *address) 
     for (uint32_t i = 0; i < server->conns.made; i++) {
         wss__conn *conn = wss__conn_at(server, i);
         if (!(wss__conn_flags(conn) & WSS__SLOT_LIVE) || conn->fd < 0) continue;
-        if (strcmp(conn->rare->peer, address) == 0) count++;
+        if (strcmp(conn->cold->peer, address) == 0) count++;
     }
     wss__conn_unlock(server);
     return count < server->options.max_per_address;
@@ -6690,21 +6784,21 @@ static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd) {
     memset((char *)conn + sizeof conn->slot, 0, sizeof *conn - sizeof conn->slot);
     conn->fd = fd;
     conn->opened = (uint32_t)(loop->now / WSS__CONN_STEP);
-    conn->work = WSS__CONN_WRITABLE | WSS__CONN_HANDSHAKE;
+    conn->work = WSS__WORK_WRITABLE | WSS__WORK_HANDSHAKE;
     wss__conn_touch(loop, conn);
     if (server->options.queue) {
-        if (!wss__conn_need_rare(server, conn)) return 0;
-        conn->rare->delivery = (wss__conn_delivery *)wss__mem_get_zeroed(&server->mem, sizeof *conn->rare->delivery);
-        if (!conn->rare->delivery) return 0;
-        conn->rare->delivery->holders = 1;
+        if (!wss__conn_need_cold(server, conn)) return 0;
+        conn->cold->delivery = (wss__conn_delivery *)wss__mem_get_zeroed(&server->mem, sizeof *conn->cold->delivery);
+        if (!conn->cold->delivery) return 0;
+        conn->cold->delivery->holders = 1;
     }
     if (server->options.idle_ms == WSS_OFF && server->options.max_per_address == WSS_OFF) return 1;
-    if (!wss__conn_need_rare(server, conn)) return 0;
-    conn->rare->last_message = loop->now;
+    if (!wss__conn_need_cold(server, conn)) return 0;
+    conn->cold->last_message = loop->now;
     if (server->options.max_per_address == WSS_OFF) return 1;
     wss__socket_peer(fd, address, &port);
     if (strcmp(address, "unix") != 0 && !wss__accept_address_allowed(server, address)) return 0;
-    memcpy(conn->rare->peer, address, sizeof address);
+    memcpy(conn->cold->peer, address, sizeof address);
     return 1;
 }
 
@@ -6727,7 +6821,7 @@ static void wss__accept_adopt(wss__loop *loop, int fd) {
         return;
     }
     wss__conn_lock(server);
-    wss__slot_publish(&conn->slot, (uint32_t)loop->index << WSS__CONN_LOOP_SHIFT);
+    wss__slot_publish(&conn->slot, (uint32_t)loop->index << WSS__FLAG_LOOP_SHIFT);
     wss__conn_unlock(server);
     __atomic_add_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
     __atomic_add_fetch(&loop->handshakes, 1, __ATOMIC_ACQ_REL);
@@ -6748,14 +6842,14 @@ static void wss__accept_deal(wss__loop *loop, int fd) {
         wss__accept_adopt(loop, fd);
         return;
     }
-    wss__conn_task *task = (wss__conn_task *)wss__mem_get_zeroed(&server->mem, sizeof *task);
-    if (task) {
-        task->job.size = sizeof *task;
-        task->job.kind = WSS__CONN_JOB_ADOPT;
-        task->fd = fd;
+    wss__conn_order *order = (wss__conn_order *)wss__mem_get_zeroed(&server->mem, sizeof *order);
+    if (order) {
+        order->job.size = sizeof *order;
+        order->job.kind = WSS__ORDER_ADOPT;
+        order->fd = fd;
     }
-    if (task && wss__queue_push(&best->inbox, &task->job) == WSS_OK) return;
-    wss__mem_free(&server->mem, task, sizeof *task);
+    if (order && wss__queue_push(&best->inbox, &order->job) == WSS_OK) return;
+    wss__mem_free(&server->mem, order, sizeof *order);
     wss__socket_close(fd);
 }
 
@@ -6763,11 +6857,12 @@ static void wss__accept_deal(wss__loop *loop, int fd) {
 static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
     if (errno == EAGAIN) return 0;
     if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-        WSS__COUNT(loop->host.stats.accept_failures, 1);
+        WSS__COUNT(loop->shared.stats.accept_failures, 1);
         loop->accept_backoff = loop->accept_backoff ? loop->accept_backoff * 2 : WSS__CONN_RETRY;
         if (loop->accept_backoff > WSS__ACCEPT_RETRY_MAX) loop->accept_backoff = WSS__ACCEPT_RETRY_MAX;
         loop->accept_at = loop->now + (uint64_t)loop->accept_backoff;
-        wss__log_line(&loop->server->log, WSS_LOG_WARNING, loop->now, "cannot accept: error %d, next try in %d ms", errno,
+        wss__log_line(&loop->server->log, WSS_LOG_WARNING, loop->now, "cannot accept: error %d, next try in %d ms",
+                      errno,
                       loop->accept_backoff);
         wss__accept_watch_listeners(loop, 0);
         return 0;
@@ -6792,16 +6887,17 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
             continue;
         }
         loop->accept_backoff = 0;
-        WSS__COUNT(loop->host.stats.accepted, 1);
+        WSS__COUNT(loop->shared.stats.accepted, 1);
         wss__accept_deal(loop, fd);
     }
 }
 
 /* ---- [loop] ------------------------------------------------------------------------------------------------
    purpose  one epoll set: turns, jobs from other threads, and the stop
-   knows    base, mem, log, buf, timer, slot, session, queue, socket, conn, notify, write, read, serve, deliver, accept
-   owns     sockets are registered once, edge-triggered; a turn waits once and handles what came, what was posted, what is due
-            and what was left over
+   knows    base, mem, log, buf, timer, slot, session, queue, socket, conn, notify, write, read, serve, deliver,
+            accept
+   owns     sockets are registered once, edge-triggered; a turn waits once and handles what came, what was
+            posted, what is due and what was left over
    threads  the loop's own, except where a function says otherwise */
 
 enum {
@@ -6822,37 +6918,38 @@ static void wss__loop_run_timers(wss__loop *loop) {
     }
 }
 
-static void wss__loop_run_send(wss__loop *loop, wss__conn *conn, const wss__conn_task *task) {
+static void wss__loop_run_send(wss__loop *loop, wss__conn *conn, const wss__conn_order *order) {
     if (conn) wss__write_catch_up(loop, conn);
     if (conn && conn->session.phase == WSS__SESSION_OPEN) {
-        wss__write_accepted(loop, conn, task->frame, task->set ? WSS__SESSION_KEYED : WSS__SESSION_RESERVED);
+        wss__write_accepted(loop, conn, order->frame, order->full ? WSS__SESSION_KEYED : WSS__SESSION_RESERVED);
         return;
     }
-    if (conn) wss__session_account(&loop->host, &conn->session, 0, task->frame->size);
-    WSS__COUNT(loop->host.stats.dropped_gone, 1);
-    wss__buf_release(&loop->server->mem, task->frame);
+    if (conn) wss__session_account(&loop->shared, &conn->session, 0, order->frame->size);
+    WSS__COUNT(loop->shared.stats.dropped_gone, 1);
+    wss__buf_release(&loop->server->mem, order->frame);
 }
 
-static void wss__loop_run_close(wss__loop *loop, wss__conn *conn, const wss__conn_task *task) {
-    if (task->set) wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
-    else wss__write_close(loop, conn, task->code, task->text, WSS_CAUSE_LOCAL_CLOSE);
+static void wss__loop_run_close(wss__loop *loop, wss__conn *conn, const wss__conn_order *order) {
+    if (order->slow) wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
+    else wss__write_close(loop, conn, order->code, order->text, WSS_CAUSE_LOCAL_CLOSE);
 }
 
-static void wss__loop_run_answer(wss__loop *loop, wss__conn *conn, const wss__conn_task *task) {
+static void wss__loop_run_answer(wss__loop *loop, wss__conn *conn, const wss__conn_order *order) {
     wss_server *server = loop->server;
     if (!conn) {
-        wss__buf_release(&server->mem, task->frame);
+        wss__buf_release(&server->mem, order->frame);
         return;
     }
     wss__conn_lock(server);
-    if (task->text.size) conn->rare->protocol = wss__conn_copy(server, task->text, &conn->rare->protocol_size);
+    if (order->text.size) conn->cold->protocol = wss__conn_copy(server, order->text, &conn->cold->protocol_size);
     wss__conn_unlock(server);
-    wss__write_answer(loop, conn, task->frame, task->code, task->status);
+    wss__write_answer(loop, conn, order->frame, order->status);
 }
 
-/* Sets or clears what keeps a connection from being read. Silence, and the time for half a message, count anew from here. */
+/* Sets or clears what keeps a connection from being read. Silence, and the time for half a message, count anew
+   from here. */
 static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, int set) {
-    if (conn->session.phase == WSS__SESSION_CLOSING || wss__conn_state(conn) != WSS__CONN_SERVING) return;
+    if (conn->session.phase == WSS__SESSION_CLOSING || wss__conn_state(conn) != WSS__STATE_SERVING) return;
     if (set) conn->work = (uint16_t)(conn->work | bits);
     else wss__conn_clear_work(conn, bits);
     if (conn->session.input) conn->session.input->since = loop->now;
@@ -6861,20 +6958,20 @@ static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, in
 }
 
 /* Carries out an order. Its frame is taken over. */
-static void wss__loop_run_task(wss__loop *loop, const wss__conn_task *task) {
-    wss__conn *conn = wss__conn_find_own(loop, task->conn); /* NULL: it has gone, or the order is for none */
-    switch (task->job.kind) {
-    case WSS__CONN_JOB_SEND: wss__loop_run_send(loop, conn, task); break;
-    case WSS__CONN_JOB_BROADCAST: wss__write_broadcast(loop, task->frame, task->conn.id); break;
-    case WSS__CONN_JOB_CLOSE:
-        if (conn && wss__conn_state(conn) == WSS__CONN_SERVING) wss__loop_run_close(loop, conn, task);
+static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
+    wss__conn *conn = wss__conn_find_own(loop, order->conn); /* NULL: it has gone, or the order is for none */
+    switch (order->job.kind) {
+    case WSS__ORDER_SEND: wss__loop_run_send(loop, conn, order); break;
+    case WSS__ORDER_BROADCAST: wss__write_broadcast(loop, order->frame, order->conn.id); break;
+    case WSS__ORDER_CLOSE:
+        if (conn && wss__conn_state(conn) == WSS__STATE_SERVING) wss__loop_run_close(loop, conn, order);
         break;
-    case WSS__CONN_JOB_ANSWER: wss__loop_run_answer(loop, conn, task); break;
-    case WSS__CONN_JOB_ADOPT: wss__accept_adopt(loop, task->fd); break;
-    case WSS__CONN_JOB_READ:
-        if (conn) wss__loop_set_reading(loop, conn, task->code, task->set);
+    case WSS__ORDER_ANSWER: wss__loop_run_answer(loop, conn, order); break;
+    case WSS__ORDER_ADOPT: wss__accept_adopt(loop, order->fd); break;
+    case WSS__ORDER_READ:
+        if (conn) wss__loop_set_reading(loop, conn, order->bits, order->set);
         break;
-    default: wss__deliver_change_timer(loop, task->conn.id); break;
+    default: wss__deliver_change_timer(loop, order->conn.id); break;
     }
 }
 
@@ -6886,7 +6983,7 @@ static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
         if (job->kind == WSS__QUEUE_POST) {
             wss__queue_call(&loop->server->mem, job);
         } else {
-            wss__loop_run_task(loop, (wss__conn_task *)(void *)job);
+            wss__loop_run_order(loop, (wss__conn_order *)(void *)job);
             wss__mem_free(&loop->server->mem, job, job->size);
         }
         job = next;
@@ -6895,23 +6992,14 @@ static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
 
 /* ---- stopping ---- */
 
-static wss__conn *wss__loop_next_own(wss__loop *loop, uint32_t *index) {
-    wss_server *server = loop->server;
-    uint32_t made = __atomic_load_n(&server->conns.made, __ATOMIC_ACQUIRE);
-    while (*index < made) {
-        wss__conn *conn = wss__conn_at(server, (*index)++);
-        if (wss__conn_is_own(loop, wss__conn_flags(conn)) && conn->fd >= 0) return conn;
-    }
-    return NULL;
-}
-
 static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
-    if (wss__conn_state(conn) != WSS__CONN_SERVING) return;
-    wss__conn_change_flags(server, conn, WSS__CONN_GONE, WSS__CONN_ASKED);
+    if (wss__conn_state(conn) != WSS__STATE_SERVING) return;
+    wss__conn_change_flags(server, conn, WSS__FLAG_GONE, WSS__FLAG_UNANSWERED);
     if (conn->session.phase == WSS__SESSION_OPEN)
         wss__write_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
-    else if (conn->session.phase == WSS__SESSION_ASKED || (conn->session.phase == WSS__SESSION_HEAD && conn->session.input))
+    else if (conn->session.phase == WSS__SESSION_ASKED ||
+             (conn->session.phase == WSS__SESSION_HEAD && conn->session.input))
         wss__notify_reject(loop, conn, 503);
     else if (conn->session.phase == WSS__SESSION_HEAD)
         wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
@@ -6926,13 +7014,14 @@ static void wss__loop_begin_stop(wss__loop *loop) {
     if (loop->index == 0) wss__socket_close_listeners(&loop->server->listeners);
     wss__loop_run_jobs(loop, 1);
     loop->stopping = 1;
-    while ((conn = wss__loop_next_own(loop, &index)) != NULL) wss__loop_stop_conn(loop, conn);
+    while ((conn = wss__conn_next_own(loop, &index)) != NULL) wss__loop_stop_conn(loop, conn);
 }
 
 static void wss__loop_force_stop(wss__loop *loop) {
     uint32_t index = 0;
     wss__conn *conn;
-    while ((conn = wss__loop_next_own(loop, &index)) != NULL) wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_RESET);
+    while ((conn = wss__conn_next_own(loop, &index)) != NULL)
+        wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_RESET);
 }
 
 /* ---- turns ---- */
@@ -6943,13 +7032,13 @@ static void wss__loop_run_ready(wss__loop *loop) {
     loop->first_ready = WSS__SLOT_NONE;
     loop->last_ready = WSS__SLOT_NONE;
     while ((conn = wss__conn_take_ready(loop, &first)) != NULL) {
-        if (wss__conn_state(conn) == WSS__CONN_DEAD) wss__serve_free(loop, conn);
+        if (wss__conn_state(conn) == WSS__STATE_DEAD) wss__serve_free(loop, conn);
         else wss__serve_turn(loop, conn);
     }
 }
 
-/* Begins to accept again. Where all places are taken, the turn in which one becomes free asks again; what other loops free is
-   looked for by time. */
+/* Begins to accept again. Where all places are taken, the turn in which one becomes free asks again; what other
+   loops free is looked for by time. */
 static void wss__loop_rearm(wss__loop *loop) {
     if (loop->index != 0 || loop->accepting || loop->stopping || loop->accept_at > loop->now) return;
     int allowed = wss__accept_allowed(loop);
@@ -6998,8 +7087,9 @@ static void wss__loop_on_event(wss__loop *loop, uint64_t tag, uint32_t events) {
     }
 }
 
-/* Sleeps in the kernel; before that, if the user wants it, asks again and again for a while. One of several loops lets others have
-   the processor first: it then finds more to do, where it would have gone to sleep for each bit of it. */
+/* Sleeps in the kernel; before that, if the user wants it, asks again and again for a while. One of several
+   loops lets others have the processor first: it then finds more to do, where it would have gone to sleep for
+   each bit of it. */
 static int wss__loop_wait(wss__loop *loop, struct epoll_event *events, int timeout) {
     int spin = loop->server->options.spin_us;
     uint64_t until = spin > 0 && timeout != 0 ? wss__socket_clock_us() + (uint64_t)spin : 0;
@@ -7008,14 +7098,14 @@ static int wss__loop_wait(wss__loop *loop, struct epoll_event *events, int timeo
         count = WSSERVER_SYSTEM(epoll_wait)(loop->epoll, events, WSS__LOOP_EVENTS, 0);
     if (count == 0 && timeout != 0 && loop->server->loop_count > 1) WSSERVER_SYSTEM(sched_yield)();
     if (count == 0) count = WSSERVER_SYSTEM(epoll_wait)(loop->epoll, events, WSS__LOOP_EVENTS, timeout);
-    WSS__COUNT(loop->host.stats.wakeups, 1);
+    WSS__COUNT(loop->shared.stats.wakeups, 1);
     return count;
 }
 
 /* How long the others waited for this turn to end. */
 static void wss__loop_measure(wss__loop *loop) {
     uint64_t lag = wss__socket_clock() - loop->now;
-    if (lag > loop->host.stats.loop_lag_ms) __atomic_store_n(&loop->host.stats.loop_lag_ms, lag, __ATOMIC_RELAXED);
+    if (lag > loop->shared.stats.loop_lag_ms) __atomic_store_n(&loop->shared.stats.loop_lag_ms, lag, __ATOMIC_RELAXED);
     if (lag >= WSS__LOOP_SLOW)
         wss__log_line(&loop->server->log, WSS_LOG_DEBUG, loop->now,
                       "a turn took %llu ms: a handler is slow, and all connections waited", (unsigned long long)lag);
@@ -7032,13 +7122,14 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
         loop->result = WSS_ERR_SYSTEM;
         wss__conn_stop(loop->server, 0);
     }
-    wss__loop_run_jobs(loop, 0); /* before any handler: what this thread sent before wss_poll goes before what they send */
+    /* before any handler: what this thread sent before wss_poll goes before what they send */
+    wss__loop_run_jobs(loop, 0);
     for (int i = 0; i < count; i++) wss__loop_on_event(loop, events[i].data.u64, events[i].events);
     if (!loop->stopping && __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE)) wss__loop_begin_stop(loop);
     wss__loop_run_timers(loop);
     if (loop->stopping && loop->stop_at <= loop->now) wss__loop_force_stop(loop);
     wss__loop_run_ready(loop);
-    wss__write_settle(loop);
+    wss__write_give_broadcasts(loop);
     wss__loop_rearm(loop);
     loop->finished = loop->stopping && __atomic_load_n(&loop->connections, __ATOMIC_ACQUIRE) == 0;
     wss__loop_measure(loop);
@@ -7054,9 +7145,9 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     loop->first_ready = WSS__SLOT_NONE;
     loop->last_ready = WSS__SLOT_NONE;
     loop->receive_size = WSS__LOOP_RECEIVE;
-    loop->host.mem = &server->mem;
-    loop->host.options = &server->options;
-    loop->host.cork_capacity = WSS__WRITE_CORK;
+    loop->shared.mem = &server->mem;
+    loop->shared.options = &server->options;
+    loop->shared.cork_capacity = WSS__WRITE_CORK;
     loop->now = wss__socket_clock();
     wss__timer_init(&loop->wheel, wss__deliver_timer_at, server, loop->now);
     loop->epoll = WSSERVER_SYSTEM(epoll_create1)(EPOLL_CLOEXEC);
@@ -7065,16 +7156,16 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     if (wss__socket_watch(loop->epoll, loop->inbox.fd, EPOLLIN | (uint32_t)EPOLLET, WSS__LOOP_TAG_INBOX) != 0)
         return WSS_ERR_SYSTEM;
     loop->receive = (char *)wss__mem_get(&server->mem, loop->receive_size);
-    loop->host.cork = (char *)wss__mem_get(&server->mem, loop->host.cork_capacity);
-    return loop->receive && loop->host.cork ? WSS_OK : WSS_ERR_MEMORY;
+    loop->shared.cork = (char *)wss__mem_get(&server->mem, loop->shared.cork_capacity);
+    return loop->receive && loop->shared.cork ? WSS_OK : WSS_ERR_MEMORY;
 }
 
 /* Drops a job that will never run. */
-static void wss__loop_drop_task(wss__loop *loop, wss__conn_task *task) {
+static void wss__loop_drop_order(wss__loop *loop, wss__conn_order *order) {
     wss__mem *mem = &loop->server->mem;
-    if (task->frame) wss__buf_release(mem, task->frame);
-    if (task->job.kind == WSS__CONN_JOB_ADOPT) wss__socket_close(task->fd);
-    wss__mem_free(mem, task, task->job.size);
+    if (order->frame) wss__buf_release(mem, order->frame);
+    if (order->job.kind == WSS__ORDER_ADOPT) wss__socket_close(order->fd);
+    wss__mem_free(mem, order, order->job.size);
 }
 
 static void wss__loop_destroy(wss__loop *loop) {
@@ -7083,20 +7174,22 @@ static void wss__loop_destroy(wss__loop *loop) {
     while (job) {
         wss__queue_job *next = job->next;
         if (job->kind == WSS__QUEUE_POST) wss__mem_free(mem, job, job->size);
-        else wss__loop_drop_task(loop, (wss__conn_task *)(void *)job);
+        else wss__loop_drop_order(loop, (wss__conn_order *)(void *)job);
         job = next;
     }
     wss__queue_destroy(&loop->inbox);
     if (loop->timer_fd >= 0) wss__socket_close(loop->timer_fd);
     if (loop->epoll >= 0) wss__socket_close(loop->epoll);
     if (loop->receive) wss__mem_free(mem, loop->receive, loop->receive_size);
-    if (loop->host.cork) wss__mem_free(mem, loop->host.cork, loop->host.cork_capacity);
+    if (loop->shared.cork) wss__mem_free(mem, loop->shared.cork, loop->shared.cork_capacity);
 }
 
 /* ---- [public] ----------------------------------------------------------------------------------------------
-   purpose  the calls: arguments are checked, handles resolved, work is done here or handed to the loop it belongs to
+   purpose  the calls: arguments are checked, handles resolved, work is done here or handed to the loop it
+            belongs to
    knows    all
-   owns     nothing the user calls runs a handler, but for wss_run, wss_poll, wss_destroy and the queue's run and poll */
+   owns     nothing the user calls runs a handler, but for wss_run, wss_poll, wss_destroy and the queue's run
+            and poll */
 
 /* Names a call that has no effect because it comes too late, or that comes from the wrong place. */
 static void wss__public_misused(wss_server *server, const char *what, uint64_t id) {
@@ -7293,7 +7386,7 @@ static void wss__public_end(wss_server *server) {
     wss_queue *queue = server->options.queue;
     if (__atomic_exchange_n(&server->ended, 1, __ATOMIC_ACQ_REL) || !queue) return;
     memset(&server->ended_job, 0, sizeof server->ended_job);
-    server->ended_job.kind = WSS__CONN_JOB_ENDED;
+    server->ended_job.kind = WSS__ORDER_ENDED;
     server->ended_job.arg = server;
     wss__queue_push(&queue->inbox, &server->ended_job);
 }
@@ -7407,8 +7500,8 @@ static void wss__public_server_ended(wss_queue *queue) {
     __atomic_sub_fetch(&queue->serving, 1, __ATOMIC_ACQ_REL);
 }
 
-/* Runs this server's events and drops them from the queue; other jobs keep their place. They are back in it before a handler
-   runs, which may end another server. */
+/* Runs this server's events and drops them from the queue; other jobs keep their place. They are back in it
+   before a handler runs, which may end another server. */
 static void wss__public_deliver_rest(wss_server *server) {
     wss_queue *queue = server->options.queue;
     wss__queue_job *lists[2]; /* this server's, others */
@@ -7419,8 +7512,8 @@ static void wss__public_deliver_rest(wss_server *server) {
     for (int i = 0; i < 2; i++) ends[i] = &lists[i];
     while (next) {
         wss__queue_job *job = next;
-        int ours = (job->kind == WSS__CONN_JOB_ENDED && job->arg == server) ||
-                   (job->kind == WSS__CONN_JOB_EVENT && ((wss__conn_job *)(void *)job)->event.server == server);
+        int ours = (job->kind == WSS__ORDER_ENDED && job->arg == server) ||
+                   (job->kind == WSS__ORDER_EVENT && ((wss__conn_notice *)(void *)job)->event.server == server);
         next = job->next;
         *ends[!ours] = job;
         ends[!ours] = &job->next;
@@ -7430,8 +7523,8 @@ static void wss__public_deliver_rest(wss_server *server) {
     while (lists[0]) {
         wss__queue_job *job = lists[0];
         lists[0] = job->next;
-        if (job->kind == WSS__CONN_JOB_ENDED) wss__public_server_ended(queue);
-        else wss__deliver_event((wss__conn_job *)(void *)job);
+        if (job->kind == WSS__ORDER_ENDED) wss__public_server_ended(queue);
+        else wss__deliver_event((wss__conn_notice *)(void *)job);
     }
 }
 
@@ -7495,16 +7588,16 @@ static int wss__public_is_stopping(const wss_server *server) {
     return __atomic_load_n(&server->stopping, __ATOMIC_ACQUIRE);
 }
 
-static void wss__public_order(wss__conn_task *order, int kind, wss_conn conn) {
+static void wss__public_make_order(wss__conn_order *order, int kind, wss_conn conn) {
     memset(order, 0, sizeof *order);
     order->job.kind = kind;
     order->conn = conn;
 }
 
 /* An order that can wait for another thread. */
-static wss__conn_task *wss__public_copy(wss_server *server, const wss__conn_task *order) {
+static wss__conn_order *wss__public_copy(wss_server *server, const wss__conn_order *order) {
     size_t size = wss__base_add(sizeof *order, order->text.size);
-    wss__conn_task *copy = (wss__conn_task *)wss__mem_get(&server->mem, size);
+    wss__conn_order *copy = (wss__conn_order *)wss__mem_get(&server->mem, size);
     if (!copy) return NULL;
     *copy = *order;
     copy->job.size = size;
@@ -7513,192 +7606,147 @@ static wss__conn_task *wss__public_copy(wss_server *server, const wss__conn_task
     return copy;
 }
 
-static void wss__public_free_task(wss_server *server, wss__conn_task *task) {
-    if (!task) return;
-    wss__buf_release(&server->mem, task->frame);
-    wss__mem_free(&server->mem, task, task->job.size);
+static void wss__public_free_order(wss_server *server, wss__conn_order *order) {
+    if (!order) return;
+    wss__buf_release(&server->mem, order->frame);
+    wss__mem_free(&server->mem, order, order->job.size);
 }
 
 /* The connection until its disconnect handlers have run; under the mutex. */
 static wss__conn *wss__public_find(const wss_server *server, wss_conn handle) {
     wss__conn *conn = wss__conn_find(server, handle);
-    return conn && !(wss__conn_flags(conn) & WSS__CONN_TOLD) ? conn : NULL;
+    return conn && !(wss__conn_flags(conn) & WSS__FLAG_TOLD) ? conn : NULL;
 }
 
-static int wss__public_push(wss_server *server, const wss__conn *conn, wss__conn_task *task) {
-    return wss__queue_push(&server->loops[wss__conn_loop_of(conn)].inbox, &task->job);
+static int wss__public_push(wss_server *server, const wss__conn *conn, wss__conn_order *order) {
+    return wss__queue_push(&server->loops[wss__conn_loop_of(conn)].inbox, &order->job);
 }
 
 /* Whether a connection takes an order now; under the mutex. here: by its own loop, which must have seen that
    it is open. */
-static int wss__public_judge(const wss__conn *conn, const wss__conn_task *order, int here) {
-    int flags = conn ? wss__conn_flags(conn) : WSS__CONN_GONE;
-    if (flags & WSS__CONN_GONE) return WSS_ERR_GONE;
-    if (order->job.kind != WSS__CONN_JOB_ANSWER) {
+static int wss__public_check_order(const wss__conn *conn, const wss__conn_order *order, int here) {
+    int flags = conn ? wss__conn_flags(conn) : WSS__FLAG_GONE;
+    if (flags & WSS__FLAG_GONE) return WSS_ERR_GONE;
+    if (order->job.kind != WSS__ORDER_ANSWER) {
         int open = !here || conn->session.phase == WSS__SESSION_OPEN;
-        return open && flags & WSS__CONN_ACCEPTED ? WSS_OK : WSS_ERR_GONE;
+        return open && flags & WSS__FLAG_ACCEPTED ? WSS_OK : WSS_ERR_GONE;
     }
-    if (!(flags & WSS__CONN_ASKED)) return WSS_ERR_ANSWERED;
-    return !(flags & WSS__CONN_UPGRADE) == !order->set ? WSS_OK : WSS_ERR_ARGUMENT;
+    if (!(flags & WSS__FLAG_UNANSWERED)) return WSS_ERR_ANSWERED;
+    return !(flags & WSS__FLAG_UPGRADE) == !order->upgrade ? WSS_OK : WSS_ERR_ARGUMENT;
 }
 
 /* What an order changes at once, for whatever is asked or ordered next; under the mutex. */
-static void wss__public_admit(wss__conn *conn, const wss__conn_task *order) {
-    int accepted = order->job.kind == WSS__CONN_JOB_ANSWER && order->code == WSS__SESSION_OPEN;
+static void wss__public_admit(wss__conn *conn, const wss__conn_order *order) {
+    int accepted = order->job.kind == WSS__ORDER_ANSWER && order->status == 101;
     if (accepted) __atomic_store_n(&conn->user, order->job.arg, __ATOMIC_RELEASE);
-    if (order->job.kind == WSS__CONN_JOB_ANSWER)
-        wss__conn_set_flags(conn, accepted ? WSS__CONN_ACCEPTED : 0, WSS__CONN_ASKED);
-    if (order->job.kind == WSS__CONN_JOB_CLOSE) wss__conn_set_flags(conn, WSS__CONN_GONE | WSS__CONN_SILENT, 0);
+    if (order->job.kind == WSS__ORDER_ANSWER)
+        wss__conn_set_flags(conn, accepted ? WSS__FLAG_ACCEPTED : 0, WSS__FLAG_UNANSWERED);
+    if (order->job.kind == WSS__ORDER_CLOSE) wss__conn_set_flags(conn, WSS__FLAG_GONE | WSS__FLAG_SILENT, 0);
 }
 
 /* The one way to order: where this thread is the loop that has to carry it out it does so now, else a copy
    goes there, behind what this thread has ordered before. Timers belong to the first loop. Takes the order's
    frame over. */
-static int wss__public_do(wss_server *server, const wss__conn_task *order) {
-    int timer = order->job.kind == WSS__CONN_JOB_TIMER;
+static int wss__public_do(wss_server *server, const wss__conn_order *order) {
+    int timer = order->job.kind == WSS__ORDER_TIMER;
     wss__loop *loop = wss__conn_own_loop(server);
     int here = timer ? loop == &server->loops[0] : wss__conn_find_own(loop, order->conn) != NULL;
-    wss__conn_task *copy = here ? NULL : wss__public_copy(server, order);
+    wss__conn_order *copy = here ? NULL : wss__public_copy(server, order);
     int result = here || copy ? WSS_OK : wss__mem_error(&server->mem, sizeof *copy + order->text.size);
     wss__conn_lock(server);
     wss__conn *conn = timer ? NULL : wss__conn_find(server, order->conn);
-    if (!result && !timer) result = wss__public_judge(conn, order, here);
+    if (!result && !timer) result = wss__public_check_order(conn, order, here);
     if (!result && copy) result = wss__queue_push(&server->loops[conn ? wss__conn_loop_of(conn) : 0].inbox, &copy->job);
     if (!result && conn) wss__public_admit(conn, order);
     wss__conn_unlock(server);
-    if (!result && here) wss__loop_run_task(loop, order);
+    if (!result && here) wss__loop_run_order(loop, order);
     if (result == WSS_ERR_GONE) wss__public_misused(server, "order to a dead handle", order->conn.id);
     if (result) wss__buf_release(&server->mem, order->frame);
     if (result && copy) wss__mem_free(&server->mem, copy, copy->job.size);
     return result;
 }
 
-/* Judges the limit and reserves, then hands the frame to the connection's loop. A keyed message goes even to a full queue,
-   where one of its key may wait to be replaced. Under the mutex. */
-static int wss__public_reserve(wss_server *server, wss__conn *conn, wss__conn_task *task) {
+/* Judges the limit and reserves, then hands the frame to the connection's loop. A keyed message goes even to a
+   full queue, where one of its key may wait to be replaced. Under the mutex. */
+static int wss__public_reserve(wss_server *server, wss__conn *conn, wss__conn_order *order) {
     const wss_options *options = &server->options;
-    size_t size = task->frame->size;
+    size_t size = order->frame->size;
     size_t queued = wss__session_queued(&conn->session);
     int full = queued && queued >= options->max_queued;
-    int admitted = !full || task->frame->key_size;
+    int admitted = !full || order->frame->key_size;
     if (!admitted && options->send_policy == WSS_POLICY_CLOSE) {
-        wss__buf_release(&server->mem, task->frame);
-        task->frame = NULL;
-        task->job.kind = WSS__CONN_JOB_CLOSE;
-        task->job.cost = 0;
-        task->set = 1;
-        wss__conn_set_flags(conn, WSS__CONN_GONE, 0);
-        return wss__public_push(server, conn, task) == WSS_OK ? WSS_ERR_FULL : WSS_ERR_STOPPED;
+        wss__buf_release(&server->mem, order->frame);
+        order->frame = NULL;
+        order->job.kind = WSS__ORDER_CLOSE;
+        order->job.cost = 0;
+        order->slow = 1;
+        wss__conn_set_flags(conn, WSS__FLAG_GONE, 0);
+        return wss__public_push(server, conn, order) == WSS_OK ? WSS_ERR_FULL : WSS_ERR_STOPPED;
     }
     if (!admitted) return WSS_ERR_FULL;
-    task->set = full && task->frame->key_size;
+    order->full = full && order->frame->key_size;
     __atomic_add_fetch(&conn->session.queued, size, __ATOMIC_RELAXED);
-    int result = wss__public_push(server, conn, task);
+    int result = wss__public_push(server, conn, order);
     if (result) __atomic_sub_fetch(&conn->session.queued, size, __ATOMIC_RELAXED);
     return result;
 }
 
 static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const wss__message *message, wss__span key) {
-    wss__conn_task order;
-    wss__public_order(&order, WSS__CONN_JOB_SEND, handle);
+    wss__conn_order order;
+    wss__public_make_order(&order, WSS__ORDER_SEND, handle);
     order.frame = wss__message_frame(&server->mem, message, key);
-    wss__conn_task *task = order.frame ? wss__public_copy(server, &order) : NULL;
-    if (!task) {
+    wss__conn_order *copy = order.frame ? wss__public_copy(server, &order) : NULL;
+    if (!copy) {
         wss__buf_release(&server->mem, order.frame);
         return wss__mem_error(&server->mem, message->size);
     }
-    task->job.cost = sizeof *task + task->frame->size;
+    copy->job.cost = sizeof *copy + copy->frame->size;
     wss__conn_lock(server);
     wss__conn *conn = wss__conn_find(server, handle);
-    int result = wss__public_judge(conn, task, 0);
-    if (!result) result = wss__public_reserve(server, conn, task);
-    int taken = result == WSS_OK || (result == WSS_ERR_FULL && !task->frame);
+    int result = wss__public_check_order(conn, copy, 0);
+    if (!result) result = wss__public_reserve(server, conn, copy);
+    int taken = result == WSS_OK || (result == WSS_ERR_FULL && !copy->frame);
     wss__conn_unlock(server);
-    if (!taken) wss__public_free_task(server, task);
+    if (!taken) wss__public_free_order(server, copy);
     return result;
 }
 
 static int wss__public_send_here(wss__loop *loop, wss__conn *conn, const wss__message *message, wss__span key) {
-    if (wss__conn_flags(conn) & WSS__CONN_GONE) return WSS_ERR_GONE;
+    if (wss__conn_flags(conn) & WSS__FLAG_GONE) return WSS_ERR_GONE;
     int result = wss__write_message(loop, conn, message, key);
     return result == WSS_ERR_MEMORY ? wss__mem_error(&loop->server->mem, message->size) : result;
 }
 
-static int wss__public_send(wss_server *server, wss_conn handle, const wss__message *message, wss__span key) {
-    if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
-    if (message->size > wss__mem_largest(&server->mem)) return WSS_ERR_TOO_BIG;
-    wss__loop *loop = wss__conn_own_loop(server);
-    wss__conn *conn = wss__conn_find_own(loop, handle);
-    int result = conn ? wss__public_send_here(loop, conn, message, key)
-                      : wss__public_send_elsewhere(server, handle, message, key);
-    if (result == WSS_ERR_GONE) wss__public_misused(server, "send to a dead handle", handle.id);
-    return result;
-}
-
-WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args) {
-    wss__message message;
-    if (!server) return WSS_ERR_ARGUMENT;
-    int result = wss__message_init_typed(&message, &server->options, type, args);
-    return result ? result : wss__public_send(server, conn, &message, wss__base_span(NULL, 0));
-}
-
-/* Whether this is the text that the handler on this thread was given: that has been checked. */
-static int wss__public_is_checked(const wss__loop *loop, const void *data, size_t size) {
-    return loop && loop->host.hand_opcode == WSS_TEXT && wss__session_is_in_hand(&loop->host, data, size);
-}
-
-WSSERVER_API int wss_send_data(wss_server *server, wss_conn conn, int opcode, const void *data, size_t size) {
-    wss__message message;
-    if (!server) return WSS_ERR_ARGUMENT;
-    wss__loop *loop = wss__conn_own_loop(server);
-    if (loop && !wss__public_is_stopping(server) && wss__write_back(loop, conn, opcode, data, size)) return WSS_OK;
-    int result = wss__message_init_data(&message, opcode, data, size, wss__public_is_checked(loop, data, size));
-    return result ? result : wss__public_send(server, conn, &message, wss__base_span(NULL, 0));
-}
-
-static int wss__public_check_key(const char *key, wss__span *span) {
-    *span = wss__base_text(key);
-    return span->size && span->size <= 64 ? WSS_OK : WSS_ERR_ARGUMENT;
-}
-
-WSSERVER_API int wss_send_latest(wss_server *server, wss_conn conn, const char *key, const char *type, wss_args args) {
-    wss__message message;
-    wss__span span;
-    if (!server) return WSS_ERR_ARGUMENT;
-    int result = wss__public_check_key(key, &span);
-    if (!result) result = wss__message_init_typed(&message, &server->options, type, args);
-    return result ? result : wss__public_send(server, conn, &message, span);
-}
-
-/* Hands a frame to every loop but this thread's own, which gets it last and at once. All the memory is got before anything
-   is handed on, and only the first loop is asked whether there is room, so that it goes to all or to none. */
+/* Hands a frame to every loop but this thread's own, which gets it last and at once. All the memory is got
+   before anything is handed on, and only the first loop is asked whether there is room, so that it goes to all
+   or to none. */
 static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_conn except) {
     wss__loop *own = wss__conn_own_loop(server);
-    wss__queue_job *tasks = NULL;
-    wss__conn_task order;
+    wss__queue_job *copies = NULL;
+    wss__conn_order order;
     int result = WSS_OK;
-    wss__public_order(&order, WSS__CONN_JOB_BROADCAST, except);
+    wss__public_make_order(&order, WSS__ORDER_BROADCAST, except);
     order.frame = frame;
     for (int i = server->loop_count; i-- > 0;) {
         if (own && own->index == i) continue;
-        wss__conn_task *task = wss__public_copy(server, &order);
-        if (!task) {
-            result = wss__mem_error(&server->mem, sizeof *task);
+        wss__conn_order *copy = wss__public_copy(server, &order);
+        if (!copy) {
+            result = wss__mem_error(&server->mem, sizeof *copy);
             break;
         }
         wss__buf_retain(frame);
-        task->code = i;
-        task->job.next = tasks;
-        tasks = &task->job;
+        copy->loop = i;
+        copy->job.next = copies;
+        copies = &copy->job;
     }
-    if (tasks && !own) tasks->cost = sizeof(wss__conn_task) + frame->size;
-    while (tasks) {
-        wss__conn_task *task = (wss__conn_task *)(void *)tasks;
-        tasks = tasks->next;
-        int pushed = result ? result : wss__queue_push(&server->loops[task->code].inbox, &task->job);
+    if (copies && !own) copies->cost = sizeof(wss__conn_order) + frame->size;
+    while (copies) {
+        wss__conn_order *copy = (wss__conn_order *)(void *)copies;
+        copies = copies->next;
+        int pushed = result ? result : wss__queue_push(&server->loops[copy->loop].inbox, &copy->job);
         if (!pushed) continue;
-        if (!result && !own && task->code == 0) result = pushed;
-        wss__public_free_task(server, task);
+        if (!result && !own && copy->loop == 0) result = pushed;
+        wss__public_free_order(server, copy);
     }
     if (own && !result) {
         wss__buf_retain(frame);
@@ -7708,20 +7756,11 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
 }
 
 static int wss__public_broadcast(wss_server *server, const wss__message *message, wss__span key, wss_conn except) {
-    if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
-    if (message->size > wss__mem_largest(&server->mem)) return WSS_ERR_TOO_BIG;
     wss__buf_frame *frame = wss__message_frame(&server->mem, message, key);
     if (!frame) return wss__mem_error(&server->mem, message->size);
     int result = wss__public_spread(server, frame, except);
     wss__buf_release(&server->mem, frame);
     return result;
-}
-
-static int wss__public_broadcast_typed(wss_server *server, wss_conn except, const char *type, wss_args args) {
-    wss__message message;
-    if (!server) return WSS_ERR_ARGUMENT;
-    int result = wss__message_init_typed(&message, &server->options, type, args);
-    return result ? result : wss__public_broadcast(server, &message, wss__base_span(NULL, 0), except);
 }
 
 static wss_conn wss__public_none(void) {
@@ -7730,33 +7769,72 @@ static wss_conn wss__public_none(void) {
     return none;
 }
 
+/* Sends to one connection, or to all but that one. */
+static int wss__public_send(wss_server *server, wss_conn handle, int all, const wss__message *message, wss__span key) {
+    if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
+    if (message->size > wss__mem_largest(&server->mem)) return WSS_ERR_TOO_BIG;
+    if (all) return wss__public_broadcast(server, message, key, handle);
+    wss__loop *loop = wss__conn_own_loop(server);
+    wss__conn *conn = wss__conn_find_own(loop, handle);
+    int result = conn ? wss__public_send_here(loop, conn, message, key)
+                      : wss__public_send_elsewhere(server, handle, message, key);
+    if (result == WSS_ERR_GONE) wss__public_misused(server, "send to a dead handle", handle.id);
+    return result;
+}
+
+/* key: NULL without one. */
+static int wss__public_send_typed(wss_server *server, wss_conn conn, int all, const char *key, const char *type,
+                                  wss_args args) {
+    wss__message message;
+    wss__span span = wss__base_text(key);
+    if (!server || (key && (!span.size || span.size > 64))) return WSS_ERR_ARGUMENT;
+    int result = wss__message_init_typed(&message, &server->options, type, args);
+    return result ? result : wss__public_send(server, conn, all, &message, span);
+}
+
+static int wss__public_send_plain(wss_server *server, wss_conn conn, int all, int opcode, const void *data,
+                                  size_t size) {
+    wss__message message;
+    if (!server) return WSS_ERR_ARGUMENT;
+    wss__loop *loop = wss__conn_own_loop(server);
+    int checked = loop && wss__session_is_checked(&loop->shared, data, size);
+    int result = wss__message_init_data(&message, opcode, data, size, checked);
+    return result ? result : wss__public_send(server, conn, all, &message, wss__base_span(NULL, 0));
+}
+
+WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args) {
+    return wss__public_send_typed(server, conn, 0, NULL, type, args);
+}
+
+WSSERVER_API int wss_send_data(wss_server *server, wss_conn conn, int opcode, const void *data, size_t size) {
+    wss__loop *loop = server ? wss__conn_own_loop(server) : NULL;
+    if (loop && !wss__public_is_stopping(server) && wss__write_back(loop, conn, opcode, data, size)) return WSS_OK;
+    return wss__public_send_plain(server, conn, 0, opcode, data, size);
+}
+
+WSSERVER_API int wss_send_latest(wss_server *server, wss_conn conn, const char *key, const char *type, wss_args args) {
+    return wss__public_send_typed(server, conn, 0, key ? key : "", type, args);
+}
+
 WSSERVER_API int wss_broadcast(wss_server *server, const char *type, wss_args args) {
-    return wss__public_broadcast_typed(server, wss__public_none(), type, args);
+    return wss__public_send_typed(server, wss__public_none(), 1, NULL, type, args);
 }
 
 WSSERVER_API int wss_broadcast_except(wss_server *server, wss_conn except, const char *type, wss_args args) {
-    return wss__public_broadcast_typed(server, except, type, args);
+    return wss__public_send_typed(server, except, 1, NULL, type, args);
 }
 
-WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, int opcode, const void *data, size_t size) {
-    wss__message message;
-    if (!server) return WSS_ERR_ARGUMENT;
-    int result = wss__message_init_data(&message, opcode, data, size,
-                                        wss__public_is_checked(wss__conn_own_loop(server), data, size));
-    return result ? result : wss__public_broadcast(server, &message, wss__base_span(NULL, 0), except);
+WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, int opcode, const void *data,
+                                           size_t size) {
+    return wss__public_send_plain(server, except, 1, opcode, data, size);
 }
 
 WSSERVER_API int wss_broadcast_data(wss_server *server, int opcode, const void *data, size_t size) {
-    return wss_broadcast_data_except(server, wss__public_none(), opcode, data, size);
+    return wss__public_send_plain(server, wss__public_none(), 1, opcode, data, size);
 }
 
 WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const char *type, wss_args args) {
-    wss__message message;
-    wss__span span;
-    if (!server) return WSS_ERR_ARGUMENT;
-    int result = wss__public_check_key(key, &span);
-    if (!result) result = wss__message_init_typed(&message, &server->options, type, args);
-    return result ? result : wss__public_broadcast(server, &message, span, wss__public_none());
+    return wss__public_send_typed(server, wss__public_none(), 1, key ? key : "", type, args);
 }
 
 /* ---- connections ---- */
@@ -7765,8 +7843,8 @@ WSSERVER_API int wss_close(wss_server *server, wss_conn handle, int code, const 
     wss__span text = wss__base_text(reason);
     if (!server || !wss__frame_code_valid(code) || text.size > WSS__FRAME_CONTROL_MAX - 2) return WSS_ERR_ARGUMENT;
     if (wss__utf8_check(0, text.data, text.size) != 0) return WSS_ERR_UTF8;
-    wss__conn_task order;
-    wss__public_order(&order, WSS__CONN_JOB_CLOSE, handle);
+    wss__conn_order order;
+    wss__public_make_order(&order, WSS__ORDER_CLOSE, handle);
     order.code = code;
     order.text = text;
     return wss__public_do(server, &order);
@@ -7776,19 +7854,19 @@ WSSERVER_API size_t wss_count(const wss_server *server) {
     return server ? __atomic_load_n(&server->open, __ATOMIC_ACQUIRE) : 0;
 }
 
-/* Bytes of broadcasts that this connection is given when the turn of its loop ends. Another thread cannot see which it has
-   been given already: it is told all of them. */
-static size_t wss__public_cast(const wss_server *server, const wss__conn *conn) {
+/* Bytes of broadcasts that this connection is given when the turn of its loop ends. Another thread cannot see
+   which it has been given already: it is told all of them. */
+static size_t wss__public_broadcast_bytes(const wss_server *server, const wss__conn *conn) {
     const wss__loop *loop = &server->loops[wss__conn_loop_of(conn)];
     if (loop == wss__conn_loop) return wss__conn_is_receiver(conn) ? wss__conn_missing(loop, conn) : 0;
-    return wss__conn_flags(conn) & WSS__CONN_OPEN ? __atomic_load_n(&loop->cast_size, __ATOMIC_RELAXED) : 0;
+    return wss__conn_flags(conn) & WSS__FLAG_OPEN ? __atomic_load_n(&loop->broadcast_size, __ATOMIC_RELAXED) : 0;
 }
 
 /* What its own turn has gathered for a connection only its own loop can see. */
 static size_t wss__public_waiting(const wss_server *server, const wss__conn *conn) {
     const wss__loop *loop = wss__conn_own_loop(server);
-    size_t gathered = loop && loop->host.corked == &conn->session ? loop->host.cork_size : 0;
-    return wss__session_queued(&conn->session) + wss__public_cast(server, conn) + gathered;
+    size_t gathered = loop && loop->shared.corked == &conn->session ? loop->shared.cork_size : 0;
+    return wss__session_queued(&conn->session) + wss__public_broadcast_bytes(server, conn) + gathered;
 }
 
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn handle) {
@@ -7811,11 +7889,11 @@ WSSERVER_API int wss_set_user(wss_server *server, wss_conn handle, void *user) {
 }
 
 static int wss__public_set_paused(wss_server *server, wss_conn handle, int paused) {
-    wss__conn_task order;
+    wss__conn_order order;
     if (!server) return WSS_ERR_ARGUMENT;
-    wss__public_order(&order, WSS__CONN_JOB_READ, handle);
-    order.code = WSS__CONN_PAUSED;
-    order.set = paused;
+    wss__public_make_order(&order, WSS__ORDER_READ, handle);
+    order.bits = WSS__WORK_PAUSED;
+    order.set = (uint8_t)paused;
     return wss__public_do(server, &order);
 }
 
@@ -7833,7 +7911,8 @@ WSSERVER_API wss_conn wss_next(const wss_server *server, wss_conn conn) {
     wss__conn_lock(server);
     uint32_t index = conn.id ? wss__slot_index(conn.id) + 1 : 0;
     for (; index < server->conns.made && !next.id; index++)
-        if (wss__conn_flags(wss__conn_at(server, index)) & WSS__CONN_OPEN) next = wss__conn_handle(wss__conn_at(server, index));
+        if (wss__conn_flags(wss__conn_at(server, index)) & WSS__FLAG_OPEN)
+            next = wss__conn_handle(wss__conn_at(server, index));
     wss__conn_unlock(server);
     return next;
 }
@@ -7845,7 +7924,7 @@ static void wss__public_copy_text(char *out, size_t size, const char *text, size
 }
 
 static void wss__public_fill_info(wss_server *server, const wss__conn *conn, wss_info *info) {
-    const wss__conn_rare *rare = conn->rare;
+    const wss__conn_cold *cold = conn->cold;
     uint64_t now = wss__socket_clock();
     int round_trip = __atomic_load_n(&conn->round_trip, __ATOMIC_RELAXED);
     info->conn = wss__conn_handle(conn);
@@ -7855,8 +7934,8 @@ static void wss__public_fill_info(wss_server *server, const wss__conn *conn, wss
     if (conn->fd >= 0) wss__socket_peer(conn->fd, info->address, &info->port);
     if (strcmp(info->address, "unix") == 0) wss__socket_credentials(conn->fd, &info->pid, &info->uid, &info->gid);
     info->path[0] = '/';
-    if (rare && rare->path) wss__public_copy_text(info->path, sizeof info->path, rare->path, rare->path_size);
-    if (rare) wss__public_copy_text(info->protocol, sizeof info->protocol, rare->protocol, rare->protocol_size);
+    if (cold && cold->path) wss__public_copy_text(info->path, sizeof info->path, cold->path, cold->path_size);
+    if (cold) wss__public_copy_text(info->protocol, sizeof info->protocol, cold->protocol, cold->protocol_size);
     info->age_ms = now - (uint64_t)conn->opened * WSS__CONN_STEP;
     info->silent_ms = (uint32_t)((uint32_t)now - __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
     info->bytes_in = __atomic_load_n(&conn->bytes_in, __ATOMIC_RELAXED);
@@ -7889,7 +7968,7 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
     memset(stats, 0, sizeof *stats);
     if (!server) return;
     for (int i = 0; i < server->loop_count; i++) {
-        const wss__session_stats *part = &server->loops[i].host.stats;
+        const wss__session_stats *part = &server->loops[i].shared.stats;
         uint64_t queued = __atomic_load_n(&part->queued_peak, __ATOMIC_RELAXED);
         wss__public_add_stats(stats, part);
         stats->posted += __atomic_load_n(&server->loops[i].inbox.count, __ATOMIC_RELAXED);
@@ -7908,13 +7987,13 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
 /* ---- answers ---- */
 
 /* The request that is to be answered, kept until the answer is handed in. */
-static int wss__public_hold_asked(wss_server *server, const wss__conn_task *answer, wss__conn_asked **asked) {
+static int wss__public_hold_request(wss_server *server, const wss__conn_order *answer, wss__conn_request **kept) {
     wss__conn_lock(server);
     wss__conn *conn = wss__conn_find(server, answer->conn);
-    int result = wss__public_judge(conn, answer, 0);
+    int result = wss__public_check_order(conn, answer, 0);
     if (!result) {
-        *asked = conn->rare->asked;
-        __atomic_add_fetch(&(*asked)->references, 1, __ATOMIC_RELAXED);
+        *kept = conn->cold->request;
+        __atomic_add_fetch(&(*kept)->references, 1, __ATOMIC_RELAXED);
     }
     wss__conn_unlock(server);
     if (result == WSS_ERR_ANSWERED) wss__public_misused(server, "second answer to request", answer->conn.id);
@@ -7933,22 +8012,21 @@ static int wss__public_answer_frame(wss_server *server, const wss__http_reply *r
 
 /* Writes the answer to a request and hands it in; another thread's may come first. user: of a client that is let in. */
 static int wss__public_answer(wss_server *server, wss_conn handle, wss__http_reply *reply, int upgrade, void *user) {
-    wss__conn_task order;
-    wss__conn_asked *asked;
-    wss__public_order(&order, WSS__CONN_JOB_ANSWER, handle);
+    wss__conn_order order;
+    wss__conn_request *kept;
+    wss__public_make_order(&order, WSS__ORDER_ANSWER, handle);
     order.job.arg = user;
     order.text = wss__base_text(reply->protocol);
     order.status = reply->answer.status;
-    order.code = order.status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
-    order.set = upgrade;
-    int result = wss__public_hold_asked(server, &order, &asked);
+    order.upgrade = (uint8_t)upgrade;
+    int result = wss__public_hold_request(server, &order, &kept);
     if (result) return result;
-    if (reply->protocol && !wss__http_offers(&asked->request, order.text)) result = WSS_ERR_PROTOCOL;
-    if (order.status == 101) wss__http_welcome(reply, wss__http_key(&asked->request));
-    reply->is_head = asked->request.is_head;
+    if (reply->protocol && !wss__http_offers(&kept->request, order.text)) result = WSS_ERR_PROTOCOL;
+    if (order.status == 101) wss__http_welcome(reply, wss__http_key(&kept->request));
+    reply->is_head = kept->request.is_head;
     if (!result) result = wss__public_answer_frame(server, reply, &order.frame);
     if (!result) result = wss__public_do(server, &order);
-    wss__conn_release_asked(server, asked);
+    wss__conn_release_request(server, kept);
     return result;
 }
 
@@ -7997,10 +8075,10 @@ WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void 
 
 /* Makes the first loop look at a timer; false where the word could not be sent. */
 static int wss__public_tell_timer(wss_server *server, uint64_t id) {
-    wss__conn_task order;
+    wss__conn_order order;
     wss_conn carrier;
     carrier.id = id;
-    wss__public_order(&order, WSS__CONN_JOB_TIMER, carrier);
+    wss__public_make_order(&order, WSS__ORDER_TIMER, carrier);
     return wss__public_do(server, &order) == WSS_OK;
 }
 
@@ -8085,15 +8163,16 @@ static void wss__public_run_batch(wss_queue *queue) {
         wss__queue_job *job = queue->batch;
         queue->batch = job->next;
         if (job->kind == WSS__QUEUE_POST) wss__queue_call(&queue->mem, job);
-        else if (job->kind == WSS__CONN_JOB_EVENT) wss__deliver_event((wss__conn_job *)(void *)job);
+        else if (job->kind == WSS__ORDER_EVENT) wss__deliver_event((wss__conn_notice *)(void *)job);
         else wss__public_server_ended(queue);
     }
     wss__queue_put_back(&queue->inbox, queue->batch);
     queue->batch = NULL;
 }
 
-/* True once what has run says that the draining ends: a stop, or the end of the last server. What was posted until then is
-   run before; what that posts waits for the next run, so that work which posts itself does not hold this one. */
+/* True once what has run says that the draining ends: a stop, or the end of the last server. What was posted
+   until then is run before; what that posts waits for the next run, so that work which posts itself does not
+   hold this one. */
 static int wss__public_queue_done(wss_queue *queue) {
     if (__atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL)) return 1;
     if (!queue->ended || __atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) return 0;
@@ -8170,8 +8249,8 @@ WSSERVER_API int wss_queue_destroy(wss_queue *queue) {
 
    Permission is hereby granted, free of charge, to any person obtaining a copy of this software and associated
    documentation files (the "Software"), to deal in the Software without restriction, including without limitation the
-   rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to permit
-   persons to whom the Software is furnished to do so, subject to the following conditions:
+   rights to use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies of the Software, and to
+   permit persons to whom the Software is furnished to do so, subject to the following conditions:
 
    The above copyright notice and this permission notice shall be included in all copies or substantial portions of the
    Software.

@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 static wss_server *server;
-static void on_signal(int s) { (void)s; wss_stop(server, 2000); }
+static void on_signal(int s) { signal(s, SIG_DFL); wss_stop(server, 2000); }
 static void on_chat(const wss_event *e) { wss_broadcast(e->server, "chat", e->args); }
 
 int main(void) {
@@ -17,6 +17,7 @@ int main(void) {
     signal(SIGINT, on_signal);
     wss_on_message(server, "chat", on_chat, NULL);
     int result = wss_run(server);
+    signal(SIGINT, SIG_DFL);
     wss_destroy(server);
     return result != WSS_OK;
 }

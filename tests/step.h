@@ -101,11 +101,11 @@ static inline int step_receive(step_client *client) {
 /* Turns the server until nothing moves any more. */
 static inline void step(wss_server *server) {
     for (int quiet = 0; quiet < 3; quiet++) {
-        uint64_t before = server->loops[0].host.stats.bytes_in + server->loops[0].host.stats.bytes_out +
-                          server->loops[0].host.stats.accepted;
+        uint64_t before = server->loops[0].shared.stats.bytes_in + server->loops[0].shared.stats.bytes_out +
+                          server->loops[0].shared.stats.accepted;
         if (wss_poll(server, 0) != WSS_OK) return;
-        uint64_t after = server->loops[0].host.stats.bytes_in + server->loops[0].host.stats.bytes_out +
-                         server->loops[0].host.stats.accepted;
+        uint64_t after = server->loops[0].shared.stats.bytes_in + server->loops[0].shared.stats.bytes_out +
+                         server->loops[0].shared.stats.accepted;
         if (before != after || server->loops[0].first_ready != WSS__SLOT_NONE) quiet = -1;
     }
 }

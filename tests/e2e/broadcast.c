@@ -198,7 +198,7 @@ static void positions_go_round(void) {
         wss_options options = {0};
         char want[3][400] = {"", "", ""};
         wss_server *server = serve(&options, on_send_past);
-        server->loops[0].cast_end = (uint16_t)(65536 - before);
+        server->loops[0].broadcast_end = (uint16_t)(65536 - before);
         step_client *clients[3];
         for (int i = 0; i < 3; i++) clients[i] = step_open(server);
         for (int i = 0; i < 40; i++)
@@ -219,14 +219,14 @@ static int follows; /* what is sent to who has fallen behind: a message, or a br
 static void on_fall_behind(const wss_event *e) {
     static char block[1000];
     wss__conn *conn = wss__conn_find(e->server, conns[0]);
-    wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
+    wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
     for (int i = 0; i < 12; i++) {
         block[0] = (char)('a' + i);
         CHECK_INT(wss_broadcast_data(e->server, WSS_BINARY, block, sizeof block), WSS_OK);
     }
     followed = follows ? wss_broadcast_data_except(e->server, conns[1], WSS_BINARY, "last", 4)
                        : wss_send_data(e->server, conns[0], WSS_BINARY, "last", 4);
-    conn->work |= WSS__CONN_WRITABLE;
+    conn->work |= WSS__WORK_WRITABLE;
     wss__conn_make_ready(&e->server->loops[0], conn);
 }
 

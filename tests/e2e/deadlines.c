@@ -388,7 +388,7 @@ static void linger_is_the_rest(void) {
         step(server);
         step_frame(server, client, 0x83, "", 0);
         CHECK_INT(ends, 1);
-        CHECK_INT(wss__conn_state(conn), WSS__CONN_FLUSHING);
+        CHECK_INT(wss__conn_state(conn), WSS__STATE_FLUSHING);
         step_time(server, 6000);
         for (int quiet = 0; quiet < 5; quiet++) {
             while (step_receive(client)) {
@@ -397,7 +397,7 @@ static void linger_is_the_rest(void) {
             }
             step(server);
         }
-        CHECK_INT(wss__conn_state(conn), WSS__CONN_LINGERING);
+        CHECK_INT(wss__conn_state(conn), WSS__STATE_LINGERING);
         CHECK(client->ended);
         step_time(server, off ? 4999 : 1999);
         CHECK_INT(server->loops[0].connections, 1);

@@ -331,7 +331,7 @@ static void deadline_behind_the_end(void) {
     CHECK_INT(last_code, WSS_CLOSE_LOST);
     CHECK_INT(last_cause, WSS_CAUSE_PEER_VANISHED);
     CHECK_INT(server->loops[0].connections, 0);
-    CHECK_INT(server->loops[0].host.stats.frames_out, 0);
+    CHECK_INT(server->loops[0].shared.stats.frames_out, 0);
     step_free(client);
     step_end(server);
 }
@@ -795,7 +795,7 @@ static void fill_from_elsewhere(wss_server *server) {
 static void on_data_while_it_flushes(const wss_event *e) {
     wss__conn *conn = wss__conn_find(e->server, conns[1]);
     on_data_wait(e);
-    conn->work |= WSS__CONN_WRITABLE;
+    conn->work |= WSS__WORK_WRITABLE;
     wss__conn_make_ready(&e->server->loops[0], conn);
 }
 
@@ -812,7 +812,7 @@ static void drain_after_a_refusal_between_two_halves(void) {
     step_client *first = step_open(server);
     step_client *second = step_open(server);
     wss__conn *conn = wss__conn_find(server, conns[1]);
-    wss__conn_clear_work(conn, WSS__CONN_WRITABLE);
+    wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
     CHECK_INT(wss_send_data(server, conns[1], WSS_BINARY, half, sizeof half), WSS_OK);
     step(server);
     CHECK_INT(wss_buffered(server, conns[1]), 512);

@@ -420,7 +420,7 @@ static void last_eighth_of_the_budget(void) {
     wss_options options = {0};
     options.memory_budget = (size_t)64 << 20;
     wss_server *server = serve(&options);
-    wss__session_host *host = &server->loops[0].host;
+    wss__session_shared *shared = &server->loops[0].shared;
     for (int tight = 0; tight < 2; tight++) {
         for (int bad = 0; bad < 2; bad++) {
             step_client *client = step_connect(server);
@@ -435,8 +435,8 @@ static void last_eighth_of_the_budget(void) {
             step(server);
         }
     }
-    CHECK_INT(host->stats.refused_status[5], 1);
-    CHECK_INT(host->stats.refused_status[4], 2);
+    CHECK_INT(shared->stats.refused_status[5], 1);
+    CHECK_INT(shared->stats.refused_status[4], 2);
     step_end(server);
 }
 

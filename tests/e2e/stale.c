@@ -257,9 +257,9 @@ static void a_free_place_is_nobodys(void) {
     wss__loop first;
     memset(&first, 0, sizeof first);
     CHECK(!wss__conn_is_own(&first, 0));
-    CHECK(!wss__conn_is_own(&first, WSS__CONN_OPEN));
-    CHECK(wss__conn_is_own(&first, WSS__SLOT_LIVE | WSS__CONN_OPEN));
-    CHECK(!wss__conn_is_own(&first, WSS__SLOT_LIVE | 1 << WSS__CONN_LOOP_SHIFT));
+    CHECK(!wss__conn_is_own(&first, WSS__FLAG_OPEN));
+    CHECK(wss__conn_is_own(&first, WSS__SLOT_LIVE | WSS__FLAG_OPEN));
+    CHECK(!wss__conn_is_own(&first, WSS__SLOT_LIVE | 1 << WSS__FLAG_LOOP_SHIFT));
 }
 
 int main(void) {

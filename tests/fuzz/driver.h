@@ -28,7 +28,7 @@ typedef struct driver_mode {
 typedef struct driver {
     wss__mem mem;
     wss_options options;
-    wss__session_host host;
+    wss__session_shared host;
     wss__session session;
     driver_mode how;
     script trace;   /* the events, a line each */
@@ -118,12 +118,12 @@ static inline int driver_has_output(const driver *d) {
 
 /* One send that takes at most this much: the cork, then the queue. */
 static inline void driver_send(driver *d, size_t most) {
-    wss__session_host *host = &d->host;
-    size_t corked = host->corked == &d->session ? host->cork_size : 0;
+    wss__session_shared *shared = &d->host;
+    size_t corked = shared->corked == &d->session ? shared->cork_size : 0;
     size_t from_cork = corked < most ? corked : most;
     size_t taken = 0;
-    script_bytes(&d->output, host->cork, from_cork);
-    if (corked && !wss__session_uncork(host, &d->session, from_cork)) d->broken = 1;
+    script_bytes(&d->output, shared->cork, from_cork);
+    if (corked && !wss__session_uncork(shared, &d->session, from_cork)) d->broken = 1;
     most -= from_cork;
     if (d->broken) return;
     for (uint32_t i = 0; d->session.queue && i < d->session.queue->count && taken < most; i++) {
@@ -133,7 +133,7 @@ static inline void driver_send(driver *d, size_t most) {
         script_bytes(&d->output, data, size);
         taken += size;
     }
-    wss__session_sent(host, &d->session, taken);
+    wss__session_sent(shared, &d->session, taken);
     driver_check(d);
 }
 
@@ -251,13 +251,13 @@ static inline void driver_dispatch(driver *d, wss__session_bytes *bytes) {
             break;
         }
         driver_handle(d, kind, &event);
-        wss__session_release(&d->host, &d->session);
+        wss__session_event_done(&d->host, &d->session);
         driver_check(d);
     }
     if (d->ended) driver_check_silence(d, bytes);
     if (d->ended) wss__session_free_input(&d->host, &d->session);
     else if (!wss__session_hold(&d->host, &d->session, bytes)) driver_fail(d, WSS_CAUSE_MEMORY);
-    wss__session_release(&d->host, &d->session);
+    wss__session_event_done(&d->host, &d->session);
 }
 
 static inline void driver_turn(driver *d, wss__session_bytes *bytes) {

@@ -22,7 +22,7 @@ typedef struct outcome {
 typedef struct setting {
     wss_options options;
     wss__mem mem;
-    wss__session_host host;
+    wss__session_shared host;
 } setting;
 
 static void begin(setting *s, fuzz_input *in) {
@@ -214,7 +214,7 @@ static outcome run(setting *s, const char *data, size_t size, unsigned cutting) 
         at += piece - bytes.size;
         FUZZ_CHECK(s->mem.used <= 4096 + 4 * (size_t)s->options.max_head);
         if (kind != WSS__SESSION_NEED) note(&o, kind, &event);
-        wss__session_release(&s->host, &session);
+        wss__session_event_done(&s->host, &session);
         free(copy);
     }
     o.consumed = at;

@@ -2,7 +2,7 @@
 #
 # Reads the file twice. First it notes which room defines each private name; then it checks, in code and not in comments,
 # that every room uses only names of its own and of the rooms on its banner's "knows" line. Also: a room knows only rooms
-# above it; functions and enum constants carry the name of their room; no function is declared ahead of its definition; system
+# above it; functions and enum constants carry the name of their room, constants also one of the banner's "enums"; no function is declared ahead of its definition; system
 # calls and the allocator are only reached through their macros; no goto. POSIX awk.
 
 function complain(text) {
@@ -17,23 +17,35 @@ function read_banner(line,    label, words, count, i) {
     if (match(line, /^\/\* ---- \[[a-z0-9]+\]/)) {
         room = substr(line, 10, RLENGTH - 10)
         in_banner = 1
-        collecting = 0
+        collecting = ""
         if (reading == 1 && impl) order[room] = ++rooms
     }
     if (!in_banner) return
     if (match(line, /^   [a-z]+  +/)) {
         label = substr(line, 4)
         sub(/ .*/, "", label)
-        collecting = label == "knows"
+        collecting = label == "knows" || label == "enums" ? label : ""
         sub(/^   [a-z]+/, "", line)
     }
     if (collecting && reading == 1) {
         gsub(/\*\//, "", line)
         count = split(line, words, /[ ,]+/)
-        for (i = 1; i <= count; i++) if (words[i] != "") known[room " " words[i]] = FNR
-        has_knows[room] = 1
+        for (i = 1; i <= count; i++) {
+            if (words[i] == "") continue
+            if (collecting == "enums") prefixes[room " " words[i]] = 1
+            else known[room " " words[i]] = FNR
+        }
+        if (collecting == "knows") has_knows[room] = 1
     }
     if (index($0, "*/")) in_banner = 0
+}
+
+function is_named_for(room, name,    prefix) {
+    if (index(name, "WSS__" toupper(room) "_") == 1) return 1
+    prefix = name
+    sub(/^WSS__/, "", prefix)
+    sub(/_.*/, "", prefix)
+    return (room " " prefix) in prefixes
 }
 
 function knows(one, other) {
@@ -77,7 +89,7 @@ function check_names(code,    rest, name, home, before) {
         rest = substr(rest, RSTART + RLENGTH)
         home = name in owner ? owner[name] : name in first ? first[name] : room
         if (!knows(room, home)) complain("uses " name " of [" home "], which it does not know")
-        if (name ~ /^WSS__/ && !(name in macro) && home == room && index(name, "WSS__" toupper(room) "_") != 1)
+        if (name ~ /^WSS__/ && !(name in macro) && home == room && !is_named_for(room, name))
             complain("defines " name ", which does not begin with WSS__" toupper(room) "_")
         if (name == "goto") complain("uses goto")
         if (code ~ /^#/ || rest !~ /^ *\(/ || before ~ /(\.|->) *$/) continue

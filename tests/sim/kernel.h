@@ -1198,19 +1198,19 @@ static size_t sim_queue_data(wss__conn *conn) {
 static size_t sim_reserved(const wss__loop *loop, uint64_t id) {
     size_t reserved = 0;
     for (const wss__queue_job *job = loop->inbox.first; job; job = job->next) {
-        if (job->kind != WSS__CONN_JOB_SEND) continue;
-        const wss__conn_task *task = (const wss__conn_task *)(const void *)job;
-        if (task->conn.id == id) reserved += task->frame->size;
+        if (job->kind != WSS__ORDER_SEND) continue;
+        const wss__conn_order *order = (const wss__conn_order *)(const void *)job;
+        if (order->conn.id == id) reserved += order->frame->size;
     }
     return reserved;
 }
 
 /* One live connection, between two turns. */
 static void sim_check_conn(wss_server *server, wss__conn *conn, int flags) {
-    wss__loop *loop = &server->loops[flags >> WSS__CONN_LOOP_SHIFT];
+    wss__loop *loop = &server->loops[flags >> WSS__FLAG_LOOP_SHIFT];
     const uint32_t mask = EPOLLIN | EPOLLOUT | EPOLLRDHUP | (uint32_t)EPOLLET;
     if (conn->fd < 0) { /* its disconnect waits for the queue's thread */
-        SIM_TRUE(wss__conn_delivery_of(conn) && flags & WSS__CONN_GONE && !(flags & WSS__CONN_OPEN), "a live connection without a socket");
+        SIM_TRUE(wss__conn_delivery_of(conn) && flags & WSS__FLAG_GONE && !(flags & WSS__FLAG_OPEN), "a live connection without a socket");
         return;
     }
     sim_file *file = sim_stream(conn->fd);
@@ -1221,13 +1221,13 @@ static void sim_check_conn(wss_server *server, wss__conn *conn, int flags) {
              "bytes queued and their account differ");
     SIM_TRUE(!conn->session.queue || conn->session.queue->count, "an empty queue that takes memory");
     /* What waits is known to epoll (the kernel is full), to the ready list, or to a timer. */
-    SIM_TRUE(!conn->session.queue || conn->work & (WSS__CONN_READY | WSS__CONN_STARVED) || !(conn->work & WSS__CONN_WRITABLE),
+    SIM_TRUE(!conn->session.queue || conn->work & (WSS__WORK_READY | WSS__WORK_STARVED) || !(conn->work & WSS__WORK_WRITABLE),
              "data that waits for nothing");
-    SIM_TRUE(!(conn->work & WSS__CONN_STARVED) || conn->work & WSS__CONN_READY || wss__timer_pending(&conn->timer), "a starved connection without a timer");
-    SIM_TRUE(!(flags & WSS__CONN_OPEN) || conn->work & WSS__CONN_CONNECTED, "open before connect");
+    SIM_TRUE(!(conn->work & WSS__WORK_STARVED) || conn->work & WSS__WORK_READY || wss__timer_pending(&conn->timer), "a starved connection without a timer");
+    SIM_TRUE(!(flags & WSS__FLAG_OPEN) || conn->work & WSS__WORK_CONNECTED, "open before connect");
     SIM_TRUE(!wss__conn_is_receiver(conn) || !wss__conn_missing(loop, conn), "a broadcast that was not given");
-    SIM_TRUE(wss__conn_state(conn) != WSS__CONN_DEAD || conn->work & WSS__CONN_READY, "dead and not to be freed");
-    SIM_TRUE(!file->more || wss__conn_state(conn) == WSS__CONN_DEAD, "bytes that wait for an end of the stream which does not come");
+    SIM_TRUE(wss__conn_state(conn) != WSS__STATE_DEAD || conn->work & WSS__WORK_READY, "dead and not to be freed");
+    SIM_TRUE(!file->more || wss__conn_state(conn) == WSS__STATE_DEAD, "bytes that wait for an end of the stream which does not come");
 }
 
 static int sim_watched(int epoll, uint64_t tag) {
@@ -1252,7 +1252,7 @@ static void sim_check_places(wss_server *server, uint32_t first, uint32_t end, s
         }
         sim_check_conn(server, conn, flags);
         totals->live++;
-        totals->open += (flags & WSS__CONN_OPEN) != 0;
+        totals->open += (flags & WSS__FLAG_OPEN) != 0;
         totals->sockets += conn->fd >= 0;
         if (i >= sim.taken) sim.taken = i + 1;
     }

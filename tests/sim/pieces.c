@@ -156,7 +156,7 @@ static void limits(wss_options *options) {
 
 /* ---- the protocol by itself ---- */
 
-static wss__session_host host;
+static wss__session_shared host;
 static wss_options session_options;
 static wss__mem session_mem;
 
@@ -209,11 +209,11 @@ static void feed(wss__session *session, const char *data, size_t size) {
     bytes.size = size;
     for (int kind; (kind = wss__session_next(&host, session, &bytes, &event)) != WSS__SESSION_NEED;) {
         handle(session, kind, &event);
-        wss__session_release(&host, session);
+        wss__session_event_done(&host, session);
     }
     if (session->phase == WSS__SESSION_DONE) wss__session_free_input(&host, session);
     else CHECK(wss__session_hold(&host, session, &bytes));
-    wss__session_release(&host, session);
+    wss__session_event_done(&host, session);
     if (copy != receive) free(copy);
     collect(session);
 }

@@ -64,9 +64,9 @@ static void a_burst(void) {
     wss_server *server = serve(&options);
     for (int i = 0; i < BURST; i++) fds[i] = dial_from(server, 1);
     wss_poll(server, 0);
-    CHECK_INT(server->loops[0].host.stats.accepted, WSS__ACCEPT_TURN);
+    CHECK_INT(server->loops[0].shared.stats.accepted, WSS__ACCEPT_TURN);
     wss_poll(server, 0);
-    CHECK_INT(server->loops[0].host.stats.accepted, BURST);
+    CHECK_INT(server->loops[0].shared.stats.accepted, BURST);
     for (int i = 0; i < BURST; i++) close(fds[i]);
     step(server);
     step_end(server);
@@ -88,7 +88,7 @@ static void a_burst_over_the_limit(void) {
     for (int i = 5; i < 12; i++) close(fds[i]);
     step(server);
     CHECK_INT(server->loops[0].connections, 0);
-    CHECK_INT(server->loops[0].host.stats.accepted, 12);
+    CHECK_INT(server->loops[0].shared.stats.accepted, 12);
     step_end(server);
 }
 
@@ -241,7 +241,7 @@ static void errors_of_the_machine(void) {
             CHECK_INT(step_take(server, client, NULL, NULL), 0x8a);
             step_time(server, 1);
         }
-        CHECK_INT(server->loops[0].host.stats.accept_failures, sizeof rests / sizeof rests[0] + 1);
+        CHECK_INT(server->loops[0].shared.stats.accept_failures, sizeof rests / sizeof rests[0] + 1);
         CHECK(strstr(logged, "2 cannot accept: error ") != NULL);
         accept_fails = 0;
         step_time(server, 1000);

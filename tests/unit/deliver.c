@@ -197,7 +197,7 @@ static void delivered_behind_the_stop(void) {
     step_client *client = open_client(server);
     for (int i = 0; i < 20; i++) step_frame(server, client, 0x82, block, sizeof block);
     wss__conn *c = wss__conn_find(server, conn);
-    CHECK(c->work & WSS__CONN_FULL);
+    CHECK(c->work & WSS__WORK_FULL);
     wss_stop(server, 0);
     step(server);
     CHECK_INT(server->loops[0].inbox.closed, 1);
@@ -216,13 +216,13 @@ static void resumed_when_delivered(void) {
     wss_server *server = serve(&options);
     step_client *client = open_client(server);
     for (int i = 0; i < 40; i++) step_frame(server, client, 0x82, block, sizeof block);
-    CHECK(wss__conn_find(server, conn)->work & WSS__CONN_FULL);
+    CHECK(wss__conn_find(server, conn)->work & WSS__WORK_FULL);
     for (int i = 0; i < 100 && messages < 40; i++) {
         drain_queue();
         step(server);
     }
     CHECK_INT(messages, 40);
-    CHECK(!(wss__conn_find(server, conn)->work & WSS__CONN_FULL));
+    CHECK(!(wss__conn_find(server, conn)->work & WSS__WORK_FULL));
     step_free(client);
     step(server);
     drain_queue();
@@ -288,18 +288,18 @@ static void drained_without_memory(void) {
     wss_server *server = serve(&options);
     step_client *client = open_client(server);
     wss__conn *c = wss__conn_find(server, conn);
-    c->work |= WSS__CONN_DRAINED;
+    c->work |= WSS__WORK_DRAINED;
     wss__conn_make_ready(&server->loops[0], c);
     step_fail_in = 1;
     step_fail_on = 1;
     step(server);
     CHECK(step_failed > 0);
     CHECK(queue->inbox.first == NULL);
-    CHECK(c->work & WSS__CONN_DRAINED);
+    CHECK(c->work & WSS__WORK_DRAINED);
     step_fail_in = 0;
     step_fail_on = 0;
     step_time(server, WSS__CONN_RETRY + WSS__CONN_STEP);
-    CHECK(!(c->work & WSS__CONN_DRAINED));
+    CHECK(!(c->work & WSS__WORK_DRAINED));
     drain_queue();
     CHECK_INT(drains, 1);
     step_time(server, 1000);

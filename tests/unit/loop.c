@@ -150,7 +150,7 @@ static void descriptor_used_again_in_the_batch(void) {
     wss_poll(server, 0);
     step(server);
     CHECK_INT(ends, before);
-    CHECK(!(conn->work & WSS__CONN_HANGUP));
+    CHECK(!(conn->work & WSS__WORK_HANGUP));
     step_frame(server, next, 0x89, "x", 1);
     CHECK_INT(step_take(server, next, NULL, NULL), 0x8a);
     step_free(next);
@@ -240,7 +240,7 @@ static void spurious_events(void) {
         uint64_t tag = 0;
         for (uint32_t i = 0; i < server->conns.made; i++)
             if (wss__conn_flags(wss__conn_at(server, i)) & WSS__SLOT_LIVE) tag = wss__conn_at(server, i)->slot.id;
-        CHECK_INT(wss__conn_state(wss__conn_find(server, (wss_conn){tag})), WSS__CONN_LINGERING);
+        CHECK_INT(wss__conn_state(wss__conn_find(server, (wss_conn){tag})), WSS__STATE_LINGERING);
         make_up(tag, events);
         wss_poll(server, 0);
         step(server);
@@ -291,7 +291,7 @@ static void receive_that_fits_exactly(void) {
     CHECK_INT(messages, 2);
     step(server);
     CHECK_INT(ends, 0);
-    CHECK(!(wss__conn_find(server, conns[0])->work & WSS__CONN_READABLE));
+    CHECK(!(wss__conn_find(server, conns[0])->work & WSS__WORK_READABLE));
     step_free(client);
     step(server);
     step_end(server);
@@ -317,7 +317,7 @@ static void ping_without_memory(void) {
     step_fail_on = 0;
     step(server);
     CHECK_INT(ends, 1);
-    CHECK_INT(server->loops[0].host.stats.closes[WSS_CAUSE_MEMORY], 1);
+    CHECK_INT(server->loops[0].shared.stats.closes[WSS_CAUSE_MEMORY], 1);
     step_free(client);
     step(server);
     step_end(server);

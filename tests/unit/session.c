@@ -45,7 +45,7 @@ typedef struct mode {
 typedef struct driver {
     wss__mem mem;
     wss_options options;
-    wss__session_host host;
+    wss__session_shared host;
     wss__session session;
     mode how;
     char *cork;
@@ -151,12 +151,12 @@ static int has_output(const driver *d) {
 
 /* One send that takes at most this much: the cork, then the queue. */
 static void send_some(driver *d, size_t most) {
-    wss__session_host *host = &d->host;
-    size_t corked = host->corked == &d->session ? host->cork_size : 0;
+    wss__session_shared *shared = &d->host;
+    size_t corked = shared->corked == &d->session ? shared->cork_size : 0;
     size_t from_cork = corked < most ? corked : most;
     size_t taken = 0;
-    script_bytes(&d->output, host->cork, from_cork);
-    if (corked && !wss__session_uncork(host, &d->session, from_cork)) d->broken = 1;
+    script_bytes(&d->output, shared->cork, from_cork);
+    if (corked && !wss__session_uncork(shared, &d->session, from_cork)) d->broken = 1;
     most -= from_cork;
     if (d->broken) return;
     for (uint32_t i = 0; d->session.queue && i < d->session.queue->count && taken < most; i++) {
@@ -166,7 +166,7 @@ static void send_some(driver *d, size_t most) {
         script_bytes(&d->output, data, size);
         taken += size;
     }
-    wss__session_sent(host, &d->session, taken);
+    wss__session_sent(shared, &d->session, taken);
     check_account(d);
 }
 
@@ -283,13 +283,13 @@ static void dispatch(driver *d, wss__session_bytes *bytes) {
             break;
         }
         handle(d, kind, &event);
-        wss__session_release(&d->host, &d->session);
+        wss__session_event_done(&d->host, &d->session);
         check_account(d);
     }
     if (d->ended) check_silence(d, bytes);
     if (d->ended) wss__session_free_input(&d->host, &d->session);
     else if (!wss__session_hold(&d->host, &d->session, bytes)) fail(d, WSS_CAUSE_MEMORY);
-    wss__session_release(&d->host, &d->session);
+    wss__session_event_done(&d->host, &d->session);
 }
 
 static void turn(driver *d, wss__session_bytes *bytes) {
@@ -807,7 +807,7 @@ static void late_request(void) {
     check_trace(&d, REFUSED);
     script_text(&want, REPLY_408);
     check_output(&d, &want);
-    wss__session_release(&d.host, &d.session);
+    wss__session_event_done(&d.host, &d.session);
     check_idle(&d);
     finish(&d);
 }

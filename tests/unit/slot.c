@@ -370,7 +370,7 @@ static void shared_numbers_are_aligned(void) {
     CHECK_INT(offsetof(wss__conn, bytes_in) % 8, 0);
     CHECK_INT(offsetof(wss__conn, bytes_out) % 8, 0);
     CHECK_INT(sizeof(wss__conn) % 8, 0);
-    CHECK_INT(offsetof(wss__loop, host.stats.frames_in) % 8, 0);
+    CHECK_INT(offsetof(wss__loop, shared.stats.frames_in) % 8, 0);
     CHECK_INT(sizeof(wss__loop) % 8, 0);
 }
 

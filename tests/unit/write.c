@@ -441,7 +441,7 @@ static void large_in_any_part(void) {
         CHECK_INT(send_result, WSS_OK);
         CHECK_INT(wss_buffered(server, conns[0]), 20004 - parts[i]);
         wss__conn *conn = wss__conn_find(server, conns[0]);
-        conn->work |= WSS__CONN_WRITABLE;
+        conn->work |= WSS__WORK_WRITABLE;
         wss__conn_make_ready(&server->loops[0], conn);
         step(server);
         read_all(server, &r);
@@ -621,7 +621,7 @@ static int question_casts; /* whether plans broadcast */
 static unsigned question_largest = QUESTION_MAX - 90;
 
 static void on_question(const wss_event *e) {
-    const wss__session_host *host = &e->server->loops[0].host;
+    const wss__session_shared *shared = &e->server->loops[0].shared;
     for (const char *step = question_plans[question++]; *step; step++) {
         size_t skip = *step == 'p' && e->size ? 1 : 0;
         int other = *step == 'o';
@@ -631,7 +631,7 @@ static void on_question(const wss_event *e) {
         }
         CHECK_INT(wss_send_data(e->server, *step == 't' ? conns[1] : e->conn, *step == 'x' || skip ? WSS_BINARY : e->opcode,
                                 other ? "something else" : e->data + skip, other ? 14 : e->size - skip), WSS_OK);
-        in_place += host->reply && host->reply + host->cork_size == e->data + e->size;
+        in_place += shared->in_place.replies && shared->in_place.replies + shared->cork_size == e->data + e->size;
     }
 }
 
@@ -824,7 +824,7 @@ static void answer_that_comes_too_late(void) {
     wss__conn *conn = wss__conn_find(server, conns[0]);
     wss__buf_frame *frame = wss__buf_new_raw(&server->mem, 10, wss__base_span(NULL, 0));
     CHECK(conn != NULL && frame != NULL);
-    if (conn && frame) wss__write_answer(loop, conn, frame, WSS__SESSION_DONE, 403);
+    if (conn && frame) wss__write_answer(loop, conn, frame, 403);
     CHECK_INT(conn && conn->session.phase == WSS__SESSION_OPEN, 1);
     CHECK(conn && !conn->session.queue);
     close_reader(&r);
