@@ -7744,6 +7744,7 @@ static int wss__public_is_stopping(const wss_server *server) {
     return __atomic_load_n(&server->stopping, __ATOMIC_ACQUIRE);
 }
 
+/* An empty order; the caller fills in what its kind needs. */
 static void wss__public_order(wss__conn_task *order, int kind, wss_conn conn) {
     memset(order, 0, sizeof *order);
     order->job.kind = kind;
@@ -8187,9 +8188,10 @@ static int wss__public_hold_asked(wss_server *server, const wss__conn_task *answ
     return result;
 }
 
-/* Hands in the answer to a request that was held; another thread's may have come first. */
-static int wss__public_hand_in(wss_server *server, const wss__conn_task *answer, wss__conn_asked *asked) {
-    int result = answer->frame ? wss__public_do(server, answer) : wss__mem_error(&server->mem, asked->bytes);
+/* Hands in the answer, of about this size, to a request that was held; another thread's may have come first. */
+static int wss__public_hand_in(wss_server *server, const wss__conn_task *answer, size_t size,
+                               wss__conn_asked *asked) {
+    int result = answer->frame ? wss__public_do(server, answer) : wss__mem_error(&server->mem, size);
     wss__conn_release_asked(server, asked);
     return result;
 }
@@ -8223,7 +8225,7 @@ WSSERVER_API int wss_accept(wss_server *server, wss_conn handle, const char *pro
         return WSS_ERR_PROTOCOL;
     }
     order.frame = wss__public_accept_frame(server, &asked->request, protocol, headers, header_count);
-    return wss__public_hand_in(server, &order, asked);
+    return wss__public_hand_in(server, &order, sizeof order, asked);
 }
 
 /* An answer that is no 101: head and body in one frame. */
@@ -8255,7 +8257,7 @@ static int wss__public_answer(wss_server *server, wss_conn handle, const wss_ans
     result = wss__public_hold_asked(server, &order, &asked);
     if (result) return result;
     order.frame = wss__public_answer_frame(server, &answer, !asked->request.is_head);
-    return wss__public_hand_in(server, &order, asked);
+    return wss__public_hand_in(server, &order, answer.size, asked);
 }
 
 WSSERVER_API int wss_refuse(wss_server *server, wss_conn conn, const wss_answer *answer) {
