@@ -2106,6 +2106,10 @@ static void capacity_follows_what_has_come(void) {
         CHECK(d.live <= (1 << 20) + 8192);
     }
     CHECK(d.calls < 20);
+    size_t calls = d.calls;
+    feed(&d, piece, (1 << 20) % sizeof piece);
+    CHECK_INT(d.messages, 1);
+    CHECK_INT(d.calls, calls); /* the room was for all of it, the NUL included */
     CHECK(!d.ended);
     finish(&d);
 }
