@@ -326,12 +326,12 @@ typedef struct wss_options {
     void *log_context;
     int log_level;             /* default 0: WSS_LOG_INFO */
     int send_policy;           /* default 0: WSS_POLICY_REFUSE */
-    size_t max_message;        /* bytes of one message, all fragments: up to 1,024 frames, and one more for each 16 bytes
-                                  that have come; default 1 MiB */
+    size_t max_message;        /* bytes of one message, all fragments: up to 1,024 frames, and one more for each 16
+                                  bytes that have come; default 1 MiB */
     int max_head;              /* bytes of a request head; default 8192 */
     int max_headers;           /* header lines of a request; default 64 */
-    int max_connections;       /* default 10000, less where the process may open fewer descriptors. An eighth of them, but
-                                  at least 64, may be unfinished handshakes at one time */
+    int max_connections;       /* default 10000, less where the process may open fewer descriptors. An eighth of them,
+                                  but at least 64, may be unfinished handshakes at one time */
     int max_per_address;       /* connections of one IP address; default 0: WSS_OFF */
     size_t max_queued;         /* bytes waiting to be sent on one connection; default 1 MiB */
     size_t memory_budget;      /* bytes of everything the server holds; default 256 MiB */
@@ -344,8 +344,8 @@ typedef struct wss_options {
     int idle_ms;               /* time without a data message that ends the connection; default 0: WSS_OFF */
     int message_ms;            /* from a message's first byte to its last; default 30000 */
     int stall_ms;              /* time in which a full peer accepts no byte; default 10000 */
-    int close_ms;              /* for the peer's answer to our Close; and from the end on, for what is queued to leave and
-                                  then for the peer to end TCP (which where this is off has 5 s); default 5000 */
+    int close_ms;              /* for the peer's answer to our Close; and from the end on, for what is queued to leave
+                                  and then for the peer to end TCP (which where this is off has 5 s); default 5000 */
     int spin_us;               /* microseconds to poll before sleeping: latency for CPU; default 0 */
     int unix_mode;             /* permissions of a unix: path; default 0: 0660 */
     int reuse_port;            /* set SO_REUSEPORT; default 0: no */
@@ -3959,9 +3959,9 @@ static int wss__session_has_room(const wss__session_host *host, const wss__sessi
 
 enum { WSS__SESSION_CHECK = 0, WSS__SESSION_RESERVED, WSS__SESSION_KEYED };
 
-/* Queues a data frame; takes over the caller's reference. mode: CHECK judges the limit here; RESERVED is in the account already
-   and not judged; KEYED is in the account, but found the queue full: it takes the place of one of its key, or is judged
-   again. WSS_OK, WSS_ERR_FULL or WSS_ERR_MEMORY. */
+/* Queues a data frame; takes over the caller's reference. mode: CHECK judges the limit here; RESERVED is in the account
+   already and not judged; KEYED is in the account, but found the queue full: it takes the place of one of its key, or
+   is judged again. WSS_OK, WSS_ERR_FULL or WSS_ERR_MEMORY. */
 static int wss__session_push(wss__session_host *host, wss__session *session, wss__buf_frame *frame, int mode) {
     size_t size = frame->size;
     size_t spare = mode == WSS__SESSION_CHECK ? 0 : size;
@@ -4251,7 +4251,8 @@ static int wss__session_judge(const wss__session_host *host, const wss__session 
     int in_message = input && input->in_message;
     size_t before = in_message ? input->size : 0;
     if ((head->opcode == WSS__FRAME_CONTINUATION) != in_message) return WSS_CAUSE_CONTINUATION;
-    if (in_message && input->fragments >= WSS__SESSION_FRAMES + before / WSS__SESSION_FRAME_BYTES) return WSS_CAUSE_TOO_MANY_FRAGMENTS;
+    if (in_message && input->fragments >= WSS__SESSION_FRAMES + before / WSS__SESSION_FRAME_BYTES)
+        return WSS_CAUSE_TOO_MANY_FRAGMENTS;
     if (head->size > host->options->max_message - before) return WSS_CAUSE_TOO_BIG;
     return 0;
 }
@@ -6145,7 +6146,8 @@ static void wss__write_share(wss__loop *loop, wss__conn *conn, wss__buf_frame *f
         WSS__COUNT(loop->host.stats.refused_full, 1);
 }
 
-/* Queues the rest of a broadcast that has begun to leave, whatever else is on its way. Takes over the caller's reference. */
+/* Queues the rest of a broadcast that has begun to leave, whatever else is on its way. Takes over the caller's
+   reference. */
 static void wss__write_begun(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, size_t begun) {
     wss__session_account(&loop->host, &conn->session, frame->size, 0);
     if (wss__write_push(loop, conn, frame, WSS__SESSION_RESERVED) != WSS_OK) {
@@ -6171,7 +6173,7 @@ static char *wss__write_join_casts(wss__loop *loop) {
     return place;
 }
 
-/* Sends the last missing bytes of the joined casts if nothing else waits for this connection: how many of them have left. */
+/* Sends the last missing bytes of the joined casts if nothing else waits for this connection: how many have left. */
 static size_t wss__write_send_casts(wss__loop *loop, wss__conn *conn, char *joined, size_t missing) {
     struct iovec part;
     if (!joined || conn->session.queue || loop->host.corked == &conn->session || !(conn->work & WSS__CONN_WRITABLE)) return 0;
@@ -6216,7 +6218,8 @@ static void wss__write_catch_up(wss__loop *loop, wss__conn *conn) {
     if (missing) wss__write_queue_casts(loop, conn, missing, 0);
 }
 
-/* Gives every connection of this loop what it has not been given of the broadcasts, in one send where nothing else waits. */
+/* Gives every connection of this loop what it has not been given of the broadcasts, in one send where nothing else
+   waits. Costs a look at each place. */
 static void wss__write_settle(wss__loop *loop) {
     size_t size = loop->cast_size;
     uint64_t whole = 0;
@@ -6242,10 +6245,11 @@ static void wss__write_settle(wss__loop *loop) {
     __atomic_store_n(&loop->cast_size, 0, __ATOMIC_RELAXED);
 }
 
-/* Broadcasts of a turn are gathered and leave together when it ends. Each connection knows up to which position it has been
-   given them; whoever sends it anything else lets it catch up first. Takes over the caller's reference. */
+/* Broadcasts of a turn are gathered and leave together when it ends. Each connection knows up to which position it has
+   been given them; whoever sends it anything else lets it catch up first. Takes over the caller's reference. */
 static void wss__write_cast(wss__loop *loop, wss__buf_frame *frame) {
-    if (loop->cast_count == WSS__CONN_CASTS || loop->cast_size + frame->size > WSS__CONN_CAST_BYTES) wss__write_settle(loop);
+    if (loop->cast_count == WSS__CONN_CASTS || loop->cast_size + frame->size > WSS__CONN_CAST_BYTES)
+        wss__write_settle(loop);
     loop->casts[loop->cast_count++] = frame;
     loop->cast_end = (uint16_t)(loop->cast_end + frame->size);
     __atomic_store_n(&loop->cast_size, loop->cast_size + frame->size, __ATOMIC_RELAXED);
@@ -6596,7 +6600,7 @@ static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
     }
     wss__conn_set_state(conn, WSS__CONN_LINGERING);
     __atomic_store_n(&conn->bytes_in, 0, __ATOMIC_RELAXED);
-    if (loop->server->options.close_ms == WSS_OFF) wss__conn_touch(loop, conn); /* else its time has begun with the end */
+    if (loop->server->options.close_ms == WSS_OFF) wss__conn_touch(loop, conn); /* else the end has begun its time */
 }
 
 static int wss__serve_has_more(wss__loop *loop, wss__conn *conn) {
@@ -7956,8 +7960,8 @@ WSSERVER_API size_t wss_count(const wss_server *server) {
     return server ? __atomic_load_n(&server->open, __ATOMIC_ACQUIRE) : 0;
 }
 
-/* Bytes of broadcasts that this connection is given when the turn of its loop ends. Another thread cannot see which it has
-   been given already: it is told all of them. */
+/* Bytes of broadcasts that this connection is given when the turn of its loop ends. Another thread cannot see which it
+   has been given already: it is told all of them. */
 static size_t wss__public_cast(const wss_server *server, const wss__conn *conn) {
     const wss__loop *loop = &server->loops[wss__conn_loop_of(conn)];
     if (loop == wss__conn_loop) return wss__conn_is_receiver(conn) ? wss__conn_missing(loop, conn) : 0;
