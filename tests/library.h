@@ -4,7 +4,8 @@
    the course of a test or, with REPLACE, before main begins:
        REPLACE(send, fake_send)
    A test that is compiled alone, "cc tests/unit/json.c -pthread", compiles the library too. The Makefile compiles it once for
-   all (library.c) and says TEST_LINKED: then a test sees declarations only, which declare.awk took out of the header. */
+   all (library.c) and says TEST_LINKED: then a test sees declarations only, which declare.awk took out of the header. A test
+   that needs the library in some other way includes wsserver.h itself, and is compiled with all of it each time. */
 #ifndef TEST_LIBRARY_H
 #define TEST_LIBRARY_H
 
@@ -44,8 +45,6 @@
     X(int, lstat, (const char *, struct stat *))                                                                   \
     X(int, poll, (struct pollfd *, nfds_t, int))                                                                   \
     X(int, pthread_create, (pthread_t *, const pthread_attr_t *, void *(*)(void *), void *))                       \
-    X(int, pthread_mutex_lock, (pthread_mutex_t *))                                                                \
-    X(int, pthread_mutex_unlock, (pthread_mutex_t *))                                                              \
     X(ssize_t, read, (int, void *, size_t))                                                                        \
     X(void *, realloc, (void *, size_t))                                                                           \
     X(ssize_t, recv, (int, void *, size_t, int))                                                                   \
@@ -72,6 +71,8 @@
 typedef struct test_calls {
     TEST_SYSTEM(TEST_MEMBER, TEST_MEMBER_OF)
     long (*syscall)(long, ...);
+    int (*lock)(pthread_mutex_t *);
+    int (*unlock)(pthread_mutex_t *);
 } test_calls;
 
 #define REPLACE(name, function)                                                                                    \
@@ -96,10 +97,12 @@ TEST_SYSTEM(TEST_NOTHING, TEST_CALL)
 
 #define TEST_VALUE(result, name, parameters) name,
 #define TEST_VALUE_OF(result, name, parameters, arguments) test_##name,
-test_calls test_system = {TEST_SYSTEM(TEST_VALUE, TEST_VALUE_OF) syscall};
+test_calls test_system = {TEST_SYSTEM(TEST_VALUE, TEST_VALUE_OF) syscall, pthread_mutex_lock, pthread_mutex_unlock};
 
-#define pthread_mutex_lock(mutex) test_system.pthread_mutex_lock(mutex)
-#define pthread_mutex_unlock(mutex) test_system.pthread_mutex_unlock(mutex)
+#undef pthread_mutex_lock
+#undef pthread_mutex_unlock
+#define pthread_mutex_lock(mutex) test_system.lock(mutex)
+#define pthread_mutex_unlock(mutex) test_system.unlock(mutex)
 #define WSSERVER_SYSTEM(name) test_system.name
 #define WSSERVER_REALLOC(pointer, size) test_system.realloc(pointer, size)
 #define WSSERVER_FREE(pointer) test_system.free(pointer)

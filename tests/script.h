@@ -38,7 +38,7 @@ static inline void script_free(script *s) {
 
 static inline void script_bytes(script *s, const void *data, size_t size) {
     if (size > s->capacity - s->size) {
-        s->capacity = (s->size + size) * 2;
+        s->capacity = (s->size + size) / 4 * 5 + 64; /* doubled, the usual large message would be a new map of its own */
         s->data = (char *)realloc(s->data, s->capacity);
         if (!s->data) abort();
     }

@@ -1,5 +1,9 @@
 /* test.h: what the test programs share. A program defines tests as functions, runs them with RUN and returns
-   test_end(). Its last line is "NAME: N passed, M failed", where N and M count tests. */
+   test_end(). Its last line is "NAME: N passed, M failed", where N and M count tests. It begins with one of
+       #include "../library.h"      the library, private functions too, on system calls that the test may replace
+       #include "../step.h"         the same, a server and clients in one thread, on a clock that the test moves
+       #include "../host.h"         the same, a server on a thread of its own, or driven while the test's client waits
+       #include "kernel.h"          tests/sim: the same, on a kernel in memory */
 #ifndef TEST_H
 #define TEST_H
 

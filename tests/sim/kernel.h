@@ -1137,8 +1137,8 @@ static inline void *sim_allocator(void *context, void *pointer, size_t old_size,
 
 #define SIM_REPLACE(name) REPLACE(name, sim_##name)
 SIM_CALLS(SIM_REPLACE)
-REPLACE(pthread_mutex_lock, sim_mutex_lock)
-REPLACE(pthread_mutex_unlock, sim_mutex_unlock)
+REPLACE(lock, sim_mutex_lock)
+REPLACE(unlock, sim_mutex_unlock)
 
 static inline void sim_options(wss_options *options) {
     memset(options, 0, sizeof *options);

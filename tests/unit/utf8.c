@@ -1,5 +1,7 @@
 /* utf8: the validator against a decoder made from the definition, and the encoder. */
-#include "../library.h"
+#define WSSERVER_STATIC
+#define WSSERVER_IMPLEMENTATION
+#include "../../wsserver.h"
 #include "../test.h"
 
 enum { COMPLETE, INSIDE, WRONG };
