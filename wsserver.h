@@ -1298,15 +1298,16 @@ static size_t wss__utf8_unfinished(const char *data, size_t size) {
         char first[3 + sizeof(vector)] = {0};                                                                 \
         const char *block = first + 3;                                                                        \
         size_t at = 0;                                                                                        \
-        vector judges[3], v, before[3];                                                                       \
+        vector judges[3], v, one, two, three; /* the block, and from so many bytes before on */               \
         for (int i = 0; i < 3; i++) memcpy(&judges[i], wss__utf8_judges[i], sizeof v);                        \
         if (size >= sizeof v) memcpy(first + 3, data, sizeof v);                                              \
         for (; size - at >= sizeof v; block = data + at) {                                                    \
             memcpy(&v, block, sizeof v);                                                                      \
-            for (int i = 0; i < 3; i++) memcpy(&before[i], block - 1 - i, sizeof v);                          \
-            vector pair = (minus(before[1], 0xe0 - 0x80) | minus(before[2], 0xf0 - 0x80)) & 0x80;             \
-            vector error = lookup(judges[0], before[0] >> 4) & lookup(judges[1], before[0] & 15) &            \
-                           lookup(judges[2], v >> 4);                                                         \
+            memcpy(&one, block - 1, sizeof v);                                                                \
+            memcpy(&two, block - 2, sizeof v);                                                                \
+            memcpy(&three, block - 3, sizeof v);                                                              \
+            vector pair = (minus(two, 0xe0 - 0x80) | minus(three, 0xf0 - 0x80)) & 0x80;                       \
+            vector error = lookup(judges[0], one / 16) & lookup(judges[1], one & 15) & lookup(judges[2], v / 16);\
             if (any(error ^ pair)) break;                                                                     \
             at += sizeof v;                                                                                   \
         }                                                                                                     \
