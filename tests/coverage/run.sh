@@ -16,17 +16,19 @@ for tool in "${CC%% *}" "$GCOV" gcovr python3; do
     fi
 done
 
-# Unused functions are kept: every program knows every line, and what is missed by one may be reached by another. Threads
-# that count at once may lose counts, but what was reached is never 0. __gcov_dump is for tests with children.
-flags="-std=c11 -O0 -g --coverage -fkeep-static-functions -fkeep-inline-functions -pthread -Wl,-u,__gcov_dump"
+# The library is compiled once (tests/library.h), and counts what all programs linked with it reach; those that bring it with
+# them count by themselves, and keep unused functions, so that every program knows every line. Threads that count at once may
+# lose counts, but what was reached is never 0. __gcov_dump is for tests with children.
+flags="-std=c11 -O0 -g -pthread"
+counting="--coverage -fkeep-static-functions -fkeep-inline-functions"
 out=$PWD/build/coverage
 traces=$out/traces
 gcovr="gcovr --gcov-executable $GCOV --root $PWD --filter $PWD/wsserver.h\$"
-export CC flags out traces gcovr
+export CC flags counting out traces gcovr
 
-names() {
-    for source in tests/unit/*.c tests/e2e/*.c tests/sim/*.c; do
-        if [ -e "$source" ] && grep -q '^int main(' "$source"; then echo "${source%.c}"; fi
+names() { # names OPTION: of the tests that do (-l) or do not (-L) bring the library with them
+    for source in $(grep "$1" '"../../wsserver.h"' tests/unit/*.c tests/e2e/*.c tests/sim/*.c); do
+        if grep -q '^int main(' "$source"; then echo "${source%.c}"; fi
     done
 }
 
@@ -35,22 +37,28 @@ each() { # each COMMAND: runs it for each name that comes, as $1
 }
 
 rm -rf "$out/tests" "$traces" "$out"/*.html "$out"/*.css
-mkdir -p "$traces"
-echo "coverage: building $(names | wc -l) programs"
-# Each is built, and later read, in a directory of its own: there gcov leaves what it writes.
-names | each 'mkdir -p "$out/$1" && cd "$out/$1" && $CC $flags "../../../../../$1.c" -o program' || exit 1
+mkdir -p "$traces" "$out/tests/library"
+echo "coverage: building $({ names -l; names -L; } | wc -l) programs"
+awk -f tests/declare.awk wsserver.h > "$out/declared.h"
+awk -v export=1 -f tests/declare.awk wsserver.h > "$out/exported.h"
+$CC $flags $counting "-I$out" -c tests/library.c -o "$out/tests/library/library.o" || exit 1
+names -L | each 'mkdir -p "$out/$1" && $CC $flags "-I$out" -DTEST_LINKED "$1.c" "$out/tests/library/library.o" \
+    -o "$out/$1/program" -lgcov -Wl,-u,__gcov_dump' || exit 1
+# Each of these is built, and later read, in a directory of its own: there gcov leaves what it writes.
+names -l | each 'mkdir -p "$out/$1" && cd "$out/$1" && $CC $flags $counting "../../../../../$1.c" -o program \
+    -Wl,-u,__gcov_dump' || exit 1
 
 status=0
-TEST_SECONDS=900 sh tests/run.sh $(names | sed "s|.*|build/coverage/&/program|") > "$out/run.log" || status=1
+TEST_SECONDS=900 sh tests/run.sh $({ names -l; names -L; } | sed "s|.*|build/coverage/&/program|") > "$out/run.log" || status=1
 grep -v ' 0 failed$' "$out/run.log"
 tail -n 1 "$out/run.log"
 
-# One at a time, since gcov leaves its files at the top of the project. One is read without the marks too: the difference is
-# what they leave out.
-names | JOBS=1 each 'cd "$out/$1" && $gcovr . --json "$traces/$(echo "$1" | tr / -).json" \
+# One at a time, since gcov leaves its files at the top of the project. The library is read without the marks too: the difference
+# is what they leave out.
+one=tests/library
+{ echo $one; names -l; } | JOBS=1 each 'cd "$out/$1" && $gcovr . --json "$traces/$(echo "$1" | tr / -).json" \
     --exclude-lines-by-pattern ".*/\* (never|elsewhere): .*\*/" --exclude-branches-by-pattern ".*/\* always: .*\*/" \
     2> trace.log || { cat trace.log; exit 1; }' || exit 1
-one=$(names | head -n 1)
 (cd "$out/$one" && $gcovr . --json "$traces/unmarked" 2> trace.log) || exit 1
 
 set --

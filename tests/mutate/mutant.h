@@ -17,9 +17,11 @@
 #include <time.h>
 #include <unistd.h>
 
-static int wss__mutant_chosen = -1;
-static char wss__mutant_unused[WSS__MUTANTS];
-static char *wss__mutant_seen = wss__mutant_unused;
+/* One for the library and the test, which are compiled apart. */
+#define WSS__MUTANT_SHARED __attribute__((weak))
+WSS__MUTANT_SHARED int wss__mutant_chosen = -1;
+WSS__MUTANT_SHARED char wss__mutant_unused[WSS__MUTANTS];
+WSS__MUTANT_SHARED char *wss__mutant_seen = wss__mutant_unused;
 static long wss__mutant_begun[2];
 
 #define WSS__MUTANT(number) (wss__mutant_seen[number] = 1, wss__mutant_chosen == (number))
@@ -39,8 +41,9 @@ static void wss__mutant_limit(int what, const char *name) {
     setrlimit(what, &limit);
 }
 
-__attribute__((constructor)) static void wss__mutant_begin(void) {
+__attribute__((constructor)) WSS__MUTANT_SHARED void wss__mutant_begin(void) {
     const char *number = getenv("WSS_MUTANT");
+    if (wss__mutant_seen != wss__mutant_unused) return; /* it is called for each of the two */
     if (number) wss__mutant_chosen = atoi(number);
     wss__mutant_limit(RLIMIT_CPU, "WSS_MUTANT_CPU");
     wss__mutant_limit(RLIMIT_AS, "WSS_MUTANT_SPACE");

@@ -29,6 +29,7 @@ ONLY = os.environ.get("MUTATE_ONLY", "").split()  # names of rooms, or keys of m
 PROGRAMS = os.environ.get("MUTATE_PROGRAMS", "").split()  # tests that are asked, as unit/http; none: all
 HERE = os.path.dirname(os.path.abspath(__file__))
 BUILD = "build/mutate"
+LIBRARY = BUILD + "/library.o"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE=1", "-w", "-pthread", "-include", os.path.join(HERE, "mutant.h")]
 # What would be a mistake of types is no mutant: the compiler would have told.
 STRICT = ["-Werror=int-conversion", "-Werror=incompatible-pointer-types", "-Werror=return-type"]
@@ -453,6 +454,24 @@ def program_path(name):
     return os.path.join(BUILD, name.replace("/", "-"))
 
 
+def compiles_all(name):
+    """Whether a test brings the library with it: see tests/library.h."""
+    with open("tests/%s.c" % name) as file:
+        return '"../../wsserver.h"' in file.read()
+
+
+def build_library(tree, count):
+    """The library with the mutants, once for all tests that are linked with it."""
+    for name, variables in (("declared.h", []), ("exported.h", ["-v", "export=1"])):
+        with open(os.path.join(BUILD, name), "w") as file:
+            subprocess.run(["awk", *variables, "-f", "tests/declare.awk", os.path.join(tree, "wsserver.h")], stdout=file,
+                           check=True)
+    done = subprocess.run([CC, *FLAGS, "-O1", "-I" + BUILD, "-DWSS__MUTANTS=%d" % max(1, count), "-c",
+                           os.path.join(tree, "tests/library.c"), "-o", LIBRARY], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit("mutate: cannot build the library\n%s" % done.stderr[:1000])
+
+
 def stamp(tree, name):
     """Changes when a program, what it includes, or how it is built does."""
     paths = glob.glob(os.path.join(tree, "*.h")) + glob.glob(os.path.join(tree, "tests", "**", "*.h"), recursive=True)
@@ -472,8 +491,9 @@ def compile_program(tree, name, count):
             if file.read() == now:
                 return None
         os.remove(known)
-    done = subprocess.run([CC, *FLAGS, "-O1", "-DWSS__MUTANTS=%d" % max(1, count),
-                           os.path.join(tree, "tests", name + ".c"), "-o", program_path(name)],
+    linked = [] if compiles_all(name) else ["-DTEST_LINKED", "-I" + BUILD, LIBRARY]
+    done = subprocess.run([CC, *FLAGS, "-O1", "-DWSS__MUTANTS=%d" % max(1, count), os.path.join(tree, "tests", name + ".c"),
+                           *linked, "-o", program_path(name)],
                           capture_output=True, text=True)
     if done.returncode:
         return "mutate: cannot build %s\n%s" % (name, done.stderr[:1000])
@@ -637,6 +657,7 @@ def main():
     drawn, rooms = draw(compiles(source, find_mutants(source)))
     print("drawn: %d mutants of %d places" % (len(drawn), sum(map(len, rooms.values()))), flush=True)
     tree = build_tree(source, drawn)
+    build_library(tree, len(drawn))
     names = programs()
     broken = [b for b in parallel(lambda name: compile_program(tree, name, len(drawn)), names) if b]
     names = [name for name in names if not any(b.startswith("mutate: cannot build %s\n" % name) for b in broken)]
