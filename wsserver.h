@@ -5254,7 +5254,7 @@ typedef struct wss__conn {
     int fd;                  /* mutex */
     void *user;              /* atomic */
     wss__conn_cold *cold;
-    uint32_t opened;         /* when it was accepted, in WSS__CONN_STEPs */
+    uint32_t opened;         /* when it was accepted, in steps of WSS__CONN_STEP */
     uint16_t round_trip;     /* of the last ping in milliseconds, plus 1; the longest that fits stands for all longer;
                                 atomic */
     uint16_t work;           /* the bits above, and in the topmost two its state */
@@ -6930,11 +6930,6 @@ static void wss__loop_run_send(wss__loop *loop, wss__conn *conn, const wss__conn
     wss__buf_release(&loop->server->mem, order->frame);
 }
 
-static void wss__loop_run_close(wss__loop *loop, wss__conn *conn, const wss__conn_order *order) {
-    if (order->slow) wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
-    else wss__write_close(loop, conn, order->code, order->text, WSS_CAUSE_LOCAL_CLOSE);
-}
-
 static void wss__loop_run_answer(wss__loop *loop, wss__conn *conn, const wss__conn_order *order) {
     wss_server *server = loop->server;
     if (!conn) {
@@ -6965,7 +6960,9 @@ static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
     case WSS__ORDER_SEND: wss__loop_run_send(loop, conn, order); break;
     case WSS__ORDER_BROADCAST: wss__write_broadcast(loop, order->frame, order->conn.id); break;
     case WSS__ORDER_CLOSE:
-        if (conn && wss__conn_state(conn) == WSS__STATE_SERVING) wss__loop_run_close(loop, conn, order);
+        if (!conn || wss__conn_state(conn) != WSS__STATE_SERVING) break;
+        if (order->slow) wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
+        else wss__write_close(loop, conn, order->code, order->text, WSS_CAUSE_LOCAL_CLOSE);
         break;
     case WSS__ORDER_ANSWER: wss__loop_run_answer(loop, conn, order); break;
     case WSS__ORDER_ADOPT: wss__accept_adopt(loop, order->fd); break;

@@ -15,7 +15,15 @@ complain() {
 { cat tests/lint/code.awk; echo '{ print code_of($0) }'; } > $out/strip.awk
 awk -f $out/strip.awk $header > $out/code
 names() { grep -oE "$1" | sort -u; }
-documents='README.md CHANGELOG.md examples/*.c'
+# What the changelog says is gone, in the first column of a table headed "gone", must be gone; all else in it must be there.
+awk -v gone=$out/gone '/^\| gone / { on = 1 } !/^\|/ { on = 0 } on && match($0, /^\| [^|]* \|/) {
+    print substr($0, 1, RLENGTH) > gone
+    $0 = substr($0, RLENGTH)
+} { print }' CHANGELOG.md > $out/changelog.md
+documents="README.md $out/changelog.md examples/*.c"
+for name in $(grep -oE '\b(wss_|WSS_|options\.)[A-Za-z0-9_]+' $out/gone | sed 's/^options\.//'); do
+    grep -qw "$name" $out/code && complain "CHANGELOG.md: $name is not gone"
+done
 
 # 1. The quick start is the same text in the header, in examples/hello.c (below its build command) and in the README.
 awk '/examples\/hello.c:/ { on = 1; next } /Build it with:/ { exit } on { sub(/^       /, ""); print }' $header |
@@ -98,12 +106,21 @@ head -n 1 $header | grep -qF " v$version " || complain "line 1 of $header does n
 grep -q "^#define WSS_VERSION_NUMBER $number\b" $header || complain "WSS_VERSION_NUMBER is not $number"
 [ "$(grep -m 1 '^## ' CHANGELOG.md | cut -d ' ' -f 2)" = "$version" ] || complain "CHANGELOG.md does not begin with $version"
 
-# 8. Every target that the README names is one.
+# 8. Every private name in a comment is in the code. A name that ends in _ or * stands for several.
+grep -oE '\b(wss|WSS)__[A-Za-z0-9_]+' $header | sort -u | while read -r name; do
+    case $name in
+    *_) grep -q "\b$name" $out/code ;;
+    *) grep -qw "$name" $out/code ;;
+    esac || echo "$name"
+done > $out/private_missing
+[ -s $out/private_missing ] && complain "named in a comment, but not in the code: $(tr '\n' ' ' < $out/private_missing)"
+
+# 9. Every target that the README names is one.
 for target in $(grep -oE '\bmake [a-z]+' README.md | sort -u | cut -d ' ' -f 2); do
     grep -q "^$target:" Makefile || complain "README.md: there is no make $target"
 done
 
-# 9. The README's table of speed has the figures that were measured last, without their intervals.
+# 10. The README's table of speed has the figures that were measured last, without their intervals.
 awk '
     function cell(text) { sub(/ \(.*/, "", text); return text }
     FNR == NR {
