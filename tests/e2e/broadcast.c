@@ -172,6 +172,7 @@ static void on_weigh(const wss_event *e) {
 static void what_waits_is_told_once(void) {
     static const size_t want[6] = {17, 12, 24, 19, 24, 22};
     wss_options options = {0};
+    wss_stats stats;
     wss_server *server = serve(&options, on_weigh);
     step_client *clients[2];
     for (int i = 0; i < 2; i++) clients[i] = step_open(server);
@@ -179,6 +180,9 @@ static void what_waits_is_told_once(void) {
     for (int i = 0; i < 6; i++) CHECK_INT(waiting[i], want[i]);
     CHECK_TEXT(received(server, clients[0]), "0123456789 abc 01234 4000 ");
     CHECK_TEXT(received(server, clients[1]), "0123456789 01234 9 ");
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.messages_out, 6);
+    CHECK_INT(stats.frames_out, 7);
     for (int i = 0; i < 2; i++) step_free(clients[i]);
     step_end(server);
 }
@@ -210,6 +214,35 @@ static void positions_go_round(void) {
         }
         step_end(server);
     }
+}
+
+enum { FRAME = 1024, FRAMES = 65536 / FRAME };
+
+static void on_fill_positions(const wss_event *e) {
+    static char block[FRAME - 4];
+    for (int i = 0; i < FRAMES; i++) {
+        block[0] = (char)i;
+        CHECK_INT(wss_broadcast_data(e->server, WSS_BINARY, block, sizeof block), WSS_OK);
+    }
+}
+
+/* As many bytes as there are positions: all of them and none must not look the same. */
+static void as_many_as_there_are_positions(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options, on_fill_positions);
+    step_client *clients[2];
+    for (int i = 0; i < 2; i++) clients[i] = step_open(server);
+    step_frame(server, clients[0], 0x81, "go", 2);
+    for (int i = 0; i < 2; i++) {
+        for (int k = 0; k < FRAMES; k++) {
+            char payload[1 << 12];
+            size_t size = 0;
+            CHECK_INT(step_take(server, clients[i], payload, &size), 0x82);
+            CHECK_INT(payload[0], k);
+        }
+        step_free(clients[i]);
+    }
+    step_end(server);
 }
 
 static int followed;
@@ -479,6 +512,7 @@ int main(void) {
     RUN(many_at_once);
     RUN(what_waits_is_told_once);
     RUN(positions_go_round);
+    RUN(as_many_as_there_are_positions);
     RUN(limits_hold_while_catching_up);
     RUN(any_mix_keeps_the_order);
     return test_end("broadcast");

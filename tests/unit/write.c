@@ -9,9 +9,11 @@ enum { SEND_AS_IS, SEND_FAILS, SEND_SOME };
 static int send_mode;
 static int send_error;
 static size_t send_most;
+static int sends; /* calls, however many parts */
 
 static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags) {
     int mode = send_mode;
+    sends++;
     send_mode = SEND_AS_IS;
     if (mode == SEND_AS_IS) return sendmsg(fd, message, flags);
     errno = send_error;
@@ -29,6 +31,7 @@ static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags) {
 /* One part: like several. */
 static ssize_t fake_send(int fd, const void *data, size_t size, int flags) {
     int mode = send_mode;
+    sends++;
     send_mode = SEND_AS_IS;
     errno = send_error;
     if (mode == SEND_FAILS) return -1;
@@ -557,6 +560,30 @@ static void broadcast_without_memory_for_the_rest(void) {
     step_end(server);
 }
 
+static void on_data_chat(const wss_event *e) {
+    CHECK_INT(wss_broadcast_data(e->server, WSS_BINARY, e->data, e->size), WSS_OK);
+    CHECK_INT(wss_send_data(e->server, e->conn, WSS_BINARY, e->data, e->size), WSS_OK);
+}
+
+/* A broadcast and a reply: one send for each receiver, and the turn's end has nothing more for whom was given all. */
+static void broadcast_and_reply_in_one_send(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data_chat, NULL);
+    reader readers[CONNS];
+    for (int i = 0; i < CONNS; i++) readers[i] = open_reader(server);
+    sends = 0;
+    step_frame(server, readers[1].client, 0x82, "hello", 5);
+    CHECK_INT(sends, 1 + CONNS); /* the client's own is one */
+    for (int i = 0; i < CONNS; i++) {
+        read_all(server, &readers[i]);
+        CHECK(script_is(&readers[i].bytes, "\x82\5hello\x82\5hello", i == 1 ? 14 : 7));
+        close_reader(&readers[i]);
+    }
+    step(server);
+    step_end(server);
+}
+
 /* More than the kernel takes at once; keeping the rest then finds no memory. */
 static void on_data_without_memory(const wss_event *e) {
     static char text[1000];
@@ -876,6 +903,7 @@ int main(void) {
     RUN(large_to_a_peer_that_is_gone);
     RUN(large_behind_a_lost_cork);
     RUN(broadcast_without_memory_for_the_rest);
+    RUN(broadcast_and_reply_in_one_send);
     RUN(queues_in_the_rest_of_a_cork);
     RUN(casts_beside_a_full_queue);
     RUN(sent_back_in_place);
