@@ -63,17 +63,17 @@ CHECKS = $(if $(filter build/race/%,$@),$(RACES),$(SANITIZE))
 BUILD = mkdir -p $(@D) && rm -f $@ && echo 'building $@' && $(COMPILE) -Ibuild $(TEST_CFLAGS) $(LDFLAGS) $(CHECKS) $< -o $@
 TEST_HEADERS = $(wildcard tests/*.h tests/*/*.h) build/declared.h
 
-build/test/%.o build/race/%.o: tests/%.c $(TEST_HEADERS) build/exported.h $(SHARED)
+build/test/%.o build/race/%.o: tests/%.c tests/library.h tests/fuzz/work.h build/exported.h $(SHARED)
 	@$(BUILD) -c
 $(WHOLE:%=build/test/%): build/test/%: tests/%.c $(TEST_HEADERS) $(SHARED)
 	@$(BUILD) $(THREADS)
-$(LINKED:%=build/test/%): build/test/%: tests/%.c build/test/library.o
+$(LINKED:%=build/test/%): build/test/%: tests/%.c build/test/library.o $(TEST_HEADERS)
 	@$(BUILD) -DTEST_LINKED build/test/library.o $(THREADS)
-$(COUNTED:%=build/test/%): build/test/%: tests/%.c build/test/work.o
+$(COUNTED:%=build/test/%): build/test/%: tests/%.c build/test/work.o $(TEST_HEADERS)
 	@$(BUILD) -DTEST_LINKED build/test/work.o $(THREADS)
 $(WHOLE:%=build/race/%): build/race/%: tests/%.c $(TEST_HEADERS) $(SHARED)
 	@$(BUILD) $(THREADS)
-$(filter-out $(WHOLE:%=build/race/%),$(THREADED:%=build/race/%)): build/race/%: tests/%.c build/race/library.o
+$(filter-out $(WHOLE:%=build/race/%),$(THREADED:%=build/race/%)): build/race/%: tests/%.c build/race/library.o $(TEST_HEADERS)
 	@$(BUILD) -DTEST_LINKED build/race/library.o $(THREADS)
 
 test-programs: $(TESTS:%=build/test/%)

@@ -4,6 +4,7 @@
 #define STEP_H
 
 #include "library.h"
+#include "script.h"
 #include "test.h"
 
 static long long step_now = 1000000; /* milliseconds */
@@ -17,9 +18,7 @@ static int step_clock(clockid_t id, struct timespec *now) {
 
 REPLACE(clock_gettime, step_clock)
 
-#define STEP_UPGRADE                                                                                       \
-    "Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"                                    \
-    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+#define STEP_UPGRADE "Host: localhost\r\n" SCRIPT_ASKS
 
 /* Bytes the library holds. */
 static size_t step_bytes;
@@ -134,15 +133,9 @@ static inline const char *step_ask(wss_server *server, step_client *client, cons
     return client->data;
 }
 
+/* Its mask is zero, so that the payload stands there as it is. */
 static inline size_t step_make_frame(char *out, int first, const void *payload, size_t size) {
-    size_t at = 0;
-    out[at++] = (char)(unsigned char)first;
-    if (size < 126) {
-        out[at++] = (char)(unsigned char)(0x80 | size);
-    } else {
-        out[at++] = (char)(unsigned char)(size <= 0xffff ? 0xfe : 0xff);
-        for (int i = size <= 0xffff ? 1 : 7; i >= 0; i--) out[at++] = (char)(unsigned char)((uint64_t)size >> (8 * i) & 0xff);
-    }
+    size_t at = script_lengths((unsigned char *)out, first, SCRIPT_MORE, size, 1);
     memset(out + at, 0, 4);
     at += 4;
     if (size) memcpy(out + at, payload, size);
