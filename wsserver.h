@@ -1336,8 +1336,7 @@ WSS__UTF8_DEFINE(wss__utf8_avx2, __attribute__((target("avx2"))), wss__utf8_v32,
 
 static size_t wss__utf8_wide(const char *data, size_t size) {
     if (__builtin_cpu_supports("avx2")) return wss__utf8_avx2(data, size);    /* elsewhere: older processors go on */
-    /* elsewhere: older processors come here */
-    return __builtin_cpu_supports("ssse3") ? wss__utf8_ssse3(data, size) : 0;
+    return __builtin_cpu_supports("ssse3") ? wss__utf8_ssse3(data, size) : 0; /* elsewhere: older ones come here */
 }
 #else
 #define WSS__UTF8_MINUS16(v, n) vqsubq_u8(v, vdupq_n_u8(n))
@@ -5600,7 +5599,7 @@ static inline int wss__conn_update_pause(const wss_server *server, wss__conn *co
     if (conn->work & WSS__WORK_FULL && wss__conn_delivery_of(conn)) {
         __atomic_store_n(&conn->cold->delivery->waiting, 1, __ATOMIC_SEQ_CST);
         if (wss__conn_load(conn) <= half / 2) /* always: true in a race only */
-            wss__conn_clear_work(conn, WSS__WORK_FULL);
+            wss__conn_clear_work(conn, WSS__WORK_FULL); /* never: in a race only */
     }
     return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__WORK_FULL | WSS__WORK_PAUSED)) != 0;
 }
