@@ -660,9 +660,9 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
 
 /* ---- [config] ----------------------------------------------------------------------------------------------
    purpose  switches, system headers, fixed bounds
-   knows    nothing
+   knows    nothing */
 
-   Macros you may define before the implementation (none changes a public type):
+/* Macros you may define before the implementation (none changes a public type):
        WSSERVER_IMPLEMENTATION  compile the implementation in this file
        WSSERVER_STATIC          make every function static (declarations and implementation in one file)
        WSSERVER_API             linkage of the public functions (default: extern)

@@ -13,4 +13,4 @@ static int four(void) { return 4; }
 /* ---- [fewer] than ever ---- */
 static int five(void) { return 5; }
 /* ---- [new] without a ceiling ---- */
-static int six(void) { return 6; } /* this line of code is so long that nobody should have to read it in one go, 121 */
+static int six(void) { return 6; } /* and this line of code is so long that nobody should have to read it in one go, 121 */
