@@ -60,7 +60,8 @@
 
        it is      from                           calls that work on its handle
        asked      its request is whole           wss_accept and wss_refuse, or wss_reply where it is plain HTTP
-       open       its connect handlers           all but these three
+       accepted   wss_accept returned WSS_OK     sends, wss_close, wss_pause, wss_resume: they go behind the answer
+       open       its connect handlers           all but the three answers
        closing    wss_close, a fault, a stop     wss_get_info, wss_buffered, wss_set_user
        gone       its disconnect handlers ended  none: WSS_ERR_GONE
 
@@ -486,7 +487,7 @@ WSSERVER_API int wss_on_disconnect(wss_server *server, wss_handler *handler, voi
 WSSERVER_API int wss_on_message(wss_server *server, const char *type, wss_handler *handler, void *context);
 /* Every data message, raw, before the typed handlers. */
 WSSERVER_API int wss_on_data(wss_server *server, wss_handler *handler, void *context);
-/* The connection's queue had been above half its limit and has fallen below a quarter: send again. */
+/* The connection's queue had reached half its limit and has fallen to a quarter: send again. */
 WSSERVER_API int wss_on_drain(wss_server *server, wss_handler *handler, void *context);
 /* Decides who may connect: the handler answers with wss_accept or wss_refuse, at once or later; unanswered
    requests end at the handshake deadline with 503. One handler: a second call replaces the first. Without one
@@ -554,7 +555,8 @@ WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const
 /* Connections. any. WSS_ERR_GONE for those that are closed or closing. */
 
 /* Sends what is queued, then Close with this code (1000 to 1003, 1007 to 1014, 3000 to 4999) and reason (UTF-8,
-   up to 123 bytes, may be NULL). No message reaches a handler after it. RFC 6455 section 7.1.2. */
+   up to 123 bytes, may be NULL). No further message reaches a handler; those of a message that is being told still
+   run. From other threads also WSS_ERR_MEMORY, WSS_ERR_BUDGET, WSS_ERR_STOPPED. RFC 6455 section 7.1.2. */
 WSSERVER_API int wss_close(wss_server *server, wss_conn conn, int code, const char *reason);
 /* Open connections: counted from before connect until before disconnect handlers. */
 WSSERVER_API size_t wss_count(const wss_server *server);
@@ -4361,7 +4363,7 @@ static void wss__session_free(wss__session_shared *shared, wss__session *session
             posted user functions are called in one function here
    threads  any may push; one takes */
 
-enum { WSS__QUEUE_POST = 0 }; /* a job that calls function(arg); other kinds belong to the loop */
+enum { WSS__QUEUE_POST = 0 }; /* a job that calls function(arg); others belong to a loop or the queue */
 
 typedef struct wss__queue_job {
     struct wss__queue_job *next;
@@ -5752,9 +5754,9 @@ static inline void wss__notify_run(wss__conn *conn, wss_event *event) {
 static void wss__notify_hand_over(wss_server *server, wss__conn *conn, wss__conn_notice *notice,
                                   const wss_event *event) {
     notice->event = *event;
-    notice->conn = conn;
+    notice->conn = event->request ? NULL : conn;
     notice->job.kind = WSS__ORDER_EVENT;
-    if (conn) __atomic_add_fetch(&conn->cold->delivery->holders, 1, __ATOMIC_RELAXED);
+    if (notice->conn) __atomic_add_fetch(&conn->cold->delivery->holders, 1, __ATOMIC_RELAXED);
     wss__queue_push(&server->options.queue->inbox, &notice->job);
 }
 
@@ -6026,6 +6028,7 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
             return WSS_ERR_MEMORY;
         }
         wss__session_account(&loop->shared, &conn->session, left, 0);
+        wss__conn_mark_pressure(loop->server, conn);
     }
     wss__session_count_message(&loop->shared);
     wss__conn_make_ready(loop, conn);
@@ -6084,7 +6087,7 @@ static void wss__write_begun(wss__loop *loop, wss__conn *conn, wss__buf_frame *f
     conn->session.queue->since = loop->now;
 }
 
-/* What was cast, one after the other, at the end of the cork's memory; NULL: no room. The cork is smaller until
+/* What was broadcast, one after the other, at the end of the cork's memory; NULL: no room. The cork is smaller until
    all have been sent it: queues that are flushed meanwhile must not write over it. */
 static char *wss__write_join_broadcasts(wss__loop *loop) {
     wss__session_shared *shared = &loop->shared;
@@ -6099,7 +6102,7 @@ static char *wss__write_join_broadcasts(wss__loop *loop) {
     return place;
 }
 
-/* Sends the last missing bytes of the joined casts if nothing else waits for this connection: how many of them
+/* Sends the last missing bytes of the joined broadcasts if nothing else waits for this connection: how many of them
    have left. */
 static size_t wss__write_send_broadcasts(wss__loop *loop, wss__conn *conn, char *joined, size_t missing) {
     struct iovec part;
@@ -6117,7 +6120,7 @@ static size_t wss__write_send_broadcasts(wss__loop *loop, wss__conn *conn, char 
     return (size_t)sent;
 }
 
-/* Gives a connection the last missing bytes of the casts: queues what of them has not left. One may close it. */
+/* Gives a connection the last missing bytes of the broadcasts: queues what of them has not left. One may close it. */
 static void wss__write_queue_broadcasts(wss__loop *loop, wss__conn *conn, size_t missing, size_t sent) {
     uint32_t first = loop->broadcast_count;
     while (missing) missing -= loop->broadcasts[--first]->size;
@@ -6472,7 +6475,7 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
 static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_event event;
     wss_server *server = loop->server;
-    if (!(conn->work & WSS__WORK_CONNECTED)) return; /* accepted and sent to in one go: connect comes before this */
+    if (wss__conn_is_new(conn)) return; /* accepted and sent to in one go: connect comes before this */
     wss__conn_clear_work(conn, WSS__WORK_DRAINED);
     if (conn->session.phase != WSS__SESSION_OPEN || wss__event_is_empty(&server->handlers.drain)) return;
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
@@ -6670,13 +6673,13 @@ static void wss__deliver_event(wss__conn_notice *notice) {
     wss_server *server = notice->event.server;
     wss__conn *conn = notice->conn;
     size_t size = notice->job.size;
-    if (!conn) {
+    if (notice->event.kind == WSS_EVENT_TIMER) {
         wss__deliver_timer_event(notice);
         return;
     }
     wss__notify_run(conn, &notice->event);
     if (size) wss__deliver_done(server, conn, notice);
-    wss__conn_release(server, conn);
+    if (conn) wss__conn_release(server, conn);
 }
 
 /* A timer of the application is due. Its handle is dead, or set anew, before the handler runs. */
@@ -6929,18 +6932,6 @@ static void wss__loop_run_send(wss__loop *loop, wss__conn *conn, const wss__conn
     wss__buf_release(&loop->server->mem, order->frame);
 }
 
-static void wss__loop_run_answer(wss__loop *loop, wss__conn *conn, const wss__conn_order *order) {
-    wss_server *server = loop->server;
-    if (!conn) {
-        wss__buf_release(&server->mem, order->frame);
-        return;
-    }
-    wss__conn_lock(server);
-    if (order->text.size) conn->cold->protocol = wss__conn_copy(server, order->text, &conn->cold->protocol_size);
-    wss__conn_unlock(server);
-    wss__write_answer(loop, conn, order->frame, order->status);
-}
-
 /* Sets or clears what keeps a connection from being read. Silence, and the time for half a message, count anew
    from here. */
 static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, int set) {
@@ -6963,7 +6954,10 @@ static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
         if (order->slow) wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
         else wss__write_close(loop, conn, order->code, order->text, WSS_CAUSE_LOCAL_CLOSE);
         break;
-    case WSS__ORDER_ANSWER: wss__loop_run_answer(loop, conn, order); break;
+    case WSS__ORDER_ANSWER:
+        if (conn) wss__write_answer(loop, conn, order->frame, order->status);
+        else wss__buf_release(&loop->server->mem, order->frame);
+        break;
     case WSS__ORDER_ADOPT: wss__accept_adopt(loop, order->fd); break;
     case WSS__ORDER_READ:
         if (conn) wss__loop_set_reading(loop, conn, order->bits, order->set);
@@ -7619,6 +7613,14 @@ static int wss__public_push(wss_server *server, const wss__conn *conn, wss__conn
     return wss__queue_push(&server->loops[wss__conn_loop_of(conn)].inbox, &order->job);
 }
 
+/* The connection, if this thread may act on it at once: its loop may, unless another thread has accepted it and that
+   still waits in the inbox. Then all else goes behind it. */
+static wss__conn *wss__public_find_here(wss__loop *loop, wss_conn handle) {
+    wss__conn *conn = wss__conn_find_own(loop, handle);
+    int behind = conn && conn->session.phase == WSS__SESSION_ASKED && wss__conn_flags(conn) & WSS__FLAG_ACCEPTED;
+    return behind ? NULL : conn;
+}
+
 /* Whether a connection takes an order now; under the mutex. here: by its own loop, which must have seen that
    it is open. */
 static int wss__public_check_order(const wss__conn *conn, const wss__conn_order *order, int here) {
@@ -7633,12 +7635,13 @@ static int wss__public_check_order(const wss__conn *conn, const wss__conn_order 
 }
 
 /* What an order changes at once, for whatever is asked or ordered next; under the mutex. */
-static void wss__public_admit(wss__conn *conn, const wss__conn_order *order) {
-    int accepted = order->job.kind == WSS__ORDER_ANSWER && order->status == 101;
-    if (accepted) __atomic_store_n(&conn->user, order->job.arg, __ATOMIC_RELEASE);
-    if (order->job.kind == WSS__ORDER_ANSWER)
-        wss__conn_set_flags(conn, accepted ? WSS__FLAG_ACCEPTED : 0, WSS__FLAG_UNANSWERED);
+static void wss__public_admit(wss_server *server, wss__conn *conn, const wss__conn_order *order) {
     if (order->job.kind == WSS__ORDER_CLOSE) wss__conn_set_flags(conn, WSS__FLAG_GONE | WSS__FLAG_SILENT, 0);
+    if (order->job.kind != WSS__ORDER_ANSWER) return;
+    int accepted = order->status == 101;
+    wss__conn_set_flags(conn, accepted ? WSS__FLAG_ACCEPTED : 0, WSS__FLAG_UNANSWERED);
+    if (accepted) __atomic_store_n(&conn->user, order->job.arg, __ATOMIC_RELEASE);
+    if (order->text.size) conn->cold->protocol = wss__conn_copy(server, order->text, &conn->cold->protocol_size);
 }
 
 /* The one way to order: where this thread is the loop that has to carry it out it does so now, else a copy
@@ -7647,14 +7650,14 @@ static void wss__public_admit(wss__conn *conn, const wss__conn_order *order) {
 static int wss__public_do(wss_server *server, const wss__conn_order *order) {
     int timer = order->job.kind == WSS__ORDER_TIMER;
     wss__loop *loop = wss__conn_own_loop(server);
-    int here = timer ? loop == &server->loops[0] : wss__conn_find_own(loop, order->conn) != NULL;
+    int here = timer ? loop == &server->loops[0] : wss__public_find_here(loop, order->conn) != NULL;
     wss__conn_order *copy = here ? NULL : wss__public_copy(server, order);
     int result = here || copy ? WSS_OK : wss__mem_error(&server->mem, sizeof *copy + order->text.size);
     wss__conn_lock(server);
     wss__conn *conn = timer ? NULL : wss__conn_find(server, order->conn);
     if (!result && !timer) result = wss__public_check_order(conn, order, here);
     if (!result && copy) result = wss__queue_push(&server->loops[conn ? wss__conn_loop_of(conn) : 0].inbox, &copy->job);
-    if (!result && conn) wss__public_admit(conn, order);
+    if (!result && conn) wss__public_admit(server, conn, order);
     wss__conn_unlock(server);
     if (!result && here) wss__loop_run_order(loop, order);
     if (result == WSS_ERR_GONE) wss__public_misused(server, "order to a dead handle", order->conn.id);
@@ -7772,7 +7775,7 @@ static int wss__public_send(wss_server *server, wss_conn handle, int all, const 
     if (message->size > wss__mem_largest(&server->mem)) return WSS_ERR_TOO_BIG;
     if (all) return wss__public_broadcast(server, message, key, handle);
     wss__loop *loop = wss__conn_own_loop(server);
-    wss__conn *conn = wss__conn_find_own(loop, handle);
+    wss__conn *conn = wss__public_find_here(loop, handle);
     int result = conn ? wss__public_send_here(loop, conn, message, key)
                       : wss__public_send_elsewhere(server, handle, message, key);
     if (result == WSS_ERR_GONE) wss__public_misused(server, "send to a dead handle", handle.id);
