@@ -679,12 +679,13 @@ static void on_request_that_ends(const wss_event *e) {
     elsewhere = turn_elsewhere;
     on_data_wait(e);
     CHECK_INT(e->server->loops[0].connections, 0);
-    CHECK_INT(freed, 0);
+    CHECK_INT(freed, 1);
+    CHECK_TEXT(wss_request_target(e->request), "/");
     CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_ERR_GONE);
 }
 
-/* The client of a request vanishes while a queue's thread is in its handler: what the handler may be using
-   lives until it returns. */
+/* The client of a request vanishes while a queue's thread is in its handler: the request lives until it returns, the
+   connection's place does not wait for that. */
 static void request_outlives_its_client(void) {
     wss_options options = {0};
     options.user_free = free_user;
@@ -699,6 +700,28 @@ static void request_outlives_its_client(void) {
     CHECK_INT(freed, 1);
     CHECK_INT(server->conns.live, 0);
     step_free(asking);
+    step_end(server);
+    wss_queue_destroy(options.queue);
+}
+
+/* Who asks and vanishes takes up no place until the application gets to it: others find one. */
+static void dead_requests_hold_no_place(void) {
+    wss_options options = {0};
+    options.queue = wss_queue_create(NULL, NULL);
+    options.max_connections = 1;
+    wss_server *server = serve(&options);
+    wss_on_upgrade(server, on_request, NULL);
+    for (int i = 0; i < 3; i++) {
+        step_client *client = step_connect(server);
+        step_ask(server, client, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+        CHECK_INT(server->conns.live, 1);
+        reset(client);
+        step(server);
+        CHECK_INT(server->conns.live, 0);
+        step_free(client);
+    }
+    CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
+    CHECK_INT(requests, 3);
     step_end(server);
     wss_queue_destroy(options.queue);
 }
@@ -732,14 +755,20 @@ static void on_data_counted(const wss_event *e) {
     heard[0]++;
 }
 
+/* Takes the answer that lets a client in; false where it is none. */
+static int take_101(step_client *client) {
+    const char *end = strstr(client->data, "\r\n\r\n");
+    CHECK(strncmp(client->data, "HTTP/1.1 101 ", 13) == 0 && end);
+    if (!end) return 0;
+    client->size -= (size_t)(end + 4 - client->data);
+    memmove(client->data, end + 4, client->size);
+    return 1;
+}
+
 static void check_orders(wss_server *server, wss_queue *queue, step_client *client) {
     char payload[128];
     size_t size = 0;
-    const char *end = strstr(client->data, "\r\n\r\n");
-    CHECK(strncmp(client->data, "HTTP/1.1 101 ", 13) == 0 && end);
-    if (!end) return;
-    client->size -= (size_t)(end + 4 - client->data);
-    memmove(client->data, end + 4, client->size);
+    if (!take_101(client)) return;
     CHECK_INT(connects, after_accept != 'c');
     if (after_accept == 'p') {
         CHECK_INT(heard[0], 0);
@@ -783,7 +812,97 @@ static void orders_behind_the_answer(void) {
     }
 }
 
+static void accept_as_chat(wss_server *server) {
+    CHECK_INT(wss_accept(server, asked[0], "chat", NULL, 0, &freed), WSS_OK);
+}
+
+static void on_data_orders(const wss_event *e) {
+    wss_info info;
+    elsewhere = accept_as_chat;
+    on_data_wait(e);
+    CHECK_INT(wss_get_info(e->server, asked[0], &info), WSS_OK);
+    CHECK_TEXT(info.protocol, "chat");
+    CHECK_INT(wss_send_data(e->server, asked[0], WSS_TEXT, "welcome", 7), WSS_OK);
+    CHECK_INT(wss_close(e->server, asked[0], 4003, "banned"), WSS_OK);
+}
+
+/* What the loop itself orders goes behind an acceptance by another thread that it has not seen yet. */
+static void orders_of_the_loop_behind_the_answer(void) {
+    char payload[128];
+    size_t size = 0;
+    wss_options options = {0};
+    options.user_free = free_user;
+    wss_server *server = serve(&options);
+    step_client *worker = step_open(server);
+    wss_on_upgrade(server, on_request, NULL);
+    wss_on_data(server, on_data_orders, NULL);
+    step_client *waiting = step_connect(server);
+    step_ask(server, waiting, "GET / HTTP/1.1\r\nSec-WebSocket-Protocol: chat\r\n" STEP_UPGRADE "\r\n");
+    arrive(worker, TEXT_FRAME, 7);
+    settle(server, NULL);
+    step_receive(waiting);
+    if (take_101(waiting)) {
+        CHECK_INT(step_take(server, waiting, payload, &size), 0x81);
+        CHECK_TEXT(payload, "welcome");
+        CHECK_INT(step_take(server, waiting, payload, &size), 0x88);
+        CHECK_TEXT(payload + 2, "banned");
+    }
+    step_free(waiting);
+    step_free(worker);
+    settle(server, NULL);
+    CHECK_INT(connects, ends);
+    CHECK_INT(freed, 1);
+    step_end(server);
+}
+
 /* ---- accounts of what is queued here and what is on its way ---- */
+
+static void send_large(void *arg) {
+    static char large[4 << 20];
+    wss_server *server = (wss_server *)arg;
+    CHECK_INT(wss_send_data(server, conns[0], WSS_BINARY, large, sizeof large), WSS_OK);
+    CHECK(wss__conn_find(server, conns[0])->work & WSS__WORK_CROWDED);
+}
+
+/* What the kernel did not take of a large message counts at once: who is refused meanwhile is told when there is room. */
+static void rest_of_a_large_message_crowds(void) {
+    wss_options options = {0};
+    options.max_queued = 65536;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    CHECK_INT(wss_post(server, send_large, server), WSS_OK);
+    step(server);
+    step_free(client);
+    step_end(server);
+}
+
+static void on_request_overfilled(const wss_event *e) {
+    static char large[700000];
+    asked[0] = e->conn;
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_OK);
+    CHECK_INT(wss_send_data(e->server, e->conn, WSS_BINARY, large, sizeof large), WSS_OK);
+    CHECK_INT(wss_close(e->server, e->conn, 4003, "banned"), WSS_OK);
+}
+
+/* A connection that closes before its connect handlers has no drain event due, for which a timer would ring all the time. */
+static void no_drain_without_connect(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    wss_on_upgrade(server, on_request_overfilled, NULL);
+    step_client *client = step_connect(server);
+    step_ask(server, client, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+    while (client->size < 700000) {
+        step(server);
+        step_receive(client);
+    }
+    settle(server, NULL);
+    wss__conn *conn = wss__conn_find(server, asked[0]);
+    CHECK(conn && !(conn->work & WSS__WORK_DRAINED));
+    CHECK_INT(connects, 0);
+    step_free(client);
+    settle(server, NULL);
+    step_end(server);
+}
 
 static char half[508]; /* a frame of 512 bytes */
 
@@ -911,7 +1030,11 @@ int main(void) {
     RUN(no_message_behind_a_close);
     RUN(type_counts_from_the_next_message);
     RUN(request_outlives_its_client);
+    RUN(dead_requests_hold_no_place);
     RUN(orders_behind_the_answer);
+    RUN(orders_of_the_loop_behind_the_answer);
+    RUN(rest_of_a_large_message_crowds);
+    RUN(no_drain_without_connect);
     RUN(drain_after_a_refusal_between_two_halves);
     RUN(what_a_handler_sent_waits);
     RUN(closed_as_slow_behind_the_end);
