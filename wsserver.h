@@ -159,8 +159,8 @@ extern "C" {
     X(WSS_ERR_HEADER, -20, "a header name or value is not allowed")                       \
     X(WSS_ERR_PROTOCOL, -21, "the client did not offer that subprotocol")
 
-/* Why a connection ended, and with which close code the library then tells the peer; WSS_CLOSE_LOST: the peer
-   is told nothing, or something else (the code of wss_close, an HTTP status). */
+/* Why a connection ended, and with which close code the library then tells the peer, where it still can;
+   WSS_CLOSE_LOST: it is told nothing, or something else (the code of wss_close, an HTTP status). */
 #define WSS_CAUSE_TABLE(X) \
     X(WSS_CAUSE_NONE, 0, WSS_CLOSE_LOST, "none")                                                               \
     X(WSS_CAUSE_PEER_CLOSED, 1, WSS_CLOSE_LOST, "peer closed")                                                 \
@@ -337,8 +337,8 @@ typedef struct wss_options {
     void *log_context;
     int log_level;             /* default 0: WSS_LOG_INFO; WSS_LOG_DEBUG tells misuse and slow handlers too */
     int send_policy;           /* default 0: WSS_POLICY_REFUSE */
-    size_t max_message;        /* bytes of one message, all fragments: up to 1,024 frames, and one more for each 16
-                                  bytes that have come; default 1 MiB */
+    size_t max_message;        /* bytes of one message, its frames together (of these there may be 1,024, and one more
+                                  for each 16 bytes that have come); default 1 MiB */
     int max_head;              /* bytes of a request head; default 8192 */
     int max_connections;       /* default 10000, less where the process may open fewer descriptors. An eighth of them,
                                   but at least 64, may be unfinished handshakes at one time */
@@ -365,9 +365,9 @@ typedef struct wss_header {
     const char *value;
 } wss_header;
 
-/* An answer to a request. All zero is status 200 with an empty body. Everything is copied by the call. */
+/* An answer to a request. NULL is as all zero: the default status, an empty body. Everything is copied by the call. */
 typedef struct wss_answer {
-    int status;                /* 200 to 599; default 200 */
+    int status;                /* wss_reply: 200 to 599, default 200. wss_refuse: 300 to 599, default 403 */
     const char *content_type;  /* default NULL: "text/plain; charset=utf-8" */
     const wss_header *headers; /* further header lines */
     size_t header_count;
@@ -525,15 +525,16 @@ WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port)
    WSS_ERR_HEADER. any. */
 WSSERVER_API int wss_accept(wss_server *server, wss_conn conn, const char *protocol, const wss_header *headers,
                             size_t header_count, void *user);
-/* Answers an upgrade request with an HTTP status of 300 to 599 and a body. WSS_ERR_GONE, WSS_ERR_ANSWERED. any. */
+/* Answers an upgrade request with an HTTP status and a body. WSS_ERR_GONE, WSS_ERR_ANSWERED, WSS_ERR_HEADER; like
+   wss_accept and wss_reply also WSS_ERR_ARGUMENT, WSS_ERR_MEMORY, WSS_ERR_BUDGET, WSS_ERR_STOPPED. any. */
 WSSERVER_API int wss_refuse(wss_server *server, wss_conn conn, const wss_answer *answer);
 /* Answers a plain HTTP request; HEAD requests get no body. The connection closes after it. any. */
 WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *answer);
 
 /* Sending. any. WSS_OK: accepted. WSS_ERR_GONE, WSS_ERR_FULL (that connection's queue), WSS_ERR_QUEUE_FULL
-   (work for the networking thread), WSS_ERR_BUDGET, WSS_ERR_MEMORY, WSS_ERR_STOPPED, WSS_ERR_JSON,
-   WSS_ERR_DEPTH, WSS_ERR_UTF8. On error nothing was queued. A typed message is {"__MESSAGE__":type, members of
-   args}: type is 1 to 128 bytes of UTF-8, args nest at most 128 deep. */
+   (work for the networking thread), WSS_ERR_BUDGET, WSS_ERR_MEMORY, WSS_ERR_STOPPED, WSS_ERR_ARGUMENT,
+   WSS_ERR_TOO_BIG, WSS_ERR_JSON, WSS_ERR_DEPTH, WSS_ERR_UTF8. On error nothing was queued. A typed message is
+   {"__MESSAGE__":type, members of args}: type is 1 to 128 bytes of UTF-8, args nest at most 128 deep. */
 
 WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args);
 /* opcode: WSS_TEXT (must be UTF-8) or WSS_BINARY. */
@@ -552,11 +553,12 @@ WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, 
 /* Takes the place of a message of the same key that still waits in a queue. */
 WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const char *type, wss_args args);
 
-/* Connections. any. WSS_ERR_GONE for those that are closed or closing. */
+/* Connections. any. WSS_ERR_GONE for those that are closed or closing. From other threads wss_close, wss_pause and
+   wss_resume may also fail with WSS_ERR_MEMORY, WSS_ERR_BUDGET or WSS_ERR_STOPPED. */
 
 /* Sends what is queued, then Close with this code (1000 to 1003, 1007 to 1014, 3000 to 4999) and reason (UTF-8,
    up to 123 bytes, may be NULL). No further message reaches a handler; those of a message that is being told still
-   run. From other threads also WSS_ERR_MEMORY, WSS_ERR_BUDGET, WSS_ERR_STOPPED. RFC 6455 section 7.1.2. */
+   run. RFC 6455 section 7.1.2. */
 WSSERVER_API int wss_close(wss_server *server, wss_conn conn, int code, const char *reason);
 /* Open connections: counted from before connect until before disconnect handlers. */
 WSSERVER_API size_t wss_count(const wss_server *server);
@@ -671,7 +673,7 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
        WSSERVER_REALLOC(p, n)   default allocator, with WSSERVER_FREE(p)
        WSSERVER_FREE(p)         default: free
        WSSERVER_SYSTEM(name)    the name behind which each system call is made (default: the call itself)
-       WSSERVER_NO_SIMD         no vector instructions: text is checked in plain C, several times slower */
+       WSSERVER_NO_SIMD         no vector instructions: text beyond ASCII is checked ten to thirty times slower */
 
 #if !defined(__linux__)
 #error "wsserver.h: Linux only (epoll, eventfd)"
@@ -1359,10 +1361,12 @@ static size_t wss__utf8_prefix(const char *data, size_t size) {
     return at;
 }
 
-/* Goes on from state, 0 at the start. A text is complete and valid where the result is 0. */
+/* Goes on from state, 0 at the start. A text is complete and valid where the result is 0. A character that has begun
+   is ended first, so that what follows it can go the quick way. */
 static wss__utf8 wss__utf8_check(wss__utf8 state, const char *data, size_t size) {
     size_t at = 0;
     while (at < size && state != WSS__UTF8_REJECT) {
+        for (int begun = 3; begun && state && at < size; begun--) state = wss__utf8_step(state, data[at++]);
         if (!state) at += wss__utf8_prefix(data + at, size - at);
         size_t stop = at + wss__base_min(size - at, WSS__UTF8_BLOCK);
         for (; at < stop; at++) state = wss__utf8_step(state, data[at]);
@@ -1993,11 +1997,11 @@ static const wss__http_status wss__http_statuses[] = {
     {429, WSS_REFUSED_OTHER, "Too Many Requests", ""},
     {431, WSS_REFUSED_HEADERS, "Request Header Fields Too Large",
      "The request has more than 64 header lines, or they are too long (options.max_head).\n"},
-    {500, WSS_REFUSED_OTHER, "Internal Server Error", "The server could not handle this request.\n"},
+    {500, WSS_REFUSED_OTHER, "Internal Server Error", ""},
     {501, WSS_REFUSED_OTHER, "Not Implemented", ""},
     {502, WSS_REFUSED_OTHER, "Bad Gateway", ""},
     {503, WSS_REFUSED_UNAVAILABLE, "Service Unavailable",
-     "The server is full, out of memory, stopping, or did not decide in time. Try later.\n"},
+     "The server is short of memory, is stopping, or did not decide in time. Try later.\n"},
     {504, WSS_REFUSED_OTHER, "Gateway Timeout", ""},
     {505, WSS_REFUSED_HTTP, "HTTP Version Not Supported", "Only HTTP/1.1 is spoken here.\n"},
     /* All others: by their first digit, and what is none. */
@@ -2028,7 +2032,7 @@ static int wss__http_is_reserved(wss__span name) {
     return wss__base_equal_fold(name, wss__base_text(prefix));
 }
 
-static int wss__http_headers_allowed(const wss_header *headers, size_t count) {
+static int wss__http_check_headers(const wss_header *headers, size_t count) {
     if (!headers && count) return WSS_ERR_HEADER;
     for (size_t i = 0; i < count; i++) {
         wss__span name = wss__base_text(headers[i].name);
@@ -2039,10 +2043,10 @@ static int wss__http_headers_allowed(const wss_header *headers, size_t count) {
 }
 
 /* lowest: 200, or 300 where the answer must be a refusal. */
-static int wss__http_answer_allowed(const wss_answer *answer, int lowest) {
+static int wss__http_check_answer(const wss_answer *answer, int lowest) {
     if (answer->status < lowest || answer->status > 599 || (!answer->body && answer->size)) return WSS_ERR_ARGUMENT;
     if (!wss__http_is_value(wss__base_text(answer->content_type))) return WSS_ERR_HEADER;
-    return wss__http_headers_allowed(answer->headers, answer->header_count);
+    return wss__http_check_headers(answer->headers, answer->header_count);
 }
 
 /* An answer as it is written. */
@@ -2294,7 +2298,7 @@ static int wss__frame_code_valid(int code) {
     return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014) || (code >= 3000 && code <= 4999);
 }
 /* ---- [json] ------------------------------------------------------------------------------------------------
-   purpose  strict scanner; splitter that finds a message's type and takes it out; escaping of strings
+   purpose  strict scanner; cutter that finds a message's type and takes it out; escaping of strings
    knows    base, utf8
    owns     no state, no allocation, no recursion: nesting is one bit a level on the stack. Each byte is
             looked at a bounded number of times. What is found are spans of the input; only a message's type
@@ -2306,11 +2310,6 @@ enum {
     WSS__JSON_DEPTH = 128,     /* of a message, and where a caller does not say */
     WSS__JSON_DEPTH_MAX = 1024 /* of any text */
 };
-
-/* A maximum that is negative means none but the scanner's own. */
-static int wss__json_limit(int max_depth) {
-    return max_depth < 0 || max_depth > WSS__JSON_DEPTH_MAX ? WSS__JSON_DEPTH_MAX : max_depth;
-}
 
 static const char *wss__json_space(const char *at, const char *end) {
     while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')) at++;
@@ -2487,13 +2486,15 @@ static const char *wss__json_value(const char *at, const char *end, int max_dept
     return at;
 }
 
-/* One value of any type, white space around it allowed. *value, unless value is NULL: without that white space. */
+/* One value of any type, white space around it allowed. *value, unless value is NULL: without that white space.
+   A maximum that is negative means none but the scanner's own. */
 static int wss__json_scan(wss__span text, int max_depth, wss__span *value) {
     if (!text.size) return WSS_ERR_JSON;
+    if (max_depth < 0 || max_depth > WSS__JSON_DEPTH_MAX) max_depth = WSS__JSON_DEPTH_MAX;
     int error = WSS_OK;
     const char *end = text.data + text.size;
     const char *at = wss__json_space(text.data, end);
-    const char *stop = wss__json_value(at, end, wss__json_limit(max_depth), &error);
+    const char *stop = wss__json_value(at, end, max_depth, &error);
     if (!stop) return error;
     if (value) *value = wss__base_span(at, (size_t)(stop - at));
     return wss__json_space(stop, end) == end ? WSS_OK : WSS_ERR_JSON;
@@ -3640,7 +3641,7 @@ static void wss__slot_release(wss__slot_table *table, wss__slot *slot) {
 
 /* ---- [session] ---------------------------------------------------------------------------------------------
    purpose  the protocol of one connection: bytes go in, events come out when asked for, bytes to send are queued
-   knows    base, mem, utf8, http, frame, json, buf
+   knows    base, mem, utf8, http, frame, buf
    owns     after the end event nothing follows; at most one Close frame goes out and no data after it; input that is
             not used up at once is kept in one block that exists only meanwhile; no socket, clock or callback is seen
    threads  the loop's; queued is atomic, since senders elsewhere reserve in it
@@ -4875,7 +4876,7 @@ static int wss__socket_listen(wss__socket_listeners *all, const wss_options *opt
 
 /* ---- [event] -----------------------------------------------------------------------------------------------
    purpose  the registered handlers, and the one place that calls them
-   knows    base, mem, utf8, json, queue
+   knows    base, mem, utf8, json
    owns     lists only grow: published with release, read with acquire; an event is seen by the handlers that were there
             when it began; no lock is held while a handler runs
    threads  any registers; the loop, or the thread that drains the queue, emits */
@@ -4908,7 +4909,7 @@ typedef struct wss__event_table {
     wss__event_list upgrade; /* of these two the last one counts */
     wss__event_list http;
     wss__event_type *first_type; /* atomic */
-    wss__event_type *last_type;
+    wss__event_type *last_type; /* atomic */
 } wss__event_table;
 
 /* The server whose handler this thread is in; NULL outside. */
@@ -4928,16 +4929,21 @@ static const char *wss__event_type_name(const wss__event_type *type) {
     return (const char *)(type + 1);
 }
 
-/* Looks at all types, one after the other. */
-static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span name) {
-    wss__event_type *type = __atomic_load_n(&table->first_type, __ATOMIC_ACQUIRE);
-    for (; type; type = __atomic_load_n(&type->next, __ATOMIC_ACQUIRE))
+/* The newest type, for wss__event_find_type; NULL: no message is typed, as far as anybody here cares. */
+static const wss__event_type *wss__event_last_type(const wss__event_table *table) {
+    return __atomic_load_n(&table->last_type, __ATOMIC_ACQUIRE);
+}
+
+/* The type of this name, if it is not newer than last. Costs a step for each type. */
+static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span name, const wss__event_type *last) {
+    wss__event_type *type = last ? __atomic_load_n(&table->first_type, __ATOMIC_ACQUIRE) : NULL;
+    for (; type; type = type == last ? NULL : __atomic_load_n(&type->next, __ATOMIC_ACQUIRE))
         if (wss__base_equal(wss__base_span(wss__event_type_name(type), type->size), name)) return type;
     return NULL;
 }
 
 static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span name) {
-    wss__event_type *type = wss__event_find_type(table, name);
+    wss__event_type *type = wss__event_find_type(table, name, table->last_type);
     if (type) return type;
     type = (wss__event_type *)wss__mem_get_zeroed(table->mem, wss__base_add(sizeof *type + 1, name.size));
     if (!type) return NULL;
@@ -4945,7 +4951,7 @@ static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span n
     memcpy(type + 1, name.data, name.size);
     if (table->last_type) __atomic_store_n(&table->last_type->next, type, __ATOMIC_RELEASE);
     else __atomic_store_n(&table->first_type, type, __ATOMIC_RELEASE);
-    table->last_type = type;
+    __atomic_store_n(&table->last_type, type, __ATOMIC_RELEASE);
     return type;
 }
 
@@ -5003,11 +5009,6 @@ static void wss__event_free(wss__event_table *table) {
     pthread_mutex_destroy(&table->mutex);
 }
 
-/* False: no message is typed, as far as anybody here cares. */
-static int wss__event_has_types(const wss__event_table *table) {
-    return __atomic_load_n(&table->first_type, __ATOMIC_ACQUIRE) != NULL;
-}
-
 static int wss__event_is_empty(const wss__event_list *list) {
     return __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) == NULL;
 }
@@ -5022,7 +5023,7 @@ static void wss__event_call(wss_handler *handler, void *context, wss_event *even
 }
 
 /* user: where the connection's pointer stands; NULL: nowhere. Each handler sees it as the one before has left
-   it: that one may have freed the pointer that the event began with. */
+   it: that one may have freed the pointer that the event began with. Costs a call for each handler. */
 static void wss__event_emit(wss__event_list *list, wss_event *event, void **user) {
     wss__event_handler *last = __atomic_load_n(&list->last, __ATOMIC_ACQUIRE);
     wss__event_handler *entry = last ? __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) : NULL;
@@ -5041,11 +5042,13 @@ static void wss__event_emit_last(wss__event_list *list, wss_event *event) {
 
 /* If data is a typed message that somebody handles, calls them. Takes the type out, in place: data is used up. */
 static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event,
-                                    void **user, char *data, size_t size) {
+                                    void **user, char *data, size_t size, const wss__event_type *last) {
     wss__json_rest rest;
+    const char *object = wss__json_space(data, data + size);
+    if (object == data + size || *object != '{') return; /* not even read */
     if (event->opcode == WSS_BINARY && wss__utf8_check(0, data, size) != 0) return;
     int result = wss__json_without(wss__base_span(data, size), wss__base_text(options->type_member), data, &rest);
-    wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size));
+    wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size), last);
     if (result || !type) return;
     wss_event typed = *event;
     wss__event_args outside = wss__event_given;
@@ -5066,7 +5069,7 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
 
 /* ---- [message] ---------------------------------------------------------------------------------------------
    purpose  what a send is given, checked and measured before any byte of it is written
-   knows    base, mem, utf8, frame, json, buf, event
+   knows    base, mem, utf8, json, buf, event
    owns     size is exact: whoever makes room for it writes no byte more or less */
 
 typedef struct wss__message {
@@ -5168,6 +5171,7 @@ enum { /* flags of a connection's slot, beside WSS__SLOT_LIVE; written under the
     WSS__FLAG_UPGRADE = 32, /* the request is an upgrade, not plain HTTP */
     WSS__FLAG_TOLD = 64,    /* its disconnect handlers have run: for the application the handle is dead */
     WSS__FLAG_ACCEPTED = 128, /* takes orders: they go behind the answer, which its loop may not have seen yet */
+    WSS__FLAG_HELD = 256,   /* its loop has the socket; after that another thread may free the place at any moment */
     WSS__FLAG_LOOP_SHIFT = 16 /* the number of its loop stands in the bits from here on */
 };
 
@@ -5398,10 +5402,10 @@ static wss__loop *wss__conn_own_loop(const wss_server *server) {
     return wss__conn_loop && wss__conn_loop->server == server ? wss__conn_loop : NULL;
 }
 
-/* Whether these flags, read once, are of a live connection of this loop. Read twice they could be of two:
-   another loop may free its connection in between, and the flags of a free place name the first loop. */
+/* Whether these flags, read once, are of a connection that this loop holds, and nobody else can free. Read twice
+   they could be of two: another loop may free its connection in between. */
 static int wss__conn_is_own(const wss__loop *loop, int flags) {
-    return flags & WSS__SLOT_LIVE && flags >> WSS__FLAG_LOOP_SHIFT == loop->index;
+    return flags & WSS__FLAG_HELD && flags >> WSS__FLAG_LOOP_SHIFT == loop->index;
 }
 
 /* The connection, if the calling thread is its loop: then it can be used without the mutex. */
@@ -5417,7 +5421,7 @@ static wss__conn *wss__conn_next_own(const wss__loop *loop, uint32_t *index) {
     uint32_t made = __atomic_load_n(&server->conns.made, __ATOMIC_ACQUIRE);
     while (*index < made) {
         wss__conn *conn = wss__conn_at(server, (*index)++);
-        if (wss__conn_is_own(loop, wss__conn_flags(conn)) && conn->fd >= 0) return conn;
+        if (wss__conn_is_own(loop, wss__conn_flags(conn))) return conn;
     }
     return NULL;
 }
@@ -5482,13 +5486,6 @@ static void wss__conn_free_user(wss_server *server, wss__conn *conn) {
     wss__event_inside = server;
     server->options.user_free(user);
     wss__event_inside = outside;
-}
-
-/* The disconnect handlers have run, on this thread. Its pointer is freed here, so that it is never used on two
-   threads. */
-static void wss__conn_end_told(wss_server *server, wss__conn *conn) {
-    wss__conn_change_flags(server, conn, WSS__FLAG_TOLD, 0);
-    wss__conn_free_user(server, conn);
 }
 
 /* The last holder gives the place back: the loop when the socket is closed, the queue's thread when the last
@@ -5708,18 +5705,19 @@ __attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss
     wss_server *server = event->server;
     char *data = (char *)(uintptr_t)event->data;
     wss__loop *loop = wss__conn_own_loop(server);
-    if (loop) wss__session_leave_reply(&loop->shared); /* the splitter works in place, where replies may still lie */
+    if (loop) wss__session_leave_reply(&loop->shared); /* the cutter works in place, where replies may still lie */
+    const wss__event_type *last = wss__event_last_type(&server->handlers);
     wss__event_emit(&server->handlers.data, event, &conn->user);
     if (wss__conn_flags(conn) & WSS__FLAG_SILENT) return;
-    if (loop) loop->shared.in_place.message.data = NULL; /* the splitter changes it */
-    wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, data, event->size);
+    if (loop) loop->shared.in_place.message.data = NULL; /* the cutter changes it */
+    wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, data, event->size, last);
 }
 
 /* A type that a raw handler registers counts from the next message on. */
 static void wss__notify_run_message(wss__conn *conn, wss_event *event) {
     wss__event_table *handlers = &event->server->handlers;
     if (wss__conn_flags(conn) & WSS__FLAG_SILENT) return;
-    if (wss__event_has_types(handlers)) wss__notify_run_typed(conn, event);
+    if (wss__event_last_type(handlers)) wss__notify_run_typed(conn, event);
     else wss__event_emit(&handlers->data, event, &conn->user);
 }
 
@@ -5730,7 +5728,8 @@ static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
     case WSS_EVENT_CONNECT: wss__event_emit(&handlers->connect, event, &conn->user); break;
     case WSS_EVENT_DISCONNECT:
         wss__event_emit(&handlers->disconnect, event, &conn->user);
-        wss__conn_end_told(server, conn);
+        wss__conn_change_flags(server, conn, WSS__FLAG_TOLD, 0);
+        wss__conn_free_user(server, conn); /* here, so that it is never used on two threads */
         break;
     case WSS_EVENT_DRAIN:
         if (!(wss__conn_flags(conn) & WSS__FLAG_GONE)) wss__event_emit(&handlers->drain, event, &conn->user);
@@ -6120,7 +6119,8 @@ static size_t wss__write_send_broadcasts(wss__loop *loop, wss__conn *conn, char 
     return (size_t)sent;
 }
 
-/* Gives a connection the last missing bytes of the broadcasts: queues what of them has not left. One may close it. */
+/* Gives a connection the last missing bytes of the broadcasts: queues what of them has not left. One may close it.
+   Costs a step for each of these broadcasts. */
 static void wss__write_queue_broadcasts(wss__loop *loop, wss__conn *conn, size_t missing, size_t sent) {
     uint32_t first = loop->broadcast_count;
     while (missing) missing -= loop->broadcasts[--first]->size;
@@ -6419,7 +6419,7 @@ static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
 static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
     bytes.data = loop->receive;
-    if (!loop->shared.cork_size && !wss__event_has_types(&loop->server->handlers))
+    if (!loop->shared.cork_size && !wss__event_last_type(&loop->server->handlers))
         loop->shared.in_place.replies = loop->receive;
     ssize_t got = wss__socket_receive(conn->fd, bytes.data, loop->receive_size);
     if (got <= 0) {
@@ -6465,6 +6465,7 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss__conn_lock(server);
     wss__socket_close(conn->fd);
     conn->fd = -1;
+    wss__conn_set_flags(conn, 0, WSS__FLAG_HELD);
     wss__conn_unlock(server);
     wss__session_free(&loop->shared, &conn->session);
     __atomic_sub_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
@@ -6497,7 +6498,8 @@ static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
     if (loop->server->options.close_ms == WSS_OFF) wss__conn_touch(loop, conn);
 }
 
-static int wss__serve_has_more(wss__loop *loop, wss__conn *conn) {
+/* Decides whether reading pauses, where that matters. True: there is more to do. */
+static int wss__serve_decide(wss__loop *loop, wss__conn *conn) {
     if (wss__conn_state(conn) == WSS__STATE_DEAD) return 1;
     if (conn->session.queue && conn->work & WSS__WORK_WRITABLE) return 1;
     if (wss__conn_state(conn) == WSS__STATE_LINGERING) return conn->work & WSS__WORK_READABLE;
@@ -6517,7 +6519,7 @@ static void wss__serve_end_turn(wss__loop *loop, wss__conn *conn) {
     wss__conn_mark_pressure(loop->server, conn);
     if (conn->work & WSS__WORK_DRAINED) wss__serve_drained(loop, conn);
     if (conn->session.queue && !conn->session.queue->since) conn->session.queue->since = loop->now;
-    if (wss__serve_has_more(loop, conn)) wss__conn_make_ready(loop, conn);
+    if (wss__serve_decide(loop, conn)) wss__conn_make_ready(loop, conn);
     if (wss__conn_state(conn) != WSS__STATE_DEAD) wss__conn_schedule(loop, conn);
 }
 
@@ -6824,7 +6826,7 @@ static void wss__accept_adopt(wss__loop *loop, int fd) {
         return;
     }
     wss__conn_lock(server);
-    wss__slot_publish(&conn->slot, (uint32_t)loop->index << WSS__FLAG_LOOP_SHIFT);
+    wss__slot_publish(&conn->slot, (uint32_t)loop->index << WSS__FLAG_LOOP_SHIFT | WSS__FLAG_HELD);
     wss__conn_unlock(server);
     __atomic_add_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
     __atomic_add_fetch(&loop->handshakes, 1, __ATOMIC_ACQ_REL);
@@ -7862,8 +7864,10 @@ static size_t wss__public_broadcast_bytes(const wss_server *server, const wss__c
     return wss__conn_flags(conn) & WSS__FLAG_OPEN ? __atomic_load_n(&loop->broadcast_size, __ATOMIC_RELAXED) : 0;
 }
 
-/* What its own turn has gathered for a connection only its own loop can see. */
+/* What its own turn has gathered for a connection only its own loop can see. The account of one whose socket is closed
+   is nobody's any more. */
 static size_t wss__public_waiting(const wss_server *server, const wss__conn *conn) {
+    if (!(wss__conn_flags(conn) & WSS__FLAG_HELD)) return 0;
     const wss__loop *loop = wss__conn_own_loop(server);
     size_t gathered = loop && loop->shared.corked == &conn->session ? loop->shared.cork_size : 0;
     return wss__session_queued(&conn->session) + wss__public_broadcast_bytes(server, conn) + gathered;
@@ -8034,7 +8038,7 @@ WSSERVER_API int wss_accept(wss_server *server, wss_conn handle, const char *pro
                             size_t header_count, void *user) {
     wss__http_reply reply;
     if (!server || (!headers && header_count)) return WSS_ERR_ARGUMENT;
-    if (wss__http_headers_allowed(headers, header_count) != WSS_OK) return WSS_ERR_HEADER;
+    if (wss__http_check_headers(headers, header_count) != WSS_OK) return WSS_ERR_HEADER;
     memset(&reply, 0, sizeof reply);
     reply.answer.status = 101;
     reply.answer.headers = headers;
@@ -8049,7 +8053,7 @@ static int wss__public_reply(wss_server *server, wss_conn handle, const wss_answ
     if (given) reply.answer = *given;
     if (!reply.answer.status) reply.answer.status = upgrade ? 403 : 200;
     if (!server) return WSS_ERR_ARGUMENT;
-    int result = wss__http_answer_allowed(&reply.answer, upgrade ? 300 : 200);
+    int result = wss__http_check_answer(&reply.answer, upgrade ? 300 : 200);
     return result ? result : wss__public_answer(server, handle, &reply, upgrade, NULL);
 }
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Instructions per byte of the codec, the splitter and the UTF-8 validator: figures that noise cannot touch.
+# Instructions per byte of the codec, the cutter and the UTF-8 validator: figures that noise cannot touch.
 # From the top of the project: sh tests/bench/instructions.sh [NAME ...]
 set -u
 CC=${CC:-cc}

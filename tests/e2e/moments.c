@@ -635,18 +635,20 @@ static void on_data_registers(const wss_event *e) {
     CHECK_INT(wss_send_data(e->server, e->conn, e->opcode, e->data, e->size), WSS_OK);
 }
 
-/* A type that a handler of raw messages registers counts from the next message on, with and without a queue.
+/* A type that a handler of raw messages registers counts from the next message on, with and without a queue, and
+   whether or not there were others.
    What had been sent back from where it was received by then, and what is sent back now, is as it came,
-   although the splitter works there. */
+   although the cutter works there. */
 static void type_counts_from_the_next_message(void) {
     static const char *const texts[2] = {"{\"__MESSAGE__\":\"t\",\"n\":1}", "{\"n\":2,\"__MESSAGE__\":\"t\"}"};
-    for (int queued = 0; queued < 2; queued++) {
+    for (int way = 0; way < 4; way++) {
         char frames[128];
         char back[128];
         wss_options options = {0};
-        options.queue = queued ? wss_queue_create(NULL, NULL) : NULL;
+        options.queue = way & 1 ? wss_queue_create(NULL, NULL) : NULL;
         wss_server *server = serve(&options);
         wss_on_data(server, on_data_registers, NULL);
+        if (way & 2) CHECK_INT(wss_on_message(server, "other", on_typed, NULL), WSS_OK);
         heard[0] = typed_heard = 0;
         step_client *client = step_open(server);
         size_t size = step_make_frame(frames, 0x81, texts[0], strlen(texts[0]));

@@ -365,6 +365,9 @@ static void a_connection_outlived_by_its_events(void) {
     for (int i = 0; i < 20; i++) turn_network();
     host_forget();
     CHECK_INT(freed, 0);
+    wss_conn past = wss__conn_handle(wss__conn_at(server, 0));
+    CHECK(wss__conn_find(server, past));
+    CHECK(!wss__conn_find_own(&server->loops[0], past)); /* the draining thread may free it at any moment */
     CHECK_INT(wss_queue_poll(host_queue, 0), WSS_OK);
     const char *life = "connect(0) set:0 send:-4 disconnect(0,1006,) user(b) free(b)";
     CHECK(strncmp(host_said, life, strlen(life)) == 0);

@@ -252,14 +252,15 @@ static void timers_that_are_gone(void) {
 }
 
 /* The flags of a free place are zero, which is also the number of the first loop: it must not take the place for its own while
-   another loop frees it. */
+   another loop frees it. Nor one whose socket it has closed: the queue's thread frees that when its events were delivered. */
 static void a_free_place_is_nobodys(void) {
     wss__loop first;
     memset(&first, 0, sizeof first);
     CHECK(!wss__conn_is_own(&first, 0));
     CHECK(!wss__conn_is_own(&first, WSS__FLAG_OPEN));
-    CHECK(wss__conn_is_own(&first, WSS__SLOT_LIVE | WSS__FLAG_OPEN));
-    CHECK(!wss__conn_is_own(&first, WSS__SLOT_LIVE | 1 << WSS__FLAG_LOOP_SHIFT));
+    CHECK(wss__conn_is_own(&first, WSS__SLOT_LIVE | WSS__FLAG_HELD | WSS__FLAG_OPEN));
+    CHECK(!wss__conn_is_own(&first, WSS__SLOT_LIVE | WSS__FLAG_HELD | 1 << WSS__FLAG_LOOP_SHIFT));
+    CHECK(!wss__conn_is_own(&first, WSS__SLOT_LIVE | WSS__FLAG_GONE)); /* the socket is closed, events are under way */
 }
 
 int main(void) {

@@ -139,7 +139,7 @@ static void check_answers(const wss_request *request) {
     size_t lines;
     for (size_t i = 0; i < request->count; i++) {
         headers[count].name = wss_request_header_at(request, i, &headers[count].value);
-        if (wss__http_headers_allowed(&headers[count], 1) == WSS_OK) count++;
+        if (wss__http_check_headers(&headers[count], 1) == WSS_OK) count++;
     }
     wss__http_reply reply;
     memset(&reply, 0, sizeof reply);
@@ -152,7 +152,7 @@ static void check_answers(const wss_request *request) {
     FUZZ_CHECK(count_lines(out, size) == 5 + count + 1);
     for (size_t i = 0; i < 4; i++) {
         reply.answer.status = statuses[i];
-        FUZZ_CHECK(wss__http_answer_allowed(&reply.answer, 200) == WSS_OK);
+        FUZZ_CHECK(wss__http_check_answer(&reply.answer, 200) == WSS_OK);
         size = wss__http_write(out, sizeof out, &reply);
         FUZZ_CHECK(size <= sizeof out);
         lines = count_lines(out, size);

@@ -253,7 +253,7 @@ static void check_scan(const char *text, size_t size) {
     }
 }
 
-/* The splitter finds the last type member and takes all of them out; what is left is what was there besides. It says the
+/* The cutter finds the last type member and takes all of them out; what is left is what was there besides. It says the
    same when it only measures, writes elsewhere, or writes in place. */
 static void check_split(const char *text, size_t size, const char *name) {
     static item members[MEMBERS];

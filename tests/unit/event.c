@@ -231,17 +231,17 @@ static void same_type_twice(void) {
     CHECK_INT(wss__event_register(&table, NULL, "chat", on_note, text("2")), WSS_OK);
     CHECK_INT(wss__event_register(&table, NULL, "chatter", on_note, text("3")), WSS_OK);
     CHECK_INT(wss__event_register(&table, NULL, "cha", on_note, text("4")), WSS_OK);
-    wss__event_type *chat = wss__event_find_type(&table, wss__base_text("chat"));
+    wss__event_type *chat = wss__event_find_type(&table, wss__base_text("chat"), table.last_type);
     CHECK(chat && chat == table.first_type);
     CHECK_TEXT(wss__event_type_name(chat), "chat");
-    CHECK(!wss__event_find_type(&table, wss__base_text("chatt")));
-    CHECK(!wss__event_find_type(&table, wss__base_text("c")));
+    CHECK(!wss__event_find_type(&table, wss__base_text("chatt"), table.last_type));
+    CHECK(!wss__event_find_type(&table, wss__base_text("c"), table.last_type));
     emit(&chat->handlers);
     CHECK_TEXT(trace, "12");
-    CHECK(!wss__event_find_type(&table, wss__base_text("")));
-    emit(&wss__event_find_type(&table, wss__base_text("chatter"))->handlers);
+    CHECK(!wss__event_find_type(&table, wss__base_text(""), table.last_type));
+    emit(&wss__event_find_type(&table, wss__base_text("chatter"), table.last_type)->handlers);
     CHECK_TEXT(trace, "3");
-    emit(&wss__event_find_type(&table, wss__base_text("cha"))->handlers);
+    emit(&wss__event_find_type(&table, wss__base_text("cha"), table.last_type)->handlers);
     CHECK_TEXT(trace, "4");
     end();
 }
@@ -308,7 +308,7 @@ static int tell_sized(const char *data, size_t size, int opcode) {
     got_count = 0;
     got_args[0] = 0;
     got_type[0] = 0;
-    wss__event_emit_message(&table, &options, &event, NULL, copy, size);
+    wss__event_emit_message(&table, &options, &event, NULL, copy, size, table.last_type);
     CHECK(!wss__event_given.text); /* outside a handler nothing passes unseen */
     guard_free(copy, size);
     return got_count;
@@ -607,7 +607,7 @@ static void registered_by_other_threads(void) {
         before = late_calls;
         char data[] = "{\"__MESSAGE__\":\"late19\"}";
         event.opcode = WSS_TEXT;
-        wss__event_emit_message(&table, &options, &event, NULL, data, sizeof data - 1);
+        wss__event_emit_message(&table, &options, &event, NULL, data, sizeof data - 1, table.last_type);
     }
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
     late_calls = 0;
@@ -615,7 +615,7 @@ static void registered_by_other_threads(void) {
     CHECK_INT(late_calls, 2 * LATE);
     late_calls = 0;
     char data[] = "{\"__MESSAGE__\":\"late7\"}";
-    wss__event_emit_message(&table, &options, &event, NULL, data, sizeof data - 1);
+    wss__event_emit_message(&table, &options, &event, NULL, data, sizeof data - 1, table.last_type);
     CHECK_INT(late_calls, 2 * LATE / 20);
     end();
 }

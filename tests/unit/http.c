@@ -1263,17 +1263,17 @@ static void headers_allowed(void) {
         wss_header pair[2];
         pair[0] = samples[0].header;
         pair[1] = samples[i].header;
-        CHECK_INT(wss__http_headers_allowed(&samples[i].header, 1), samples[i].want);
-        CHECK_INT(wss__http_headers_allowed(pair, 2), samples[i].want);
+        CHECK_INT(wss__http_check_headers(&samples[i].header, 1), samples[i].want);
+        CHECK_INT(wss__http_check_headers(pair, 2), samples[i].want);
     }
-    CHECK_INT(wss__http_headers_allowed(NULL, 0), WSS_OK);
-    CHECK_INT(wss__http_headers_allowed(NULL, 1), WSS_ERR_HEADER);
+    CHECK_INT(wss__http_check_headers(NULL, 0), WSS_OK);
+    CHECK_INT(wss__http_check_headers(NULL, 1), WSS_ERR_HEADER);
     for (int c = 1; c < 256; c++) {
         char text[4] = {'a', (char)c, 'b', 0};
         wss_header name = {text, "x"};
         wss_header value = {"x", text};
-        CHECK_INT(wss__http_headers_allowed(&name, 1), is_token(c) ? WSS_OK : WSS_ERR_HEADER);
-        CHECK_INT(wss__http_headers_allowed(&value, 1), is_text(c) ? WSS_OK : WSS_ERR_HEADER);
+        CHECK_INT(wss__http_check_headers(&name, 1), is_token(c) ? WSS_OK : WSS_ERR_HEADER);
+        CHECK_INT(wss__http_check_headers(&value, 1), is_text(c) ? WSS_OK : WSS_ERR_HEADER);
     }
 }
 
@@ -1285,20 +1285,20 @@ static void answer_allowed(void) {
         answer.status = s;
         int any = s >= 200 && s <= 599;
         int refusal = s >= 300 && s <= 599;
-        CHECK_INT(wss__http_answer_allowed(&answer, 200), any ? WSS_OK : WSS_ERR_ARGUMENT);
-        CHECK_INT(wss__http_answer_allowed(&answer, 300), refusal ? WSS_OK : WSS_ERR_ARGUMENT);
+        CHECK_INT(wss__http_check_answer(&answer, 200), any ? WSS_OK : WSS_ERR_ARGUMENT);
+        CHECK_INT(wss__http_check_answer(&answer, 300), refusal ? WSS_OK : WSS_ERR_ARGUMENT);
     }
     memset(&answer, 0, sizeof answer);
     answer.status = 200;
     answer.size = 1;
-    CHECK_INT(wss__http_answer_allowed(&answer, 200), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss__http_check_answer(&answer, 200), WSS_ERR_ARGUMENT);
     answer.body = "x";
-    CHECK_INT(wss__http_answer_allowed(&answer, 200), WSS_OK);
+    CHECK_INT(wss__http_check_answer(&answer, 200), WSS_OK);
     answer.content_type = "text/html\r\nX: y";
-    CHECK_INT(wss__http_answer_allowed(&answer, 200), WSS_ERR_HEADER);
+    CHECK_INT(wss__http_check_answer(&answer, 200), WSS_ERR_HEADER);
     answer.content_type = "text/html";
     answer.header_count = 1;
-    CHECK_INT(wss__http_answer_allowed(&answer, 200), WSS_ERR_HEADER);
+    CHECK_INT(wss__http_check_answer(&answer, 200), WSS_ERR_HEADER);
 }
 
 /* Every capacity gives the same length; the text is there when it fits; nothing past the capacity

@@ -1,4 +1,4 @@
-/* json: the scanner against a public test suite and a recursive reference, the splitter against a rule. */
+/* json: the scanner against a public test suite and a recursive reference, the cutter against a rule. */
 #define _FILE_OFFSET_BITS 64 /* inode numbers of 64 bits, which 32-bit processors do not read otherwise */
 #include "../library.h"
 #include "../test.h"

@@ -815,7 +815,7 @@ static void on_data_registers(const wss_event *e) {
     if (!registered++) CHECK_INT(wss_on_message(e->server, "t", on_typed_text, NULL), WSS_OK);
 }
 
-/* The splitter changes messages in place, from the one behind that which brought the type on: what was sent
+/* The cutter changes messages in place, from the one behind that which brought the type on: what was sent
    back of them before that stays as it was. */
 static void sent_back_and_then_split(void) {
     static const char text[] = "{\"__MESSAGE__\":\"t\",\"a\":1}";
