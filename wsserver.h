@@ -6500,7 +6500,6 @@ static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
 
 /* Decides whether reading pauses, where that matters. True: there is more to do. */
 static int wss__serve_decide(wss__loop *loop, wss__conn *conn) {
-    if (wss__conn_state(conn) == WSS__STATE_DEAD) return 1;
     if (conn->session.queue && conn->work & WSS__WORK_WRITABLE) return 1;
     if (wss__conn_state(conn) == WSS__STATE_LINGERING) return conn->work & WSS__WORK_READABLE;
     if (wss__conn_state(conn) == WSS__STATE_FLUSHING || conn->session.phase == WSS__SESSION_ASKED) return 0;
@@ -6519,8 +6518,9 @@ static void wss__serve_end_turn(wss__loop *loop, wss__conn *conn) {
     wss__conn_mark_pressure(loop->server, conn);
     if (conn->work & WSS__WORK_DRAINED) wss__serve_drained(loop, conn);
     if (conn->session.queue && !conn->session.queue->since) conn->session.queue->since = loop->now;
+    if (wss__conn_state(conn) == WSS__STATE_DEAD) return; /* it is on the ready list, to be freed */
     if (wss__serve_decide(loop, conn)) wss__conn_make_ready(loop, conn);
-    if (wss__conn_state(conn) != WSS__STATE_DEAD) wss__conn_schedule(loop, conn);
+    wss__conn_schedule(loop, conn);
 }
 
 static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {

@@ -623,6 +623,57 @@ static void no_message_behind_a_close(void) {
     step_end(server);
 }
 
+static void on_data_close(const wss_event *e) {
+    step_fail_in = 1;
+    CHECK_INT(wss_close(e->server, e->conn, 4000, "bye"), WSS_OK);
+    CHECK_INT(step_fail_in, 0);
+}
+
+/* No memory to keep our reason: the peer is told it, the disconnect handlers get none. */
+static void reason_without_memory(void) {
+    wss_options options = {0};
+    char text[16];
+    size_t size;
+    options.idle_ms = 60000; /* so that each connection has its cold part */
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data_close, NULL);
+    step_client *client = step_open(server);
+    step_frame(server, client, 0x81, "x", 1);
+    CHECK_INT(step_take(server, client, text, &size), 0x88);
+    CHECK_INT(size, 5);
+    CHECK(memcmp(text, "\x0f\xa0" "bye", 5) == 0);
+    step_frame(server, client, 0x88, "\x0f\xa0", 2);
+    CHECK_INT(last_code, 4000);
+    CHECK_TEXT(last_reason, "");
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
+/* Whose stream has ended is closed without a word more, and without ending ours first. */
+static int shutdowns;
+
+static int count_shutdown(int fd, int how) {
+    shutdowns++;
+    return shutdown(fd, how);
+}
+
+REPLACE(shutdown, count_shutdown)
+
+static void a_peer_that_left_is_closed_at_once(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    shutdowns = 0;
+    step_free(client);
+    step(server);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_cause, WSS_CAUSE_PEER_VANISHED);
+    CHECK_INT(server->loops[0].connections, 0);
+    CHECK_INT(shutdowns, 0);
+    step_end(server);
+}
+
 static int typed_heard;
 
 static void on_typed(const wss_event *e) {
@@ -1033,6 +1084,8 @@ int main(void) {
     RUN(drain_waits_for_connect);
     RUN(pointer_replaced_between_handlers);
     RUN(no_message_behind_a_close);
+    RUN(reason_without_memory);
+    RUN(a_peer_that_left_is_closed_at_once);
     RUN(type_counts_from_the_next_message);
     RUN(request_outlives_its_client);
     RUN(dead_requests_hold_no_place);

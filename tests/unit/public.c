@@ -486,6 +486,26 @@ static void polled_on_another_thread(void) {
     }
 }
 
+static void answer_twice(const wss_event *e) {
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_OK);
+    CHECK_TEXT(logged, "");
+    CHECK_INT(wss_refuse(e->server, e->conn, NULL), WSS_ERR_ANSWERED);
+    CHECK(strstr(logged, "second answer to request") != NULL);
+}
+
+static void answered_twice(void) {
+    wss_options options = {0};
+    options.log_level = WSS_LOG_DEBUG;
+    options.log = keep_log;
+    wss_server *server = step_server(&options);
+    wss_on_upgrade(server, answer_twice, NULL);
+    logged[0] = 0;
+    step_client *client = step_open(server);
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
 static void poll_needs_one_loop(void) {
     wss_options options = {0};
     options.threads = 2;
@@ -746,6 +766,7 @@ int main(void) {
     RUN(closed_inbox);
     RUN(closed_inbox_and_full_queue);
     RUN(polled_on_another_thread);
+    RUN(answered_twice);
     RUN(poll_needs_one_loop);
     RUN(making_without_descriptors);
     RUN(descriptor_of_the_loop);

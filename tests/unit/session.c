@@ -2080,6 +2080,21 @@ static void hold_without_memory(void) {
     }
 }
 
+/* A head in two pieces, and each allocation for it fails in turn. */
+static void head_without_memory(void) {
+    static const char text[] = "GET / HTTP/1.1\r\nHost: a\r\nX: 0123456789012345678901234567890123456789\r\n";
+    for (size_t failing = 1; failing <= 3; failing++) {
+        driver d;
+        begin(&d, NULL);
+        d.fail_at = failing;
+        feed(&d, text, 20);
+        for (int i = 0; i < 20 && !d.ended; i++) feed(&d, text, sizeof text - 1);
+        check_trace(&d, "end 1006 13 0 \n");
+        CHECK(d.output.size > 13 && memcmp(d.output.data, "HTTP/1.1 503 ", 13) == 0);
+        finish(&d);
+    }
+}
+
 /* Memory while a message comes. ----------------------------------------------------------------------------------- */
 
 /* What a megabyte that was announced costs before it comes. */
@@ -2425,6 +2440,7 @@ int main(void) {
     RUN(pause_after_every_message);
     RUN(mark_of_a_message_is_its_own);
     RUN(hold_without_memory);
+    RUN(head_without_memory);
     RUN(announced_is_not_allocated);
     RUN(capacity_follows_what_has_come);
     RUN(every_allocation_fails_once_or_for_good);

@@ -560,6 +560,64 @@ static void broadcast_without_memory_for_the_rest(void) {
     step_end(server);
 }
 
+/* A broadcast meets a peer that has gone: only that connection ends. */
+static void on_data_cast_to_nobody(const wss_event *e) {
+    CHECK_INT(wss_broadcast_data(e->server, WSS_BINARY, "0123456789", 10), WSS_OK);
+    send_mode = SEND_FAILS;
+    send_error = ECONNRESET;
+}
+
+static void broadcast_to_a_peer_that_is_gone(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    ends = 0;
+    wss_on_data(server, on_data_cast_to_nobody, NULL);
+    wss_on_disconnect(server, on_end, NULL);
+    reader gone = open_reader(server);
+    reader stays = open_reader(server);
+    step_frame(server, stays.client, 0x81, "go", 2);
+    CHECK_INT(ends, 1);
+    CHECK_INT(server->loops[0].connections, 1);
+    read_all(server, &stays);
+    CHECK(script_is(&stays.bytes, "\x82\12" "0123456789", 12));
+    close_reader(&gone);
+    close_reader(&stays);
+    step(server);
+    step_end(server);
+}
+
+/* The kernel does not take the 101 and the application goes on until the connection is closed as slow: what it sent is
+   dropped, the 101 is not. */
+static void on_upgrade_flood(const wss_event *e) {
+    CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_OK);
+    send_mode = SEND_FAILS;
+    send_error = EAGAIN;
+    int result = WSS_OK;
+    for (int i = 0; i < 10 && result == WSS_OK; i++) result = wss_send_data(e->server, e->conn, WSS_BINARY, message_of(i, 500), 500);
+    CHECK_INT(result, WSS_ERR_FULL);
+}
+
+static void slow_before_its_answer_has_left(void) {
+    wss_options options = {0};
+    options.max_queued = 1000;
+    options.send_policy = WSS_POLICY_CLOSE;
+    wss_server *server = serve(&options);
+    wss_on_upgrade(server, on_upgrade_flood, NULL);
+    reader r;
+    memset(&r, 0, sizeof r);
+    r.client = step_connect(server);
+    step_write(server, r.client, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n", sizeof "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n" - 1);
+    wss__conn_at(server, 0)->work |= WSS__WORK_WRITABLE; /* the socket has room after all, without an edge that says so */
+    wss__conn_make_ready(&server->loops[0], wss__conn_at(server, 0));
+    read_all(server, &r);
+    CHECK(r.bytes.size > 13 && memcmp(r.bytes.data, "HTTP/1.1 101 ", 13) == 0);
+    const char *end = (const char *)memmem(r.bytes.data, r.bytes.size, "\r\n\r\n", 4);
+    CHECK(end && memcmp(end + 4, "\x88\x0d\x03\xf5slow reader", 15) == 0);
+    close_reader(&r);
+    step(server);
+    step_end(server);
+}
+
 static void on_data_chat(const wss_event *e) {
     CHECK_INT(wss_broadcast_data(e->server, WSS_BINARY, e->data, e->size), WSS_OK);
     CHECK_INT(wss_send_data(e->server, e->conn, WSS_BINARY, e->data, e->size), WSS_OK);
@@ -817,7 +875,7 @@ static void on_data_registers(const wss_event *e) {
 
 /* The cutter changes messages in place, from the one behind that which brought the type on: what was sent
    back of them before that stays as it was. */
-static void sent_back_and_then_split(void) {
+static void sent_back_and_then_cut(void) {
     static const char text[] = "{\"__MESSAGE__\":\"t\",\"a\":1}";
     wss_options options = {0};
     script questions = {0};
@@ -860,7 +918,7 @@ static void answer_that_comes_too_late(void) {
 
 /* Broadcasts that leave together, too many for one send, meet a queue at its limit that nobody has tried to send yet: the others
    get the broadcasts, in order, and no byte of that queue. */
-static void casts_beside_a_full_queue(void) {
+static void broadcasts_beside_a_full_queue(void) {
     static const char secret[] = "only for the first";
     wss_options options = {0};
     options.max_queued = 400;
@@ -903,12 +961,14 @@ int main(void) {
     RUN(large_to_a_peer_that_is_gone);
     RUN(large_behind_a_lost_cork);
     RUN(broadcast_without_memory_for_the_rest);
+    RUN(broadcast_to_a_peer_that_is_gone);
+    RUN(slow_before_its_answer_has_left);
     RUN(broadcast_and_reply_in_one_send);
     RUN(queues_in_the_rest_of_a_cork);
-    RUN(casts_beside_a_full_queue);
+    RUN(broadcasts_beside_a_full_queue);
     RUN(sent_back_in_place);
     RUN(sent_back_among_others);
-    RUN(sent_back_and_then_split);
+    RUN(sent_back_and_then_cut);
     RUN(sent_back_and_closed);
     RUN(sent_back_and_closed_elsewhere);
     RUN(rest_without_memory);
