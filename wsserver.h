@@ -6409,7 +6409,6 @@ static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
         return;
     }
-    conn->work = (uint16_t)((conn->work & ~WSS__WORK_READABLE) | WSS__WORK_ENDED_INPUT);
     /* after an error there is nothing left to reset */
     wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_LEAVE);
 }

@@ -229,6 +229,37 @@ static void request_that_finds_no_memory(void) {
     step_end(server);
 }
 
+static long accept_fails_in;
+static int accepted_at_last;
+
+static void accept_while_it_fails(const wss_event *e) {
+    wss_info info;
+    step_fail_in = accept_fails_in;
+    int result = wss_accept(e->server, e->conn, "chat", NULL, 0, NULL);
+    accepted_at_last = step_fail_in != 0;
+    step_fail_in = 0;
+    CHECK(result == WSS_OK || result == WSS_ERR_MEMORY);
+    CHECK_INT(wss_get_info(e->server, e->conn, &info), WSS_OK);
+    CHECK(!info.protocol[0] || strcmp(info.protocol, "chat") == 0);
+    CHECK(!accepted_at_last || info.protocol[0]);
+}
+
+/* Each allocation of an acceptance fails in turn: it is refused, or only what wss_get_info says is not kept. */
+static void acceptance_that_finds_no_memory(void) {
+    wss_options options = {0};
+    wss_server *server = step_server(&options);
+    wss_on_upgrade(server, accept_while_it_fails, NULL);
+    accepted_at_last = 0;
+    for (accept_fails_in = 1; accept_fails_in < 10 && !accepted_at_last; accept_fails_in++) {
+        step_client *client = step_connect(server);
+        step_ask(server, client, "GET / HTTP/1.1\r\n" STEP_UPGRADE "Sec-WebSocket-Protocol: chat\r\n\r\n");
+        step_free(client);
+        step(server);
+    }
+    CHECK(accepted_at_last && accept_fails_in > 2);
+    step_end(server);
+}
+
 static void ring(const wss_event *e) {
     (void)e;
 }
@@ -259,6 +290,7 @@ int main(void) {
     RUN(fails_once_with_a_queue);
     RUN(fails_from_then_on_with_a_queue);
     RUN(request_that_finds_no_memory);
+    RUN(acceptance_that_finds_no_memory);
     RUN(timer_that_finds_no_memory);
     return test_end("memory");
 }
