@@ -112,7 +112,7 @@ async function typed(server) {
 
 async function fragments(server) {
   const client = await Client.open(server);
-  const text = '\u00fc\u20ac\u{1f600}'.repeat(300), bytes = Buffer.from(text);
+  const text = '\u00fc\u20ac\u{1f600}'.repeat(100), bytes = Buffer.from(text);
   for (let i = 0; i < bytes.length; i++) client.ws.send(bytes.subarray(i, i + 1), { binary: false, fin: false });
   client.ws.send(Buffer.alloc(0), { binary: false, fin: true });
   same('text in frames of one byte', await client.next(), text);
@@ -173,6 +173,8 @@ async function refusals(server) {
   await broken('reserved opcode', 1002, frame(0x83, bytes()));
   await broken('no mask', 1002, bytes(0x81, 0));
   await broken('ping of 126 bytes', 1002, Buffer.concat([bytes(0x89, 0xfe, 0, 126, 0, 0, 0, 0), Buffer.alloc(126)]));
+  await broken('a message in too many frames', 1008,
+    Buffer.concat([frame(0x01, bytes(0x61)), ...Array(1200).fill(frame(0x00, bytes(0x61)))]));
   await broken('ping in fragments', 1002, frame(0x09, bytes()));
   await broken('continuation of nothing', 1002, frame(0x80, bytes(0x61)));
   await broken('text inside a message', 1002, frame(0x01, bytes(0x61)), frame(0x81, bytes(0x62)));

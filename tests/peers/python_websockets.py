@@ -62,7 +62,7 @@ async def typed(server):
 
 async def fragments(server):
     async with dial(server) as ws:
-        text = "\u00fc\u20ac\U0001f600" * 300
+        text = "\u00fc\u20ac\U0001f600" * 100
         pieces = text.encode()
         await soon(ws.write_frame(False, TEXT, pieces[:1]))
         for i in range(1, len(pieces)):
