@@ -4969,7 +4969,7 @@ static int wss__event_append(wss__event_table *table, wss__event_list *list, wss
 /* Registers for list, or where list is NULL for messages of this type. */
 static int wss__event_register(wss__event_table *table, wss__event_list *list, const char *type_name,
                                wss_handler *handler, void *context) {
-    wss__span name;
+    wss__span name = wss__base_span(NULL, 0);
     int result = list ? WSS_OK : wss__utf8_name(type_name, &name);
     if (!handler) result = WSS_ERR_ARGUMENT;
     if (result) return result;
