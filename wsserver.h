@@ -420,6 +420,7 @@ typedef struct wss_stats {
     uint64_t accept_failures;  /* accepts that failed for want of descriptors or memory */
     uint64_t loop_lag_ms;      /* longest turn of a loop, ever */
     uint64_t refused_cause[16];/* requests refused, by WSS_REFUSED_... */
+    uint64_t undelivered_dropped; /* with options.queue: messages of connections that were reset, dropped under pressure */
 } wss_stats;
 
 /* Builds args. Fields are private. The first error sticks and comes out of wss_writer_args and of the send. */
@@ -570,7 +571,8 @@ WSSERVER_API int wss_set_user(wss_server *server, wss_conn conn, void *user);
 /* Stops reading from a connection, and goes on. Messages wait in the network meanwhile. */
 WSSERVER_API int wss_pause(wss_server *server, wss_conn conn);
 WSSERVER_API int wss_resume(wss_server *server, wss_conn conn);
-/* Open connection after this one ({0} begins), id 0 at the end. Visits each that stays open once. */
+/* Open connection after this one ({0} begins), id 0 at the end. Visits each that stays open once; those that are closing
+   already are left out. */
 WSSERVER_API wss_conn wss_next(const wss_server *server, wss_conn conn);
 WSSERVER_API int wss_get_info(wss_server *server, wss_conn conn, wss_info *info);
 WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats);
@@ -840,6 +842,12 @@ static int wss__base_hex(char c) {
     return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
+/* For tables that strangers can fill: they must not know the seed. The topmost bits are the best. */
+static uint64_t wss__base_hash(wss__span text, uint64_t seed) {
+    for (size_t i = 0; i < text.size; i++) seed = (seed ^ (unsigned char)text.data[i]) * 0x9e3779b97f4a7c15u;
+    return seed;
+}
+
 /* Copies bytes and NUL into the caller's buffer, as the public readers promise. */
 static int wss__base_copy_out(wss__span from, char *out, size_t size, size_t *length) {
     if (length) *length = from.size;
@@ -930,11 +938,11 @@ static int wss__mem_is_tight(const wss__mem *mem) {
 
 static int wss__mem_reserve(wss__mem *mem, size_t charge) {
     size_t limit = charge > WSS__MEM_SMALL ? wss__mem_largest(mem) : mem->budget;
-    size_t used = __atomic_add_fetch(&mem->used, charge, __ATOMIC_RELAXED);
-    if (used < charge || used > limit) {
-        __atomic_sub_fetch(&mem->used, charge, __ATOMIC_RELAXED);
-        return 0;
-    }
+    size_t used = __atomic_load_n(&mem->used, __ATOMIC_RELAXED);
+    do /* only what fits is added: a large request that fails must not make small ones fail meanwhile */
+        if (used > limit || charge > limit - used) return 0;
+    while (!__atomic_compare_exchange_n(&mem->used, &used, used + charge, 1, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    used += charge;
     size_t peak = __atomic_load_n(&mem->peak, __ATOMIC_RELAXED);
     while (used > peak &&
            !__atomic_compare_exchange_n(&mem->peak, &peak, used, 1, /* always: good at once but in a race */
@@ -3504,10 +3512,16 @@ static uint32_t wss__timer_pop(wss__timer_wheel *wheel, uint64_t now) {
    purpose  numbered places whose numbers never come back: the connection array and the timers
    knows    base, mem
    owns     entries stand in chunks that never move; a handle is generation * 2^24 + index; the generation rises
-            on release, a place that has used all of them is retired; handle 0 is never issued; places are
-            reused in the order of release, so that no place wears out early
-   threads  any, under the table's mutex; the id of a place is read without it by the loop that owns what stands
-            there */
+            on release, a place that has used all of them is retired; handle 0 is never issued; what is allocated is
+            allocated outside the mutex
+   threads  any, under the table's mutex; a place's word is read without it, in one piece
+
+   A place is              from                                         by                       a handle finds it
+   FREE                    the release of what stood there, or growth   who held it last         no
+   OPENING                 wss__slot_take                               connections: first loop  no
+   OWNED, its loop's       wss__slot_set, when all of it is filled      its loop                 yes
+   CLOSED, queue's         wss__slot_set, before its socket is closed   its loop                 yes
+   retired                 a release that has used the last generation  who held it last         no */
 
 enum {
     WSS__SLOT_CHUNK = 256,
@@ -3517,14 +3531,20 @@ enum {
 #define WSS__SLOT_LIMIT (((uint32_t)1 << WSS__SLOT_INDEX_BITS) - 1)
 #define WSS__SLOT_GENERATION_MAX (((uint64_t)1 << (64 - WSS__SLOT_INDEX_BITS)) - 1)
 
+enum { /* states, and the bits in which they stand */
+    WSS__SLOT_FREE = 0,
+    WSS__SLOT_OPENING = 1,
+    WSS__SLOT_OWNED = 2,
+    WSS__SLOT_CLOSED = 3,
+    WSS__SLOT_STATE = 3
+};
+
 /* Every entry begins with this. */
 typedef struct wss__slot {
-    wss__atomic64 id; /* of what stands here, or, when free, of what comes next */
-    uint32_t next;    /* free: next free place. live: for the owner's lists */
-    uint32_t flags;   /* WSS__SLOT_LIVE, the rest is the owner's; atomic */
+    wss__atomic64 word; /* generation * 2^24 + what the owner says of it + state */
+    uint32_t next;      /* free: next free place. else: for the owner's lists */
+    uint32_t index;
 } wss__slot;
-
-enum { WSS__SLOT_LIVE = 1 };
 
 typedef struct wss__slot_table {
     pthread_mutex_t mutex;
@@ -3534,8 +3554,7 @@ typedef struct wss__slot_table {
     uint32_t limit;
     uint32_t made; /* places that exist; atomic */
     uint32_t first_free;
-    uint32_t last_free;
-    uint32_t live;
+    uint32_t live; /* not free; atomic */
     uint64_t generation; /* of the first use of a place: a random number, so that handles of one server mean nothing
                             to another */
 } wss__slot_table;
@@ -3550,7 +3569,6 @@ static int wss__slot_init(wss__slot_table *table, wss__mem *mem, size_t entry_si
     table->entry_size = entry_size;
     table->limit = limit < WSS__SLOT_LIMIT ? limit : WSS__SLOT_LIMIT;
     table->first_free = WSS__SLOT_NONE;
-    table->last_free = WSS__SLOT_NONE;
     table->generation = (random & (WSS__SLOT_GENERATION_MAX >> 1)) + 1;
     table->chunks = (char **)wss__mem_get_zeroed(mem, wss__slot_chunk_count(table) * sizeof *table->chunks);
     if (!table->chunks) return 0;
@@ -3576,68 +3594,86 @@ static wss__slot *wss__slot_at(const wss__slot_table *table, uint32_t index) {
     return (wss__slot *)(void *)(chunk + table->entry_size * (index % WSS__SLOT_CHUNK));
 }
 
-/* What a handle names, or NULL. Without the mutex the answer holds only for what the calling loop owns. */
+static uint64_t wss__slot_word(const wss__slot *slot) {
+    return __atomic_load_n(&slot->word, __ATOMIC_ACQUIRE);
+}
+
+/* The handle of what stands there. */
+static uint64_t wss__slot_id(const wss__slot *slot) {
+    return (wss__slot_word(slot) & ~(uint64_t)WSS__SLOT_LIMIT) | slot->index;
+}
+
+/* What a handle names, or NULL. Without the mutex that holds only for what the calling loop owns. */
 static wss__slot *wss__slot_find(const wss__slot_table *table, uint64_t id) {
     uint32_t index = wss__slot_index(id);
-    if (id == 0 || index >= table->limit) return NULL;
+    if (index >= table->limit) return NULL;
     if (!__atomic_load_n(&table->chunks[index / WSS__SLOT_CHUNK], __ATOMIC_ACQUIRE)) return NULL;
     wss__slot *slot = wss__slot_at(table, index);
-    if (__atomic_load_n(&slot->id, __ATOMIC_ACQUIRE) != id) return NULL;
-    return __atomic_load_n(&slot->flags, __ATOMIC_ACQUIRE) & WSS__SLOT_LIVE ? slot : NULL;
+    uint64_t word = wss__slot_word(slot);
+    if ((word ^ id) >> WSS__SLOT_INDEX_BITS) return NULL;
+    return word & WSS__SLOT_OWNED ? slot : NULL; /* also CLOSED has this bit */
 }
 
-static void wss__slot_append_free(wss__slot_table *table, uint32_t index) {
-    wss__slot *slot = wss__slot_at(table, index);
-    slot->next = WSS__SLOT_NONE;
-    if (table->last_free == WSS__SLOT_NONE) table->first_free = index;
-    else wss__slot_at(table, table->last_free)->next = index;
-    table->last_free = index;
+/* What is behind the generation: details, which the owner knows, and state. Under the mutex. */
+static void wss__slot_set(wss__slot *slot, uint64_t details, int state) {
+    uint64_t generation = slot->word & ~(uint64_t)WSS__SLOT_LIMIT;
+    __atomic_store_n(&slot->word, generation | details | (unsigned)state, __ATOMIC_RELEASE);
 }
 
-static int wss__slot_grow(wss__slot_table *table) {
-    if (table->made >= table->limit) return 0;
-    char *chunk = (char *)wss__mem_get_zeroed(table->mem, table->entry_size * WSS__SLOT_CHUNK);
-    if (!chunk) return 0;
+/* The last that was freed is used first: the live ones stay together. */
+static void wss__slot_add_free(wss__slot_table *table, wss__slot *slot) {
+    slot->next = table->first_free;
+    table->first_free = slot->index;
+}
+
+/* Under the mutex. Takes the chunk over. */
+static void wss__slot_grow(wss__slot_table *table, char *chunk) {
     uint32_t first = table->made;
-    __atomic_store_n(&table->chunks[first / WSS__SLOT_CHUNK], chunk, __ATOMIC_RELEASE);
     uint32_t made = (uint32_t)wss__base_min((size_t)first + WSS__SLOT_CHUNK, table->limit);
-    __atomic_store_n(&table->made, made, __ATOMIC_RELEASE);
-    for (uint32_t index = first; index < made; index++) {
-        __atomic_store_n(&wss__slot_at(table, index)->id, table->generation << WSS__SLOT_INDEX_BITS | index,
-                         __ATOMIC_RELEASE);
-        wss__slot_append_free(table, index);
+    __atomic_store_n(&table->chunks[first / WSS__SLOT_CHUNK], chunk, __ATOMIC_RELEASE);
+    for (uint32_t index = made; index > first; index--) {
+        wss__slot *slot = wss__slot_at(table, index - 1);
+        slot->index = index - 1;
+        __atomic_store_n(&slot->word, table->generation << WSS__SLOT_INDEX_BITS, __ATOMIC_RELEASE);
+        wss__slot_add_free(table, slot);
     }
-    return 1;
+    __atomic_store_n(&table->made, made, __ATOMIC_RELEASE);
 }
 
-/* A free place, not yet live: fill it, then publish it. NULL: no memory, or all are taken. Under the mutex. */
+/* A free place, to be filled, then set to OWNED, or released. NULL: no memory, or all are taken. Not under the mutex. */
 static wss__slot *wss__slot_take(wss__slot_table *table) {
-    if (table->first_free == WSS__SLOT_NONE && !wss__slot_grow(table)) return NULL;
-    wss__slot *slot = wss__slot_at(table, table->first_free);
-    table->first_free = slot->next;
-    if (table->first_free == WSS__SLOT_NONE) table->last_free = WSS__SLOT_NONE;
-    slot->next = WSS__SLOT_NONE;
-    table->live++;
+    char *chunk = NULL;
+    pthread_mutex_lock(&table->mutex);
+    if (table->first_free == WSS__SLOT_NONE && table->made < table->limit) {
+        pthread_mutex_unlock(&table->mutex);
+        chunk = (char *)wss__mem_get_zeroed(table->mem, table->entry_size * WSS__SLOT_CHUNK);
+        pthread_mutex_lock(&table->mutex);
+    }
+    if (chunk && table->made < table->limit) {
+        wss__slot_grow(table, chunk);
+        chunk = NULL;
+    }
+    wss__slot *slot = table->first_free == WSS__SLOT_NONE ? NULL : wss__slot_at(table, table->first_free);
+    if (slot) {
+        table->first_free = slot->next;
+        slot->next = WSS__SLOT_NONE;
+        wss__slot_set(slot, 0, WSS__SLOT_OPENING);
+        __atomic_add_fetch(&table->live, 1, __ATOMIC_SEQ_CST);
+    }
+    pthread_mutex_unlock(&table->mutex);
+    wss__mem_free(table->mem, chunk, table->entry_size * WSS__SLOT_CHUNK); /* others had made the last */
     return slot;
-}
-
-static void wss__slot_publish(wss__slot *slot, uint32_t flags) {
-    __atomic_store_n(&slot->flags, flags | WSS__SLOT_LIVE, __ATOMIC_RELEASE);
 }
 
 /* Makes the handle dead and the place free, or retires it. Under the mutex. */
 static void wss__slot_release(wss__slot_table *table, wss__slot *slot) {
-    uint32_t index = wss__slot_index(slot->id);
-    uint64_t generation = slot->id >> WSS__SLOT_INDEX_BITS;
-    __atomic_store_n(&slot->flags, 0, __ATOMIC_RELEASE);
-    table->live--;
-    if (generation >= WSS__SLOT_GENERATION_MAX) {
-        __atomic_store_n(&slot->id, 0, __ATOMIC_RELEASE);
-        return;
-    }
-    __atomic_store_n(&slot->id, (generation + 1) << WSS__SLOT_INDEX_BITS | index, __ATOMIC_RELEASE);
-    wss__slot_append_free(table, index);
+    uint64_t generation = slot->word >> WSS__SLOT_INDEX_BITS;
+    int retired = generation >= WSS__SLOT_GENERATION_MAX;
+    __atomic_store_n(&slot->word, retired ? 0 : (generation + 1) << WSS__SLOT_INDEX_BITS, __ATOMIC_RELEASE);
+    if (!retired) wss__slot_add_free(table, slot);
+    __atomic_sub_fetch(&table->live, 1, __ATOMIC_SEQ_CST);
 }
+
 
 /* ---- [session] ---------------------------------------------------------------------------------------------
    purpose  the protocol of one connection: bytes go in, events come out when asked for, bytes to send are queued
@@ -4359,12 +4395,13 @@ static void wss__session_free(wss__session_shared *shared, wss__session *session
    purpose  work handed from any thread to one: a list under a mutex, and an eventfd that says it is no longer
             empty
    knows    base, mem
-   owns     jobs leave in the order of their arrival; the wake-up is decided and written under the mutex, so
-            none is lost and none comes after the descriptor has closed; a refused job stays with the caller;
-            posted user functions are called in one function here
+   owns     jobs leave in the order of their arrival; who made the list no longer empty owes the wake-up, and it is not
+            destroyed before that is written; jobs come in to all of several inboxes or to none, and a refused one
+            leaves no trace: it stays with the caller; posted user functions are called in one function here
    threads  any may push; one takes */
 
-enum { WSS__QUEUE_POST = 0 }; /* a job that calls function(arg); others belong to a loop or the queue */
+enum { WSS__QUEUE_POST = 0 }; /* a job that calls function(arg); others, orders, belong to a loop or the queue */
+enum { WSS__QUEUE_INBOXES = 64 }; /* of the loops of a server, at most */
 
 typedef struct wss__queue_job {
     struct wss__queue_job *next;
@@ -4385,6 +4422,9 @@ typedef struct wss__queue_inbox {
     size_t bytes;
     size_t max_count;
     size_t max_bytes;
+    size_t orders; /* of the jobs, those that are no posts */
+    size_t left;   /* of these, what was taken and has not run, and what the taker has put in since; the taker's */
+    int waking;    /* threads that owe a wake-up; atomic */
 } wss__queue_inbox;
 
 static int wss__queue_init(wss__queue_inbox *inbox, const wss_options *options) {
@@ -4399,6 +4439,8 @@ static int wss__queue_init(wss__queue_inbox *inbox, const wss_options *options) 
 
 static void wss__queue_destroy(wss__queue_inbox *inbox) {
     if (inbox->fd < 0) return;
+    while (__atomic_load_n(&inbox->waking, __ATOMIC_ACQUIRE)) /* always: 0, but for a thread about to leave its call */
+        WSSERVER_SYSTEM(sched_yield)();                       /* never: likewise */
     WSSERVER_SYSTEM(close)(inbox->fd);
     inbox->fd = -1;
     pthread_mutex_destroy(&inbox->mutex);
@@ -4411,30 +4453,67 @@ static void wss__queue_signal(int fd) {
     }
 }
 
-static int wss__queue_over_limit(const wss__queue_inbox *inbox, size_t cost) {
-    if (!cost || !inbox->count) return 0;
-    if (inbox->count >= inbox->max_count || inbox->bytes >= inbox->max_bytes) return 1;
-    return cost > inbox->max_bytes - inbox->bytes;
+/* Whether one more job comes in. Under the mutex. */
+static int wss__queue_check(const wss__queue_inbox *inbox, size_t cost) {
+    if (inbox->closed) return WSS_ERR_STOPPED;
+    if (!cost || !inbox->count) return WSS_OK;
+    if (inbox->count >= inbox->max_count || inbox->bytes >= inbox->max_bytes) return WSS_ERR_QUEUE_FULL;
+    return cost > inbox->max_bytes - inbox->bytes ? WSS_ERR_QUEUE_FULL : WSS_OK;
 }
 
-/* WSS_OK: the job belongs to the queue. WSS_ERR_STOPPED, WSS_ERR_QUEUE_FULL: it stays with the caller. */
-static int wss__queue_push(wss__queue_inbox *inbox, wss__queue_job *job) {
-    int result = WSS_OK;
+/* True: wss__queue_wake is owed. Under the mutex. */
+static int wss__queue_append(wss__queue_inbox *inbox, wss__queue_job *job) {
+    int first = inbox->last == NULL;
+    job->next = NULL;
+    if (first) inbox->first = job;
+    else inbox->last->next = job;
+    inbox->last = job;
+    if (job->cost) __atomic_store_n(&inbox->count, inbox->count + 1, __ATOMIC_RELAXED);
+    inbox->bytes += job->cost;
+    inbox->orders += job->kind != WSS__QUEUE_POST;
+    if (first) __atomic_add_fetch(&inbox->waking, 1, __ATOMIC_RELAXED);
+    return first;
+}
+
+/* Under no mutex: the thread that wakes up would run into it. */
+static int wss__queue_wake(wss__queue_inbox *inbox) {
+    wss__queue_signal(inbox->fd);
+    __atomic_sub_fetch(&inbox->waking, 1, __ATOMIC_RELEASE);
+    return WSS_OK;
+}
+
+/* 0 and more: the job belongs to the queue, and 1: wss__queue_wake is owed. Negative: WSS_ERR_STOPPED,
+   WSS_ERR_QUEUE_FULL. account, may be NULL: grows by size before anybody can take the job, and only if it came in. */
+static int wss__queue_put(wss__queue_inbox *inbox, wss__queue_job *job, size_t *account, size_t size) {
     pthread_mutex_lock(&inbox->mutex);
-    if (inbox->closed) {
-        result = WSS_ERR_STOPPED;
-    } else if (wss__queue_over_limit(inbox, job->cost)) {
-        result = WSS_ERR_QUEUE_FULL;
-    } else {
-        job->next = NULL;
-        if (inbox->last) inbox->last->next = job;
-        else inbox->first = job;
-        if (!inbox->last) wss__queue_signal(inbox->fd);
-        inbox->last = job;
-        if (job->cost) __atomic_store_n(&inbox->count, inbox->count + 1, __ATOMIC_RELAXED);
-        inbox->bytes += job->cost;
-    }
+    int result = wss__queue_check(inbox, job->cost);
+    if (!result && account) __atomic_add_fetch(account, size, __ATOMIC_RELAXED);
+    if (!result) result = wss__queue_append(inbox, job);
     pthread_mutex_unlock(&inbox->mutex);
+    return result;
+}
+
+/* WSS_OK or, as above, an error. */
+static int wss__queue_push(wss__queue_inbox *inbox, wss__queue_job *job) {
+    int result = wss__queue_put(inbox, job, NULL, 0);
+    return result > 0 ? wss__queue_wake(inbox) : result;
+}
+
+/* Each job of a list to its inbox, or none to any; the inboxes must be in the same order for everybody. */
+static int wss__queue_push_all(wss__queue_inbox **inboxes, wss__queue_job *jobs, int count) {
+    int result = WSS_OK;
+    int owed[WSS__QUEUE_INBOXES];
+    wss__queue_job *job = jobs;
+    for (int i = 0; i < count; i++) pthread_mutex_lock(&inboxes[i]->mutex);
+    for (int i = 0; i < count && !result; i++, job = job->next) result = wss__queue_check(inboxes[i], job->cost);
+    for (int i = 0; i < count; i++) {
+        job = jobs;
+        jobs = jobs->next;
+        owed[i] = !result && wss__queue_append(inboxes[i], job);
+        pthread_mutex_unlock(&inboxes[i]->mutex);
+    }
+    for (int i = 0; i < count; i++)
+        if (owed[i]) wss__queue_wake(inboxes[i]);
     return result;
 }
 
@@ -4446,6 +4525,8 @@ static wss__queue_job *wss__queue_take(wss__queue_inbox *inbox, int close_it) {
     inbox->last = NULL;
     __atomic_store_n(&inbox->count, 0, __ATOMIC_RELAXED);
     inbox->bytes = 0;
+    inbox->left = inbox->orders;
+    inbox->orders = 0;
     if (close_it) inbox->closed = 1;
     pthread_mutex_unlock(&inbox->mutex);
     return first;
@@ -4642,6 +4723,21 @@ static void wss__socket_peer(int fd, char out[64], int *port) {
     } else if (address.any.sa_family == AF_UNIX) {
         memcpy(out, "unix", 5);
     }
+}
+
+/* What connections of one address have in common: an IPv4 address, or the network (/64) of an IPv6 one. False: none. */
+static int wss__socket_key(int fd, char key[8]) {
+    wss__socket_address address;
+    socklen_t size = sizeof address;
+    memset(&address, 0, sizeof address);
+    if (WSSERVER_SYSTEM(getpeername)(fd, &address.any, &size) != 0) return 0;
+    const char *bytes = (const char *)address.v6.sin6_addr.s6_addr;
+    int mapped = address.any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address.v6.sin6_addr);
+    memset(key, 0, 8);
+    if (mapped) memcpy(key + 4, bytes + 12, 4);
+    else if (address.any.sa_family == AF_INET6) memcpy(key, bytes, 8);
+    else memcpy(key + 4, &address.v4.sin_addr, 4);
+    return address.any.sa_family == AF_INET || address.any.sa_family == AF_INET6;
 }
 
 /* Who is at the other end of a Unix socket. The layout is the kernel's struct ucred, which glibc hides in GNU mode. */
@@ -4892,9 +4988,12 @@ typedef struct wss__event_list {
     wss__event_handler *last;  /* atomic */
 } wss__event_list;
 
+/* Types stand in a tree: which child, say two bits of the hash at each step. */
 typedef struct wss__event_type {
-    struct wss__event_type *next; /* atomic */
+    struct wss__event_type *children[4]; /* atomic */
+    struct wss__event_type *older;
     size_t size;
+    size_t number; /* in the order of registration, from 1 on */
     wss__event_list handlers; /* the name and its NUL follow */
 } wss__event_type;
 
@@ -4902,18 +5001,38 @@ typedef struct wss__event_table {
     pthread_mutex_t mutex; /* between registrations */
     wss__mem *mem;
     int failed; /* a registration found no memory; atomic */
-    wss__event_list connect;
-    wss__event_list disconnect;
-    wss__event_list data;
-    wss__event_list drain;
-    wss__event_list upgrade; /* of these two the last one counts */
-    wss__event_list http;
-    wss__event_type *first_type; /* atomic */
-    wss__event_type *last_type; /* atomic */
+    wss__event_list lists[WSS_EVENT_TIMER]; /* by the kind of event; of upgrade and http the last one counts */
+    uint64_t seed;
+    wss__event_type *types; /* atomic */
+    wss__event_type *newest;
+    size_t type_count; /* atomic */
 } wss__event_table;
 
-/* The server whose handler this thread is in; NULL outside. */
-static __thread wss_server *wss__event_inside;
+/* What this thread is inside of, the innermost first: turns of loops, handlers of servers, queues that it drains. */
+typedef struct wss__event_place {
+    struct wss__event_place *outside;
+    const void *what; /* a server or a queue */
+    void *loop;       /* whose turn it is; NULL: none's */
+} wss__event_place;
+
+static __thread wss__event_place *wss__event_inside;
+
+static void wss__event_enter(wss__event_place *place, const void *what, void *loop) {
+    place->outside = wss__event_inside;
+    place->what = what;
+    place->loop = loop;
+    wss__event_inside = place;
+}
+
+static void wss__event_leave(const wss__event_place *place) {
+    wss__event_inside = place->outside;
+}
+
+static int wss__event_is_inside(const void *what) {
+    const wss__event_place *place = wss__event_inside;
+    while (place && place->what != what) place = place->outside;
+    return place != NULL;
+}
 
 /* The args that the handler on this thread was given: they are known to be what a send needs. text NULL: none. */
 typedef struct wss__event_args {
@@ -4929,29 +5048,41 @@ static const char *wss__event_type_name(const wss__event_type *type) {
     return (const char *)(type + 1);
 }
 
-/* The newest type, for wss__event_find_type; NULL: no message is typed, as far as anybody here cares. */
-static const wss__event_type *wss__event_last_type(const wss__event_table *table) {
-    return __atomic_load_n(&table->last_type, __ATOMIC_ACQUIRE);
+/* For wss__event_find_type; 0: no message is typed, as far as anybody here cares. */
+static size_t wss__event_type_count(const wss__event_table *table) {
+    return __atomic_load_n(&table->type_count, __ATOMIC_ACQUIRE);
 }
 
-/* The type of this name, if it is not newer than last. Costs a step for each type. */
-static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span name, const wss__event_type *last) {
-    wss__event_type *type = last ? __atomic_load_n(&table->first_type, __ATOMIC_ACQUIRE) : NULL;
-    for (; type; type = type == last ? NULL : __atomic_load_n(&type->next, __ATOMIC_ACQUIRE))
-        if (wss__base_equal(wss__base_span(wss__event_type_name(type), type->size), name)) return type;
-    return NULL;
+/* Where the type of this name is named in the tree, or would be. */
+static wss__event_type **wss__event_type_at(wss__event_table *table, wss__span name) {
+    uint64_t hash = wss__base_hash(name, table->seed);
+    wss__event_type **at = &table->types;
+    for (wss__event_type *type; (type = __atomic_load_n(at, __ATOMIC_ACQUIRE)) != NULL; hash <<= 2) {
+        if (wss__base_equal(wss__base_span(wss__event_type_name(type), type->size), name)) break;
+        at = &type->children[hash >> 62];
+    }
+    return at;
+}
+
+/* The type of this name, if it is one of the first count. */
+static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span name, size_t count) {
+    wss__event_type *type = __atomic_load_n(wss__event_type_at(table, name), __ATOMIC_ACQUIRE);
+    return type && type->number <= count ? type : NULL;
 }
 
 static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span name) {
-    wss__event_type *type = wss__event_find_type(table, name, table->last_type);
-    if (type) return type;
-    type = (wss__event_type *)wss__mem_get_zeroed(table->mem, wss__base_add(sizeof *type + 1, name.size));
+    wss__event_type **at = wss__event_type_at(table, name);
+    if (*at) return *at;
+    wss__event_type *type =
+        (wss__event_type *)wss__mem_get_zeroed(table->mem, wss__base_add(sizeof *type + 1, name.size));
     if (!type) return NULL;
     type->size = name.size;
+    type->number = table->type_count + 1;
+    type->older = table->newest;
+    table->newest = type;
     memcpy(type + 1, name.data, name.size);
-    if (table->last_type) __atomic_store_n(&table->last_type->next, type, __ATOMIC_RELEASE);
-    else __atomic_store_n(&table->first_type, type, __ATOMIC_RELEASE);
-    __atomic_store_n(&table->last_type, type, __ATOMIC_RELEASE);
+    __atomic_store_n(at, type, __ATOMIC_RELEASE);
+    __atomic_store_n(&table->type_count, type->number, __ATOMIC_RELEASE);
     return type;
 }
 
@@ -4966,15 +5097,16 @@ static int wss__event_append(wss__event_table *table, wss__event_list *list, wss
     return 1;
 }
 
-/* Registers for list, or where list is NULL for messages of this type. */
-static int wss__event_register(wss__event_table *table, wss__event_list *list, const char *type_name,
-                               wss_handler *handler, void *context) {
+/* Registers for a kind of events; for WSS_EVENT_MESSAGE, for those of this type. */
+static int wss__event_register(wss__event_table *table, int kind, const char *type_name, wss_handler *handler,
+                               void *context) {
     wss__span name = wss__base_span(NULL, 0);
-    int result = list ? WSS_OK : wss__utf8_name(type_name, &name);
+    wss__event_list *list = &table->lists[kind];
+    int result = kind != WSS_EVENT_MESSAGE ? WSS_OK : wss__utf8_name(type_name, &name);
     if (!handler) result = WSS_ERR_ARGUMENT;
     if (result) return result;
     pthread_mutex_lock(&table->mutex);
-    if (!list) {
+    if (kind == WSS_EVENT_MESSAGE) {
         wss__event_type *type = wss__event_add_type(table, name);
         list = type ? &type->handlers : NULL;
     }
@@ -4994,32 +5126,25 @@ static void wss__event_free_list(wss__event_table *table, wss__event_list *list)
 }
 
 static void wss__event_free(wss__event_table *table) {
-    wss__event_free_list(table, &table->connect);
-    wss__event_free_list(table, &table->disconnect);
-    wss__event_free_list(table, &table->data);
-    wss__event_free_list(table, &table->drain);
-    wss__event_free_list(table, &table->upgrade);
-    wss__event_free_list(table, &table->http);
-    while (table->first_type) {
-        wss__event_type *type = table->first_type;
-        table->first_type = type->next;
+    for (int kind = 0; kind < WSS_EVENT_TIMER; kind++) wss__event_free_list(table, &table->lists[kind]);
+    while (table->newest) {
+        wss__event_type *type = table->newest;
+        table->newest = type->older;
         wss__event_free_list(table, &type->handlers);
         wss__mem_free(table->mem, type, sizeof *type + 1 + type->size);
     }
     pthread_mutex_destroy(&table->mutex);
 }
 
-static int wss__event_is_empty(const wss__event_list *list) {
-    return __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) == NULL;
+/* The last is what a request goes to, and what an event sees of a list. */
+static int wss__event_is_empty(const wss__event_table *table, int kind) {
+    return __atomic_load_n(&table->lists[kind].last, __ATOMIC_ACQUIRE) == NULL;
 }
 
 /* The one place that calls handlers. */
 static void wss__event_call(wss_handler *handler, void *context, wss_event *event) {
-    wss_server *outside = wss__event_inside;
     event->context = context;
-    wss__event_inside = event->server;
     handler(event);
-    wss__event_inside = outside;
 }
 
 /* user: where the connection's pointer stands; NULL: nowhere. Each handler sees it as the one before has left
@@ -5040,15 +5165,16 @@ static void wss__event_emit_last(wss__event_list *list, wss_event *event) {
     if (last) wss__event_call(last->handler, last->context, event);
 }
 
-/* If data is a typed message that somebody handles, calls them. Takes the type out, in place: data is used up. */
+/* If data is a typed message that somebody handles, calls them: if its type is one of the first types.
+   Takes the type out, in place: data is used up. */
 static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event,
-                                    void **user, char *data, size_t size, const wss__event_type *last) {
+                                    void **user, char *data, size_t size, size_t types) {
     wss__json_rest rest;
     const char *object = wss__json_space(data, data + size);
     if (object == data + size || *object != '{') return; /* not even read */
     if (event->opcode == WSS_BINARY && wss__utf8_check(0, data, size) != 0) return;
     int result = wss__json_without(wss__base_span(data, size), wss__base_text(options->type_member), data, &rest);
-    wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size), last);
+    wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size), types);
     if (result || !type) return;
     wss_event typed = *event;
     wss__event_args outside = wss__event_given;
@@ -5157,22 +5283,37 @@ static wss__buf_frame *wss__message_frame(wss__mem *mem, const wss__message *mes
 /* ---- [conn] ------------------------------------------------------------------------------------------------
    purpose  what a connection, a loop and a server are to each other: the structs, their lists and deadlines
    knows    base, mem, log, http, frame, buf, timer, slot, session, queue, socket, event
-   owns     a connection belongs to one loop; only that loop touches it, except for what the slot's flags, the
-            account of queued bytes and the fields marked atomic or "mutex" tell others; flags change under the
-            array's mutex
-   enums    FLAG, WORK, STATE, ORDER
-   threads  as marked */
+   owns     a connection belongs to one loop; only that loop touches it, except for what its slot's word, the
+            account of queued bytes and the fields marked atomic or "mutex" tell others
+   enums    STAGE, WORK, STATE, ORDER
+   threads  as marked
 
-enum { /* flags of a connection's slot, beside WSS__SLOT_LIVE; written under the array's mutex */
-    WSS__FLAG_OPEN = 2,     /* counted: connect has begun, disconnect has not */
-    WSS__FLAG_GONE = 4,     /* sends are refused */
-    WSS__FLAG_SILENT = 8,   /* closed by the application: no more messages to it */
-    WSS__FLAG_UNANSWERED = 16,   /* a request waits for the application's answer */
-    WSS__FLAG_UPGRADE = 32, /* the request is an upgrade, not plain HTTP */
-    WSS__FLAG_TOLD = 64,    /* its disconnect handlers have run: for the application the handle is dead */
-    WSS__FLAG_ACCEPTED = 128, /* takes orders: they go behind the answer, which its loop may not have seen yet */
-    WSS__FLAG_HELD = 256,   /* its loop has the socket; after that another thread may free the place at any moment */
-    WSS__FLAG_LOOP_SHIFT = 16 /* the number of its loop stands in the bits from here on */
+   Two words say how far a connection has come; both only rise. Its stage is for all to see: it stands in the slot's
+   word, beside the number of its loop, and rises under the array's mutex (wss__conn_raise). Its state is its loop's
+   (wss__conn_set_state), and says in which of the loop's lists it is.
+
+   stage      set by                                   calls that work     state      list
+   HEAD       its loop, with the place                 none                HEAD       heads, the oldest first
+   ASKED      its loop                                 the three answers   ASKED      others
+   ANSWERED   who refused or replied                   none                ASKED      others
+   ACCEPTED   who accepted                             sends, close        ASKED      others
+   OPEN       its loop, before its connect handlers    sends, close        OPEN       open
+   CLOSING    its loop, or who found its queue full    none                OPEN, FLUSHING (its Close leaves), LINGERING (the
+   SILENT     who closed it: no more messages to it    none                peer's stream is read to its end) or DEAD (freed at
+   TOLD       after its disconnect handlers            none, it is gone    its turn); the latter three in the list of others */
+
+enum {
+    WSS__STAGE_HEAD = 0,
+    WSS__STAGE_ASKED,
+    WSS__STAGE_ANSWERED,
+    WSS__STAGE_ACCEPTED,
+    WSS__STAGE_OPEN,
+    WSS__STAGE_CLOSING,
+    WSS__STAGE_SILENT,
+    WSS__STAGE_TOLD,
+    WSS__STAGE_SHIFT = 2,  /* where it stands in the slot's word, above the state of the place */
+    WSS__STAGE_MASK = 7,
+    WSS__STAGE_LOOP_SHIFT = 8 /* and where the number of the loop does */
 };
 
 enum { /* work of a connection, for its loop alone */
@@ -5185,20 +5326,32 @@ enum { /* work of a connection, for its loop alone */
     WSS__WORK_DRAINED = 64,       /* has fallen from above half its limit: the drain event is due */
     WSS__WORK_PINGED = 128,       /* a ping is out and nothing has come since */
     WSS__WORK_CROWDED = 256,      /* was above half its limit, and not below a quarter since */
-    WSS__WORK_CONNECTED = 512,    /* its connect handlers were called */
-    WSS__WORK_BROKEN = 1024,      /* the socket failed while sending, or memory for the rest of what had begun */
-    WSS__WORK_ENDED_INPUT = 2048, /* the peer ended its stream, or has sent its Close */
-    WSS__WORK_HANDSHAKE = 4096,   /* counted in the loop's handshakes */
-    WSS__WORK_STARVED = 8192,     /* the kernel lacked memory to send: try again by time */
-    WSS__WORK_STATE_SHIFT = 14    /* the state stands in the bits from here on */
+    WSS__WORK_BROKEN = 512,       /* the socket failed while sending, or memory for the rest of what had begun */
+    WSS__WORK_ENDED_INPUT = 1024, /* the peer ended its stream, or has sent its Close */
+    WSS__WORK_STARVED = 2048,     /* the kernel lacked memory to send: try again by time */
+    WSS__WORK_STATE_SHIFT = 13    /* the state stands in the bits from here on */
 };
 
-enum { /* states */
-    WSS__STATE_SERVING = 0,
-    WSS__STATE_FLUSHING,  /* the session is done, what is queued leaves */
-    WSS__STATE_LINGERING, /* our stream is ended, the peer's is read to its end */
-    WSS__STATE_DEAD       /* to be freed at its turn on the ready list */
+enum {
+    WSS__STATE_HEAD = 0,  /* the first two are handshakes under way */
+    WSS__STATE_ASKED,
+    WSS__STATE_OPEN,      /* its connect handlers were called, and what disconnect tells is not known yet */
+    WSS__STATE_FLUSHING,
+    WSS__STATE_LINGERING,
+    WSS__STATE_DEAD
 };
+
+enum { /* lists of a loop */
+    WSS__LIST_HEADS = 0,
+    WSS__LIST_OPEN,
+    WSS__LIST_OTHERS,
+    WSS__LIST_COUNT
+};
+
+/* Told where something stands that cannot be: tests let it end the program. */
+#if !defined(WSS__CONN_ASSERT)
+#define WSS__CONN_ASSERT(truth) ((void)0)
+#endif
 
 enum {
     WSS__CONN_STEP = 64,          /* milliseconds to which deadlines are rounded up, so that many share a wake-up */
@@ -5206,7 +5359,8 @@ enum {
     WSS__CONN_LINGER_MAX = 65536, /* bytes read from a peer that does not end */
     WSS__CONN_BROADCASTS = 256,        /* broadcasts that leave together */
     WSS__CONN_BROADCAST_BYTES = 65535, /* and bytes of them: positions have 16 bits */
-    WSS__CONN_RETRY = 100         /* milliseconds until what lacked memory or descriptors is tried again */
+    WSS__CONN_RETRY = 100,        /* milliseconds until what lacked memory or descriptors is tried again */
+    WSS__CONN_UNDELIVERED = 64    /* messages of one connection on their way to a queue's thread */
 };
 
 struct wss__conn;
@@ -5222,6 +5376,7 @@ typedef struct wss__conn_notice {
 typedef struct wss__conn_request {
     uint32_t references; /* atomic */
     size_t bytes;        /* of this allocation; the head follows */
+    int upgrade;         /* else plain HTTP */
     wss__conn_notice job;
     wss_request request;
 } wss__conn_request;
@@ -5232,9 +5387,18 @@ typedef struct wss__conn_delivery {
     wss__conn_notice disconnect;
     char reason[WSS__FRAME_CONTROL_MAX];
     size_t undelivered; /* bytes; atomic */
+    int messages;       /* of which these are made; atomic */
+    int reset;          /* the peer has broken it off; atomic */
     int waiting;        /* the loop waits for it to fall; atomic */
     int holders;        /* the loop, and each event under way; atomic */
 } wss__conn_delivery;
+
+/* For max_per_address. In a list for each value of some bits of the key's hash; under the mutex. */
+typedef struct wss__conn_address {
+    struct wss__conn_address *next;
+    char key[8];
+    int count; /* of open sockets, at least 1 */
+} wss__conn_address;
 
 /* What most connections never have. */
 typedef struct wss__conn_cold {
@@ -5247,7 +5411,7 @@ typedef struct wss__conn_cold {
     char *reason;            /* of our Close */
     size_t reason_size;
     uint64_t last_message;   /* for the idle timeout */
-    char peer[64];           /* for max_per_address; mutex */
+    wss__conn_address *address; /* with max_per_address, while its socket is open; mutex */
 } wss__conn_cold;
 
 typedef struct wss__conn {
@@ -5262,15 +5426,23 @@ typedef struct wss__conn {
     uint32_t opened;         /* when it was accepted, in steps of WSS__CONN_STEP */
     uint16_t round_trip;     /* of the last ping in milliseconds, plus 1; the longest that fits stands for all longer;
                                 atomic */
-    uint16_t work;           /* the bits above, and in the topmost two its state */
+    uint16_t work;           /* the bits above, and in the topmost three its state */
+    uint32_t before;         /* in its list of the loop's */
+    uint32_t after;
 } wss__conn;
+
+typedef struct wss__conn_list {
+    uint32_t first;
+    uint32_t last;
+} wss__conn_list;
 
 enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
     WSS__ORDER_SEND = 1,
     WSS__ORDER_BROADCAST,
     WSS__ORDER_CLOSE,
     WSS__ORDER_ANSWER,
-    WSS__ORDER_ADOPT,
+    WSS__ORDER_ADOPT, /* a place that was dealt */
+    WSS__ORDER_ROOM,  /* for another handshake */
     WSS__ORDER_READ,  /* pause, resume, or events were delivered */
     WSS__ORDER_TIMER,
     WSS__ORDER_EVENT, /* for a queue */
@@ -5281,14 +5453,14 @@ enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
 typedef struct wss__conn_order {
     wss__queue_job job;    /* arg: answer: the connection's pointer */
     wss_conn conn;         /* broadcast: left out. timer: the timer */
+    wss__conn *place;      /* adopt */
     wss__buf_frame *frame; /* send, broadcast, answer */
-    wss__span text;        /* close: the reason. answer: the subprotocol. Behind a copy stands what this points to */
+    wss__span text;        /* close: the reason. Behind a copy stands what this points to */
+    wss__span protocol;    /* answer: the subprotocol, in memory for the connection to keep */
     int code;              /* close */
     int status;            /* answer: of HTTP, 101 lets in */
     int bits;              /* read: of the work, to set or to clear */
-    int loop;              /* broadcast: where it goes */
-    int fd;                /* adopt */
-    uint8_t set;           /* read */
+    uint8_t set;           /* read. timer: start, not cancel */
     uint8_t slow;          /* close: for slowness */
     uint8_t full;          /* send: has a key, and the queue was full */
     uint8_t upgrade;       /* answer: to one */
@@ -5304,8 +5476,9 @@ typedef struct wss__loop {
     uint64_t now;              /* milliseconds, read once a turn */
     uint32_t first_ready;
     uint32_t last_ready;
-    size_t connections;        /* sockets it holds; atomic */
-    size_t handshakes;         /* of them, not upgraded yet; atomic */
+    wss__conn_list lists[WSS__LIST_COUNT]; /* all connections that it owns */
+    uint32_t oldest;           /* when the oldest was accepted whose request is not whole; UINT32_MAX: none; atomic */
+    size_t connections;        /* sockets that were dealt to it and not closed; atomic */
     wss__buf_frame *broadcasts[WSS__CONN_BROADCASTS]; /* broadcasts of this turn: what not every connection has been
                                                          given yet */
     uint32_t broadcast_count;
@@ -5316,9 +5489,8 @@ typedef struct wss__loop {
     int stopping;
     int finished;
     int accepting;             /* its listeners are in epoll; the first loop's alone ever are */
-    int accept_backoff;        /* milliseconds until accepting is tried again after a failure */
-    uint64_t accept_at;
-    uint64_t stop_at;
+    int accept_backoff;        /* milliseconds until accepting is tried again after a failure; 0: as soon as there is room */
+    uint64_t accept_at;        /* when else; UINT64_MAX: never */
     int timer_fd;              /* -1 until wss_fd asks for it */
     pthread_t thread;
     int has_thread;
@@ -5342,28 +5514,37 @@ struct wss_server {
     int entered;               /* atomic: a thread is inside wss_run, wss_start, wss_poll or wss_destroy */
     int ended;                 /* atomic: it has stopped */
     int stopping;              /* atomic */
-    int stop_ms;               /* atomic */
+    int full;                  /* atomic: the first loop waits for a place, or for a handshake to end */
+    wss__atomic64 stop_at;     /* atomic: the earliest end of a stop; 0: none was asked for */
     size_t open;               /* atomic: connections that are counted */
+    size_t handshakes;         /* atomic: sockets whose handshake has not ended, on all loops */
+    size_t undelivered;        /* atomic: bytes on their way to the queue's thread, of all connections */
+    wss__atomic64 refused_full;        /* atomic: of sends that no loop has seen */
+    wss__atomic64 undelivered_dropped; /* atomic */
+    wss__conn_address **addresses;     /* with max_per_address; mutex */
+    size_t address_lists;      /* a power of two */
+    uint64_t seed;             /* for what strangers can fill */
     wss__queue_job ended_job;  /* tells the queue that this server has ended */
     pthread_t thread;          /* of wss_start */
     int has_thread;
 };
 
-/* The loop whose turn this thread is in; NULL outside. */
-static __thread wss__loop *wss__conn_loop;
-
-static int wss__conn_flags(const wss__conn *conn) {
-    return (int)__atomic_load_n(&conn->slot.flags, __ATOMIC_ACQUIRE);
+static int wss__conn_stage(const wss__conn *conn) {
+    return (int)(wss__slot_word(&conn->slot) >> WSS__STAGE_SHIFT) & WSS__STAGE_MASK;
 }
 
-/* Under the mutex. */
-static void wss__conn_set_flags(wss__conn *conn, int set, int clear) {
-    uint32_t flags = __atomic_load_n(&conn->slot.flags, __ATOMIC_RELAXED);
-    __atomic_store_n(&conn->slot.flags, (flags | (uint32_t)set) & ~(uint32_t)clear, __ATOMIC_RELEASE);
+static wss__loop *wss__conn_loop_of(const wss_server *server, const wss__conn *conn) {
+    return &server->loops[wss__slot_word(&conn->slot) >> WSS__STAGE_LOOP_SHIFT & (WSS__QUEUE_INBOXES - 1)];
 }
 
-static int wss__conn_loop_of(const wss__conn *conn) {
-    return wss__conn_flags(conn) >> WSS__FLAG_LOOP_SHIFT;
+/* Under the mutex. Nothing, where it is further. Returns the stage before. */
+static int wss__conn_raise(wss__conn *conn, int stage) {
+    uint64_t word = wss__slot_word(&conn->slot);
+    int before = wss__conn_stage(conn);
+    if (stage <= before) return before;
+    word += (uint64_t)(stage - before) << WSS__STAGE_SHIFT;
+    __atomic_store_n(&conn->slot.word, word, __ATOMIC_RELEASE);
+    return before;
 }
 
 static void wss__conn_lock(const wss_server *server) {
@@ -5374,15 +5555,15 @@ static void wss__conn_unlock(const wss_server *server) {
     pthread_mutex_unlock((pthread_mutex_t *)(uintptr_t)&server->conns.mutex);
 }
 
-/* Sets and clears flags; returns what they were. */
-static int wss__conn_change_flags(wss_server *server, wss__conn *conn, int set, int clear) {
+/* The same, for who does not hold the mutex. */
+static int wss__conn_set_stage(const wss_server *server, wss__conn *conn, int stage) {
     wss__conn_lock(server);
-    int before = wss__conn_flags(conn);
-    wss__conn_set_flags(conn, set, clear);
+    int before = wss__conn_raise(conn, stage);
     wss__conn_unlock(server);
     return before;
 }
 
+/* Under the mutex. */
 static wss__conn *wss__conn_find(const wss_server *server, wss_conn handle) {
     return (wss__conn *)(void *)wss__slot_find(&server->conns, handle.id);
 }
@@ -5393,37 +5574,34 @@ static wss__conn *wss__conn_at(const wss_server *server, uint32_t index) {
 
 static wss_conn wss__conn_handle(const wss__conn *conn) {
     wss_conn handle;
-    handle.id = conn->slot.id;
+    handle.id = wss__slot_id(&conn->slot);
     return handle;
 }
 
-/* The loop of this server that the calling thread is in, or NULL. */
+/* The loop of this server whose turn the calling thread is in, however deep, or NULL. */
 static wss__loop *wss__conn_own_loop(const wss_server *server) {
-    return wss__conn_loop && wss__conn_loop->server == server ? wss__conn_loop : NULL;
+    const wss__event_place *place = wss__event_inside;
+    while (place && !(place->what == server && place->loop)) place = place->outside;
+    return place ? (wss__loop *)place->loop : NULL;
 }
 
-/* Whether these flags, read once, are of a connection that this loop holds, and nobody else can free. Read twice
-   they could be of two: another loop may free its connection in between. */
-static int wss__conn_is_own(const wss__loop *loop, int flags) {
-    return flags & WSS__FLAG_HELD && flags >> WSS__FLAG_LOOP_SHIFT == loop->index;
-}
-
-/* The connection, if the calling thread is its loop: then it can be used without the mutex. */
+/* The connection, if the calling thread is its loop: then it can be used without the mutex. All of that is read in one
+   piece: another loop may free what it owns at any moment, and the place may be anybody's then. */
 static wss__conn *wss__conn_find_own(wss__loop *loop, wss_conn handle) {
-    wss__conn *conn = loop ? wss__conn_find(loop->server, handle) : NULL;
-    return conn && wss__conn_is_own(loop, wss__conn_flags(conn)) ? conn : NULL;
+    wss__slot *slot = loop ? wss__slot_find(&loop->server->conns, handle.id) : NULL;
+    if (!slot) return NULL;
+    uint64_t others = (uint64_t)WSS__STAGE_MASK << WSS__STAGE_SHIFT;
+    uint64_t own = (uint64_t)loop->index << WSS__STAGE_LOOP_SHIFT | WSS__SLOT_OWNED;
+    uint64_t wanted = (handle.id & ~(uint64_t)WSS__SLOT_LIMIT) | own;
+    return (wss__slot_word(slot) & ~others) == wanted ? (wss__conn *)(void *)slot : NULL;
 }
 
-/* The next connection of this loop, from place *index on; NULL at the end. A walk costs a step for each place that was
-   ever taken, also by other loops, also if it is free again. */
-static wss__conn *wss__conn_next_own(const wss__loop *loop, uint32_t *index) {
-    wss_server *server = loop->server;
-    uint32_t made = __atomic_load_n(&server->conns.made, __ATOMIC_ACQUIRE);
-    while (*index < made) {
-        wss__conn *conn = wss__conn_at(server, (*index)++);
-        if (wss__conn_is_own(loop, wss__conn_flags(conn))) return conn;
-    }
-    return NULL;
+/* Hands an order to a loop, as wss__queue_put does. Where this thread is that loop, what it sends from now on goes behind
+   it. account grows by the size of its frame. */
+static int wss__conn_put(wss__loop *loop, wss__conn_order *order, size_t *account) {
+    int result = wss__queue_put(&loop->inbox, &order->job, account, account ? order->frame->size : 0);
+    if (result >= 0 && wss__conn_own_loop(loop->server) == loop) loop->inbox.left++;
+    return result;
 }
 
 /* NULL without options.queue. */
@@ -5466,8 +5644,7 @@ static char *wss__conn_copy(wss_server *server, wss__span text, size_t *size) {
     return copy;
 }
 
-static void wss__conn_free_cold(wss_server *server, wss__conn *conn) {
-    wss__conn_cold *cold = conn->cold;
+static void wss__conn_free_cold(wss_server *server, wss__conn_cold *cold) {
     if (!cold) return;
     wss__conn_release_request(server, cold->request);
     wss__mem_free(&server->mem, cold->path, cold->path_size);
@@ -5475,56 +5652,134 @@ static void wss__conn_free_cold(wss_server *server, wss__conn *conn) {
     wss__mem_free(&server->mem, cold->reason, cold->reason_size);
     wss__mem_free(&server->mem, cold->delivery, sizeof *cold->delivery);
     wss__mem_free(&server->mem, cold, sizeof *cold);
-    conn->cold = NULL;
 }
 
-/* As in a handler: the server cannot be destroyed from here. */
-static void wss__conn_free_user(wss_server *server, wss__conn *conn) {
-    wss_server *outside = wss__event_inside;
-    void *user = __atomic_exchange_n(&conn->user, NULL, __ATOMIC_ACQ_REL);
+/* The pointer that nobody can reach any more is freed as in a handler: the server cannot be destroyed from here. */
+static void wss__conn_free_user(wss_server *server, void *user) {
+    wss__event_place place;
     if (!user || !server->options.user_free) return;
-    wss__event_inside = server;
+    wss__event_enter(&place, server, NULL);
     server->options.user_free(user);
-    wss__event_inside = outside;
+    wss__event_leave(&place);
+}
+
+/* One socket less of its address. Under the mutex; what it returns, may be NULL, is to be freed outside. */
+static wss__conn_address *wss__conn_leave_address(wss_server *server, wss__conn *conn) {
+    wss__conn_address *address = conn->cold ? conn->cold->address : NULL;
+    if (!address) return NULL;
+    conn->cold->address = NULL;
+    if (--address->count) return NULL;
+    uint64_t hash = wss__base_hash(wss__base_span(address->key, sizeof address->key), server->seed);
+    wss__conn_address **at = &server->addresses[hash >> 32 & (server->address_lists - 1)];
+    while (*at != address) at = &(*at)->next;
+    *at = address->next;
+    return address;
+}
+
+/* A place has become free, or a handshake has ended: the first loop may wait for that. */
+static void wss__conn_tell_acceptor(wss_server *server) {
+    if (__atomic_load_n(&server->full, __ATOMIC_SEQ_CST) && __atomic_exchange_n(&server->full, 0, __ATOMIC_SEQ_CST))
+        wss__queue_signal(server->loops[0].inbox.fd);
 }
 
 /* The last holder gives the place back: the loop when the socket is closed, the queue's thread when the last
    event was delivered. Nothing of the connection is used after this. */
 static void wss__conn_release(wss_server *server, wss__conn *conn) {
-    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
-    if (delivery && __atomic_sub_fetch(&delivery->holders, 1, __ATOMIC_ACQ_REL) > 0) return;
-    wss__conn_free_user(server, conn);
+    wss__conn_cold *cold = conn->cold;
+    if (cold && cold->delivery && __atomic_sub_fetch(&cold->delivery->holders, 1, __ATOMIC_ACQ_REL) > 0) return;
     wss__conn_lock(server);
-    wss__conn_free_cold(server, conn);
+    void *user = __atomic_exchange_n(&conn->user, NULL, __ATOMIC_ACQ_REL);
+    conn->cold = NULL;
     wss__slot_release(&server->conns, &conn->slot);
     wss__conn_unlock(server);
+    wss__conn_free_cold(server, cold);
+    wss__conn_free_user(server, user);
+    wss__conn_tell_acceptor(server);
 }
 
-/* Asks all loops to stop; the first call counts. The others say so too: the first may have been held up before it did.
-   Async-signal-safe. */
+/* Asks all loops to stop; the earliest end counts. Async-signal-safe. */
 static void wss__conn_stop(wss_server *server, int milliseconds) {
-    int before = 0;
     int number = errno;
-    int first = __atomic_compare_exchange_n(&server->stop_ms, &before, milliseconds > 0 ? milliseconds : -1, 0,
-                                            __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-    __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
-    if (first) {
-        for (int i = 0; i < server->loop_count; i++) wss__queue_signal(server->loops[i].inbox.fd);
+    uint64_t end = wss__socket_clock() + (uint64_t)(milliseconds > 0 ? milliseconds : 0);
+    uint64_t before = __atomic_load_n(&server->stop_at, __ATOMIC_ACQUIRE);
+    while ((!before || end < before) &&
+           !__atomic_compare_exchange_n(&server->stop_at, &before, end, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
     }
+    __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
+    for (int i = 0; i < server->loop_count; i++) wss__queue_signal(server->loops[i].inbox.fd);
     errno = number;
 }
+
+/* ---- states and lists ---- */
 
 static int wss__conn_state(const wss__conn *conn) {
     return conn->work >> WSS__WORK_STATE_SHIFT;
 }
 
-static void wss__conn_set_state(wss__conn *conn, int state) {
-    conn->work = (uint16_t)((conn->work & ((1 << WSS__WORK_STATE_SHIFT) - 1)) | state << WSS__WORK_STATE_SHIFT);
+static wss__conn_list *wss__conn_list_of(wss__loop *loop, const wss__conn *conn) {
+    switch (wss__conn_state(conn)) {
+    case WSS__STATE_HEAD: return &loop->lists[WSS__LIST_HEADS];
+    case WSS__STATE_OPEN: return &loop->lists[WSS__LIST_OPEN];
+    default: return &loop->lists[WSS__LIST_OTHERS];
+    }
+}
+
+/* Another loop reads it. */
+static void wss__conn_note_oldest(wss__loop *loop) {
+    uint32_t first = loop->lists[WSS__LIST_HEADS].first;
+    uint32_t oldest = first == WSS__SLOT_NONE ? UINT32_MAX : wss__conn_at(loop->server, first)->opened;
+    __atomic_store_n(&loop->oldest, oldest, __ATOMIC_RELAXED);
+}
+
+/* At the end of the list where its state belongs. */
+static void wss__conn_link(wss__loop *loop, wss__conn *conn) {
+    wss__conn_list *list = wss__conn_list_of(loop, conn);
+    uint32_t *before = list->last == WSS__SLOT_NONE ? &list->first : &wss__conn_at(loop->server, list->last)->after;
+    conn->before = list->last;
+    conn->after = WSS__SLOT_NONE;
+    *before = conn->slot.index;
+    list->last = conn->slot.index;
+    if (list == &loop->lists[WSS__LIST_HEADS]) wss__conn_note_oldest(loop);
+}
+
+static void wss__conn_unlink(wss__loop *loop, wss__conn *conn) {
+    wss__conn_list *list = wss__conn_list_of(loop, conn);
+    *(conn->before == WSS__SLOT_NONE ? &list->first : &wss__conn_at(loop->server, conn->before)->after) = conn->after;
+    *(conn->after == WSS__SLOT_NONE ? &list->last : &wss__conn_at(loop->server, conn->after)->before) = conn->before;
+    if (list == &loop->lists[WSS__LIST_HEADS]) wss__conn_note_oldest(loop);
+}
+
+/* The connection at *index, which then names the one after it in its list; NULL at the end. */
+static wss__conn *wss__conn_walk(const wss__loop *loop, uint32_t *index) {
+    if (*index == WSS__SLOT_NONE) return NULL;
+    wss__conn *conn = wss__conn_at(loop->server, *index);
+    *index = conn->after;
+    return conn;
+}
+
+static void wss__conn_end_handshake(wss_server *server) {
+    __atomic_sub_fetch(&server->handshakes, 1, __ATOMIC_SEQ_CST);
+    wss__conn_tell_acceptor(server);
+}
+
+/* The one way from state to state. */
+static void wss__conn_set_state(wss__loop *loop, wss__conn *conn, int state) {
+    int before = wss__conn_state(conn);
+    WSS__CONN_ASSERT(state > before);
+    wss__conn_unlink(loop, conn);
+    conn->work = (uint16_t)(conn->work + ((state - before) << WSS__WORK_STATE_SHIFT));
+    wss__conn_link(loop, conn);
+    if (before <= WSS__STATE_ASKED && state > WSS__STATE_ASKED) wss__conn_end_handshake(loop->server);
+}
+
+/* Its session has not ended. */
+static int wss__conn_is_serving(const wss__conn *conn) {
+    return wss__conn_state(conn) <= WSS__STATE_OPEN;
 }
 
 /* Open, and its connect handlers have not been called. */
 static int wss__conn_is_new(const wss__conn *conn) {
-    return conn->session.phase == WSS__SESSION_OPEN && !(conn->work & WSS__WORK_CONNECTED);
+    return conn->session.phase == WSS__SESSION_OPEN && wss__conn_state(conn) < WSS__STATE_OPEN;
 }
 
 static void wss__conn_clear_work(wss__conn *conn, int bits) {
@@ -5535,7 +5790,7 @@ static void wss__conn_clear_work(wss__conn *conn, int bits) {
 
 static void wss__conn_make_ready(wss__loop *loop, wss__conn *conn) {
     if (conn->work & WSS__WORK_READY) return;
-    uint32_t index = wss__slot_index(conn->slot.id);
+    uint32_t index = conn->slot.index;
     conn->work |= WSS__WORK_READY;
     conn->slot.next = WSS__SLOT_NONE;
     if (loop->last_ready == WSS__SLOT_NONE) loop->first_ready = index;
@@ -5554,7 +5809,7 @@ static wss__conn *wss__conn_take_ready(wss__loop *loop, uint32_t *first) {
 
 /* Whether broadcasts are for this connection: not before its connect handlers, nor after a Close. On its loop. */
 static int wss__conn_is_receiver(const wss__conn *conn) {
-    return conn->work & WSS__WORK_CONNECTED && conn->session.phase == WSS__SESSION_OPEN;
+    return wss__conn_state(conn) == WSS__STATE_OPEN && conn->session.phase == WSS__SESSION_OPEN;
 }
 
 /* Bytes of the broadcasts that wait which this receiver has not been given: the last ones. */
@@ -5579,12 +5834,20 @@ static void wss__conn_mark_pressure(wss_server *server, wss__conn *conn) {
         conn->work = (uint16_t)((conn->work & ~WSS__WORK_CROWDED) | WSS__WORK_DRAINED);
 }
 
-/* What the pause rules weigh: bytes queued, and with a queue those of events not yet handled. */
-static size_t wss__conn_load(const wss__conn *conn) {
+/* All connections together have more undelivered than they may: each then has one message under way. */
+static int wss__conn_is_flooded(const wss_server *server) {
+    return __atomic_load_n(&server->undelivered, __ATOMIC_SEQ_CST) > server->options.memory_budget / 4;
+}
+
+/* What the pause rules weigh: bytes queued, and with a queue those of events not yet handled. What is above half by
+   another account weighs as much as nothing may. */
+static size_t wss__conn_load(const wss_server *server, const wss__conn *conn) {
     const wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     size_t load = wss__session_queued(&conn->session);
-    if (delivery) load = wss__base_add(load, __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST));
-    return load;
+    if (!delivery) return load;
+    size_t undelivered = __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST);
+    int many = __atomic_load_n(&delivery->messages, __ATOMIC_SEQ_CST) >= WSS__CONN_UNDELIVERED;
+    return many || (undelivered && wss__conn_is_flooded(server)) ? SIZE_MAX : wss__base_add(load, undelivered);
 }
 
 /* Reading stops while the replies to what was read fill the queue. Decided again after each message. With a
@@ -5592,12 +5855,12 @@ static size_t wss__conn_load(const wss__conn *conn) {
    that its answer cannot fall in between. */
 static inline int wss__conn_update_pause(const wss_server *server, wss__conn *conn) {
     size_t half = wss__conn_half(server);
-    size_t load = wss__conn_load(conn);
+    size_t load = wss__conn_load(server, conn);
     if (conn->work & WSS__WORK_FULL && load <= half / 2) wss__conn_clear_work(conn, WSS__WORK_FULL);
     if (load > half) conn->work |= WSS__WORK_FULL;
     if (conn->work & WSS__WORK_FULL && wss__conn_delivery_of(conn)) {
         __atomic_store_n(&conn->cold->delivery->waiting, 1, __ATOMIC_SEQ_CST);
-        if (wss__conn_load(conn) <= half / 2) /* always: true in a race only */
+        if (wss__conn_load(server, conn) <= half / 2) /* always: true in a race only */
             wss__conn_clear_work(conn, WSS__WORK_FULL); /* never: in a race only */
     }
     return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__WORK_FULL | WSS__WORK_PAUSED)) != 0;
@@ -5656,7 +5919,7 @@ static uint64_t wss__conn_due(const wss__loop *loop, const wss__conn *conn) {
     uint64_t due = retry ? loop->now + WSS__CONN_RETRY : UINT64_MAX;
     if (wss__conn_state(conn) == WSS__STATE_LINGERING && options->close_ms == WSS_OFF)
         return wss__conn_earlier(due, wss__conn_after(began, WSS__CONN_LINGER));
-    if (wss__conn_state(conn) != WSS__STATE_SERVING || conn->session.phase == WSS__SESSION_CLOSING)
+    if (!wss__conn_is_serving(conn) || conn->session.phase == WSS__SESSION_CLOSING)
         return wss__conn_earlier(due, wss__conn_after(began, options->close_ms));
     if (conn->session.phase != WSS__SESSION_OPEN) return wss__conn_earlier(due, wss__conn_handshake_end(loop, conn));
     due = wss__conn_earlier(due, wss__conn_silence_end(loop, conn));
@@ -5671,12 +5934,7 @@ static void wss__conn_schedule(wss__loop *loop, wss__conn *conn) {
     if (due == UINT64_MAX) return;
     due = (due + WSS__CONN_STEP - 1) / WSS__CONN_STEP * WSS__CONN_STEP;
     if (wss__timer_pending(&conn->timer) && (int32_t)(conn->timer.due - (uint32_t)due) <= 0) return;
-    wss__timer_set(&loop->wheel, wss__slot_index(conn->slot.id), due);
-}
-
-static void wss__conn_end_handshake(wss__loop *loop, wss__conn *conn) {
-    if (conn->work & WSS__WORK_HANDSHAKE) __atomic_sub_fetch(&loop->handshakes, 1, __ATOMIC_ACQ_REL);
-    wss__conn_clear_work(conn, WSS__WORK_HANDSHAKE);
+    wss__timer_set(&loop->wheel, conn->slot.index, due);
 }
 
 static void wss__conn_touch(wss__loop *loop, wss__conn *conn) {
@@ -5706,39 +5964,35 @@ __attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss
     char *data = (char *)(uintptr_t)event->data;
     wss__loop *loop = wss__conn_own_loop(server);
     if (loop) wss__session_leave_reply(&loop->shared); /* the cutter works in place, where replies may still lie */
-    const wss__event_type *last = wss__event_last_type(&server->handlers);
-    wss__event_emit(&server->handlers.data, event, &conn->user);
-    if (wss__conn_flags(conn) & WSS__FLAG_SILENT) return;
+    size_t types = wss__event_type_count(&server->handlers);
+    wss__event_emit(&server->handlers.lists[WSS_EVENT_DATA], event, &conn->user);
+    if (wss__conn_stage(conn) == WSS__STAGE_SILENT) return;
     if (loop) loop->shared.in_place.message.data = NULL; /* the cutter changes it */
-    wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, data, event->size, last);
+    wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, data, event->size, types);
 }
 
 /* A type that a raw handler registers counts from the next message on. */
 static void wss__notify_run_message(wss__conn *conn, wss_event *event) {
     wss__event_table *handlers = &event->server->handlers;
-    if (wss__conn_flags(conn) & WSS__FLAG_SILENT) return;
-    if (wss__event_last_type(handlers)) wss__notify_run_typed(conn, event);
-    else wss__event_emit(&handlers->data, event, &conn->user);
+    if (wss__conn_stage(conn) == WSS__STAGE_SILENT) return;
+    if (wss__event_type_count(handlers)) wss__notify_run_typed(conn, event);
+    else wss__event_emit(&handlers->lists[WSS_EVENT_DATA], event, &conn->user);
 }
 
 static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
     wss_server *server = event->server;
-    wss__event_table *handlers = &server->handlers;
-    switch (event->kind) {
-    case WSS_EVENT_CONNECT: wss__event_emit(&handlers->connect, event, &conn->user); break;
-    case WSS_EVENT_DISCONNECT:
-        wss__event_emit(&handlers->disconnect, event, &conn->user);
-        wss__conn_change_flags(server, conn, WSS__FLAG_TOLD, 0);
-        wss__conn_free_user(server, conn); /* here, so that it is never used on two threads */
-        break;
-    case WSS_EVENT_DRAIN:
-        if (!(wss__conn_flags(conn) & WSS__FLAG_GONE)) wss__event_emit(&handlers->drain, event, &conn->user);
-        break;
-    default:
-        wss__event_emit_last(event->kind == WSS_EVENT_HTTP ? &handlers->http : &handlers->upgrade, event);
+    wss__event_list *list = &server->handlers.lists[event->kind];
+    if (event->request) {
+        wss__event_emit_last(list, event);
         wss__conn_release_request(server, wss__conn_request_of(event->request));
-        break;
+        return;
     }
+    if (event->kind == WSS_EVENT_DRAIN && wss__conn_stage(conn) != WSS__STAGE_OPEN) return;
+    wss__event_emit(list, event, &conn->user);
+    if (event->kind != WSS_EVENT_DISCONNECT) return;
+    wss__conn_set_stage(server, conn, WSS__STAGE_TOLD);
+    /* here, so that it is never used on two threads */
+    wss__conn_free_user(server, __atomic_exchange_n(&conn->user, NULL, __ATOMIC_ACQ_REL));
 }
 
 /* Calls the handlers of an event, of whatever kind: on the loop, or with a queue on the thread that drains
@@ -5771,6 +6025,8 @@ static wss__conn_notice *wss__notify_new_notice(wss__conn *conn, wss_event *even
     copy[event->size] = 0;
     if (event->kind == WSS_EVENT_DATA) event->data = copy;
     __atomic_add_fetch(&conn->cold->delivery->undelivered, size, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&conn->cold->delivery->messages, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&event->server->undelivered, size, __ATOMIC_SEQ_CST);
     return notice;
 }
 
@@ -5790,10 +6046,9 @@ static void wss__notify_connect(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     wss_event event;
-    conn->work |= WSS__WORK_CONNECTED;
-    wss__conn_end_handshake(loop, conn);
+    wss__conn_set_state(loop, conn, WSS__STATE_OPEN);
     wss__conn_lock(server);
-    wss__conn_set_flags(conn, WSS__FLAG_OPEN | WSS__FLAG_ACCEPTED, WSS__FLAG_UNANSWERED);
+    wss__conn_raise(conn, WSS__STAGE_OPEN);
     __atomic_add_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
     wss__conn_unlock(server);
     WSS__COUNT(loop->shared.stats.opened, 1);
@@ -5801,15 +6056,16 @@ static void wss__notify_connect(wss__loop *loop, wss__conn *conn) {
     wss__notify_tell(conn, &event, delivery ? &delivery->connect : NULL);
 }
 
-static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
+/* connected: its connect handlers were called. */
+static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__session_event *end, int connected) {
     wss_server *server = loop->server;
     char reason[WSS__FRAME_CONTROL_MAX];
     wss_event event;
     wss__conn_lock(server);
-    if (wss__conn_flags(conn) & WSS__FLAG_OPEN) __atomic_sub_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
-    wss__conn_set_flags(conn, WSS__FLAG_GONE, WSS__FLAG_OPEN | WSS__FLAG_UNANSWERED);
+    if (connected) __atomic_sub_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
+    wss__conn_raise(conn, WSS__STAGE_CLOSING);
     wss__conn_unlock(server);
-    if (!(conn->work & WSS__WORK_CONNECTED)) return;
+    if (!connected) return;
     int ours = end->cause == WSS_CAUSE_LOCAL_CLOSE && conn->cold && conn->cold->reason;
     wss__span text = ours ? wss__base_span(conn->cold->reason, conn->cold->reason_size)
                           : wss__base_span(end->data, end->size);
@@ -5829,7 +6085,7 @@ static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__
 static void wss__notify_mark_dead(wss__loop *loop, wss__conn *conn, int reset) {
     if (wss__conn_state(conn) == WSS__STATE_DEAD) return;
     if (reset) wss__socket_set_reset(conn->fd);
-    wss__conn_set_state(conn, WSS__STATE_DEAD);
+    wss__conn_set_state(loop, conn, WSS__STATE_DEAD);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -5857,21 +6113,21 @@ static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const ws
         wss__notify_log_refusal(loop, end);
     } else if (wss__log_wants(log, level)) {
         wss__log_line(log, level, loop->now, "connection %llx ended: %s, code %d, reason \"%s\"",
-                      (unsigned long long)conn->slot.id, wss_cause_text(end->cause), end->code,
+                      (unsigned long long)wss__conn_handle(conn).id, wss_cause_text(end->cause), end->code,
                       wss__log_escape(wss__base_span(end->data, end->size), reason));
     }
 }
 
 /* The session has ended: tell, then let what is queued leave. */
 static void wss__notify_ended(wss__loop *loop, wss__conn *conn, const wss__session_event *end) {
-    if (wss__conn_state(conn) != WSS__STATE_SERVING) return; /* always: a session ends once */
-    wss__conn_set_state(conn, WSS__STATE_FLUSHING);
-    wss__conn_end_handshake(loop, conn);
+    int connected = wss__conn_state(conn) == WSS__STATE_OPEN;
+    if (!wss__conn_is_serving(conn)) return; /* always: a session ends once */
+    wss__conn_set_state(loop, conn, WSS__STATE_FLUSHING);
     wss__conn_touch(loop, conn);
     if (end->final) conn->work |= WSS__WORK_ENDED_INPUT;
     WSS__COUNT(loop->shared.stats.closes[end->cause], 1);
     wss__notify_log_end(loop, conn, end);
-    wss__notify_disconnect(loop, conn, end);
+    wss__notify_disconnect(loop, conn, end, connected);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -5884,6 +6140,8 @@ enum { /* what the peer of a connection that ends is told, and what becomes of t
 /* Ends a connection for a cause of the loop's. */
 static void wss__notify_end(wss__loop *loop, wss__conn *conn, int cause, int how) {
     wss__session_event end;
+    if (cause == WSS_CAUSE_PEER_VANISHED && how == WSS__NOTIFY_RESET && wss__conn_delivery_of(conn))
+        __atomic_store_n(&conn->cold->delivery->reset, 1, __ATOMIC_RELEASE);
     if (wss__session_end(&loop->shared, &conn->session, cause, how == WSS__NOTIFY_SAY, &end) == WSS__SESSION_END)
         wss__notify_ended(loop, conn, &end);
     if (how != WSS__NOTIFY_SAY) wss__notify_mark_dead(loop, conn, how == WSS__NOTIFY_RESET);
@@ -6043,7 +6301,7 @@ static void wss__write_begin_close(wss__loop *loop, wss__conn *conn, int code, w
 
 /* Closes for the peer's slowness, or for want of memory: the frame that has begun is finished, the rest dropped. */
 static void wss__write_give_up(wss__loop *loop, wss__conn *conn, int cause) {
-    wss__conn_change_flags(loop->server, conn, WSS__FLAG_GONE, 0);
+    wss__conn_set_stage(loop->server, conn, WSS__STAGE_CLOSING);
     wss__session_drop_unsent(&loop->shared, &conn->session);
     wss__write_begin_close(loop, conn, wss__base_code_of(cause), wss__base_text(wss_cause_text(cause)), cause);
 }
@@ -6157,7 +6415,7 @@ static void wss__write_give_broadcasts(wss__loop *loop) {
     wss__conn *conn;
     if (!loop->broadcast_count) return;
     char *joined = wss__write_join_broadcasts(loop);
-    for (uint32_t at = 0; (conn = wss__conn_next_own(loop, &at)) != NULL;) {
+    for (uint32_t at = loop->lists[WSS__LIST_OPEN].first; (conn = wss__conn_walk(loop, &at)) != NULL;) {
         if (!wss__conn_is_receiver(conn)) continue;
         size_t missing = wss__conn_missing(loop, conn);
         if (!missing) continue;
@@ -6195,9 +6453,8 @@ static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_
         wss__write_gather_broadcast(loop, frame);
         return;
     }
-    for (uint32_t at = 0; (conn = wss__conn_next_own(loop, &at)) != NULL;) {
-        if (!wss__conn_is_receiver(conn)) continue;
-        if (conn->slot.id == except) continue;
+    for (uint32_t at = loop->lists[WSS__LIST_OPEN].first; (conn = wss__conn_walk(loop, &at)) != NULL;) {
+        if (!wss__conn_is_receiver(conn) || wss__conn_handle(conn).id == except) continue;
         wss__write_catch_up(loop, conn);
         if (conn->session.phase != WSS__SESSION_OPEN) continue;
         wss__buf_retain(frame);
@@ -6214,7 +6471,9 @@ static int wss__write_back(wss__loop *loop, wss_conn handle, int opcode, const v
         (opcode != shared->in_place.opcode && opcode != WSS_BINARY))
         return 0;
     wss__conn *conn = (wss__conn *)(void *)((char *)shared->corked - offsetof(wss__conn, session));
-    if (conn->slot.id != handle.id || wss__conn_flags(conn) & WSS__FLAG_GONE || conn->work & WSS__WORK_BROKEN) return 0;
+    if (wss__conn_handle(conn).id != handle.id || wss__conn_stage(conn) != WSS__STAGE_OPEN ||
+        conn->work & WSS__WORK_BROKEN)
+        return 0;
     if (wss__conn_missing(loop, conn) || shared->cork_size >= shared->options->max_queued) return 0;
     if (!wss__session_send_back(shared, &conn->session, opcode)) return 0;
     wss__session_count_message(shared);
@@ -6247,7 +6506,7 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     return wss__write_push(loop, conn, frame, WSS__SESSION_CHECK);
 }
 
-/* Closes on the application's behalf. The flags are set. */
+/* Closes on the application's behalf. Its stage has risen. */
 static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__span reason, int cause) {
     wss__write_catch_up(loop, conn);
     if (conn->session.phase != WSS__SESSION_OPEN) return;
@@ -6268,12 +6527,11 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
     frame->fixed = 1; /* nothing makes sense to the client before it */
     if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__WORK_BROKEN;
     if (status != 101) {
-        if (wss__conn_flags(conn) & WSS__FLAG_UPGRADE)
+        if (conn->cold->request->upgrade)
             wss__session_count_refusal(&loop->shared, status, WSS_REFUSED_APPLICATION);
         else WSS__COUNT(loop->shared.stats.http_answers, 1);
-        wss__conn_set_state(conn, WSS__STATE_FLUSHING);
-        wss__conn_end_handshake(loop, conn);
-        wss__conn_change_flags(server, conn, WSS__FLAG_GONE, WSS__FLAG_UNANSWERED);
+        wss__conn_set_state(loop, conn, WSS__STATE_FLUSHING);
+        wss__conn_set_stage(server, conn, WSS__STAGE_CLOSING);
     }
     wss__conn_forget_request(server, conn);
     wss__conn_make_ready(loop, conn);
@@ -6308,13 +6566,17 @@ static void wss__read_keep_path(wss__loop *loop, wss__conn *conn, const wss_requ
     wss__span path = wss__base_span(target, strcspn(target, "?"));
     if (path.size == 1) return;
     wss__conn_cold *cold = wss__conn_need_cold(loop->server, conn);
+    char *copy = cold ? wss__conn_copy(loop->server, path, &path.size) : NULL;
+    if (!copy) return;
     wss__conn_lock(loop->server);
-    if (cold) cold->path = wss__conn_copy(loop->server, path, &cold->path_size);
+    cold->path = copy;
+    cold->path_size = path.size;
     wss__conn_unlock(loop->server);
 }
 
 /* Keeps the request, with a copy of its head, until it is answered. */
-static wss__conn_request *wss__read_keep_request(wss__loop *loop, wss__conn *conn, const wss_request *request) {
+static wss__conn_request *wss__read_keep_request(wss__loop *loop, wss__conn *conn, const wss_request *request,
+                                                 int upgrade) {
     wss_server *server = loop->server;
     size_t bytes = wss__base_add(sizeof(wss__conn_request), request->size);
     wss__conn_cold *cold = wss__conn_need_cold(server, conn);
@@ -6322,6 +6584,7 @@ static wss__conn_request *wss__read_keep_request(wss__loop *loop, wss__conn *con
     if (!kept) return NULL;
     kept->references = 2; /* the connection, and the event */
     kept->bytes = bytes;
+    kept->upgrade = upgrade;
     memset(&kept->job, 0, sizeof kept->job);
     kept->request = *request;
     kept->request.base = (char *)(kept + 1);
@@ -6335,14 +6598,15 @@ static wss__conn_request *wss__read_keep_request(wss__loop *loop, wss__conn *con
 static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *request, int upgrade) {
     wss_server *server = loop->server;
     wss_event event;
-    wss__conn_request *kept = wss__read_keep_request(loop, conn, request);
+    wss__conn_request *kept = wss__read_keep_request(loop, conn, request, upgrade);
     if (!kept) {
         wss__notify_reject(loop, conn, 503);
         return;
     }
+    wss__conn_set_state(loop, conn, WSS__STATE_ASKED);
     wss__conn_lock(server);
     conn->cold->request = kept;
-    wss__conn_set_flags(conn, WSS__FLAG_UNANSWERED | (upgrade ? WSS__FLAG_UPGRADE : 0), 0);
+    wss__conn_raise(conn, WSS__STAGE_ASKED);
     wss__conn_unlock(server);
     wss__notify_init(server, conn, upgrade ? WSS_EVENT_UPGRADE : WSS_EVENT_HTTP, &event);
     event.request = &kept->request;
@@ -6351,7 +6615,7 @@ static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *r
 
 static void wss__read_upgrade(wss__loop *loop, wss__conn *conn, const wss_request *request) {
     wss__read_keep_path(loop, conn, request);
-    if (!wss__event_is_empty(&loop->server->handlers.upgrade)) {
+    if (!wss__event_is_empty(&loop->server->handlers, WSS_EVENT_UPGRADE)) {
         wss__read_ask(loop, conn, request, 1);
     } else if (!wss__session_accept(&loop->shared, &conn->session, wss__http_key(request))) { /* always: good */
         conn->session.phase = WSS__SESSION_ASKED;          /* never: the cork is empty and takes it */
@@ -6360,7 +6624,7 @@ static void wss__read_upgrade(wss__loop *loop, wss__conn *conn, const wss_reques
 }
 
 static void wss__read_http(wss__loop *loop, wss__conn *conn, const wss_request *request) {
-    if (wss__event_is_empty(&loop->server->handlers.http)) wss__notify_reject(loop, conn, 426);
+    if (wss__event_is_empty(&loop->server->handlers, WSS_EVENT_HTTP)) wss__notify_reject(loop, conn, 426);
     else wss__read_ask(loop, conn, request, 0);
 }
 
@@ -6384,7 +6648,7 @@ static void wss__read_connect(wss__loop *loop, wss__conn *conn) {
 static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_bytes *bytes) {
     wss__session_shared *shared = &loop->shared;
     wss__session_event event;
-    while (wss__conn_state(conn) == WSS__STATE_SERVING) {
+    while (wss__conn_is_serving(conn)) {
         if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
         if (shared->cork_size >= WSS__WRITE_CORK / 2 || shared->cork_size > wss__conn_half(loop->server))
             wss__write_flush(loop, conn);
@@ -6395,7 +6659,7 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
         wss__read_handle(loop, conn, kind, &event);
         wss__session_event_done(shared, &conn->session);
     }
-    if (wss__conn_state(conn) != WSS__STATE_SERVING) wss__session_free_input(shared, &conn->session);
+    if (!wss__conn_is_serving(conn)) wss__session_free_input(shared, &conn->session);
     else if (!wss__session_hold(shared, &conn->session, bytes))
         wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
     wss__session_event_done(shared, &conn->session);
@@ -6409,8 +6673,7 @@ static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
         return;
     }
-    /* after an error there is nothing left to reset */
-    wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_LEAVE);
+    wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, got < 0 ? WSS__NOTIFY_RESET : WSS__NOTIFY_LEAVE);
 }
 
 /* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to
@@ -6418,7 +6681,7 @@ static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
 static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
     bytes.data = loop->receive;
-    if (!loop->shared.cork_size && !wss__event_last_type(&loop->server->handlers))
+    if (!loop->shared.cork_size && !wss__event_type_count(&loop->server->handlers))
         loop->shared.in_place.replies = loop->receive;
     ssize_t got = wss__socket_receive(conn->fd, bytes.data, loop->receive_size);
     if (got <= 0) {
@@ -6458,15 +6721,18 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
 /* The one place that frees a connection. With a queue its place lives on until its events were delivered. */
 static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
-    wss__timer_remove(&loop->wheel, wss__slot_index(conn->slot.id));
-    wss__conn_end_handshake(loop, conn);
-    wss__socket_unwatch(loop->epoll, conn->fd);
-    wss__conn_lock(server);
-    wss__socket_close(conn->fd);
-    conn->fd = -1;
-    wss__conn_set_flags(conn, 0, WSS__FLAG_HELD);
-    wss__conn_unlock(server);
+    int fd = conn->fd;
+    wss__timer_remove(&loop->wheel, conn->slot.index);
+    wss__conn_unlink(loop, conn);
+    wss__socket_unwatch(loop->epoll, fd);
     wss__session_free(&loop->shared, &conn->session);
+    wss__conn_lock(server);
+    conn->fd = -1;
+    wss__conn_address *address = wss__conn_leave_address(server, conn);
+    wss__slot_set(&conn->slot, conn->slot.word & WSS__SLOT_LIMIT & ~(uint64_t)WSS__SLOT_STATE, WSS__SLOT_CLOSED);
+    wss__conn_unlock(server);
+    wss__socket_close(fd); /* not before: who reads its number sees in time that it is nobody's */
+    wss__mem_free(&server->mem, address, sizeof *address);
     __atomic_sub_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
     wss__conn_release(server, conn);
 }
@@ -6477,7 +6743,8 @@ static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     if (wss__conn_is_new(conn)) return; /* accepted and sent to in one go: connect comes before this */
     wss__conn_clear_work(conn, WSS__WORK_DRAINED);
-    if (conn->session.phase != WSS__SESSION_OPEN || wss__event_is_empty(&server->handlers.drain)) return;
+    if (conn->session.phase != WSS__SESSION_OPEN || wss__event_is_empty(&server->handlers, WSS_EVENT_DRAIN))
+        return;
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
     if (!wss__notify_tell(conn, &event, NULL)) conn->work |= WSS__WORK_DRAINED;
 }
@@ -6491,7 +6758,7 @@ static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
         wss__notify_mark_dead(loop, conn, 0);
         return;
     }
-    wss__conn_set_state(conn, WSS__STATE_LINGERING);
+    wss__conn_set_state(loop, conn, WSS__STATE_LINGERING);
     __atomic_store_n(&conn->bytes_in, 0, __ATOMIC_RELAXED);
     /* else its time has begun with the end */
     if (loop->server->options.close_ms == WSS_OFF) wss__conn_touch(loop, conn);
@@ -6528,7 +6795,7 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
     if (conn->session.queue) wss__write_flush(loop, conn);
     if (wss__conn_state(conn) == WSS__STATE_LINGERING) {
         if (conn->work & WSS__WORK_READABLE) wss__read_linger(loop, conn);
-    } else if (wss__conn_state(conn) == WSS__STATE_SERVING && conn->session.phase != WSS__SESSION_ASKED) {
+    } else if (wss__conn_is_serving(conn) && conn->session.phase != WSS__SESSION_ASKED) {
         if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
         if (!wss__conn_update_pause(loop->server, conn)) {
             if (wss__session_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
@@ -6562,10 +6829,9 @@ static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
 
 /* The handshake took too long: the client's doing, or the application's. */
 static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
-    wss_server *server = loop->server;
-    int unanswered = wss__conn_change_flags(server, conn, WSS__FLAG_GONE, WSS__FLAG_UNANSWERED) & WSS__FLAG_UNANSWERED;
+    int answered = wss__conn_set_stage(loop->server, conn, WSS__STAGE_CLOSING) != WSS__STAGE_ASKED;
     int asked = conn->session.phase == WSS__SESSION_ASKED;
-    if (asked && !unanswered) wss__notify_end(loop, conn, WSS_CAUSE_HANDSHAKE_TIMEOUT, WSS__NOTIFY_RESET);
+    if (asked && answered) wss__notify_end(loop, conn, WSS_CAUSE_HANDSHAKE_TIMEOUT, WSS__NOTIFY_RESET);
     else wss__notify_reject(loop, conn, asked ? 503 : 408);
 }
 
@@ -6590,7 +6856,7 @@ static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
     if (conn->work & WSS__WORK_STARVED) conn->work = (uint16_t)((conn->work & ~WSS__WORK_STARVED) | WSS__WORK_WRITABLE);
     if (wss__conn_due(loop, conn) > loop->now) {
         /* Something has happened since the timer was set. */
-    } else if (wss__conn_state(conn) != WSS__STATE_SERVING) {
+    } else if (!wss__conn_is_serving(conn)) {
         wss__notify_mark_dead(loop, conn, wss__conn_state(conn) == WSS__STATE_FLUSHING);
     } else if (conn->session.phase == WSS__SESSION_CLOSING) {
         wss__notify_end(loop, conn, WSS_CAUSE_LOCAL_CLOSE, conn->session.queue ? WSS__NOTIFY_RESET : WSS__NOTIFY_LEAVE);
@@ -6605,9 +6871,16 @@ static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
 /* ---- [deliver] ---------------------------------------------------------------------------------------------
    purpose  handlers on the thread that drains a queue, and the application's timers
    knows    base, mem, timer, slot, queue, event, conn, notify
-   owns     a connection's place lives until its events were delivered; a timer's handle is dead or set anew before its
-            handler runs; one event of a repeating timer is under way at most
-   threads  as each function says */
+   owns     a connection's place lives until its events were delivered; one event of a timer is under way at most; its
+            place lives until neither the wheel nor an event holds it
+   threads  as each function says
+
+   A timer is   until                                then                       wss_timer_cancel
+   WAITING      it rings                             DUE with a queue, or runs  WSS_OK, CANCELLED
+   DUE          the queue's thread takes its event   it runs                    WSS_OK, CANCELLED
+   RUNNING      its handler returns                  WAITING                    WSS_ERR_BUSY (its own thread: WSS_OK), LAST
+   LAST         likewise, but will not ring again    CANCELLED                  WSS_ERR_BUSY (its own thread: WSS_ERR_GONE)
+   CANCELLED    the last holder gives it back                                   WSS_ERR_GONE */
 
 #define WSS__DELIVER_TIMER_BIT 0x40000000u
 
@@ -6620,10 +6893,18 @@ typedef struct wss__deliver_timer {
     wss_handler *handler;
     void *context;
     wss__conn_notice job;
-    int cancelled;   /* under the mutex of the timers' table */
-    int delivering;  /* its event is on its way to the queue's thread; likewise */
-    int removed;     /* cancelled, and the loop has taken it out of the wheel; likewise */
+    int state;        /* as are the next two: under the mutex of the timers' table */
+    int holders;      /* the loop, until it will not ring again, and its event */
+    pthread_t runner; /* while it runs */
 } wss__deliver_timer;
+
+enum {
+    WSS__DELIVER_WAITING = 0,
+    WSS__DELIVER_DUE,
+    WSS__DELIVER_RUNNING,
+    WSS__DELIVER_LAST,
+    WSS__DELIVER_CANCELLED
+};
 
 static wss__timer_node *wss__deliver_timer_at(void *owner, uint32_t number) {
     wss_server *server = (wss_server *)owner;
@@ -6636,12 +6917,12 @@ static void wss__deliver_report(wss_server *server, wss__conn *conn, wss__conn_n
     wss__conn_order *order = (wss__conn_order *)(void *)done;
     size_t size = done->job.size;
     wss_conn handle = wss__conn_handle(conn);
-    int index = wss__conn_loop_of(conn);
+    wss__loop *loop = wss__conn_loop_of(server, conn);
     memset(order, 0, sizeof *order);
     order->job.size = size;
     order->job.kind = WSS__ORDER_READ;
     order->conn = handle;
-    if (wss__queue_push(&server->loops[index].inbox, &order->job) != WSS_OK) wss__mem_free(&server->mem, order, size);
+    if (wss__queue_push(&loop->inbox, &order->job) != WSS_OK) wss__mem_free(&server->mem, order, size);
 }
 
 /* Settles the account of a delivered event and frees it. */
@@ -6649,24 +6930,51 @@ static void wss__deliver_done(wss_server *server, wss__conn *conn, wss__conn_not
     size_t size = notice->job.size;
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     size_t left = __atomic_sub_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
-    if (left <= wss__conn_half(server) / 2 && __atomic_exchange_n(&delivery->waiting, 0, __ATOMIC_SEQ_CST))
+    int messages = __atomic_sub_fetch(&delivery->messages, 1, __ATOMIC_SEQ_CST);
+    __atomic_sub_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
+    int few = left <= wss__conn_half(server) / 2 && messages <= WSS__CONN_UNDELIVERED / 2;
+    if ((!left || (few && !wss__conn_is_flooded(server))) && __atomic_exchange_n(&delivery->waiting, 0, __ATOMIC_SEQ_CST))
         wss__deliver_report(server, conn, notice);
     else
         wss__mem_free(&server->mem, notice, size);
 }
 
-static void wss__deliver_timer_event(wss__conn_notice *notice) {
-    wss_server *server = notice->event.server;
-    wss__slot_table *table = &server->timers;
-    wss__deliver_timer *timer = (wss__deliver_timer *)(void *)((char *)notice - offsetof(wss__deliver_timer, job));
-    wss_event event = notice->event;
-    wss_handler *handler = timer->handler;
+/* Begins to run a timer's handler; false where it was cancelled. Under the mutex. */
+static int wss__deliver_begin(wss__deliver_timer *timer) {
+    if (timer->state == WSS__DELIVER_CANCELLED) return 0;
+    timer->state = timer->repeat ? WSS__DELIVER_RUNNING : WSS__DELIVER_LAST;
+    timer->runner = pthread_self();
+    return 1;
+}
+
+/* One holder less. Under the mutex. */
+static void wss__deliver_give_back(wss__slot_table *table, wss__deliver_timer *timer) {
+    if (--timer->holders == 0) wss__slot_release(table, &timer->slot);
+}
+
+/* Its event has been told, if run. */
+static void wss__deliver_end(wss__slot_table *table, wss__deliver_timer *timer, int run) {
     pthread_mutex_lock(&table->mutex);
-    int cancelled = timer->cancelled;
-    timer->delivering = 0;
-    if (!timer->repeat || timer->removed) wss__slot_release(table, &timer->slot);
+    if (run) timer->state = timer->state == WSS__DELIVER_RUNNING ? WSS__DELIVER_WAITING : WSS__DELIVER_CANCELLED;
+    wss__deliver_give_back(table, timer);
     pthread_mutex_unlock(&table->mutex);
-    if (!cancelled) wss__event_call(handler, event.context, &event);
+}
+
+static void wss__deliver_timer_event(wss__conn_notice *notice) {
+    wss_event event = notice->event;
+    wss__slot_table *table = &event.server->timers;
+    wss__deliver_timer *timer = (wss__deliver_timer *)(void *)((char *)notice - offsetof(wss__deliver_timer, job));
+    pthread_mutex_lock(&table->mutex);
+    int run = wss__deliver_begin(timer);
+    pthread_mutex_unlock(&table->mutex);
+    if (run) wss__event_call(timer->handler, event.context, &event);
+    wss__deliver_end(table, timer, run);
+}
+
+/* Of a connection that was reset, while there is too much: it is not told. */
+static int wss__deliver_may_drop(const wss_event *event, wss__conn *conn) {
+    if (event->kind != WSS_EVENT_DATA || !__atomic_load_n(&conn->cold->delivery->reset, __ATOMIC_ACQUIRE)) return 0;
+    return wss__conn_is_flooded(event->server);
 }
 
 /* Runs the handlers of an event that was handed over, and gives its hold of the place back. */
@@ -6674,66 +6982,73 @@ static void wss__deliver_event(wss__conn_notice *notice) {
     wss_server *server = notice->event.server;
     wss__conn *conn = notice->conn;
     size_t size = notice->job.size;
-    if (notice->event.kind == WSS_EVENT_TIMER) {
-        wss__deliver_timer_event(notice);
-        return;
-    }
-    wss__notify_run(conn, &notice->event);
+    wss__event_place place;
+    wss__event_enter(&place, server, NULL);
+    if (notice->event.kind == WSS_EVENT_TIMER) wss__deliver_timer_event(notice);
+    else if (wss__deliver_may_drop(&notice->event, conn))
+        __atomic_add_fetch(&server->undelivered_dropped, 1, __ATOMIC_RELAXED);
+    else wss__notify_run(conn, &notice->event);
     if (size) wss__deliver_done(server, conn, notice);
     if (conn) wss__conn_release(server, conn);
+    wss__event_leave(&place);
 }
 
-/* A timer of the application is due. Its handle is dead, or set anew, before the handler runs. */
+/* A timer of the application is due. */
 static void wss__deliver_on_timer(wss__loop *loop, uint32_t index) {
     wss_server *server = loop->server;
     wss__slot_table *table = &server->timers;
     wss__deliver_timer *timer = (wss__deliver_timer *)(void *)wss__slot_at(table, index);
-    wss_handler *handler = timer->handler;
     wss_event event;
-    int run = 0;
     memset(&event, 0, sizeof event);
     event.server = server;
     event.kind = WSS_EVENT_TIMER;
-    pthread_mutex_lock(&table->mutex);
     event.context = timer->context;
+    pthread_mutex_lock(&table->mutex);
     int early = timer->due > loop->now;
+    int run = !early && timer->state == WSS__DELIVER_WAITING;
+    int again = early || (timer->repeat && timer->state < WSS__DELIVER_LAST);
     if (!early && timer->repeat) timer->due += ((loop->now - timer->due) / timer->repeat + 1) * timer->repeat;
-    int again = early || (timer->repeat && !timer->cancelled);
-    if (!early && !timer->cancelled && !timer->delivering) run = 1;
-    timer->removed = !again;
-    if (run && server->options.queue) timer->delivering = 1;
-    else if (!again && !timer->delivering) wss__slot_release(table, &timer->slot);
+    if (run) timer->holders++;
+    if (run && server->options.queue) timer->state = WSS__DELIVER_DUE;
+    else if (run) wss__deliver_begin(timer);
+    if (!again) wss__deliver_give_back(table, timer);
     pthread_mutex_unlock(&table->mutex);
     if (again) wss__timer_set(&loop->wheel, index | WSS__DELIVER_TIMER_BIT, timer->due);
     if (!run) return;
-    if (server->options.queue) wss__notify_hand_over(server, NULL, &timer->job, &event);
-    else wss__event_call(handler, event.context, &event);
+    if (server->options.queue) {
+        wss__notify_hand_over(server, NULL, &timer->job, &event);
+    } else {
+        wss__event_call(timer->handler, event.context, &event);
+        wss__deliver_end(table, timer, 1);
+    }
 }
 
-/* Starts a timer that was made, or takes one back that was cancelled. */
-static void wss__deliver_change_timer(wss__loop *loop, uint64_t id) {
+/* Starts a timer that was made, or takes one out of the wheel that was cancelled. */
+static void wss__deliver_change_timer(wss__loop *loop, uint64_t id, int start) {
     wss__slot_table *table = &loop->server->timers;
+    uint32_t number = wss__slot_index(id) | WSS__DELIVER_TIMER_BIT;
     pthread_mutex_lock(&table->mutex);
     wss__deliver_timer *timer = (wss__deliver_timer *)(void *)wss__slot_find(table, id);
-    int cancelled = timer && timer->cancelled;
-    uint64_t due = timer ? timer->due : 0;
-    uint32_t number = wss__slot_index(id) | WSS__DELIVER_TIMER_BIT;
-    if (cancelled) wss__timer_remove(&loop->wheel, number);
-    if (cancelled) timer->removed = 1;
-    if (cancelled && !timer->delivering) wss__slot_release(table, &timer->slot);
+    int held = timer && (start || wss__timer_pending(&timer->node));
+    int begin = held && start && timer->state == WSS__DELIVER_WAITING;
+    uint64_t due = begin ? timer->due : 0;
+    if (held && !begin) wss__timer_remove(&loop->wheel, number);
+    if (held && !begin) wss__deliver_give_back(table, timer);
     pthread_mutex_unlock(&table->mutex);
-    if (timer && !cancelled) wss__timer_set(&loop->wheel, number, due);
+    if (begin) wss__timer_set(&loop->wheel, number, due);
 }
+
 
 /* ---- [accept] ----------------------------------------------------------------------------------------------
    purpose  new sockets: accepted by the first loop, dealt to the loop with the fewest
-   knows    base, mem, log, slot, session, queue, socket, conn
+   knows    base, mem, log, slot, session, queue, socket, conn, notify
    owns     a socket becomes a connection or is closed; want of descriptors pauses accepting, it never spins
    threads  the loop's own, except where a function says otherwise */
 
 enum {
     WSS__ACCEPT_TURN = 64,
     WSS__ACCEPT_RETRY_MAX = 1000,
+    WSS__ACCEPT_HEAD = 1000,    /* milliseconds that a client has for its request, however many others wait */
     WSS__ACCEPT_HANDSHAKES = 64 /* unfinished ones, or an eighth of the connections where that is more */
 };
 
@@ -6753,108 +7068,183 @@ static void wss__accept_watch_listeners(wss__loop *loop, int on) {
     loop->accepting = on;
     if (!failed) return;
     wss__accept_watch_listeners(loop, 0);
+    loop->accept_backoff = WSS__CONN_RETRY;
     loop->accept_at = loop->now + WSS__CONN_RETRY;
 }
 
-static int wss__accept_allowed(const wss__loop *loop) {
-    const wss_server *server = loop->server;
-    size_t connections = 0;
-    size_t handshakes = 0;
-    for (int i = 0; i < server->loop_count; i++) {
-        connections += __atomic_load_n(&server->loops[i].connections, __ATOMIC_ACQUIRE);
-        handshakes += __atomic_load_n(&server->loops[i].handshakes, __ATOMIC_ACQUIRE);
-    }
-    size_t most = (size_t)server->options.max_connections;
-    return connections < most && handshakes < wss__base_max(most / 8, WSS__ACCEPT_HANDSHAKES);
+/* ---- limits ---- */
+
+static int wss__accept_places(const wss_server *server) {
+    return __atomic_load_n(&server->conns.live, __ATOMIC_SEQ_CST) < (uint32_t)server->options.max_connections;
 }
 
-/* True while this address may have one more connection. */
-static int wss__accept_address_allowed(wss_server *server, const char *address) {
-    int count = 0;
+static int wss__accept_has_room(const wss_server *server) {
+    size_t most = wss__base_max((size_t)server->options.max_connections / 8, WSS__ACCEPT_HANDSHAKES);
+    return wss__accept_places(server) && __atomic_load_n(&server->handshakes, __ATOMIC_SEQ_CST) < most;
+}
+
+/* Likewise; and where there is none, who makes it will say so. Said once, so it is asked for again and again. */
+static int wss__accept_ask_for_room(wss_server *server) {
+    if (wss__accept_has_room(server)) return 1;
+    __atomic_store_n(&server->full, 1, __ATOMIC_SEQ_CST);
+    return wss__accept_has_room(server); /* it may have been made before anybody could know */
+}
+
+/* Ends the oldest handshake of this loop whose request is not whole, if it had its time. */
+static void wss__accept_end_oldest(wss__loop *loop) {
+    uint32_t oldest = loop->lists[WSS__LIST_HEADS].first;
+    if (oldest == WSS__SLOT_NONE) return;
+    wss__conn *conn = wss__conn_at(loop->server, oldest);
+    if ((uint64_t)conn->opened * WSS__CONN_STEP + WSS__ACCEPT_HEAD > loop->now) return;
+    wss__notify_reject(loop, conn, 408);
+}
+
+/* Somebody waits, and too many handshakes are under way: the oldest on all loops ends, if it is old enough. When to look
+   again: what ends by itself is told. */
+static uint64_t wss__accept_make_room(wss__loop *loop) {
+    wss_server *server = loop->server;
+    wss__loop *best = loop;
+    for (int i = 0; i < server->loop_count; i++)
+        if (__atomic_load_n(&server->loops[i].oldest, __ATOMIC_RELAXED) < __atomic_load_n(&best->oldest, __ATOMIC_RELAXED))
+            best = &server->loops[i];
+    uint64_t due = (uint64_t)__atomic_load_n(&best->oldest, __ATOMIC_RELAXED) * WSS__CONN_STEP + WSS__ACCEPT_HEAD;
+    if (due > loop->now) return due;
+    if (best == loop) {
+        wss__accept_end_oldest(loop);
+        return loop->now;
+    }
+    wss__conn_order *order = (wss__conn_order *)wss__mem_get_zeroed(&server->mem, sizeof *order);
+    if (order) order->job.kind = WSS__ORDER_ROOM;
+    if (order) order->job.size = sizeof *order;
+    if (order && wss__queue_push(&best->inbox, &order->job) != WSS_OK) wss__mem_free(&server->mem, order, sizeof *order);
+    return loop->now + WSS__CONN_RETRY;
+}
+
+/* Whether one more socket may be accepted. Else accepting rests until whoever makes room says so, or until accept_at. */
+static int wss__accept_allowed(wss__loop *loop) {
+    wss_server *server = loop->server;
+    if (wss__accept_has_room(server)) return 1;
+    loop->accept_at = wss__accept_places(server) ? wss__accept_make_room(loop) : UINT64_MAX;
+    loop->accept_backoff = 0;
+    if (wss__accept_ask_for_room(server)) return 1;
+    wss__accept_watch_listeners(loop, 0);
+    return 0;
+}
+
+/* ---- addresses ---- */
+
+/* One socket more of this address: NULL where it has as many as it may, or there is no memory. */
+static wss__conn_address *wss__accept_count_address(wss_server *server, const char key[8]) {
+    uint64_t hash = wss__base_hash(wss__base_span(key, 8), server->seed);
+    wss__conn_address **list = &server->addresses[hash >> 32 & (server->address_lists - 1)];
+    wss__conn_address *made = (wss__conn_address *)wss__mem_get_zeroed(&server->mem, sizeof *made);
+    if (!made) return NULL;
+    memcpy(made->key, key, 8);
     wss__conn_lock(server);
-    for (uint32_t i = 0; i < server->conns.made; i++) {
-        wss__conn *conn = wss__conn_at(server, i);
-        if (!(wss__conn_flags(conn) & WSS__SLOT_LIVE) || conn->fd < 0) continue;
-        if (strcmp(conn->cold->peer, address) == 0) count++;
+    wss__conn_address *address = *list;
+    while (address && memcmp(address->key, key, 8) != 0) address = address->next;
+    if (!address) {
+        address = made;
+        made->next = *list;
+        *list = made;
+        made = NULL;
     }
+    if (address->count >= server->options.max_per_address) address = NULL;
+    else address->count++;
     wss__conn_unlock(server);
-    return count < server->options.max_per_address;
+    wss__mem_free(&server->mem, made, sizeof *made);
+    return address;
 }
 
+/* ---- dealing ---- */
+
+/* Fills a place that was taken. False: nobody shall have it. */
 static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd) {
     wss_server *server = loop->server;
-    char address[64];
-    int port;
+    const wss_options *options = &server->options;
+    char key[8];
     memset((char *)conn + sizeof conn->slot, 0, sizeof *conn - sizeof conn->slot);
     conn->fd = fd;
     conn->opened = (uint32_t)(loop->now / WSS__CONN_STEP);
-    conn->work = WSS__WORK_WRITABLE | WSS__WORK_HANDSHAKE;
+    conn->work = WSS__WORK_WRITABLE;
     wss__conn_touch(loop, conn);
-    if (server->options.queue) {
-        if (!wss__conn_need_cold(server, conn)) return 0;
-        conn->cold->delivery = (wss__conn_delivery *)wss__mem_get_zeroed(&server->mem, sizeof *conn->cold->delivery);
-        if (!conn->cold->delivery) return 0;
-        conn->cold->delivery->holders = 1;
-    }
-    if (server->options.idle_ms == WSS_OFF && server->options.max_per_address == WSS_OFF) return 1;
+    int limited = options->max_per_address != WSS_OFF && wss__socket_key(fd, key);
+    if (!options->queue && options->idle_ms == WSS_OFF && !limited) return 1;
     if (!wss__conn_need_cold(server, conn)) return 0;
     conn->cold->last_message = loop->now;
-    if (server->options.max_per_address == WSS_OFF) return 1;
-    wss__socket_peer(fd, address, &port);
-    if (strcmp(address, "unix") != 0 && !wss__accept_address_allowed(server, address)) return 0;
-    memcpy(conn->cold->peer, address, sizeof address);
+    if (limited) conn->cold->address = wss__accept_count_address(server, key);
+    if (limited && !conn->cold->address) return 0;
+    if (!options->queue) return 1;
+    conn->cold->delivery = (wss__conn_delivery *)wss__mem_get_zeroed(&server->mem, sizeof *conn->cold->delivery);
+    if (!conn->cold->delivery) return 0;
+    conn->cold->delivery->holders = 1;
     return 1;
 }
 
-/* Makes a socket a connection of this loop, or closes it. */
-static void wss__accept_adopt(wss__loop *loop, int fd) {
+/* What was dealt goes nowhere. */
+static void wss__accept_undo(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     wss__conn_lock(server);
-    wss__conn *conn = (wss__conn *)(void *)wss__slot_take(&server->conns);
+    wss__conn_address *address = wss__conn_leave_address(server, conn);
     wss__conn_unlock(server);
-    if (!conn) {
-        wss__socket_close(fd);
-        return;
-    }
-    int good = wss__accept_prepare(loop, conn, fd);
+    wss__mem_free(&server->mem, address, sizeof *address);
+    wss__socket_close(conn->fd);
+    __atomic_sub_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
+    wss__conn_end_handshake(server);
+    wss__conn_release(server, conn);
+}
+
+/* Makes a place that was dealt to this loop a connection. */
+static void wss__accept_adopt(wss__loop *loop, wss__conn *conn) {
     uint32_t events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | (uint32_t)EPOLLET;
-    if (good) good = wss__socket_watch(loop->epoll, fd, events, conn->slot.id) == 0;
-    if (!good) {
-        wss__socket_close(fd);
-        wss__conn_release(server, conn);
+    if (wss__socket_watch(loop->epoll, conn->fd, events, wss__conn_handle(conn).id) != 0) {
+        wss__accept_undo(loop, conn);
         return;
     }
-    wss__conn_lock(server);
-    wss__slot_publish(&conn->slot, (uint32_t)loop->index << WSS__FLAG_LOOP_SHIFT | WSS__FLAG_HELD);
-    wss__conn_unlock(server);
-    __atomic_add_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
-    __atomic_add_fetch(&loop->handshakes, 1, __ATOMIC_ACQ_REL);
+    wss__conn_lock(loop->server);
+    wss__slot_set(&conn->slot, (uint64_t)loop->index << WSS__STAGE_LOOP_SHIFT, WSS__SLOT_OWNED);
+    wss__conn_unlock(loop->server);
+    wss__conn_link(loop, conn);
     wss__conn_schedule(loop, conn);
 }
 
-/* Gives a new socket to the loop with the fewest. */
+static int wss__accept_hand_over(wss__loop *loop, wss__conn *conn) {
+    wss__mem *mem = &loop->server->mem;
+    wss__conn_order *order = (wss__conn_order *)wss__mem_get_zeroed(mem, sizeof *order);
+    if (!order) return 0;
+    order->job.size = sizeof *order;
+    order->job.kind = WSS__ORDER_ADOPT;
+    order->place = conn;
+    if (wss__queue_push(&loop->inbox, &order->job) == WSS_OK) return 1;
+    wss__mem_free(mem, order, sizeof *order);
+    return 0;
+}
+
+/* Gives a new socket a place, and that to the loop with the fewest. Counted here, not where it arrives: a loop that is held
+   up does not look idle. */
 static void wss__accept_deal(wss__loop *loop, int fd) {
     wss_server *server = loop->server;
     wss__loop *best = loop;
+    wss__conn *conn = (wss__conn *)(void *)wss__slot_take(&server->conns);
+    if (!conn) {
+        WSS__COUNT(loop->shared.stats.accept_failures, 1);
+        wss__socket_close(fd);
+        return;
+    }
     for (int i = 0; i < server->loop_count; i++) {
         wss__loop *other = &server->loops[i];
         if (__atomic_load_n(&other->connections, __ATOMIC_ACQUIRE) <
             __atomic_load_n(&best->connections, __ATOMIC_ACQUIRE))
             best = other;
     }
-    if (best == loop) {
-        wss__accept_adopt(loop, fd);
-        return;
-    }
-    wss__conn_order *order = (wss__conn_order *)wss__mem_get_zeroed(&server->mem, sizeof *order);
-    if (order) {
-        order->job.size = sizeof *order;
-        order->job.kind = WSS__ORDER_ADOPT;
-        order->fd = fd;
-    }
-    if (order && wss__queue_push(&best->inbox, &order->job) == WSS_OK) return;
-    wss__mem_free(&server->mem, order, sizeof *order);
-    wss__socket_close(fd);
+    __atomic_add_fetch(&best->connections, 1, __ATOMIC_ACQ_REL);
+    __atomic_add_fetch(&server->handshakes, 1, __ATOMIC_SEQ_CST);
+    int good = wss__accept_prepare(loop, conn, fd);
+    if (!good)
+        wss__log_line(&server->log, WSS_LOG_INFO, loop->now,
+                      "a client was closed unanswered: options.max_per_address, or no memory");
+    if (good && best == loop) wss__accept_adopt(loop, conn);
+    else if (!good || !wss__accept_hand_over(best, conn)) wss__accept_undo(best, conn);
 }
 
 /* What a failed accept means: go on, wait for the next event, wait for the kernel, or never again. */
@@ -6881,10 +7271,7 @@ static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
 
 static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
     for (int i = 0; i < WSS__ACCEPT_TURN && loop->accepting; i++) {
-        if (!wss__accept_allowed(loop)) {
-            wss__accept_watch_listeners(loop, 0);
-            return;
-        }
+        if (!wss__accept_allowed(loop)) return;
         int fd = wss__socket_accept(listener->fd);
         if (fd < 0) {
             if (!wss__accept_failed(loop, listener)) return;
@@ -6936,7 +7323,7 @@ static void wss__loop_run_send(wss__loop *loop, wss__conn *conn, const wss__conn
 /* Sets or clears what keeps a connection from being read. Silence, and the time for half a message, count anew
    from here. */
 static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, int set) {
-    if (conn->session.phase == WSS__SESSION_CLOSING || wss__conn_state(conn) != WSS__STATE_SERVING) return;
+    if (conn->session.phase == WSS__SESSION_CLOSING || !wss__conn_is_serving(conn)) return;
     if (set) conn->work = (uint16_t)(conn->work | bits);
     else wss__conn_clear_work(conn, bits);
     if (conn->session.input) conn->session.input->since = loop->now;
@@ -6951,7 +7338,7 @@ static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
     case WSS__ORDER_SEND: wss__loop_run_send(loop, conn, order); break;
     case WSS__ORDER_BROADCAST: wss__write_broadcast(loop, order->frame, order->conn.id); break;
     case WSS__ORDER_CLOSE:
-        if (!conn || wss__conn_state(conn) != WSS__STATE_SERVING) break;
+        if (!conn || !wss__conn_is_serving(conn)) break;
         if (order->slow) wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
         else wss__write_close(loop, conn, order->code, order->text, WSS_CAUSE_LOCAL_CLOSE);
         break;
@@ -6959,11 +7346,12 @@ static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
         if (conn) wss__write_answer(loop, conn, order->frame, order->status);
         else wss__buf_release(&loop->server->mem, order->frame);
         break;
-    case WSS__ORDER_ADOPT: wss__accept_adopt(loop, order->fd); break;
+    case WSS__ORDER_ADOPT: wss__accept_adopt(loop, order->place); break;
+    case WSS__ORDER_ROOM: wss__accept_end_oldest(loop); break;
     case WSS__ORDER_READ:
         if (conn) wss__loop_set_reading(loop, conn, order->bits, order->set);
         break;
-    default: wss__deliver_change_timer(loop, order->conn.id); break;
+    default: wss__deliver_change_timer(loop, order->conn.id, order->set); break;
     }
 }
 
@@ -6975,6 +7363,7 @@ static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
         if (job->kind == WSS__QUEUE_POST) {
             wss__queue_call(&loop->server->mem, job);
         } else {
+            loop->inbox.left--;
             wss__loop_run_order(loop, (wss__conn_order *)(void *)job);
             wss__mem_free(&loop->server->mem, job, job->size);
         }
@@ -6985,9 +7374,8 @@ static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
 /* ---- stopping ---- */
 
 static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
-    wss_server *server = loop->server;
-    if (wss__conn_state(conn) != WSS__STATE_SERVING) return;
-    wss__conn_change_flags(server, conn, WSS__FLAG_GONE, WSS__FLAG_UNANSWERED);
+    if (!wss__conn_is_serving(conn)) return;
+    wss__conn_set_stage(loop->server, conn, WSS__STAGE_CLOSING);
     if (conn->session.phase == WSS__SESSION_OPEN)
         wss__write_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
     else if (conn->session.phase == WSS__SESSION_ASKED ||
@@ -6997,23 +7385,26 @@ static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
         wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
 }
 
-static void wss__loop_begin_stop(wss__loop *loop) {
-    uint32_t index = 0;
+static void wss__loop_for_all(wss__loop *loop, void (*function)(wss__loop *loop, wss__conn *conn)) {
     wss__conn *conn;
-    int milliseconds = __atomic_load_n(&loop->server->stop_ms, __ATOMIC_ACQUIRE);
-    loop->stop_at = loop->now + (uint64_t)(milliseconds > 0 ? milliseconds : 0);
+    for (int list = 0; list < WSS__LIST_COUNT; list++)
+        for (uint32_t at = loop->lists[list].first; (conn = wss__conn_walk(loop, &at)) != NULL;) function(loop, conn);
+}
+
+static void wss__loop_begin_stop(wss__loop *loop) {
     wss__accept_watch_listeners(loop, 0);
     if (loop->index == 0) wss__socket_close_listeners(&loop->server->listeners);
     wss__loop_run_jobs(loop, 1);
     loop->stopping = 1;
-    while ((conn = wss__conn_next_own(loop, &index)) != NULL) wss__loop_stop_conn(loop, conn);
+    wss__loop_for_all(loop, wss__loop_stop_conn);
 }
 
-static void wss__loop_force_stop(wss__loop *loop) {
-    uint32_t index = 0;
-    wss__conn *conn;
-    while ((conn = wss__conn_next_own(loop, &index)) != NULL)
-        wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_RESET);
+static void wss__loop_cut_conn(wss__loop *loop, wss__conn *conn) {
+    wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_RESET);
+}
+
+static uint64_t wss__loop_stop_at(const wss__loop *loop) {
+    return loop->stopping ? __atomic_load_n(&loop->server->stop_at, __ATOMIC_ACQUIRE) : UINT64_MAX;
 }
 
 /* ---- turns ---- */
@@ -7029,20 +7420,17 @@ static void wss__loop_run_ready(wss__loop *loop) {
     }
 }
 
-/* Begins to accept again. Where all places are taken, the turn in which one becomes free asks again; what other
-   loops free is looked for by time. */
+/* Begins to accept again: when its time has come, or there is room and no failure to wait for. */
 static void wss__loop_rearm(wss__loop *loop) {
-    if (loop->index != 0 || loop->accepting || loop->stopping || loop->accept_at > loop->now) return;
-    int allowed = wss__accept_allowed(loop);
-    loop->accept_at = !allowed && loop->server->loop_count > 1 ? loop->now + WSS__CONN_RETRY : 0;
-    if (allowed) wss__accept_watch_listeners(loop, 1);
+    if (loop->index != 0 || loop->accepting || loop->stopping) return;
+    if (loop->accept_at > loop->now && (loop->accept_backoff || !wss__accept_ask_for_room(loop->server))) return;
+    wss__accept_watch_listeners(loop, 1);
 }
 
 /* Moment at which something must be done although nothing comes. */
 static uint64_t wss__loop_due(const wss__loop *loop) {
-    uint64_t due = wss__timer_next(&loop->wheel);
-    if (loop->stopping) due = wss__conn_earlier(due, loop->stop_at);
-    if (loop->accept_at && !loop->stopping) due = wss__conn_earlier(due, loop->accept_at);
+    uint64_t due = wss__conn_earlier(wss__timer_next(&loop->wheel), wss__loop_stop_at(loop));
+    if (loop->index == 0 && !loop->accepting && !loop->stopping) due = wss__conn_earlier(due, loop->accept_at);
     return loop->first_ready != WSS__SLOT_NONE ? loop->now : due;
 }
 
@@ -7106,9 +7494,9 @@ static void wss__loop_measure(wss__loop *loop) {
 /* One turn: wait, then handle what came, what was posted, what is due and what was left over. */
 static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     struct epoll_event events[WSS__LOOP_EVENTS];
-    wss__loop *outside = wss__conn_loop;
+    wss__event_place place;
     int count = wss__loop_wait(loop, events, wss__loop_timeout(loop, milliseconds));
-    wss__conn_loop = loop;
+    wss__event_enter(&place, loop->server, loop);
     loop->now = wss__socket_clock();
     if (count < 0 && errno != EINTR) {
         loop->result = WSS_ERR_SYSTEM;
@@ -7119,14 +7507,17 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     for (int i = 0; i < count; i++) wss__loop_on_event(loop, events[i].data.u64, events[i].events);
     if (!loop->stopping && __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE)) wss__loop_begin_stop(loop);
     wss__loop_run_timers(loop);
-    if (loop->stopping && loop->stop_at <= loop->now) wss__loop_force_stop(loop);
+    if (wss__loop_stop_at(loop) <= loop->now) wss__loop_for_all(loop, wss__loop_cut_conn);
     wss__loop_run_ready(loop);
     wss__write_give_broadcasts(loop);
-    wss__loop_rearm(loop);
-    loop->finished = loop->stopping && __atomic_load_n(&loop->connections, __ATOMIC_ACQUIRE) == 0;
     wss__loop_measure(loop);
+    wss__write_give_broadcasts(loop); /* the log may broadcast */
+    wss__loop_rearm(loop);
+    loop->finished = loop->stopping;
+    for (int list = 0; list < WSS__LIST_COUNT; list++)
+        if (loop->lists[list].first != WSS__SLOT_NONE) loop->finished = 0;
     wss__loop_arm_timer(loop);
-    wss__conn_loop = outside;
+    wss__event_leave(&place);
 }
 
 static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
@@ -7136,6 +7527,8 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     loop->timer_fd = -1;
     loop->first_ready = WSS__SLOT_NONE;
     loop->last_ready = WSS__SLOT_NONE;
+    memset(loop->lists, 0xff, sizeof loop->lists); /* none */
+    loop->oldest = UINT32_MAX;
     loop->receive_size = WSS__LOOP_RECEIVE;
     loop->shared.mem = &server->mem;
     loop->shared.options = &server->options;
@@ -7152,20 +7545,21 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     return loop->receive && loop->shared.cork ? WSS_OK : WSS_ERR_MEMORY;
 }
 
-/* Drops a job that will never run. */
+/* Drops an order that will never be carried out. */
 static void wss__loop_drop_order(wss__loop *loop, wss__conn_order *order) {
     wss__mem *mem = &loop->server->mem;
     if (order->frame) wss__buf_release(mem, order->frame);
-    if (order->job.kind == WSS__ORDER_ADOPT) wss__socket_close(order->fd);
+    if (order->job.kind == WSS__ORDER_ADOPT) wss__accept_undo(loop, order->place);
     wss__mem_free(mem, order, order->job.size);
 }
 
+/* Posts that no turn has run are run here. */
 static void wss__loop_destroy(wss__loop *loop) {
     wss__mem *mem = &loop->server->mem;
     wss__queue_job *job = loop->inbox.fd >= 0 ? wss__queue_take(&loop->inbox, 1) : NULL;
     while (job) {
         wss__queue_job *next = job->next;
-        if (job->kind == WSS__QUEUE_POST) wss__mem_free(mem, job, job->size);
+        if (job->kind == WSS__QUEUE_POST) wss__queue_call(mem, job);
         else wss__loop_drop_order(loop, (wss__conn_order *)(void *)job);
         job = next;
     }
@@ -7222,7 +7616,7 @@ static void wss__public_resolve(wss_options *options) {
     const size_t mebibyte = (size_t)1024 * 1024;
     if (!options->type_member) options->type_member = "__MESSAGE__";
     wss__public_default(&options->threads, 1);
-    wss__public_bound(&options->threads, 64);
+    wss__public_bound(&options->threads, WSS__QUEUE_INBOXES);
     wss__public_default_size(&options->max_message, mebibyte);
     wss__public_default(&options->max_head, 8192);
     wss__public_bound(&options->max_head, 1024 * 1024);
@@ -7265,11 +7659,22 @@ static int wss__public_copy_strings(wss_server *server) {
     return 1;
 }
 
+/* A list for every four connections that there may be. */
+static int wss__public_make_addresses(wss_server *server) {
+    server->address_lists = 1;
+    while (server->address_lists < server->conns.limit / 4) server->address_lists *= 2;
+    size_t size = server->address_lists * sizeof *server->addresses;
+    server->addresses = (wss__conn_address **)wss__mem_get_zeroed(&server->mem, size);
+    return server->addresses != NULL;
+}
+
 static int wss__public_set_up(wss_server *server, wss_error *why) {
     uint64_t random = wss__socket_random();
     wss__span what = wss__base_text("server");
     pthread_mutex_init(&server->handlers.mutex, NULL);
     server->handlers.mem = &server->mem;
+    server->seed = wss__socket_random();
+    server->handlers.seed = server->seed;
     if (!wss__public_copy_strings(server)) return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
     int result = wss__socket_listen(&server->listeners, &server->options, why);
     if (result) return result;
@@ -7279,6 +7684,8 @@ static int wss__public_set_up(wss_server *server, wss_error *why) {
         !wss__slot_init(&server->timers, &server->mem, sizeof(wss__deliver_timer), 1 << 20, random >> 20))
         return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
     size_t loops = (size_t)server->options.threads;
+    if (server->options.max_per_address != WSS_OFF && !wss__public_make_addresses(server))
+        return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
     server->loops = (wss__loop *)wss__mem_get_zeroed(&server->mem, loops * sizeof *server->loops);
     if (!server->loops) return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
     server->loop_count = (int)loops;
@@ -7294,6 +7701,7 @@ static void wss__public_tear_down(wss_server *server) {
     wss__socket_close_listeners(&server->listeners);
     for (int i = 0; i < server->loops_made; i++) wss__loop_destroy(&server->loops[i]);
     if (server->loops) wss__mem_free(&server->mem, server->loops, (size_t)server->loop_count * sizeof *server->loops);
+    wss__mem_free(&server->mem, server->addresses, server->address_lists * sizeof *server->addresses);
     wss__slot_destroy(&server->conns);
     wss__slot_destroy(&server->timers);
     wss__event_free(&server->handlers);
@@ -7337,10 +7745,9 @@ WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options
     if (server && options) *options = server->options;
 }
 
-/* Keeps the others out of what only one thread may do; false while one does it. */
+/* Keeps the others out of what only one thread may do; false while one does it, or inside a handler. */
 static int wss__public_enter(wss_server *server) {
-    if (wss__conn_own_loop(server) || wss__event_inside == server) return 0;
-    return !__atomic_exchange_n(&server->entered, 1, __ATOMIC_ACQ_REL);
+    return !wss__event_is_inside(server) && !__atomic_exchange_n(&server->entered, 1, __ATOMIC_ACQ_REL);
 }
 
 static void wss__public_leave(wss_server *server) {
@@ -7362,12 +7769,15 @@ static void *wss__public_run_loop(void *arg) {
     return NULL;
 }
 
-/* A thread that takes none of the program's signals. */
+/* A thread that takes none of the program's signals, but those that are about the thread itself: a crash is reported as the
+   program wants, and profilers see it. */
 static int wss__public_thread(pthread_t *thread, void *(*function)(void *), void *arg) {
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) sigdelset(&all, own[i]);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
     int failed = WSSERVER_SYSTEM(pthread_create)(thread, NULL, function, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return failed == 0;
@@ -7520,58 +7930,82 @@ static void wss__public_deliver_rest(wss_server *server) {
     }
 }
 
+/* This thread is the one that drains a queue; false while another does. It may be that already. */
+static int wss__public_enter_queue(wss_queue *queue, wss__event_place *place) {
+    if (!wss__event_is_inside(queue) && __atomic_exchange_n(&queue->draining, 1, __ATOMIC_ACQ_REL)) return 0;
+    wss__event_enter(place, queue, NULL);
+    return 1;
+}
+
+static void wss__public_leave_queue(wss_queue *queue, const wss__event_place *place) {
+    wss__event_leave(place);
+    if (!wss__event_is_inside(queue)) __atomic_store_n(&queue->draining, 0, __ATOMIC_RELEASE);
+}
+
+static int wss__public_enter_both(wss_server *server, wss__event_place *place) {
+    if (!wss__public_enter(server)) return 0;
+    if (!server->options.queue || wss__public_enter_queue(server->options.queue, place)) return 1;
+    wss__public_leave(server);
+    return 0;
+}
+
 WSSERVER_API int wss_destroy(wss_server *server) {
+    wss__event_place place;
+    wss__event_place draining;
     if (!server) return WSS_OK;
-    if (!wss__public_enter(server)) return WSS_ERR_BUSY;
+    if (!wss__public_enter_both(server, &draining)) {
+        wss__public_misused(server, "wss_destroy in a handler, or while another thread runs the server or drains its queue",
+                            0);
+        return WSS_ERR_BUSY;
+    }
+    wss_queue *queue = server->options.queue;
     int polled = __atomic_load_n(&server->running, __ATOMIC_ACQUIRE) && !server->has_thread;
     wss_stop(server, server->options.close_ms);
     if (server->has_thread) pthread_join(server->thread, NULL);
     while (polled && wss__public_turn(server, -1) == WSS_OK) {
     }
     wss__public_end(server);
-    if (server->options.queue) {
-        wss__public_deliver_rest(server);
-        __atomic_sub_fetch(&server->options.queue->attached, 1, __ATOMIC_ACQ_REL);
-    }
+    wss__event_enter(&place, server, NULL);
+    if (queue) wss__public_deliver_rest(server);
     wss__public_tear_down(server);
+    wss__event_leave(&place);
+    if (queue) wss__public_leave_queue(queue, &draining);
+    if (queue) __atomic_sub_fetch(&queue->attached, 1, __ATOMIC_ACQ_REL);
     return WSS_OK;
 }
 
 /* ---- handlers ---- */
 
+static int wss__public_on(wss_server *server, int kind, const char *type, wss_handler *handler, void *context) {
+    return server ? wss__event_register(&server->handlers, kind, type, handler, context) : WSS_ERR_ARGUMENT;
+}
+
 WSSERVER_API int wss_on_connect(wss_server *server, wss_handler *handler, void *context) {
-    if (!server) return WSS_ERR_ARGUMENT;
-    return wss__event_register(&server->handlers, &server->handlers.connect, NULL, handler, context);
+    return wss__public_on(server, WSS_EVENT_CONNECT, NULL, handler, context);
 }
 
 WSSERVER_API int wss_on_disconnect(wss_server *server, wss_handler *handler, void *context) {
-    if (!server) return WSS_ERR_ARGUMENT;
-    return wss__event_register(&server->handlers, &server->handlers.disconnect, NULL, handler, context);
+    return wss__public_on(server, WSS_EVENT_DISCONNECT, NULL, handler, context);
 }
 
 WSSERVER_API int wss_on_message(wss_server *server, const char *type, wss_handler *handler, void *context) {
-    if (!server) return WSS_ERR_ARGUMENT;
-    return wss__event_register(&server->handlers, NULL, type, handler, context);
+    return wss__public_on(server, WSS_EVENT_MESSAGE, type, handler, context);
 }
 
 WSSERVER_API int wss_on_data(wss_server *server, wss_handler *handler, void *context) {
-    if (!server) return WSS_ERR_ARGUMENT;
-    return wss__event_register(&server->handlers, &server->handlers.data, NULL, handler, context);
+    return wss__public_on(server, WSS_EVENT_DATA, NULL, handler, context);
 }
 
 WSSERVER_API int wss_on_drain(wss_server *server, wss_handler *handler, void *context) {
-    if (!server) return WSS_ERR_ARGUMENT;
-    return wss__event_register(&server->handlers, &server->handlers.drain, NULL, handler, context);
+    return wss__public_on(server, WSS_EVENT_DRAIN, NULL, handler, context);
 }
 
 WSSERVER_API int wss_on_upgrade(wss_server *server, wss_handler *handler, void *context) {
-    if (!server) return WSS_ERR_ARGUMENT;
-    return wss__event_register(&server->handlers, &server->handlers.upgrade, NULL, handler, context);
+    return wss__public_on(server, WSS_EVENT_UPGRADE, NULL, handler, context);
 }
 
 WSSERVER_API int wss_on_http(wss_server *server, wss_handler *handler, void *context) {
-    if (!server) return WSS_ERR_ARGUMENT;
-    return wss__event_register(&server->handlers, &server->handlers.http, NULL, handler, context);
+    return wss__public_on(server, WSS_EVENT_HTTP, NULL, handler, context);
 }
 
 /* ---- sending ---- */
@@ -7586,13 +8020,14 @@ static void wss__public_make_order(wss__conn_order *order, int kind, wss_conn co
     order->conn = conn;
 }
 
-/* An order that can wait for another thread. */
-static wss__conn_order *wss__public_copy(wss_server *server, const wss__conn_order *order) {
+/* An order that can wait for another thread. cost: in the limits of what may wait. */
+static wss__conn_order *wss__public_copy(wss_server *server, const wss__conn_order *order, size_t cost) {
     size_t size = wss__base_add(sizeof *order, order->text.size);
     wss__conn_order *copy = (wss__conn_order *)wss__mem_get(&server->mem, size);
     if (!copy) return NULL;
     *copy = *order;
     copy->job.size = size;
+    copy->job.cost = cost;
     if (order->text.size) memcpy(copy + 1, order->text.data, order->text.size);
     copy->text.data = (const char *)(copy + 1);
     return copy;
@@ -7607,42 +8042,44 @@ static void wss__public_free_order(wss_server *server, wss__conn_order *order) {
 /* The connection until its disconnect handlers have run; under the mutex. */
 static wss__conn *wss__public_find(const wss_server *server, wss_conn handle) {
     wss__conn *conn = wss__conn_find(server, handle);
-    return conn && !(wss__conn_flags(conn) & WSS__FLAG_TOLD) ? conn : NULL;
+    return conn && wss__conn_stage(conn) != WSS__STAGE_TOLD ? conn : NULL;
 }
 
-static int wss__public_push(wss_server *server, const wss__conn *conn, wss__conn_order *order) {
-    return wss__queue_push(&server->loops[wss__conn_loop_of(conn)].inbox, &order->job);
-}
-
-/* The connection, if this thread may act on it at once: its loop may, unless another thread has accepted it and that
-   still waits in the inbox. Then all else goes behind it. */
+/* The connection, if this thread may act on it at once: its loop may, unless orders wait behind which this has to go, or
+   another thread has accepted it and that still waits in the inbox. */
 static wss__conn *wss__public_find_here(wss__loop *loop, wss_conn handle) {
-    wss__conn *conn = wss__conn_find_own(loop, handle);
-    int behind = conn && conn->session.phase == WSS__SESSION_ASKED && wss__conn_flags(conn) & WSS__FLAG_ACCEPTED;
+    wss__conn *conn = loop && !loop->inbox.left ? wss__conn_find_own(loop, handle) : NULL;
+    int behind = conn && conn->session.phase == WSS__SESSION_ASKED && wss__conn_stage(conn) == WSS__STAGE_ACCEPTED;
     return behind ? NULL : conn;
 }
 
 /* Whether a connection takes an order now; under the mutex. here: by its own loop, which must have seen that
    it is open. */
 static int wss__public_check_order(const wss__conn *conn, const wss__conn_order *order, int here) {
-    int flags = conn ? wss__conn_flags(conn) : WSS__FLAG_GONE;
-    if (flags & WSS__FLAG_GONE) return WSS_ERR_GONE;
+    int stage = conn ? wss__conn_stage(conn) : WSS__STAGE_TOLD;
+    if (stage >= WSS__STAGE_CLOSING) return WSS_ERR_GONE;
     if (order->job.kind != WSS__ORDER_ANSWER) {
         int open = !here || conn->session.phase == WSS__SESSION_OPEN;
-        return open && flags & WSS__FLAG_ACCEPTED ? WSS_OK : WSS_ERR_GONE;
+        return open && stage >= WSS__STAGE_ACCEPTED ? WSS_OK : WSS_ERR_GONE;
     }
-    if (!(flags & WSS__FLAG_UNANSWERED)) return WSS_ERR_ANSWERED;
-    return !(flags & WSS__FLAG_UPGRADE) == !order->upgrade ? WSS_OK : WSS_ERR_ARGUMENT;
+    if (stage != WSS__STAGE_ASKED) return WSS_ERR_ANSWERED;
+    return !conn->cold->request->upgrade == !order->upgrade ? WSS_OK : WSS_ERR_ARGUMENT;
 }
 
 /* What an order changes at once, for whatever is asked or ordered next; under the mutex. */
-static void wss__public_admit(wss_server *server, wss__conn *conn, const wss__conn_order *order) {
-    if (order->job.kind == WSS__ORDER_CLOSE) wss__conn_set_flags(conn, WSS__FLAG_GONE | WSS__FLAG_SILENT, 0);
+static void wss__public_admit(wss__conn *conn, const wss__conn_order *order) {
+    if (order->job.kind == WSS__ORDER_CLOSE) wss__conn_raise(conn, WSS__STAGE_SILENT);
     if (order->job.kind != WSS__ORDER_ANSWER) return;
     int accepted = order->status == 101;
-    wss__conn_set_flags(conn, accepted ? WSS__FLAG_ACCEPTED : 0, WSS__FLAG_UNANSWERED);
+    wss__conn_raise(conn, accepted ? WSS__STAGE_ACCEPTED : WSS__STAGE_ANSWERED);
     if (accepted) __atomic_store_n(&conn->user, order->job.arg, __ATOMIC_RELEASE);
-    if (order->text.size) conn->cold->protocol = wss__conn_copy(server, order->text, &conn->cold->protocol_size);
+    conn->cold->protocol = (char *)(uintptr_t)order->protocol.data;
+    conn->cold->protocol_size = order->protocol.size;
+}
+
+/* Pausing, timers and answers count where they have to wait; closing is outside the limits, once for each connection. */
+static size_t wss__public_cost(const wss__conn_order *order) {
+    return order->job.kind == WSS__ORDER_CLOSE || (order->job.kind == WSS__ORDER_TIMER && !order->set) ? 0 : sizeof *order;
 }
 
 /* The one way to order: where this thread is the loop that has to carry it out it does so now, else a copy
@@ -7650,110 +8087,106 @@ static void wss__public_admit(wss_server *server, wss__conn *conn, const wss__co
    frame over. */
 static int wss__public_do(wss_server *server, const wss__conn_order *order) {
     int timer = order->job.kind == WSS__ORDER_TIMER;
-    wss__loop *loop = wss__conn_own_loop(server);
-    int here = timer ? loop == &server->loops[0] : wss__public_find_here(loop, order->conn) != NULL;
-    wss__conn_order *copy = here ? NULL : wss__public_copy(server, order);
+    wss__loop *own = wss__conn_own_loop(server);
+    wss__loop *loop = &server->loops[0];
+    int here = timer ? own == loop : wss__public_find_here(own, order->conn) != NULL;
+    wss__conn_order *copy = here ? NULL : wss__public_copy(server, order, wss__public_cost(order));
     int result = here || copy ? WSS_OK : wss__mem_error(&server->mem, sizeof *copy + order->text.size);
     wss__conn_lock(server);
     wss__conn *conn = timer ? NULL : wss__conn_find(server, order->conn);
     if (!result && !timer) result = wss__public_check_order(conn, order, here);
-    if (!result && copy) result = wss__queue_push(&server->loops[conn ? wss__conn_loop_of(conn) : 0].inbox, &copy->job);
-    if (!result && conn) wss__public_admit(server, conn, order);
+    if (!result && conn) loop = wss__conn_loop_of(server, conn);
+    if (!result && copy) result = wss__conn_put(loop, copy, NULL);
+    if (result >= 0 && conn) wss__public_admit(conn, order);
     wss__conn_unlock(server);
-    if (!result && here) wss__loop_run_order(loop, order);
+    if (result > 0) result = wss__queue_wake(&loop->inbox);
+    if (!result && here) wss__loop_run_order(own, order);
     if (result == WSS_ERR_GONE) wss__public_misused(server, "order to a dead handle", order->conn.id);
     if (result) wss__buf_release(&server->mem, order->frame);
     if (result && copy) wss__mem_free(&server->mem, copy, copy->job.size);
     return result;
 }
 
-/* Judges the limit and reserves, then hands the frame to the connection's loop. A keyed message goes even to a
-   full queue, where one of its key may wait to be replaced. Under the mutex. */
-static int wss__public_reserve(wss_server *server, wss__conn *conn, wss__conn_order *order) {
-    const wss_options *options = &server->options;
-    size_t size = order->frame->size;
-    size_t queued = wss__session_queued(&conn->session);
-    int full = queued && queued >= options->max_queued;
-    int admitted = !full || order->frame->key_size;
-    if (!admitted && options->send_policy == WSS_POLICY_CLOSE) {
-        wss__buf_release(&server->mem, order->frame);
-        order->frame = NULL;
-        order->job.kind = WSS__ORDER_CLOSE;
-        order->job.cost = 0;
-        order->slow = 1;
-        wss__conn_set_flags(conn, WSS__FLAG_GONE, 0);
-        return wss__public_push(server, conn, order) == WSS_OK ? WSS_ERR_FULL : WSS_ERR_STOPPED;
-    }
-    if (!admitted) return WSS_ERR_FULL;
-    order->full = full && order->frame->key_size;
-    __atomic_add_fetch(&conn->session.queued, size, __ATOMIC_RELAXED);
-    int result = wss__public_push(server, conn, order);
-    if (result) __atomic_sub_fetch(&conn->session.queued, size, __ATOMIC_RELAXED);
-    return result;
-}
-
+/* Judges the limit, then hands the frame to the connection's loop; both at once, so that the loop never sees what is refused.
+   A keyed message goes even to a full queue, where one of its key may wait to be replaced. */
 static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const wss__message *message, wss__span key) {
     wss__conn_order order;
+    wss__loop *loop = NULL;
     wss__public_make_order(&order, WSS__ORDER_SEND, handle);
-    order.frame = wss__message_frame(&server->mem, message, key);
-    wss__conn_order *copy = order.frame ? wss__public_copy(server, &order) : NULL;
+    wss__buf_frame *frame = wss__message_frame(&server->mem, message, key);
+    order.frame = frame;
+    wss__conn_order *copy = frame ? wss__public_copy(server, &order, sizeof order + frame->size) : NULL;
     if (!copy) {
-        wss__buf_release(&server->mem, order.frame);
+        wss__buf_release(&server->mem, frame);
         return wss__mem_error(&server->mem, message->size);
     }
-    copy->job.cost = sizeof *copy + copy->frame->size;
     wss__conn_lock(server);
     wss__conn *conn = wss__conn_find(server, handle);
     int result = wss__public_check_order(conn, copy, 0);
-    if (!result) result = wss__public_reserve(server, conn, copy);
-    int taken = result == WSS_OK || (result == WSS_ERR_FULL && !copy->frame);
+    size_t queued = result ? 0 : wss__session_queued(&conn->session);
+    int full = queued && queued >= server->options.max_queued;
+    int slow = full && !key.size && server->options.send_policy == WSS_POLICY_CLOSE;
+    copy->full = full && key.size;
+    if (slow) { /* its end is ordered instead, with memory that is there */
+        copy->job.kind = WSS__ORDER_CLOSE;
+        copy->job.cost = 0;
+        copy->frame = NULL;
+        copy->slow = 1;
+    }
+    if (!result && full && !key.size && !slow) result = WSS_ERR_FULL;
+    if (!result) loop = wss__conn_loop_of(server, conn);
+    if (loop) result = wss__conn_put(loop, copy, slow ? NULL : &conn->session.queued);
+    int accepted = result >= 0;
+    if (accepted && slow) wss__conn_raise(conn, WSS__STAGE_CLOSING);
     wss__conn_unlock(server);
-    if (!taken) wss__public_free_order(server, copy);
+    if (result > 0) result = wss__queue_wake(&loop->inbox);
+    if (slow) wss__buf_release(&server->mem, frame);
+    if (!accepted) wss__public_free_order(server, copy);
+    if (accepted && slow) result = WSS_ERR_FULL;
+    if (result == WSS_ERR_FULL) __atomic_add_fetch(&server->refused_full, 1, __ATOMIC_RELAXED);
     return result;
 }
 
 static int wss__public_send_here(wss__loop *loop, wss__conn *conn, const wss__message *message, wss__span key) {
-    if (wss__conn_flags(conn) & WSS__FLAG_GONE) return WSS_ERR_GONE;
+    if (wss__conn_stage(conn) >= WSS__STAGE_CLOSING) return WSS_ERR_GONE;
     int result = wss__write_message(loop, conn, message, key);
     return result == WSS_ERR_MEMORY ? wss__mem_error(&loop->server->mem, message->size) : result;
 }
 
-/* Hands a frame to every loop but this thread's own, which gets it last and at once. All the memory is got
-   before anything is handed on, and only the first loop is asked whether there is room, so that it goes to all
-   or to none. */
+/* Hands a frame to every loop, or to none: all the memory is got before, and all inboxes are asked together. This thread's
+   own loop gets it at once, unless orders wait behind which it has to go. */
 static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_conn except) {
+    wss__queue_inbox *inboxes[WSS__QUEUE_INBOXES];
     wss__loop *own = wss__conn_own_loop(server);
+    wss__loop *here = own && !own->inbox.left ? own : NULL;
     wss__queue_job *copies = NULL;
     wss__conn_order order;
+    int count = 0;
     int result = WSS_OK;
     wss__public_make_order(&order, WSS__ORDER_BROADCAST, except);
     order.frame = frame;
-    for (int i = server->loop_count; i-- > 0;) {
-        if (own && own->index == i) continue;
-        wss__conn_order *copy = wss__public_copy(server, &order);
-        if (!copy) {
-            result = wss__mem_error(&server->mem, sizeof *copy);
-            break;
-        }
+    for (int i = 0; i < server->loop_count && !result; i++) {
+        if (here == &server->loops[i]) continue;
+        wss__conn_order *copy = wss__public_copy(server, &order, sizeof order + frame->size);
+        if (!copy) result = wss__mem_error(&server->mem, sizeof *copy);
+        if (!copy) break;
         wss__buf_retain(frame);
-        copy->loop = i;
+        inboxes[count++] = &server->loops[i].inbox;
         copy->job.next = copies;
         copies = &copy->job;
     }
-    if (copies && !own) copies->cost = sizeof(wss__conn_order) + frame->size;
-    while (copies) {
+    if (!result) result = wss__queue_push_all(inboxes, copies, count);
+    while (result && copies) {
         wss__conn_order *copy = (wss__conn_order *)(void *)copies;
         copies = copies->next;
-        int pushed = result ? result : wss__queue_push(&server->loops[copy->loop].inbox, &copy->job);
-        if (!pushed) continue;
-        if (!result && !own && copy->loop == 0) result = pushed;
         wss__public_free_order(server, copy);
     }
-    if (own && !result) {
-        wss__buf_retain(frame);
-        wss__write_broadcast(own, frame, except.id);
-    }
-    return result;
+    if (result) return result;
+    if (own && !here) own->inbox.left++;
+    if (!here) return WSS_OK;
+    wss__buf_retain(frame);
+    wss__write_broadcast(here, frame, except.id);
+    return WSS_OK;
 }
 
 static int wss__public_broadcast(wss_server *server, const wss__message *message, wss__span key, wss_conn except) {
@@ -7809,7 +8242,7 @@ WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, w
 
 WSSERVER_API int wss_send_data(wss_server *server, wss_conn conn, int opcode, const void *data, size_t size) {
     wss__loop *loop = server ? wss__conn_own_loop(server) : NULL;
-    if (loop && !wss__public_is_stopping(server) && wss__write_back(loop, conn, opcode, data, size)) return WSS_OK;
+    if (loop && !loop->inbox.left && !wss__public_is_stopping(server) && wss__write_back(loop, conn, opcode, data, size)) return WSS_OK;
     return wss__public_send_plain(server, conn, 0, opcode, data, size);
 }
 
@@ -7858,15 +8291,16 @@ WSSERVER_API size_t wss_count(const wss_server *server) {
 /* Bytes of broadcasts that this connection is given when the turn of its loop ends. Another thread cannot see
    which it has been given already: it is told all of them. */
 static size_t wss__public_broadcast_bytes(const wss_server *server, const wss__conn *conn) {
-    const wss__loop *loop = &server->loops[wss__conn_loop_of(conn)];
-    if (loop == wss__conn_loop) return wss__conn_is_receiver(conn) ? wss__conn_missing(loop, conn) : 0;
-    return wss__conn_flags(conn) & WSS__FLAG_OPEN ? __atomic_load_n(&loop->broadcast_size, __ATOMIC_RELAXED) : 0;
+    const wss__loop *loop = wss__conn_loop_of(server, conn);
+    if (loop == wss__conn_own_loop(server)) return wss__conn_is_receiver(conn) ? wss__conn_missing(loop, conn) : 0;
+    if (wss__conn_stage(conn) != WSS__STAGE_OPEN) return 0;
+    return __atomic_load_n(&loop->broadcast_size, __ATOMIC_RELAXED);
 }
 
 /* What its own turn has gathered for a connection only its own loop can see. The account of one whose socket is closed
    is nobody's any more. */
 static size_t wss__public_waiting(const wss_server *server, const wss__conn *conn) {
-    if (!(wss__conn_flags(conn) & WSS__FLAG_HELD)) return 0;
+    if ((wss__slot_word(&conn->slot) & WSS__SLOT_STATE) != WSS__SLOT_OWNED) return 0;
     const wss__loop *loop = wss__conn_own_loop(server);
     size_t gathered = loop && loop->shared.corked == &conn->session ? loop->shared.cork_size : 0;
     return wss__session_queued(&conn->session) + wss__public_broadcast_bytes(server, conn) + gathered;
@@ -7914,7 +8348,7 @@ WSSERVER_API wss_conn wss_next(const wss_server *server, wss_conn conn) {
     wss__conn_lock(server);
     uint32_t index = conn.id ? wss__slot_index(conn.id) + 1 : 0;
     for (; index < server->conns.made && !next.id; index++)
-        if (wss__conn_flags(wss__conn_at(server, index)) & WSS__FLAG_OPEN)
+        if (wss__conn_stage(wss__conn_at(server, index)) == WSS__STAGE_OPEN)
             next = wss__conn_handle(wss__conn_at(server, index));
     wss__conn_unlock(server);
     return next;
@@ -7931,11 +8365,6 @@ static void wss__public_fill_info(wss_server *server, const wss__conn *conn, wss
     uint64_t now = wss__socket_clock();
     int round_trip = __atomic_load_n(&conn->round_trip, __ATOMIC_RELAXED);
     info->conn = wss__conn_handle(conn);
-    info->uid = -1;
-    info->gid = -1;
-    info->pid = -1;
-    if (conn->fd >= 0) wss__socket_peer(conn->fd, info->address, &info->port);
-    if (strcmp(info->address, "unix") == 0) wss__socket_credentials(conn->fd, &info->pid, &info->uid, &info->gid);
     info->path[0] = '/';
     if (cold && cold->path) wss__public_copy_text(info->path, sizeof info->path, cold->path, cold->path_size);
     if (cold) wss__public_copy_text(info->protocol, sizeof info->protocol, cold->protocol, cold->protocol_size);
@@ -7948,10 +8377,23 @@ static void wss__public_fill_info(wss_server *server, const wss__conn *conn, wss
 }
 
 WSSERVER_API int wss_get_info(wss_server *server, wss_conn handle, wss_info *info) {
+    wss_info none;
+    wss_info peer;
     if (!server || !info) return WSS_ERR_ARGUMENT;
     memset(info, 0, sizeof *info);
+    memset(&none, 0, sizeof none);
+    none.uid = none.gid = none.pid = -1;
+    peer = none;
     wss__conn_lock(server);
     wss__conn *conn = wss__public_find(server, handle);
+    int fd = conn ? conn->fd : -1;
+    wss__conn_unlock(server);
+    /* under no mutex: by now another socket may have the number, so it is looked at once more */
+    if (fd >= 0) wss__socket_peer(fd, peer.address, &peer.port);
+    if (strcmp(peer.address, "unix") == 0) wss__socket_credentials(fd, &peer.pid, &peer.uid, &peer.gid);
+    wss__conn_lock(server);
+    conn = wss__public_find(server, handle);
+    if (conn) *info = conn->fd == fd ? peer : none;
     if (conn) wss__public_fill_info(server, conn, info);
     wss__conn_unlock(server);
     return conn ? WSS_OK : WSS_ERR_GONE;
@@ -7981,6 +8423,8 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
     }
     stats->queued_peak = peak;
     stats->loop_lag_ms = lag;
+    stats->refused_full += __atomic_load_n(&server->refused_full, __ATOMIC_RELAXED);
+    stats->undelivered_dropped = __atomic_load_n(&server->undelivered_dropped, __ATOMIC_RELAXED);
     stats->connections = __atomic_load_n(&server->open, __ATOMIC_ACQUIRE);
     stats->memory = __atomic_load_n(&server->mem.used, __ATOMIC_RELAXED);
     stats->memory_peak = __atomic_load_n(&server->mem.peak, __ATOMIC_RELAXED);
@@ -8019,16 +8463,18 @@ static int wss__public_answer(wss_server *server, wss_conn handle, wss__http_rep
     wss__conn_request *kept;
     wss__public_make_order(&order, WSS__ORDER_ANSWER, handle);
     order.job.arg = user;
-    order.text = wss__base_text(reply->protocol);
     order.status = reply->answer.status;
     order.upgrade = (uint8_t)upgrade;
     int result = wss__public_hold_request(server, &order, &kept);
     if (result) return result;
-    if (reply->protocol && !wss__http_offers(&kept->request, order.text)) result = WSS_ERR_PROTOCOL;
+    wss__span protocol = wss__base_text(reply->protocol);
+    if (reply->protocol && !wss__http_offers(&kept->request, protocol)) result = WSS_ERR_PROTOCOL;
     if (order.status == 101) wss__http_welcome(reply, wss__http_key(&kept->request));
     reply->is_head = kept->request.is_head;
     if (!result) result = wss__public_answer_frame(server, reply, &order.frame);
+    if (!result && protocol.size) order.protocol.data = wss__conn_copy(server, protocol, &order.protocol.size);
     if (!result) result = wss__public_do(server, &order);
+    if (result) wss__mem_free(&server->mem, (void *)(uintptr_t)order.protocol.data, order.protocol.size);
     wss__conn_release_request(server, kept);
     return result;
 }
@@ -8077,11 +8523,12 @@ WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void 
 }
 
 /* Makes the first loop look at a timer; false where the word could not be sent. */
-static int wss__public_tell_timer(wss_server *server, uint64_t id) {
+static int wss__public_tell_timer(wss_server *server, uint64_t id, int start) {
     wss__conn_order order;
     wss_conn carrier;
     carrier.id = id;
     wss__public_make_order(&order, WSS__ORDER_TIMER, carrier);
+    order.set = (uint8_t)start;
     return wss__public_do(server, &order) == WSS_OK;
 }
 
@@ -8091,19 +8538,19 @@ WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int
     handle.id = 0;
     if (!server || !handler || delay_ms < 0 || wss__public_is_stopping(server)) return handle;
     wss__slot_table *table = &server->timers;
-    pthread_mutex_lock(&table->mutex);
     wss__deliver_timer *timer = (wss__deliver_timer *)(void *)wss__slot_take(table);
-    if (timer) {
-        memset((char *)timer + sizeof timer->slot, 0, sizeof *timer - sizeof timer->slot);
-        timer->due = wss__socket_clock() + (uint64_t)delay_ms;
-        timer->repeat = repeat_ms > 0 ? (uint64_t)repeat_ms : 0;
-        timer->handler = handler;
-        timer->context = context;
-        wss__slot_publish(&timer->slot, 0);
-        handle.id = timer->slot.id;
-    }
+    if (!timer) return handle;
+    memset((char *)timer + sizeof timer->slot, 0, sizeof *timer - sizeof timer->slot);
+    timer->due = wss__socket_clock() + (uint64_t)delay_ms;
+    timer->repeat = repeat_ms > 0 ? (uint64_t)repeat_ms : 0;
+    timer->handler = handler;
+    timer->context = context;
+    timer->holders = 1;
+    pthread_mutex_lock(&table->mutex);
+    wss__slot_set(&timer->slot, 0, WSS__SLOT_OWNED);
     pthread_mutex_unlock(&table->mutex);
-    if (!timer || wss__public_tell_timer(server, handle.id)) return handle;
+    handle.id = wss__slot_id(&timer->slot);
+    if (wss__public_tell_timer(server, handle.id, 1)) return handle;
     pthread_mutex_lock(&table->mutex);
     wss__slot_release(table, &timer->slot);
     pthread_mutex_unlock(&table->mutex);
@@ -8112,16 +8559,21 @@ WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int
 }
 
 WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer handle) {
+    int result = WSS_ERR_GONE;
     if (!server) return WSS_ERR_ARGUMENT;
     wss__slot_table *table = &server->timers;
     pthread_mutex_lock(&table->mutex);
     wss__deliver_timer *timer = (wss__deliver_timer *)(void *)wss__slot_find(table, handle.id);
-    int result = timer && !timer->cancelled ? WSS_OK : WSS_ERR_GONE;
-    if (!result) timer->cancelled = 1;
+    int state = timer ? timer->state : WSS__DELIVER_CANCELLED;
+    int elsewhere = (state == WSS__DELIVER_RUNNING || state == WSS__DELIVER_LAST) &&
+                    !pthread_equal(timer->runner, pthread_self());
+    if (state < WSS__DELIVER_RUNNING) timer->state = WSS__DELIVER_CANCELLED;
+    if (state == WSS__DELIVER_RUNNING) timer->state = WSS__DELIVER_LAST;
+    if (state < WSS__DELIVER_LAST) result = WSS_OK;
     pthread_mutex_unlock(&table->mutex);
     /* Where the word is lost for want of memory the place is given back when the timer would have rung. */
-    if (!result) wss__public_tell_timer(server, handle.id);
-    return result;
+    if (!result) wss__public_tell_timer(server, handle.id, 0);
+    return elsewhere ? WSS_ERR_BUSY : result;
 }
 
 /* ---- queues ---- */
@@ -8185,27 +8637,35 @@ static int wss__public_queue_done(wss_queue *queue) {
     return stopped || !__atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE);
 }
 
-WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds) {
+/* One step. True: the draining ends. */
+static int wss__public_drain(wss_queue *queue, int milliseconds) {
     struct pollfd ready;
-    if (!queue) return WSS_ERR_ARGUMENT;
-    if (__atomic_exchange_n(&queue->draining, 1, __ATOMIC_ACQ_REL)) return WSS_ERR_BUSY;
     ready.fd = queue->inbox.fd;
     ready.events = POLLIN;
     ready.revents = 0;
-    int done = wss__public_queue_done(queue);
-    if (!done && WSSERVER_SYSTEM(poll)(&ready, 1, milliseconds) > 0) {
-        wss__public_run_batch(queue);
-        done = wss__public_queue_done(queue);
-    }
-    __atomic_store_n(&queue->draining, 0, __ATOMIC_RELEASE);
+    if (wss__public_queue_done(queue)) return 1;
+    if (WSSERVER_SYSTEM(poll)(&ready, 1, milliseconds) <= 0) return 0;
+    wss__public_run_batch(queue);
+    return wss__public_queue_done(queue);
+}
+
+WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds) {
+    wss__event_place place;
+    if (!queue) return WSS_ERR_ARGUMENT;
+    if (wss__event_is_inside(queue) || !wss__public_enter_queue(queue, &place)) return WSS_ERR_BUSY;
+    int done = wss__public_drain(queue, milliseconds);
+    wss__public_leave_queue(queue, &place);
     return done ? WSS_ERR_STOPPED : WSS_OK;
 }
 
 WSSERVER_API int wss_queue_run(wss_queue *queue) {
-    int result;
-    do result = wss_queue_poll(queue, -1);
-    while (result == WSS_OK);
-    return result == WSS_ERR_STOPPED ? WSS_OK : result;
+    wss__event_place place;
+    if (!queue) return WSS_ERR_ARGUMENT;
+    if (wss__event_is_inside(queue) || !wss__public_enter_queue(queue, &place)) return WSS_ERR_BUSY;
+    while (!wss__public_drain(queue, -1)) {
+    }
+    wss__public_leave_queue(queue, &place);
+    return WSS_OK;
 }
 
 WSSERVER_API void wss_queue_stop(wss_queue *queue) {
@@ -8222,14 +8682,16 @@ WSSERVER_API int wss_queue_fd(const wss_queue *queue) {
 
 WSSERVER_API int wss_queue_destroy(wss_queue *queue) {
     if (!queue) return WSS_OK;
-    if (__atomic_load_n(&queue->attached, __ATOMIC_ACQUIRE) || __atomic_load_n(&queue->draining, __ATOMIC_ACQUIRE))
-        return WSS_ERR_BUSY;
+    wss__event_place place;
+    int busy = __atomic_load_n(&queue->attached, __ATOMIC_ACQUIRE) || wss__event_is_inside(queue);
+    if (busy || !wss__public_enter_queue(queue, &place)) return WSS_ERR_BUSY;
     wss__queue_job *job = wss__queue_take(&queue->inbox, 1);
     while (job) {
         wss__queue_job *next = job->next;
-        wss__mem_free(&queue->mem, job, job->size);
+        wss__queue_call(&queue->mem, job);
         job = next;
     }
+    wss__event_leave(&place);
     wss__queue_destroy(&queue->inbox);
     wss__mem mem = queue->mem;
     wss__mem_free(&mem, queue, sizeof *queue);

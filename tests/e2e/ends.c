@@ -164,7 +164,7 @@ static void *stop_now(void *arg) {
     CHECK_INT(wss_post(host, count_post, &posts_run), WSS_ERR_STOPPED); /* also for those who were not the first to stop */
     CHECK_INT(wss_send_data(host, conn, WSS_TEXT, "x", 1), WSS_ERR_STOPPED);
     CHECK_INT(wss_broadcast_data(host, WSS_TEXT, "x", 1), WSS_ERR_STOPPED);
-    wss_stop(host, 0);
+    wss_stop(host, 5000); /* later than the first: that one counts */
     return NULL;
 }
 

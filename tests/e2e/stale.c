@@ -142,8 +142,18 @@ static void places_used_again(void) {
     host_end();
 }
 
-static void close_in_post(void *arg) {
+static void *send_late(void *arg) {
     (void)arg;
+    CHECK_INT(wss_send_data(host, conns[0], WSS_TEXT, "late", 4), WSS_OK);
+    return NULL;
+}
+
+/* Another thread sends, and before the loop looks at that it closes. */
+static void close_in_post(void *arg) {
+    pthread_t other;
+    (void)arg;
+    pthread_create(&other, NULL, send_late, NULL);
+    pthread_join(other, NULL);
     CHECK_INT(wss_close(host, conns[0], 1000, NULL), WSS_OK);
 }
 
@@ -160,7 +170,6 @@ static void sends_that_come_too_late(void) {
     client *c = client_open(host_port);
     UNTIL(connects == 1);
     wss_post(server, close_in_post, NULL);
-    CHECK_INT(wss_send_data(server, conns[0], WSS_TEXT, "late", 4), WSS_OK); /* behind the job that closes */
     CHECK_INT(client_read(c), SCRIPT_CLOSE);
     client_free(c);
     UNTIL(ends == 1);
@@ -251,21 +260,39 @@ static void timers_that_are_gone(void) {
     host_end();
 }
 
-/* The flags of a free place are zero, which is also the number of the first loop: it must not take the place for its own while
-   another loop frees it. Nor one whose socket it has closed: the queue's thread frees that when its events were delivered. */
-static void a_free_place_is_nobodys(void) {
-    wss__loop first;
-    memset(&first, 0, sizeof first);
-    CHECK(!wss__conn_is_own(&first, 0));
-    CHECK(!wss__conn_is_own(&first, WSS__FLAG_OPEN));
-    CHECK(wss__conn_is_own(&first, WSS__SLOT_LIVE | WSS__FLAG_HELD | WSS__FLAG_OPEN));
-    CHECK(!wss__conn_is_own(&first, WSS__SLOT_LIVE | WSS__FLAG_HELD | 1 << WSS__FLAG_LOOP_SHIFT));
-    CHECK(!wss__conn_is_own(&first, WSS__SLOT_LIVE | WSS__FLAG_GONE)); /* the socket is closed, events are under way */
+/* A loop finds what it owns and nothing else: not what is on its way to it, nor what it has closed, which the queue's thread
+   frees when its events were delivered, nor what another loop owns. */
+static void a_loop_finds_its_own(void) {
+    wss_options options = {0};
+    wss_conn handle;
+    options.threads = 2;
+    options.address = "127.0.0.1";
+    wss_server *server = wss_create(&options, NULL);
+    CHECK(server != NULL);
+    wss__slot *slot = wss__slot_take(&server->conns);
+    for (int loop = 0; loop < 2; loop++) {
+        static const int states[] = {WSS__SLOT_OPENING, WSS__SLOT_OWNED, WSS__SLOT_CLOSED};
+        for (int i = 0; i < 3; i++) {
+            uint64_t details = (uint64_t)loop << WSS__STAGE_LOOP_SHIFT | WSS__STAGE_OPEN << WSS__STAGE_SHIFT;
+            wss__slot_set(slot, details, states[i]);
+            handle.id = wss__slot_id(slot);
+            CHECK_INT(wss__conn_find(server, handle) != NULL, states[i] != WSS__SLOT_OPENING);
+            for (int own = 0; own < 2; own++) {
+                int found = wss__conn_find_own(&server->loops[own], handle) != NULL;
+                CHECK_INT(found, states[i] == WSS__SLOT_OWNED && own == loop);
+            }
+        }
+    }
+    wss__slot_release(&server->conns, slot);
+    CHECK(!wss__conn_find(server, handle) && !wss__conn_find_own(&server->loops[1], handle));
+    handle.id = wss__slot_id(slot); /* of what comes next */
+    CHECK(!wss__conn_find(server, handle) && !wss__conn_find_own(&server->loops[0], handle));
+    CHECK_INT(wss_destroy(server), WSS_OK);
 }
 
 int main(void) {
     alarm(60);
-    RUN(a_free_place_is_nobodys);
+    RUN(a_loop_finds_its_own);
     RUN(closed_connections);
     RUN(made_up_handles);
     RUN(places_used_again);

@@ -314,7 +314,7 @@ static void look(void) {
         count++;
         FUZZ_CHECK(count <= 1000);
     }
-    FUZZ_CHECK(count == wss_count(w.server));
+    FUZZ_CHECK(count <= wss_count(w.server)); /* those that are closing are counted, and not visited */
     wss_buffered(w.server, conn);
 }
 

@@ -1206,25 +1206,28 @@ static size_t sim_reserved(const wss__loop *loop, uint64_t id) {
 }
 
 /* One live connection, between two turns. */
-static void sim_check_conn(wss_server *server, wss__conn *conn, int flags) {
-    wss__loop *loop = &server->loops[flags >> WSS__FLAG_LOOP_SHIFT];
+static void sim_check_conn(wss_server *server, wss__conn *conn) {
+    wss__loop *loop = wss__conn_loop_of(server, conn);
+    int stage = wss__conn_stage(conn);
+    int owned = (wss__slot_word(&conn->slot) & WSS__SLOT_STATE) == WSS__SLOT_OWNED;
     const uint32_t mask = EPOLLIN | EPOLLOUT | EPOLLRDHUP | (uint32_t)EPOLLET;
+    SIM_TRUE(owned == (conn->fd >= 0), "a place whose state and socket differ");
     if (conn->fd < 0) { /* its disconnect waits for the queue's thread */
-        SIM_TRUE(wss__conn_delivery_of(conn) && flags & WSS__FLAG_GONE && !(flags & WSS__FLAG_OPEN), "a live connection without a socket");
+        SIM_TRUE(wss__conn_delivery_of(conn) && stage >= WSS__STAGE_CLOSING, "a live connection without a socket");
         return;
     }
     sim_file *file = sim_stream(conn->fd);
     SIM_TRUE(file != NULL, "a live connection with a closed socket");
     if (!file) return;
-    SIM_TRUE(file->epoll == loop->epoll && file->tag == conn->slot.id && file->events == mask, "epoll mask or tag");
-    SIM_TRUE(wss__session_queued(&conn->session) == sim_queue_data(conn) + sim_reserved(loop, conn->slot.id),
+    SIM_TRUE(file->epoll == loop->epoll && file->tag == wss__slot_id(&conn->slot) && file->events == mask, "epoll mask or tag");
+    SIM_TRUE(wss__session_queued(&conn->session) == sim_queue_data(conn) + sim_reserved(loop, wss__slot_id(&conn->slot)),
              "bytes queued and their account differ");
     SIM_TRUE(!conn->session.queue || conn->session.queue->count, "an empty queue that takes memory");
     /* What waits is known to epoll (the kernel is full), to the ready list, or to a timer. */
     SIM_TRUE(!conn->session.queue || conn->work & (WSS__WORK_READY | WSS__WORK_STARVED) || !(conn->work & WSS__WORK_WRITABLE),
              "data that waits for nothing");
     SIM_TRUE(!(conn->work & WSS__WORK_STARVED) || conn->work & WSS__WORK_READY || wss__timer_pending(&conn->timer), "a starved connection without a timer");
-    SIM_TRUE(!(flags & WSS__FLAG_OPEN) || conn->work & WSS__WORK_CONNECTED, "open before connect");
+    SIM_TRUE(stage != WSS__STAGE_OPEN || wss__conn_state(conn) == WSS__STATE_OPEN, "open for others, and not for its loop");
     SIM_TRUE(!wss__conn_is_receiver(conn) || !wss__conn_missing(loop, conn), "a broadcast that was not given");
     SIM_TRUE(wss__conn_state(conn) != WSS__STATE_DEAD || conn->work & WSS__WORK_READY, "dead and not to be freed");
     SIM_TRUE(!file->more || wss__conn_state(conn) == WSS__STATE_DEAD, "bytes that wait for an end of the stream which does not come");
@@ -1245,17 +1248,34 @@ typedef struct sim_totals {
 static void sim_check_places(wss_server *server, uint32_t first, uint32_t end, sim_totals *totals) {
     for (uint32_t i = first; i < end; i++) {
         wss__conn *conn = wss__conn_at(server, i);
-        int flags = (int)__atomic_load_n(&conn->slot.flags, __ATOMIC_ACQUIRE);
-        if (!(flags & WSS__SLOT_LIVE)) {
-            SIM_TRUE(flags == 0, "a free place with flags");
+        uint64_t details = wss__slot_word(&conn->slot) & WSS__SLOT_LIMIT;
+        if (!(details & WSS__SLOT_STATE)) {
+            SIM_TRUE(details == 0, "a free place with details");
             continue;
         }
-        sim_check_conn(server, conn, flags);
         totals->live++;
-        totals->open += (flags & WSS__FLAG_OPEN) != 0;
+        if ((details & WSS__SLOT_STATE) == WSS__SLOT_OPENING) continue; /* its order waits */
+        sim_check_conn(server, conn);
+        totals->open += wss__conn_state(conn) == WSS__STATE_OPEN;
         totals->sockets += conn->fd >= 0;
         if (i >= sim.taken) sim.taken = i + 1;
     }
+}
+
+/* How many connections the lists of a loop hold: each where its state belongs. */
+static size_t sim_check_lists(wss__loop *loop) {
+    size_t count = 0;
+    for (int list = 0; list < WSS__LIST_COUNT; list++) {
+        uint32_t before = WSS__SLOT_NONE;
+        wss__conn *conn;
+        for (uint32_t at = loop->lists[list].first; (conn = wss__conn_walk(loop, &at)) != NULL; count++) {
+            SIM_TRUE(conn->before == before, "a list that is torn");
+            SIM_TRUE(wss__conn_list_of(loop, conn) == &loop->lists[list], "a connection in a list where it does not belong");
+            before = conn->slot.index;
+        }
+        SIM_TRUE(loop->lists[list].last == before, "a list that ends elsewhere");
+    }
+    return count;
 }
 
 /* Invariants I2, I3, I4 and I8 of one server, between two turns. Most places are never taken: those are looked at where the
@@ -1268,7 +1288,7 @@ static inline void sim_check(wss_server *server) {
     SIM_TRUE(sim.locks == 0, "a mutex is held between two turns");
     sim_check_places(server, 0, taken, &now);
     if (now.live != server->conns.live || sim.checks++ % 64 == 0) sim_check_places(server, taken, made, &now);
-    for (int i = 0; i < server->loop_count; i++) held += server->loops[i].connections;
+    for (int i = 0; i < server->loop_count; i++) held += sim_check_lists(&server->loops[i]);
     for (int i = 0; i < sim.top; i++) {
         if (sim.files[i].kind != SIM_STREAM) continue;
         for (int loop = 0; loop < server->loop_count; loop++) streams += sim.files[i].epoll == server->loops[loop].epoll;

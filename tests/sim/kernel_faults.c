@@ -195,9 +195,10 @@ static void test_the_same_number_in_the_same_batch(void) {
     CHECK_INT(late->fd, number); /* the kernel gives out the lowest */
     CHECK_INT(peer_take_head(late), 101);
     CHECK_INT(ended, 1);
-    wss__conn_loop = &server->loops[0];
+    wss__event_place place;
+    wss__event_enter(&place, server, &server->loops[0]);
     wss__loop_on_event(&server->loops[0], stale.data.u64, stale.events);
-    wss__conn_loop = NULL;
+    wss__event_leave(&place);
     sim_settle(server);
     CHECK_INT(ended, 1);
     peer_frame(late, 0x81, "x", 1);

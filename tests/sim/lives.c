@@ -50,7 +50,8 @@ static int in_posted;
    is taken for a thread too: what was sent behind the post may have been sent before it ran. */
 static int sending_thread(void) {
     if (in_posted) return 7;
-    return server->loop_count == 1 || !wss__conn_loop ? 0 : wss__conn_loop->index + 1;
+    const wss__loop *loop = wss__conn_own_loop(server);
+    return server->loop_count == 1 || !loop ? 0 : loop->index + 1;
 }
 
 /* What an application may do anywhere, handlers included. */

@@ -22,7 +22,7 @@ int main(void) {
     wss__mem_init(&mem, &options);
     /* One of 2^40 generations: of this many tries some would meet it in one run of two thousand, were it drawn anew in each. */
     if (!wss__slot_init(&table, &mem, sizeof(wss__slot), LIVE, 0x2545f4914f6cdd1du)) return 2;
-    for (int i = 0; i < LIVE; i++) wss__slot_publish(wss__slot_take(&table), 0);
+    for (int i = 0; i < LIVE; i++) wss__slot_set(wss__slot_take(&table), 0, WSS__SLOT_OWNED);
     for (long i = 0; i < tries; i++) {
         random ^= random << 13;
         random ^= random >> 7;
@@ -31,15 +31,15 @@ int main(void) {
         hits += wss__slot_find(&table, id) != NULL;
     }
     wss__slot *slot = wss__slot_at(&table, 7);
-    uint64_t first = slot->id;
+    uint64_t first = wss__slot_id(slot);
     uint64_t before = first;
     for (long i = 0; i < uses; i++) {
         wss__slot_release(&table, slot);
-        back += wss__slot_find(&table, slot->id) != NULL; /* what comes next is not there yet */
+        back += wss__slot_find(&table, wss__slot_id(slot)) != NULL; /* what comes next is not there yet */
         if (wss__slot_take(&table) != slot) return 2;
-        wss__slot_publish(slot, 0);
-        back += slot->id <= before || wss__slot_find(&table, before) || wss__slot_find(&table, first);
-        before = slot->id;
+        wss__slot_set(slot, 0, WSS__SLOT_OWNED);
+        back += wss__slot_id(slot) <= before || wss__slot_find(&table, before) || wss__slot_find(&table, first);
+        before = wss__slot_id(slot);
     }
     printf("handles: %ld random ones, %ld of them named something; one place used %ld times, %ld old handles came back\n", tries,
            hits, uses, back);

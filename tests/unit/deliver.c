@@ -85,7 +85,7 @@ static void end(wss_server *server) {
 static size_t timers_in_use(const wss_server *server) {
     size_t count = 0;
     for (uint32_t i = 0; i < server->timers.made; i++)
-        count += (wss__slot_at(&server->timers, i)->flags & WSS__SLOT_LIVE) != 0;
+        count += (wss__slot_at(&server->timers, i)->word & WSS__SLOT_STATE) != WSS__SLOT_FREE;
     return count;
 }
 

@@ -73,34 +73,34 @@ static void emit(wss__event_list *list) {
 
 static void in_order(void) {
     begin();
-    CHECK(wss__event_is_empty(&table.connect));
-    emit(&table.connect);
+    CHECK(wss__event_is_empty(&table, WSS_EVENT_CONNECT));
+    emit(&table.lists[WSS_EVENT_CONNECT]);
     CHECK_TEXT(trace, "");
     static const char *const letters[] = {"a", "b", "c", "d", "e", "f", "g"};
     for (size_t i = 0; i < 7; i++) {
-        CHECK_INT(wss__event_register(&table, &table.connect, NULL, on_note, text(letters[i])), WSS_OK);
-        CHECK(!wss__event_is_empty(&table.connect));
+        CHECK_INT(wss__event_register(&table, WSS_EVENT_CONNECT, NULL, on_note, text(letters[i])), WSS_OK);
+        CHECK(!wss__event_is_empty(&table, WSS_EVENT_CONNECT));
     }
-    CHECK_INT(wss__event_register(&table, &table.connect, NULL, on_note, text("a")), WSS_OK); /* twice is twice */
-    emit(&table.connect);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_CONNECT, NULL, on_note, text("a")), WSS_OK); /* twice is twice */
+    emit(&table.lists[WSS_EVENT_CONNECT]);
     CHECK_TEXT(trace, "abcdefga");
-    emit(&table.disconnect); /* the others know nothing of it */
+    emit(&table.lists[WSS_EVENT_DISCONNECT]); /* the others know nothing of it */
     CHECK_TEXT(trace, "");
-    CHECK(wss__event_is_empty(&table.disconnect));
+    CHECK(wss__event_is_empty(&table, WSS_EVENT_DISCONNECT));
     end();
 }
 
 static void bad_arguments(void) {
     begin();
-    CHECK_INT(wss__event_register(&table, &table.data, NULL, NULL, NULL), WSS_ERR_ARGUMENT);
-    CHECK_INT(wss__event_register(&table, NULL, NULL, on_note, NULL), WSS_ERR_ARGUMENT);
-    CHECK_INT(wss__event_register(&table, NULL, "type", NULL, NULL), WSS_ERR_ARGUMENT);
-    CHECK_INT(wss__event_register(&table, NULL, "\xff", NULL, NULL), WSS_ERR_ARGUMENT);
-    CHECK_INT(wss__event_register(&table, NULL, "", on_note, NULL), WSS_ERR_ARGUMENT);
-    CHECK_INT(wss__event_register(&table, NULL, "\xff", on_note, NULL), WSS_ERR_UTF8);
-    CHECK_INT(wss__event_register(&table, NULL, "a\xc3", on_note, NULL), WSS_ERR_UTF8);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_DATA, NULL, NULL, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, NULL, on_note, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "type", NULL, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "\xff", NULL, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "", on_note, NULL), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "\xff", on_note, NULL), WSS_ERR_UTF8);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "a\xc3", on_note, NULL), WSS_ERR_UTF8);
     CHECK_INT(table.failed, 0);
-    CHECK(!table.first_type);
+    CHECK_INT(wss__event_type_count(&table), 0);
     end();
 }
 
@@ -125,9 +125,9 @@ static void each_has_its_context(void) {
     event.user = &user;
     event.data = "abc";
     event.size = 3;
-    wss__event_register(&table, &table.data, NULL, on_given, NULL);
-    wss__event_register(&table, &table.data, NULL, on_given, &context);
-    wss__event_emit(&table.data, &event, NULL);
+    wss__event_register(&table, WSS_EVENT_DATA, NULL, on_given, NULL);
+    wss__event_register(&table, WSS_EVENT_DATA, NULL, on_given, &context);
+    wss__event_emit(&table.lists[WSS_EVENT_DATA], &event, NULL);
     CHECK_INT(given_count, 2);
     CHECK(given[0].context == NULL && given[1].context == &context);
     for (int i = 0; i < 2; i++) {
@@ -140,21 +140,21 @@ static void each_has_its_context(void) {
 
 static void on_register(const wss_event *event) {
     note((const char *)event->context);
-    CHECK_INT(wss__event_register(&table, &table.connect, NULL, on_note, text("n")), WSS_OK);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_CONNECT, NULL, on_note, text("n")), WSS_OK);
 }
 
 /* An event is seen by the handlers that were there when it began. */
 static void registered_inside(void) {
     begin();
-    wss__event_register(&table, &table.connect, NULL, on_register, text("1"));
-    emit(&table.connect);
+    wss__event_register(&table, WSS_EVENT_CONNECT, NULL, on_register, text("1"));
+    emit(&table.lists[WSS_EVENT_CONNECT]);
     CHECK_TEXT(trace, "1");
-    emit(&table.connect);
+    emit(&table.lists[WSS_EVENT_CONNECT]);
     CHECK_TEXT(trace, "1n");
-    wss__event_register(&table, &table.connect, NULL, on_register, text("2"));
-    emit(&table.connect);
+    wss__event_register(&table, WSS_EVENT_CONNECT, NULL, on_register, text("2"));
+    emit(&table.lists[WSS_EVENT_CONNECT]);
     CHECK_TEXT(trace, "1nn2");
-    emit(&table.connect);
+    emit(&table.lists[WSS_EVENT_CONNECT]);
     CHECK_TEXT(trace, "1nn2nn");
     end();
 }
@@ -163,48 +163,33 @@ static void on_nest(const wss_event *event) {
     if (strlen(trace) > 20) return;
     note((const char *)event->context);
     wss_event inner = *event;
-    if (strlen(trace) < 5) wss__event_emit(&table.connect, &inner, NULL);
+    if (strlen(trace) < 5) wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &inner, NULL);
 }
 
 /* An event inside an event, of the same list: each runs through on its own. */
 static void nested(void) {
     begin();
-    wss__event_register(&table, &table.connect, NULL, on_nest, text("a"));
-    wss__event_register(&table, &table.connect, NULL, on_note, text("."));
-    emit(&table.connect);
+    wss__event_register(&table, WSS_EVENT_CONNECT, NULL, on_nest, text("a"));
+    wss__event_register(&table, WSS_EVENT_CONNECT, NULL, on_note, text("."));
+    emit(&table.lists[WSS_EVENT_CONNECT]);
     CHECK_TEXT(trace, "aaaaa.....");
     end();
 }
 
-static wss_server *seen_inside[3];
-
-static void on_inside_inner(const wss_event *event) {
-    (void)event;
-    seen_inside[1] = wss__event_inside;
-}
-
-static void on_inside(const wss_event *event) {
-    wss_event inner = *event;
-    seen_inside[0] = wss__event_inside;
-    inner.server = (wss_server *)(void *)&options; /* another one; it is never looked into */
-    wss__event_emit(&table.drain, &inner, NULL);
-    seen_inside[2] = wss__event_inside;
-}
-
-static void knows_whose_handler_runs(void) {
-    wss_event event;
-    begin();
-    memset(&event, 0, sizeof event);
-    event.server = (wss_server *)(void *)&table;
-    wss__event_register(&table, &table.connect, NULL, on_inside, NULL);
-    wss__event_register(&table, &table.drain, NULL, on_inside_inner, NULL);
-    CHECK(!wss__event_inside);
-    wss__event_emit(&table.connect, &event, NULL);
-    CHECK(!wss__event_inside);
-    CHECK((void *)seen_inside[0] == (void *)&table);
-    CHECK((void *)seen_inside[1] == (void *)&options);
-    CHECK((void *)seen_inside[2] == (void *)&table);
-    end();
+/* A thread knows all that it is inside of, however deep. */
+static void knows_where_it_is(void) {
+    wss__event_place outer;
+    wss__event_place inner;
+    int a = 0, b = 0;
+    CHECK(!wss__event_is_inside(&a));
+    wss__event_enter(&outer, &a, NULL);
+    CHECK(wss__event_is_inside(&a) && !wss__event_is_inside(&b));
+    wss__event_enter(&inner, &b, &table);
+    CHECK(wss__event_is_inside(&a) && wss__event_is_inside(&b));
+    wss__event_leave(&inner);
+    CHECK(wss__event_is_inside(&a) && !wss__event_is_inside(&b));
+    wss__event_leave(&outer);
+    CHECK(!wss__event_is_inside(&a) && !wss__event_inside);
 }
 
 /* Of these events only the handler registered last is told. */
@@ -213,12 +198,12 @@ static void last_one_counts(void) {
     begin();
     memset(&event, 0, sizeof event);
     trace[0] = 0;
-    wss__event_emit_last(&table.upgrade, &event);
+    wss__event_emit_last(&table.lists[WSS_EVENT_UPGRADE], &event);
     CHECK_TEXT(trace, "");
-    wss__event_register(&table, &table.upgrade, NULL, on_note, text("a"));
-    wss__event_emit_last(&table.upgrade, &event);
-    wss__event_register(&table, &table.upgrade, NULL, on_note, text("b"));
-    wss__event_emit_last(&table.upgrade, &event);
+    wss__event_register(&table, WSS_EVENT_UPGRADE, NULL, on_note, text("a"));
+    wss__event_emit_last(&table.lists[WSS_EVENT_UPGRADE], &event);
+    wss__event_register(&table, WSS_EVENT_UPGRADE, NULL, on_note, text("b"));
+    wss__event_emit_last(&table.lists[WSS_EVENT_UPGRADE], &event);
     CHECK_TEXT(trace, "ab");
     end();
 }
@@ -226,22 +211,22 @@ static void last_one_counts(void) {
 static void same_type_twice(void) {
     begin();
     char name[] = "chat";
-    CHECK_INT(wss__event_register(&table, NULL, name, on_note, text("1")), WSS_OK);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, name, on_note, text("1")), WSS_OK);
     memset(name, 'x', 4); /* it was copied */
-    CHECK_INT(wss__event_register(&table, NULL, "chat", on_note, text("2")), WSS_OK);
-    CHECK_INT(wss__event_register(&table, NULL, "chatter", on_note, text("3")), WSS_OK);
-    CHECK_INT(wss__event_register(&table, NULL, "cha", on_note, text("4")), WSS_OK);
-    wss__event_type *chat = wss__event_find_type(&table, wss__base_text("chat"), table.last_type);
-    CHECK(chat && chat == table.first_type);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "chat", on_note, text("2")), WSS_OK);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "chatter", on_note, text("3")), WSS_OK);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "cha", on_note, text("4")), WSS_OK);
+    wss__event_type *chat = wss__event_find_type(&table, wss__base_text("chat"), wss__event_type_count(&table));
+    CHECK(chat && chat->number == 1);
     CHECK_TEXT(wss__event_type_name(chat), "chat");
-    CHECK(!wss__event_find_type(&table, wss__base_text("chatt"), table.last_type));
-    CHECK(!wss__event_find_type(&table, wss__base_text("c"), table.last_type));
+    CHECK(!wss__event_find_type(&table, wss__base_text("chatt"), wss__event_type_count(&table)));
+    CHECK(!wss__event_find_type(&table, wss__base_text("c"), wss__event_type_count(&table)));
     emit(&chat->handlers);
     CHECK_TEXT(trace, "12");
-    CHECK(!wss__event_find_type(&table, wss__base_text(""), table.last_type));
-    emit(&wss__event_find_type(&table, wss__base_text("chatter"), table.last_type)->handlers);
+    CHECK(!wss__event_find_type(&table, wss__base_text(""), wss__event_type_count(&table)));
+    emit(&wss__event_find_type(&table, wss__base_text("chatter"), wss__event_type_count(&table))->handlers);
     CHECK_TEXT(trace, "3");
-    emit(&wss__event_find_type(&table, wss__base_text("cha"), table.last_type)->handlers);
+    emit(&wss__event_find_type(&table, wss__base_text("cha"), wss__event_type_count(&table))->handlers);
     CHECK_TEXT(trace, "4");
     end();
 }
@@ -308,7 +293,7 @@ static int tell_sized(const char *data, size_t size, int opcode) {
     got_count = 0;
     got_args[0] = 0;
     got_type[0] = 0;
-    wss__event_emit_message(&table, &options, &event, NULL, copy, size, table.last_type);
+    wss__event_emit_message(&table, &options, &event, NULL, copy, size, wss__event_type_count(&table));
     CHECK(!wss__event_given.text); /* outside a handler nothing passes unseen */
     guard_free(copy, size);
     return got_count;
@@ -328,7 +313,7 @@ static void check_told(const char *data, const char *type, const char *args) {
 
 static void type_anywhere(void) {
     begin();
-    wss__event_register(&table, NULL, "t", on_message, NULL);
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_message, NULL);
     check_told("{\"__MESSAGE__\":\"t\"}", "t", "{}");
     check_told("{\"__MESSAGE__\":\"t\",\"a\":1}", "t", "{\"a\":1}");
     check_told("{\"a\":1,\"__MESSAGE__\":\"t\",\"b\":2}", "t", "{\"a\":1,\"b\":2}");
@@ -345,8 +330,8 @@ static void type_anywhere(void) {
 /* A repeated type: the last one counts, as in every reader of this library, and all of them go. */
 static void type_repeated(void) {
     begin();
-    wss__event_register(&table, NULL, "t", on_message, NULL);
-    wss__event_register(&table, NULL, "u", on_message, NULL);
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_message, NULL);
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "u", on_message, NULL);
     check_told("{\"__MESSAGE__\":\"u\",\"__MESSAGE__\":\"t\"}", "t", "{}");
     check_told("{\"__MESSAGE__\":\"t\",\"a\":1,\"__MESSAGE__\":\"u\"}", "u", "{\"a\":1}");
     check_told("{\"a\":1,\"__MESSAGE__\":\"t\",\"b\":2,\"__MESSAGE__\":\"u\",\"c\":3}", "u", "{\"a\":1,\"b\":2,\"c\":3}");
@@ -358,12 +343,12 @@ static void type_repeated(void) {
 
 static void type_escaped(void) {
     begin();
-    wss__event_register(&table, NULL, "t\xc3\xa4\"\n", on_message, NULL);
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "t\xc3\xa4\"\n", on_message, NULL);
     check_told("{\"\\u005f_MESSAGE__\":\"\\u0074\\u00e4\\\"\\n\",\"a\":1}", "t\xc3\xa4\"\n", "{\"a\":1}");
     check_told("{\"__MESSAGE__\":\"t\xc3\xa4\\u0022\\u000A\",\"\\u0061\":1}", "t\xc3\xa4\"\n", "{\"\\u0061\":1}");
     options.type_member = "a\"b";
     check_told("{\"a\\\"b\":\"t\xc3\xa4\\\"\\n\",\"__MESSAGE__\":1}", "t\xc3\xa4\"\n", "{\"__MESSAGE__\":1}");
-    wss__event_register(&table, NULL, "nul", on_message, NULL);
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "nul", on_message, NULL);
     CHECK_INT(tell("{\"a\\\"b\":\"nul\\u0000\"}"), 0);
     end();
 }
@@ -395,7 +380,7 @@ static void ignored(void) {
     size_t head = strlen(nested);
     begin();
     CHECK_INT(tell("{\"__MESSAGE__\":\"t\"}"), 0); /* nobody registered for anything */
-    wss__event_register(&table, NULL, "t", on_message, NULL);
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_message, NULL);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         int count = tell(texts[i]);
         if (count) printf("message %s\n", texts[i]);
@@ -419,10 +404,10 @@ static void type_sizes(void) {
         begin();
         memset(name, 'n', size);
         name[size] = 0;
-        int result = wss__event_register(&table, NULL, name, on_message, NULL);
+        int result = wss__event_register(&table, WSS_EVENT_MESSAGE, name, on_message, NULL);
         CHECK_INT(result, size <= 128 ? WSS_OK : WSS_ERR_ARGUMENT);
         CHECK_INT(table.failed, 0); /* who asks for what cannot be is told, and the server may run all the same */
-        wss__event_register(&table, NULL, "other", on_message, NULL);
+        wss__event_register(&table, WSS_EVENT_MESSAGE, "other", on_message, NULL);
         snprintf(data, sizeof data, "{\"a\":1,\"__MESSAGE__\":\"%s\"}", name);
         CHECK_INT(tell(data), size <= 128);
         size_t at = (size_t)snprintf(data, sizeof data, "{\"__MESSAGE__\":\"");
@@ -437,7 +422,7 @@ static void type_sizes(void) {
 static void prefixes(void) {
     static const char whole[] = "{\"a\":[1,{\"b\":\"\xc3\xa4\"}],\"__MESSAGE__\":\"t\",\"c\":2}";
     begin();
-    wss__event_register(&table, NULL, "t", on_message, NULL);
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_message, NULL);
     for (size_t have = 0; have < sizeof whole - 1; have++) CHECK_INT(tell_sized(whole, have, WSS_TEXT), 0);
     CHECK_INT(tell_sized(whole, sizeof whole - 1, WSS_TEXT), 1);
     end();
@@ -449,7 +434,7 @@ static void binary(void) {
     static const char bad[] = "{\"__MESSAGE__\":\"t\",\"a\":\"\xc3\"}";
     static const char gone[] = "{\"__MESSAGE__\":\"\xff\",\"__MESSAGE__\":\"t\"}"; /* also where it is taken out */
     begin();
-    wss__event_register(&table, NULL, "t", on_message, NULL);
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_message, NULL);
     CHECK_INT(tell_sized(good, sizeof good - 1, WSS_BINARY), 1);
     CHECK_TEXT(got_args, "{\"a\":\"\xc3\xa4\"}");
     CHECK_INT(tell_sized(bad, sizeof bad - 1, WSS_BINARY), 0);
@@ -460,10 +445,10 @@ static void binary(void) {
 
 static void several_handlers(void) {
     begin();
-    wss__event_register(&table, NULL, "t", on_message, text("1"));
-    wss__event_register(&table, NULL, "u", on_message, text("no"));
-    wss__event_register(&table, NULL, "t", on_message, text("2"));
-    wss__event_register(&table, NULL, "t", on_message, text("3"));
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_message, text("1"));
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "u", on_message, text("no"));
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_message, text("2"));
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_message, text("3"));
     trace[0] = 0;
     CHECK_INT(tell("{\"a\":1,\"__MESSAGE__\":\"t\"}"), 3);
     CHECK_TEXT(trace, "123");
@@ -473,13 +458,13 @@ static void several_handlers(void) {
 
 static void on_register_type(const wss_event *event) {
     on_message(event);
-    wss__event_register(&table, NULL, "t", on_message, text("n"));
-    wss__event_register(&table, NULL, "new", on_message, text("N"));
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_message, text("n"));
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "new", on_message, text("N"));
 }
 
 static void types_registered_inside(void) {
     begin();
-    wss__event_register(&table, NULL, "t", on_register_type, text("1"));
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_register_type, text("1"));
     trace[0] = 0;
     CHECK_INT(tell("{\"__MESSAGE__\":\"new\"}"), 0);
     CHECK_INT(tell("{\"__MESSAGE__\":\"t\"}"), 1);
@@ -496,7 +481,7 @@ static void all_small_objects(void) {
                                            "\"__MESSAGE__\":2", "\"__MESSAGE_\":\"t\"", "\"b\":\"x,}{\\\"\""};
     static const char *const blanks[2] = {"", " \n"};
     begin();
-    wss__event_register(&table, NULL, "t", on_message, NULL);
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_message, NULL);
     for (unsigned count = 0; count <= 5; count++) {
         unsigned patterns = 1;
         for (unsigned i = 0; i < count; i++) patterns *= 6;
@@ -538,22 +523,22 @@ static void registration_fails(void) {
     for (size_t at = 1; at <= 2; at++) {
         begin();
         memory.fail_at = at;
-        CHECK_INT(wss__event_register(&table, NULL, "t", on_message, NULL), WSS_ERR_MEMORY);
+        CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_message, NULL), WSS_ERR_MEMORY);
         CHECK_INT(table.failed, 1);
         memory.fail_at = 0;
         CHECK_INT(tell("{\"__MESSAGE__\":\"t\"}"), 0);
-        CHECK_INT(wss__event_register(&table, NULL, "t", on_message, NULL), WSS_OK);
+        CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_message, NULL), WSS_OK);
         CHECK_INT(tell("{\"__MESSAGE__\":\"t\",\"a\":1}"), 1);
         CHECK_TEXT(got_args, "{\"a\":1}");
         CHECK_INT(table.failed, 1);
         end();
     }
     begin();
-    wss__event_register(&table, &table.connect, NULL, on_note, text("a"));
+    wss__event_register(&table, WSS_EVENT_CONNECT, NULL, on_note, text("a"));
     memory.fail_at = memory.calls + 1;
-    CHECK_INT(wss__event_register(&table, &table.connect, NULL, on_note, text("b")), WSS_ERR_MEMORY);
-    CHECK_INT(wss__event_register(&table, &table.connect, NULL, on_note, text("c")), WSS_OK);
-    emit(&table.connect);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_CONNECT, NULL, on_note, text("b")), WSS_ERR_MEMORY);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_CONNECT, NULL, on_note, text("c")), WSS_OK);
+    emit(&table.lists[WSS_EVENT_CONNECT]);
     CHECK_TEXT(trace, "ac");
     CHECK_INT(table.failed, 1);
     end();
@@ -562,7 +547,7 @@ static void registration_fails(void) {
 /* A message is taken apart where it stands: no allocation. */
 static void emitting_needs_no_memory(void) {
     begin();
-    wss__event_register(&table, NULL, "t", on_message, NULL);
+    wss__event_register(&table, WSS_EVENT_MESSAGE, "t", on_message, NULL);
     memory.fail_at = memory.calls + 1;
     size_t calls = memory.calls;
     CHECK_INT(tell("{\"a\":1,\"__MESSAGE__\":\"t\",\"b\":2,\"__MESSAGE__\":\"t\"}"), 1);
@@ -586,8 +571,8 @@ static void *register_late(void *arg) {
     (void)arg;
     for (int i = 0; i < LATE; i++) {
         snprintf(name, sizeof name, "late%d", i % 20);
-        wss__event_register(&table, NULL, name, on_late, NULL);
-        wss__event_register(&table, &table.connect, NULL, on_late, NULL);
+        wss__event_register(&table, WSS_EVENT_MESSAGE, name, on_late, NULL);
+        wss__event_register(&table, WSS_EVENT_CONNECT, NULL, on_late, NULL);
     }
     return NULL;
 }
@@ -602,20 +587,20 @@ static void registered_by_other_threads(void) {
     int before = 0;
     for (int i = 0; i < 200; i++) {
         late_calls = 0;
-        wss__event_emit(&table.connect, &event, NULL);
+        wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &event, NULL);
         CHECK(late_calls >= before);
         before = late_calls;
         char data[] = "{\"__MESSAGE__\":\"late19\"}";
         event.opcode = WSS_TEXT;
-        wss__event_emit_message(&table, &options, &event, NULL, data, sizeof data - 1, table.last_type);
+        wss__event_emit_message(&table, &options, &event, NULL, data, sizeof data - 1, wss__event_type_count(&table));
     }
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
     late_calls = 0;
-    wss__event_emit(&table.connect, &event, NULL);
+    wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &event, NULL);
     CHECK_INT(late_calls, 2 * LATE);
     late_calls = 0;
     char data[] = "{\"__MESSAGE__\":\"late7\"}";
-    wss__event_emit_message(&table, &options, &event, NULL, data, sizeof data - 1, table.last_type);
+    wss__event_emit_message(&table, &options, &event, NULL, data, sizeof data - 1, wss__event_type_count(&table));
     CHECK_INT(late_calls, 2 * LATE / 20);
     end();
 }
@@ -627,7 +612,7 @@ int main(void) {
     RUN(each_has_its_context);
     RUN(registered_inside);
     RUN(nested);
-    RUN(knows_whose_handler_runs);
+    RUN(knows_where_it_is);
     RUN(last_one_counts);
     RUN(same_type_twice);
     RUN(type_anywhere);

@@ -239,7 +239,7 @@ static void spurious_events(void) {
         CHECK_INT(server->loops[0].connections, 1);
         uint64_t tag = 0;
         for (uint32_t i = 0; i < server->conns.made; i++)
-            if (wss__conn_flags(wss__conn_at(server, i)) & WSS__SLOT_LIVE) tag = wss__conn_at(server, i)->slot.id;
+            if (wss__conn_at(server, i)->slot.word & WSS__SLOT_STATE) tag = wss__slot_id(&wss__conn_at(server, i)->slot);
         CHECK_INT(wss__conn_state(wss__conn_find(server, (wss_conn){tag})), WSS__STATE_LINGERING);
         make_up(tag, events);
         wss_poll(server, 0);
