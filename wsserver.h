@@ -79,7 +79,8 @@
 
    Handlers run on the networking thread, or with options.queue on the thread that drains the queue. No lock is
    held while they run; they may send, close, post, register and stop. What one thread sends to one connection
-   arrives in that order. After fork() the child may only exec or _exit.
+   arrives in that order. A server belongs to the copy of this file that made it (WSSERVER_STATIC makes several). After
+   fork() the child may only exec or _exit.
 
    Memory. Incoming data dies when the handler returns. Outgoing data is copied before the call returns. WSS_OK from a
    send means accepted, not delivered. Every allocation may fail: then that call or that connection fails, never
@@ -316,7 +317,9 @@ typedef void wss_handler(const wss_event *event);
    Pressure. memory_budget bounds everything the server holds. When seven eighths of it are used, in this order: new
    requests get 503; large things (over 4 KiB) find no memory, which ends the connection that asked (1013) or fails the
    call (WSS_ERR_BUDGET); small messages and control frames go on in the last eighth. Each connection's queue is bounded
-   by max_queued and send_policy; while the replies to a client fill half of its queue it is not read from. */
+   by max_queued and send_policy; while the replies to a client fill half of its queue it is not read from. With queue
+   the same goes for messages on their way to its thread, and for more than 64 of them; when those of all clients hold a
+   quarter of the budget, each has one under way, and what clients left behind that reset is dropped and counted. */
 typedef struct wss_options {
     int port;                  /* default 0: the kernel picks one; read it back with wss_get_options */
     int threads;               /* networking threads; default 1 */
@@ -331,7 +334,8 @@ typedef struct wss_options {
     void (*user_free)(void *user); /* frees a connection's user pointer, once, after its disconnect
                                      handler; default NULL: none */
     void *(*allocator)(void *context, void *pointer, size_t old_size, size_t new_size);
-                               /* realloc with sizes: new_size 0 frees. any thread. default NULL: realloc, free */
+                               /* realloc with sizes: new_size 0 frees. any thread, and no call of this library in it;
+                                  default NULL: realloc, free */
     void *allocator_context;
     void (*log)(void *context, int level, const char *text); /* one line; default NULL: silent. any thread */
     void *log_context;
@@ -340,12 +344,13 @@ typedef struct wss_options {
     size_t max_message;        /* bytes of one message, its frames together (of these there may be 1,024, and one more
                                   for each 16 bytes that have come); default 1 MiB */
     int max_head;              /* bytes of a request head; default 8192 */
-    int max_connections;       /* default 10000, less where the process may open fewer descriptors. An eighth of them,
-                                  but at least 64, may be unfinished handshakes at one time */
-    int max_per_address;       /* connections of one IP address; default 0: WSS_OFF */
+    int max_connections;       /* default 10000, less where the process may open fewer descriptors. Further ones wait.
+                                  An eighth of them, but at least 64, may be unfinished handshakes at one time: then
+                                  the oldest without a whole request ends once it had a second, if another waits */
+    int max_per_address;       /* connections of one IPv4 address or IPv6 network (/64); default 0: WSS_OFF */
     size_t max_queued;         /* bytes waiting to be sent on one connection; default 1 MiB */
     size_t memory_budget;      /* bytes of everything the server holds; default 256 MiB */
-    int max_posted;            /* posts and sends waiting for the networking thread; default 65536 */
+    int max_posted;            /* posts and sends waiting for a networking thread; default 65536 */
     size_t max_posted_bytes;   /* their bytes; default 16 MiB */
     int handshake_ms;          /* from accept to upgraded; default 10000 */
     int ping_ms;               /* silence after which the peer is pinged; default 20000 */
@@ -420,7 +425,7 @@ typedef struct wss_stats {
     uint64_t accept_failures;  /* accepts that failed for want of descriptors or memory */
     uint64_t loop_lag_ms;      /* longest turn of a loop, ever */
     uint64_t refused_cause[16];/* requests refused, by WSS_REFUSED_... */
-    uint64_t undelivered_dropped; /* with options.queue: messages of connections that were reset, dropped under pressure */
+    uint64_t undelivered_dropped; /* with options.queue: messages that clients left behind which reset, dropped */
 } wss_stats;
 
 /* Builds args. Fields are private. The first error sticks and comes out of wss_writer_args and of the send. */
@@ -465,12 +470,13 @@ WSSERVER_API int wss_poll(wss_server *server, int milliseconds);
    WSS_ERR_*. loop. */
 WSSERVER_API int wss_fd(wss_server *server);
 /* Begins an orderly stop: no new clients, Close 1001 to all, what is queued is flushed, the rest cut off after
-   that many milliseconds; wss_run returns when all disconnect handlers ran. Later calls are ignored. any,
-   signal. */
+   that many milliseconds; wss_run returns when all disconnect handlers ran. Of several calls the earliest end
+   counts. Not once wss_destroy has begun. any, signal. */
 WSSERVER_API void wss_stop(wss_server *server, int milliseconds);
 /* Stops if need be, joins the thread of wss_start, runs what handlers are left on the caller, frees everything.
-   WSS_ERR_BUSY inside a handler, and while another thread is in wss_run. Threads that send or post must have
-   been joined. NULL is ignored. */
+   WSS_ERR_BUSY inside a handler, also of another server that this one's called, and while another thread is in wss_run
+   or drains options.queue: wss_stop first, and let that end. Posts that were accepted run: of a server that never
+   ran, here. Threads that send or post must have been joined. NULL is ignored. */
 WSSERVER_API int wss_destroy(wss_server *server);
 /* The options in force, defaults and port resolved. Strings belong to the server. any. */
 WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options);
@@ -555,7 +561,8 @@ WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, 
 WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const char *type, wss_args args);
 
 /* Connections. any. WSS_ERR_GONE for those that are closed or closing. From other threads wss_close, wss_pause and
-   wss_resume may also fail with WSS_ERR_MEMORY, WSS_ERR_BUDGET or WSS_ERR_STOPPED. */
+   wss_resume may also fail with WSS_ERR_MEMORY, WSS_ERR_BUDGET or WSS_ERR_STOPPED, the latter two with
+   WSS_ERR_QUEUE_FULL. */
 
 /* Sends what is queued, then Close with this code (1000 to 1003, 1007 to 1014, 3000 to 4999) and reason (UTF-8,
    up to 123 bytes, may be NULL). No further message reaches a handler; those of a message that is being told still
@@ -571,31 +578,31 @@ WSSERVER_API int wss_set_user(wss_server *server, wss_conn conn, void *user);
 /* Stops reading from a connection, and goes on. Messages wait in the network meanwhile. */
 WSSERVER_API int wss_pause(wss_server *server, wss_conn conn);
 WSSERVER_API int wss_resume(wss_server *server, wss_conn conn);
-/* Open connection after this one ({0} begins), id 0 at the end. Visits each that stays open once; those that are closing
-   already are left out. */
+/* Open connection after this one ({0} begins), id 0 at the end. Visits each that stays open once, none that is closing
+   already. */
 WSSERVER_API wss_conn wss_next(const wss_server *server, wss_conn conn);
 WSSERVER_API int wss_get_info(wss_server *server, wss_conn conn, wss_info *info);
 WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats);
 
 /* Work. */
 
-/* Runs function(arg) on the networking thread, in the order of posting, also if posted before it runs. any.
-   WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY, WSS_ERR_STOPPED: then it never runs. */
+/* Runs function(arg) on the networking thread, in the order of posting, also if posted before that runs; where it
+   never does, in wss_destroy. any. WSS_ERR_QUEUE_FULL, _MEMORY, _BUDGET, _STOPPED: then it never runs. */
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg);
 /* Calls handler once after delay_ms, or every repeat_ms from then on where that is above 0. e->context is
    context. Those due in the same millisecond run in the order in which they were started. any. .id 0: out of
-   memory, or stopping. */
+   memory, stopping, or more posted than may wait. */
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
                                        void *context);
-/* WSS_ERR_GONE where it fired or was cancelled already. Inside a handler, and from the draining thread: it does not run
-   after this. any. */
+/* WSS_OK: its handler does not run after this. WSS_ERR_BUSY: nor does it, but another thread is in it at this moment.
+   WSS_ERR_GONE: it had fired, or was cancelled already. any. */
 WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer timer);
 
 /* Queues: work for a thread of yours. */
 
 /* options: allocator, max_posted and max_posted_bytes are used; may be NULL. NULL on failure. */
 WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *why);
-/* any. WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY. */
+/* any. WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY, WSS_ERR_STOPPED while it is destroyed. */
 WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), void *arg);
 /* Runs work until wss_queue_stop, or until the last server that uses this queue has stopped, its events were
    delivered, and what had been posted by then has run. WSS_OK; WSS_ERR_BUSY if another thread drains it. */
@@ -607,7 +614,7 @@ WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds);
 WSSERVER_API void wss_queue_stop(wss_queue *queue);
 /* Readable while there is work. Owned by the queue. any. */
 WSSERVER_API int wss_queue_fd(const wss_queue *queue);
-/* Drops what was posted and not run. WSS_ERR_BUSY while a server uses it or a thread drains it. NULL is ignored. */
+/* Runs here what was posted and not run. WSS_ERR_BUSY while a server uses it or a thread drains it. NULL is ignored. */
 WSSERVER_API int wss_queue_destroy(wss_queue *queue);
 
 /* JSON. These work without a server, on any thread. */
@@ -3640,7 +3647,7 @@ static void wss__slot_grow(wss__slot_table *table, char *chunk) {
     __atomic_store_n(&table->made, made, __ATOMIC_RELEASE);
 }
 
-/* A free place, to be filled, then set to OWNED, or released. NULL: no memory, or all are taken. Not under the mutex. */
+/* A free place, to be filled, then set to OWNED, or released. NULL: no memory, or all are taken. Takes the mutex. */
 static wss__slot *wss__slot_take(wss__slot_table *table) {
     char *chunk = NULL;
     pthread_mutex_lock(&table->mutex);
@@ -5072,9 +5079,9 @@ static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span 
 
 static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span name) {
     wss__event_type **at = wss__event_type_at(table, name);
-    if (*at) return *at;
-    wss__event_type *type =
-        (wss__event_type *)wss__mem_get_zeroed(table->mem, wss__base_add(sizeof *type + 1, name.size));
+    wss__event_type *type = *at;
+    if (type) return type;
+    type = (wss__event_type *)wss__mem_get_zeroed(table->mem, wss__base_add(sizeof *type + 1, name.size));
     if (!type) return NULL;
     type->size = name.size;
     type->number = table->type_count + 1;
@@ -5285,22 +5292,22 @@ static wss__buf_frame *wss__message_frame(wss__mem *mem, const wss__message *mes
    knows    base, mem, log, http, frame, buf, timer, slot, session, queue, socket, event
    owns     a connection belongs to one loop; only that loop touches it, except for what its slot's word, the
             account of queued bytes and the fields marked atomic or "mutex" tell others
-   enums    STAGE, WORK, STATE, ORDER
+   enums    STAGE, WORK, STATE, LIST, ORDER
    threads  as marked
 
    Two words say how far a connection has come; both only rise. Its stage is for all to see: it stands in the slot's
    word, beside the number of its loop, and rises under the array's mutex (wss__conn_raise). Its state is its loop's
    (wss__conn_set_state), and says in which of the loop's lists it is.
 
-   stage      set by                                   calls that work     state      list
-   HEAD       its loop, with the place                 none                HEAD       heads, the oldest first
-   ASKED      its loop                                 the three answers   ASKED      others
-   ANSWERED   who refused or replied                   none                ASKED      others
-   ACCEPTED   who accepted                             sends, close        ASKED      others
-   OPEN       its loop, before its connect handlers    sends, close        OPEN       open
-   CLOSING    its loop, or who found its queue full    none                OPEN, FLUSHING (its Close leaves), LINGERING (the
-   SILENT     who closed it: no more messages to it    none                peer's stream is read to its end) or DEAD (freed at
-   TOLD       after its disconnect handlers            none, it is gone    its turn); the latter three in the list of others */
+   stage      set by                                  calls that work     state and list
+   HEAD       its loop, with the place                none                HEAD, heads: the oldest first
+   ASKED      its loop                                the three answers   ASKED, others
+   ANSWERED   who refused or replied                  none                ASKED, others
+   ACCEPTED   who accepted                            sends, close        ASKED, others
+   OPEN       its loop, before its connect handlers   sends, close        OPEN, open
+   CLOSING    its loop, or who found its queue full   none                OPEN still; then FLUSHING (its Close leaves),
+   SILENT     who closed it: no more messages to it   none                LINGERING (the peer's stream is read out),
+   TOLD       after its disconnect handlers           none, it is gone    DEAD (freed at its turn): all three others */
 
 enum {
     WSS__STAGE_HEAD = 0,
@@ -5489,7 +5496,7 @@ typedef struct wss__loop {
     int stopping;
     int finished;
     int accepting;             /* its listeners are in epoll; the first loop's alone ever are */
-    int accept_backoff;        /* milliseconds until accepting is tried again after a failure; 0: as soon as there is room */
+    int accept_backoff;        /* milliseconds until accepting is tried again after a failure; 0: when there is room */
     uint64_t accept_at;        /* when else; UINT64_MAX: never */
     int timer_fd;              /* -1 until wss_fd asks for it */
     pthread_t thread;
@@ -5596,8 +5603,8 @@ static wss__conn *wss__conn_find_own(wss__loop *loop, wss_conn handle) {
     return (wss__slot_word(slot) & ~others) == wanted ? (wss__conn *)(void *)slot : NULL;
 }
 
-/* Hands an order to a loop, as wss__queue_put does. Where this thread is that loop, what it sends from now on goes behind
-   it. account grows by the size of its frame. */
+/* Hands an order to a loop, as wss__queue_put does. Where this thread is that loop, what it sends from now on goes
+   behind it. account grows by the size of its frame. */
 static int wss__conn_put(wss__loop *loop, wss__conn_order *order, size_t *account) {
     int result = wss__queue_put(&loop->inbox, &order->job, account, account ? order->frame->size : 0);
     if (result >= 0 && wss__conn_own_loop(loop->server) == loop) loop->inbox.left++;
@@ -6875,12 +6882,12 @@ static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
             place lives until neither the wheel nor an event holds it
    threads  as each function says
 
-   A timer is   until                                then                       wss_timer_cancel
-   WAITING      it rings                             DUE with a queue, or runs  WSS_OK, CANCELLED
-   DUE          the queue's thread takes its event   it runs                    WSS_OK, CANCELLED
-   RUNNING      its handler returns                  WAITING                    WSS_ERR_BUSY (its own thread: WSS_OK), LAST
-   LAST         likewise, but will not ring again    CANCELLED                  WSS_ERR_BUSY (its own thread: WSS_ERR_GONE)
-   CANCELLED    the last holder gives it back                                   WSS_ERR_GONE */
+   A timer is   until                                then                       wss_timer_cancel makes of it
+   WAITING      it rings                             DUE with a queue, or runs  CANCELLED, WSS_OK
+   DUE          the queue's thread takes its event   it runs                    CANCELLED, WSS_OK
+   RUNNING      its handler returns                  WAITING                    LAST, WSS_ERR_BUSY (its own thread: _OK)
+   LAST         likewise, but will not ring again    CANCELLED                  nothing, WSS_ERR_BUSY (_GONE)
+   CANCELLED    the last holder gives it back                                   nothing, WSS_ERR_GONE */
 
 #define WSS__DELIVER_TIMER_BIT 0x40000000u
 
@@ -6933,7 +6940,8 @@ static void wss__deliver_done(wss_server *server, wss__conn *conn, wss__conn_not
     int messages = __atomic_sub_fetch(&delivery->messages, 1, __ATOMIC_SEQ_CST);
     __atomic_sub_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
     int few = left <= wss__conn_half(server) / 2 && messages <= WSS__CONN_UNDELIVERED / 2;
-    if ((!left || (few && !wss__conn_is_flooded(server))) && __atomic_exchange_n(&delivery->waiting, 0, __ATOMIC_SEQ_CST))
+    int go_on = !left || (few && !wss__conn_is_flooded(server));
+    if (go_on && __atomic_exchange_n(&delivery->waiting, 0, __ATOMIC_SEQ_CST))
         wss__deliver_report(server, conn, notice);
     else
         wss__mem_free(&server->mem, notice, size);
@@ -7099,28 +7107,38 @@ static void wss__accept_end_oldest(wss__loop *loop) {
     wss__notify_reject(loop, conn, 408);
 }
 
-/* Somebody waits, and too many handshakes are under way: the oldest on all loops ends, if it is old enough. When to look
-   again: what ends by itself is told. */
+/* Tells another loop; false where there is no memory for it, or that loop stops. */
+static int wss__accept_order(wss__loop *loop, int kind, wss__conn *place) {
+    wss__mem *mem = &loop->server->mem;
+    wss__conn_order *order = (wss__conn_order *)wss__mem_get_zeroed(mem, sizeof *order);
+    if (!order) return 0;
+    order->job.size = sizeof *order;
+    order->job.kind = kind;
+    order->place = place;
+    if (wss__queue_push(&loop->inbox, &order->job) == WSS_OK) return 1;
+    wss__mem_free(mem, order, sizeof *order);
+    return 0;
+}
+
+/* Somebody waits, and too many handshakes are under way: the oldest on all loops ends, if it is old enough. When to
+   look again: what ends by itself is told. */
 static uint64_t wss__accept_make_room(wss__loop *loop) {
     wss_server *server = loop->server;
     wss__loop *best = loop;
-    for (int i = 0; i < server->loop_count; i++)
-        if (__atomic_load_n(&server->loops[i].oldest, __ATOMIC_RELAXED) < __atomic_load_n(&best->oldest, __ATOMIC_RELAXED))
-            best = &server->loops[i];
-    uint64_t due = (uint64_t)__atomic_load_n(&best->oldest, __ATOMIC_RELAXED) * WSS__CONN_STEP + WSS__ACCEPT_HEAD;
-    if (due > loop->now) return due;
-    if (best == loop) {
-        wss__accept_end_oldest(loop);
-        return loop->now;
+    uint32_t oldest = UINT32_MAX;
+    for (int i = 0; i < server->loop_count; i++) {
+        uint32_t opened = __atomic_load_n(&server->loops[i].oldest, __ATOMIC_RELAXED);
+        if (opened < oldest) best = &server->loops[i];
+        if (opened < oldest) oldest = opened;
     }
-    wss__conn_order *order = (wss__conn_order *)wss__mem_get_zeroed(&server->mem, sizeof *order);
-    if (order) order->job.kind = WSS__ORDER_ROOM;
-    if (order) order->job.size = sizeof *order;
-    if (order && wss__queue_push(&best->inbox, &order->job) != WSS_OK) wss__mem_free(&server->mem, order, sizeof *order);
+    uint64_t due = (uint64_t)oldest * WSS__CONN_STEP + WSS__ACCEPT_HEAD;
+    if (due > loop->now) return due;
+    if (best == loop) wss__accept_end_oldest(loop);
+    else wss__accept_order(best, WSS__ORDER_ROOM, NULL);
     return loop->now + WSS__CONN_RETRY;
 }
 
-/* Whether one more socket may be accepted. Else accepting rests until whoever makes room says so, or until accept_at. */
+/* Whether one more socket may be accepted. Else accepting rests until who makes room says so, or until accept_at. */
 static int wss__accept_allowed(wss__loop *loop) {
     wss_server *server = loop->server;
     if (wss__accept_has_room(server)) return 1;
@@ -7208,20 +7226,8 @@ static void wss__accept_adopt(wss__loop *loop, wss__conn *conn) {
     wss__conn_schedule(loop, conn);
 }
 
-static int wss__accept_hand_over(wss__loop *loop, wss__conn *conn) {
-    wss__mem *mem = &loop->server->mem;
-    wss__conn_order *order = (wss__conn_order *)wss__mem_get_zeroed(mem, sizeof *order);
-    if (!order) return 0;
-    order->job.size = sizeof *order;
-    order->job.kind = WSS__ORDER_ADOPT;
-    order->place = conn;
-    if (wss__queue_push(&loop->inbox, &order->job) == WSS_OK) return 1;
-    wss__mem_free(mem, order, sizeof *order);
-    return 0;
-}
-
-/* Gives a new socket a place, and that to the loop with the fewest. Counted here, not where it arrives: a loop that is held
-   up does not look idle. */
+/* Gives a new socket a place, and that to the loop with the fewest. Counted here, not where it arrives: a loop that is
+   held up does not look idle. */
 static void wss__accept_deal(wss__loop *loop, int fd) {
     wss_server *server = loop->server;
     wss__loop *best = loop;
@@ -7244,7 +7250,7 @@ static void wss__accept_deal(wss__loop *loop, int fd) {
         wss__log_line(&server->log, WSS_LOG_INFO, loop->now,
                       "a client was closed unanswered: options.max_per_address, or no memory");
     if (good && best == loop) wss__accept_adopt(loop, conn);
-    else if (!good || !wss__accept_hand_over(best, conn)) wss__accept_undo(best, conn);
+    else if (!good || !wss__accept_order(best, WSS__ORDER_ADOPT, conn)) wss__accept_undo(best, conn);
 }
 
 /* What a failed accept means: go on, wait for the next event, wait for the kernel, or never again. */
@@ -7285,7 +7291,7 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
 
 /* ---- [loop] ------------------------------------------------------------------------------------------------
    purpose  one epoll set: turns, jobs from other threads, and the stop
-   knows    base, mem, log, buf, timer, slot, session, queue, socket, conn, notify, write, read, serve, deliver,
+   knows    base, mem, log, buf, timer, slot, session, queue, socket, event, conn, notify, write, read, serve, deliver,
             accept
    owns     sockets are registered once, edge-triggered; a turn waits once and handles what came, what was
             posted, what is due and what was left over
@@ -7663,7 +7669,7 @@ static int wss__public_copy_strings(wss_server *server) {
 static int wss__public_make_addresses(wss_server *server) {
     server->address_lists = 1;
     while (server->address_lists < server->conns.limit / 4) server->address_lists *= 2;
-    size_t size = server->address_lists * sizeof *server->addresses;
+    size_t size = server->address_lists * sizeof(void *);
     server->addresses = (wss__conn_address **)wss__mem_get_zeroed(&server->mem, size);
     return server->addresses != NULL;
 }
@@ -7701,7 +7707,7 @@ static void wss__public_tear_down(wss_server *server) {
     wss__socket_close_listeners(&server->listeners);
     for (int i = 0; i < server->loops_made; i++) wss__loop_destroy(&server->loops[i]);
     if (server->loops) wss__mem_free(&server->mem, server->loops, (size_t)server->loop_count * sizeof *server->loops);
-    wss__mem_free(&server->mem, server->addresses, server->address_lists * sizeof *server->addresses);
+    wss__mem_free(&server->mem, server->addresses, server->address_lists * sizeof(void *));
     wss__slot_destroy(&server->conns);
     wss__slot_destroy(&server->timers);
     wss__event_free(&server->handlers);
@@ -7769,8 +7775,8 @@ static void *wss__public_run_loop(void *arg) {
     return NULL;
 }
 
-/* A thread that takes none of the program's signals, but those that are about the thread itself: a crash is reported as the
-   program wants, and profilers see it. */
+/* A thread that takes none of the program's signals, but those that are about the thread itself: a crash is reported as
+   the program wants, and profilers see it. */
 static int wss__public_thread(pthread_t *thread, void *(*function)(void *), void *arg) {
     static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
     sigset_t all;
@@ -7954,8 +7960,7 @@ WSSERVER_API int wss_destroy(wss_server *server) {
     wss__event_place draining;
     if (!server) return WSS_OK;
     if (!wss__public_enter_both(server, &draining)) {
-        wss__public_misused(server, "wss_destroy in a handler, or while another thread runs the server or drains its queue",
-                            0);
+        wss__public_misused(server, "wss_destroy in a handler, or while others run the server or drain its queue", 0);
         return WSS_ERR_BUSY;
     }
     wss_queue *queue = server->options.queue;
@@ -8045,8 +8050,8 @@ static wss__conn *wss__public_find(const wss_server *server, wss_conn handle) {
     return conn && wss__conn_stage(conn) != WSS__STAGE_TOLD ? conn : NULL;
 }
 
-/* The connection, if this thread may act on it at once: its loop may, unless orders wait behind which this has to go, or
-   another thread has accepted it and that still waits in the inbox. */
+/* The connection, if this thread may act on it at once: its loop may, unless orders wait behind which this has to go,
+   or another thread has accepted it and that still waits in the inbox. */
 static wss__conn *wss__public_find_here(wss__loop *loop, wss_conn handle) {
     wss__conn *conn = loop && !loop->inbox.left ? wss__conn_find_own(loop, handle) : NULL;
     int behind = conn && conn->session.phase == WSS__SESSION_ASKED && wss__conn_stage(conn) == WSS__STAGE_ACCEPTED;
@@ -8077,9 +8082,10 @@ static void wss__public_admit(wss__conn *conn, const wss__conn_order *order) {
     conn->cold->protocol_size = order->protocol.size;
 }
 
-/* Pausing, timers and answers count where they have to wait; closing is outside the limits, once for each connection. */
+/* Pausing, timers and answers count where they have to wait; what ends something comes once, and never waits. */
 static size_t wss__public_cost(const wss__conn_order *order) {
-    return order->job.kind == WSS__ORDER_CLOSE || (order->job.kind == WSS__ORDER_TIMER && !order->set) ? 0 : sizeof *order;
+    int ends = order->job.kind == WSS__ORDER_CLOSE || (order->job.kind == WSS__ORDER_TIMER && !order->set);
+    return ends ? 0 : sizeof *order;
 }
 
 /* The one way to order: where this thread is the loop that has to carry it out it does so now, else a copy
@@ -8107,8 +8113,8 @@ static int wss__public_do(wss_server *server, const wss__conn_order *order) {
     return result;
 }
 
-/* Judges the limit, then hands the frame to the connection's loop; both at once, so that the loop never sees what is refused.
-   A keyed message goes even to a full queue, where one of its key may wait to be replaced. */
+/* Judges the limit, then hands the frame to the connection's loop; both at once, so that the loop never sees what is
+   refused. A keyed message goes even to a full queue, where one of its key may wait to be replaced. */
 static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const wss__message *message, wss__span key) {
     wss__conn_order order;
     wss__loop *loop = NULL;
@@ -8153,8 +8159,8 @@ static int wss__public_send_here(wss__loop *loop, wss__conn *conn, const wss__me
     return result == WSS_ERR_MEMORY ? wss__mem_error(&loop->server->mem, message->size) : result;
 }
 
-/* Hands a frame to every loop, or to none: all the memory is got before, and all inboxes are asked together. This thread's
-   own loop gets it at once, unless orders wait behind which it has to go. */
+/* Hands a frame to every loop, or to none: all the memory is got before, and all inboxes are asked together. This
+   thread's own loop gets it at once, unless orders wait behind which it has to go. */
 static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_conn except) {
     wss__queue_inbox *inboxes[WSS__QUEUE_INBOXES];
     wss__loop *own = wss__conn_own_loop(server);
@@ -8242,7 +8248,8 @@ WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, w
 
 WSSERVER_API int wss_send_data(wss_server *server, wss_conn conn, int opcode, const void *data, size_t size) {
     wss__loop *loop = server ? wss__conn_own_loop(server) : NULL;
-    if (loop && !loop->inbox.left && !wss__public_is_stopping(server) && wss__write_back(loop, conn, opcode, data, size)) return WSS_OK;
+    int direct = loop && !loop->inbox.left && !wss__public_is_stopping(server);
+    if (direct && wss__write_back(loop, conn, opcode, data, size)) return WSS_OK;
     return wss__public_send_plain(server, conn, 0, opcode, data, size);
 }
 
