@@ -4402,9 +4402,9 @@ static void wss__session_free(wss__session_shared *shared, wss__session *session
    purpose  work handed from any thread to one: a list under a mutex, and an eventfd that says it is no longer
             empty
    knows    base, mem
-   owns     jobs leave in the order of their arrival; who made the list no longer empty owes the wake-up, and it is not
-            destroyed before that is written; jobs come in to all of several inboxes or to none, and a refused one
-            leaves no trace: it stays with the caller; posted user functions are called in one function here
+   owns     jobs leave in the order of their arrival; the wake-up is decided and written under the mutex: none is lost
+            and none comes after the descriptor has closed; jobs come in to all of several inboxes or to none, and a
+            refused one leaves no trace: it stays with the caller; posted functions are called in one function here
    threads  any may push; one takes */
 
 enum { WSS__QUEUE_POST = 0 }; /* a job that calls function(arg); others, orders, belong to a loop or the queue */
@@ -4431,7 +4431,7 @@ typedef struct wss__queue_inbox {
     size_t max_bytes;
     size_t orders; /* of the jobs, those that are no posts */
     size_t left;   /* of these, what was taken and has not run, and what the taker has put in since; the taker's */
-    int waking;    /* threads that owe a wake-up; atomic */
+    int wake;      /* what was put in while it was empty has not been signalled */
 } wss__queue_inbox;
 
 static int wss__queue_init(wss__queue_inbox *inbox, const wss_options *options) {
@@ -4446,8 +4446,6 @@ static int wss__queue_init(wss__queue_inbox *inbox, const wss_options *options) 
 
 static void wss__queue_destroy(wss__queue_inbox *inbox) {
     if (inbox->fd < 0) return;
-    while (__atomic_load_n(&inbox->waking, __ATOMIC_ACQUIRE)) /* always: 0, but for a thread about to leave its call */
-        WSSERVER_SYSTEM(sched_yield)();                       /* never: likewise */
     WSSERVER_SYSTEM(close)(inbox->fd);
     inbox->fd = -1;
     pthread_mutex_destroy(&inbox->mutex);
@@ -4468,59 +4466,43 @@ static int wss__queue_check(const wss__queue_inbox *inbox, size_t cost) {
     return cost > inbox->max_bytes - inbox->bytes ? WSS_ERR_QUEUE_FULL : WSS_OK;
 }
 
-/* True: wss__queue_wake is owed. Under the mutex. */
-static int wss__queue_append(wss__queue_inbox *inbox, wss__queue_job *job) {
-    int first = inbox->last == NULL;
-    job->next = NULL;
-    if (first) inbox->first = job;
-    else inbox->last->next = job;
-    inbox->last = job;
-    if (job->cost) __atomic_store_n(&inbox->count, inbox->count + 1, __ATOMIC_RELAXED);
-    inbox->bytes += job->cost;
-    inbox->orders += job->kind != WSS__QUEUE_POST;
-    if (first) __atomic_add_fetch(&inbox->waking, 1, __ATOMIC_RELAXED);
-    return first;
-}
-
-/* Under no mutex: the thread that wakes up would run into it. */
-static int wss__queue_wake(wss__queue_inbox *inbox) {
-    wss__queue_signal(inbox->fd);
-    __atomic_sub_fetch(&inbox->waking, 1, __ATOMIC_RELEASE);
-    return WSS_OK;
-}
-
-/* 0 and more: the job belongs to the queue, and 1: wss__queue_wake is owed. Negative: WSS_ERR_STOPPED,
-   WSS_ERR_QUEUE_FULL. account, may be NULL: grows by size before anybody can take the job, and only if it came in. */
-static int wss__queue_put(wss__queue_inbox *inbox, wss__queue_job *job, size_t *account, size_t size) {
-    pthread_mutex_lock(&inbox->mutex);
-    int result = wss__queue_check(inbox, job->cost);
-    if (!result && account) __atomic_add_fetch(account, size, __ATOMIC_RELAXED);
-    if (!result) result = wss__queue_append(inbox, job);
-    pthread_mutex_unlock(&inbox->mutex);
-    return result;
-}
-
-/* WSS_OK or, as above, an error. */
-static int wss__queue_push(wss__queue_inbox *inbox, wss__queue_job *job) {
-    int result = wss__queue_put(inbox, job, NULL, 0);
-    return result > 0 ? wss__queue_wake(inbox) : result;
-}
-
-/* Each job of a list to its inbox, or none to any; the inboxes must be in the same order for everybody. */
-static int wss__queue_push_all(wss__queue_inbox **inboxes, wss__queue_job *jobs, int count) {
+/* Each job of a list to its inbox, or none to any: WSS_OK, or WSS_ERR_STOPPED or WSS_ERR_QUEUE_FULL. account, may be
+   NULL, grows by size before anybody can take a job, and only if it came in. Leaves the inboxes locked, for
+   wss__queue_finish; they must be in the same order for everybody. */
+static int wss__queue_put(wss__queue_inbox **inboxes, wss__queue_job *jobs, int count, size_t *account, size_t size) {
     int result = WSS_OK;
-    int owed[WSS__QUEUE_INBOXES];
     wss__queue_job *job = jobs;
     for (int i = 0; i < count; i++) pthread_mutex_lock(&inboxes[i]->mutex);
     for (int i = 0; i < count && !result; i++, job = job->next) result = wss__queue_check(inboxes[i], job->cost);
+    if (result) return result;
+    if (account) __atomic_add_fetch(account, size, __ATOMIC_RELAXED);
     for (int i = 0; i < count; i++) {
+        wss__queue_inbox *inbox = inboxes[i];
         job = jobs;
-        jobs = jobs->next;
-        owed[i] = !result && wss__queue_append(inboxes[i], job);
+        jobs = job->next;
+        job->next = NULL;
+        inbox->wake = !inbox->last;
+        if (inbox->last) inbox->last->next = job;
+        else inbox->first = job;
+        inbox->last = job;
+        if (job->cost) __atomic_store_n(&inbox->count, inbox->count + 1, __ATOMIC_RELAXED);
+        inbox->bytes += job->cost;
+        inbox->orders += job->kind != WSS__QUEUE_POST;
+    }
+    return WSS_OK;
+}
+
+static void wss__queue_finish(wss__queue_inbox **inboxes, int count) {
+    for (int i = 0; i < count; i++) {
+        if (inboxes[i]->wake) wss__queue_signal(inboxes[i]->fd);
+        inboxes[i]->wake = 0;
         pthread_mutex_unlock(&inboxes[i]->mutex);
     }
-    for (int i = 0; i < count; i++)
-        if (owed[i]) wss__queue_wake(inboxes[i]);
+}
+
+static int wss__queue_push(wss__queue_inbox *inbox, wss__queue_job *job) {
+    int result = wss__queue_put(&inbox, job, 1, NULL, 0);
+    wss__queue_finish(&inbox, 1);
     return result;
 }
 
@@ -5603,11 +5585,13 @@ static wss__conn *wss__conn_find_own(wss__loop *loop, wss_conn handle) {
     return (wss__slot_word(slot) & ~others) == wanted ? (wss__conn *)(void *)slot : NULL;
 }
 
-/* Hands an order to a loop, as wss__queue_put does. Where this thread is that loop, what it sends from now on goes
-   behind it. account grows by the size of its frame. */
+/* Hands an order to a loop, as wss__queue_put does; the array's mutex is given back before wss__queue_finish wakes it.
+   If this thread is that loop, what it sends from now on goes behind the order. account grows by the size of its
+   frame. */
 static int wss__conn_put(wss__loop *loop, wss__conn_order *order, size_t *account) {
-    int result = wss__queue_put(&loop->inbox, &order->job, account, account ? order->frame->size : 0);
-    if (result >= 0 && wss__conn_own_loop(loop->server) == loop) loop->inbox.left++;
+    wss__queue_inbox *inbox = &loop->inbox;
+    int result = wss__queue_put(&inbox, &order->job, 1, account, account ? order->frame->size : 0);
+    if (!result && wss__conn_own_loop(loop->server) == loop) inbox->left++;
     return result;
 }
 
@@ -8102,10 +8086,11 @@ static int wss__public_do(wss_server *server, const wss__conn_order *order) {
     wss__conn *conn = timer ? NULL : wss__conn_find(server, order->conn);
     if (!result && !timer) result = wss__public_check_order(conn, order, here);
     if (!result && conn) loop = wss__conn_loop_of(server, conn);
-    if (!result && copy) result = wss__conn_put(loop, copy, NULL);
-    if (result >= 0 && conn) wss__public_admit(conn, order);
+    wss__queue_inbox *inbox = !result && copy ? &loop->inbox : NULL;
+    if (inbox) result = wss__conn_put(loop, copy, NULL);
+    if (!result && conn) wss__public_admit(conn, order);
     wss__conn_unlock(server);
-    if (result > 0) result = wss__queue_wake(&loop->inbox);
+    if (inbox) wss__queue_finish(&inbox, 1);
     if (!result && here) wss__loop_run_order(own, order);
     if (result == WSS_ERR_GONE) wss__public_misused(server, "order to a dead handle", order->conn.id);
     if (result) wss__buf_release(&server->mem, order->frame);
@@ -8117,7 +8102,7 @@ static int wss__public_do(wss_server *server, const wss__conn_order *order) {
    refused. A keyed message goes even to a full queue, where one of its key may wait to be replaced. */
 static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const wss__message *message, wss__span key) {
     wss__conn_order order;
-    wss__loop *loop = NULL;
+    wss__queue_inbox *inbox = NULL;
     wss__public_make_order(&order, WSS__ORDER_SEND, handle);
     wss__buf_frame *frame = wss__message_frame(&server->mem, message, key);
     order.frame = frame;
@@ -8140,15 +8125,14 @@ static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const
         copy->slow = 1;
     }
     if (!result && full && !key.size && !slow) result = WSS_ERR_FULL;
-    if (!result) loop = wss__conn_loop_of(server, conn);
-    if (loop) result = wss__conn_put(loop, copy, slow ? NULL : &conn->session.queued);
-    int accepted = result >= 0;
-    if (accepted && slow) wss__conn_raise(conn, WSS__STAGE_CLOSING);
+    if (!result) inbox = &wss__conn_loop_of(server, conn)->inbox;
+    if (inbox) result = wss__conn_put(wss__conn_loop_of(server, conn), copy, slow ? NULL : &conn->session.queued);
+    if (!result && slow) wss__conn_raise(conn, WSS__STAGE_CLOSING);
     wss__conn_unlock(server);
-    if (result > 0) result = wss__queue_wake(&loop->inbox);
+    if (inbox) wss__queue_finish(&inbox, 1);
     if (slow) wss__buf_release(&server->mem, frame);
-    if (!accepted) wss__public_free_order(server, copy);
-    if (accepted && slow) result = WSS_ERR_FULL;
+    if (result) wss__public_free_order(server, copy);
+    else if (slow) result = WSS_ERR_FULL;
     if (result == WSS_ERR_FULL) __atomic_add_fetch(&server->refused_full, 1, __ATOMIC_RELAXED);
     return result;
 }
@@ -8181,7 +8165,10 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
         copy->job.next = copies;
         copies = &copy->job;
     }
-    if (!result) result = wss__queue_push_all(inboxes, copies, count);
+    if (!result) {
+        result = wss__queue_put(inboxes, copies, count, NULL, 0);
+        wss__queue_finish(inboxes, count);
+    }
     while (result && copies) {
         wss__conn_order *copy = (wss__conn_order *)(void *)copies;
         copies = copies->next;
