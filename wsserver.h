@@ -533,7 +533,7 @@ WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port)
 WSSERVER_API int wss_accept(wss_server *server, wss_conn conn, const char *protocol, const wss_header *headers,
                             size_t header_count, void *user);
 /* Answers an upgrade request with an HTTP status and a body. WSS_ERR_GONE, WSS_ERR_ANSWERED, WSS_ERR_HEADER; like
-   wss_accept and wss_reply also WSS_ERR_ARGUMENT, WSS_ERR_MEMORY, WSS_ERR_BUDGET, WSS_ERR_STOPPED. any. */
+   wss_accept and wss_reply also WSS_ERR_ARGUMENT, _MEMORY, _BUDGET, _QUEUE_FULL, _STOPPED. any. */
 WSSERVER_API int wss_refuse(wss_server *server, wss_conn conn, const wss_answer *answer);
 /* Answers a plain HTTP request; HEAD requests get no body. The connection closes after it. any. */
 WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *answer);
@@ -739,6 +739,11 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
    purpose  byte order, case folding, spans, sizes
    knows    nothing
    owns     no state; size arithmetic that could overflow stands here */
+
+/* What is always true of states; the tests define this, so that it ends the program where it is not. */
+#if !defined(WSS__BASE_ASSERT)
+#define WSS__BASE_ASSERT(truth) ((void)0)
+#endif
 
 /* Bytes that belong to somebody else, not terminated. */
 typedef struct wss__span {
@@ -3624,6 +3629,7 @@ static wss__slot *wss__slot_find(const wss__slot_table *table, uint64_t id) {
 /* What is behind the generation: details, which the owner knows, and state. Under the mutex. */
 static void wss__slot_set(wss__slot *slot, uint64_t details, int state) {
     uint64_t generation = slot->word & ~(uint64_t)WSS__SLOT_LIMIT;
+    WSS__BASE_ASSERT((unsigned)state > (slot->word & WSS__SLOT_STATE));
     __atomic_store_n(&slot->word, generation | details | (unsigned)state, __ATOMIC_RELEASE);
 }
 
@@ -3675,6 +3681,7 @@ static wss__slot *wss__slot_take(wss__slot_table *table) {
 /* Makes the handle dead and the place free, or retires it. Under the mutex. */
 static void wss__slot_release(wss__slot_table *table, wss__slot *slot) {
     uint64_t generation = slot->word >> WSS__SLOT_INDEX_BITS;
+    WSS__BASE_ASSERT((slot->word & WSS__SLOT_STATE) != WSS__SLOT_FREE);
     int retired = generation >= WSS__SLOT_GENERATION_MAX;
     __atomic_store_n(&slot->word, retired ? 0 : (generation + 1) << WSS__SLOT_INDEX_BITS, __ATOMIC_RELEASE);
     if (!retired) wss__slot_add_free(table, slot);
@@ -5337,11 +5344,6 @@ enum { /* lists of a loop */
     WSS__LIST_COUNT
 };
 
-/* Told where something stands that cannot be: tests let it end the program. */
-#if !defined(WSS__CONN_ASSERT)
-#define WSS__CONN_ASSERT(truth) ((void)0)
-#endif
-
 enum {
     WSS__CONN_STEP = 64,          /* milliseconds to which deadlines are rounded up, so that many share a wake-up */
     WSS__CONN_LINGER = 5000,      /* milliseconds for the peer to end TCP where options.close_ms is off */
@@ -5756,7 +5758,7 @@ static void wss__conn_end_handshake(wss_server *server) {
 /* The one way from state to state. */
 static void wss__conn_set_state(wss__loop *loop, wss__conn *conn, int state) {
     int before = wss__conn_state(conn);
-    WSS__CONN_ASSERT(state > before);
+    WSS__BASE_ASSERT(state > before);
     wss__conn_unlink(loop, conn);
     conn->work = (uint16_t)(conn->work + ((state - before) << WSS__WORK_STATE_SHIFT));
     wss__conn_link(loop, conn);

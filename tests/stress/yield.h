@@ -85,6 +85,7 @@ static int yield_epoll_wait(int epoll, struct epoll_event *events, int most, int
 #define read yield_read
 #define poll yield_poll
 #define epoll_wait yield_epoll_wait
+#define WSS__BASE_ASSERT(truth) ((truth) ? (void)0 : abort())
 #define WSSERVER_STATIC
 #define WSSERVER_IMPLEMENTATION
 #include "../../wsserver.h"
