@@ -5,13 +5,13 @@ how == "late" && /^static void wss__public_run_batch\(/ { inside = 1 }
 how == "late" && inside && /wss__queue_clear\(/ { held = $0; next }
 how == "late" && inside && /wss__queue_take\(/ { print; print held; inside = 0; changed++; next }
 
-how == "outside" && /^static int wss__queue_push\(/ { inside = 1 }
+how == "outside" && /^static int wss__queue_put\(/ { inside = 1 }
 how == "outside" && inside && /pthread_mutex_lock\(/ {
-    print "    int empty = !__atomic_load_n(&inbox->last, __ATOMIC_RELAXED);"
+    print "    int empty = !__atomic_load_n(&inboxes[0]->last, __ATOMIC_RELAXED);"
     print
     next
 }
-how == "outside" && inside && /if \(!inbox->last\) wss__queue_signal\(/ {
+how == "outside" && inside && /inbox->wake = !inbox->last;/ {
     sub(/!inbox->last/, "empty")
     inside = 0
     changed++
