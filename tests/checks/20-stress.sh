@@ -36,8 +36,10 @@ pinned() { # pinned PROCESSOR COMMAND...
             echo "$compiler -O1 -g -fsanitize=thread $here/$program.c -o $build/$program-$compiler"
         done
     done
+    address=$(sh tests/probe.sh "$plain" -fsanitize=address)
+    if [ -n "$address" ]; then echo "$plain -O1 -g $address $here/stress.c -o $build/stress-address"; fi
 } > "$build/list"
-rm -f "$build"/schedule* "$build"/wake* "$build"/handles "$build"/stress-* "$build"/destroy-*
+rm -f "$build"/schedule* "$build"/wake* "$build"/handles "$build"/stress-* "$build"/destroy-* "$build"/*.log
 sed "s|\$| -std=gnu11 -I. $warnings -pthread|" "$build/list" | tr '\n' '\0' | xargs -0 -n 1 -P "${JOBS:-2}" sh -c
 
 fails() { # fails PROGRAM ARGUMENT...: a header in which a wake-up can be lost must be found out
@@ -55,6 +57,17 @@ run_stress() { # run_stress PROGRAM [PINNED...]
     for mode in "4 1 loop" "3 2 loop" "3 3 loop" "4 1 queue" "3 3 queue"; do
         set_seconds=${mode%% *}
         "$@" "$program" $((set_seconds * scale)) ${mode#* } "$seed" || return 1
+        seed=$((seed + 1))
+    done
+}
+
+# Four seconds each, a minute in all: the number of loops, and what happens to slow readers, change each time.
+run_lives() { # run_lives PROGRAM FIRST_SEED
+    seed=$2
+    while [ $seed -lt $(($2 + 15)) ]; do
+        policy=queue
+        if [ $((seed % 2)) -eq 0 ]; then policy=queue-close; fi
+        "$1" $((4 * scale)) $((1 + seed % 3)) $policy "$seed" || return 1
         seed=$((seed + 1))
     done
 }
@@ -81,6 +94,11 @@ if [ -x $build/stress-gcc ]; then
 fi
 $build/wake $((3 * scale)) 30 loop queue calm-loop calm-queue
 failed=0
+if [ -x $build/stress-address ]; then run_lives $build/stress-address 100 > "$build/address.log" 2>&1 & else true & fi
+address=$!
+if [ -x $build/stress-gcc ]; then run_lives $build/stress-gcc 200 > "$build/lives.log" 2>&1 || failed=1; fi
+wait $address || failed=1
+grep -h -v '^  read' "$build/address.log" "$build/lives.log" || true
 on_first > "$build/first.log" 2>&1 &
 first=$!
 on_second > "$build/second.log" 2>&1 || failed=1

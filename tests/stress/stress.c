@@ -7,7 +7,7 @@
    Posts are made under a lock that the posted function and handlers take too. Threads give their processor away at locks and
    wake-ups: see yield.h. At the end every producer is told that the server stopped, and memory, descriptors, posts and events
    must add up. Build it with -fsanitize=thread.
-   usage: stress SECONDS [THREADS [queue|loop [SEED]]] */
+   usage: stress SECONDS [THREADS [queue|loop|queue-close|loop-close [SEED]]], -close: slow readers are closed */
 #include "yield.h"
 
 #include <dirent.h>
@@ -581,7 +581,7 @@ static int count_descriptors(void) {
     return count;
 }
 
-static int make_server(int threads, int with_queue) {
+static int make_server(int threads, int with_queue, int policy) {
     wss_error why;
     wss_options options;
     memset(&options, 0, sizeof options);
@@ -590,10 +590,11 @@ static int make_server(int threads, int with_queue) {
     options.allocator = allocator;
     options.user_free = free_user;
     options.max_connections = SLOTS;
-    options.max_queued = 100000;
+    options.max_queued = policy == WSS_POLICY_CLOSE ? 20000 : 100000;
     options.max_posted = 2000;
     options.stall_ms = 1500;
     options.close_ms = 500;
+    options.send_policy = policy;
     if (with_queue) queue = options.queue = wss_queue_create(&options, &why);
     server = wss_create(&options, &why);
     if (!server) return 0;
@@ -647,7 +648,9 @@ int main(int argc, char **argv) {
     yield_seed = argc > 4 ? (unsigned)atoi(argv[4]) : 1;
     alarm((unsigned)seconds + PATIENCE + 60);
     memset(padding, 'x', sizeof padding);
-    if (!make_server(threads, argc > 3 && strcmp(argv[3], "queue") == 0) || wss_start(server) != WSS_OK) return 1;
+    int with_queue = argc > 3 && strncmp(argv[3], "queue", 5) == 0;
+    int policy = argc > 3 && strstr(argv[3], "-close") ? WSS_POLICY_CLOSE : WSS_POLICY_REFUSE;
+    if (!make_server(threads, with_queue, policy) || wss_start(server) != WSS_OK) return 1;
     if (queue) pthread_create(&drainer, NULL, drain_queue, NULL);
     for (intptr_t i = 0; i < CLIENT_THREADS; i++) pthread_create(&client_threads[i], NULL, be_clients, (void *)i);
     for (int i = 0; i < PRODUCERS; i++) {
