@@ -3535,21 +3535,13 @@ static uint32_t wss__timer_pop(wss__timer_wheel *wheel, uint64_t now) {
    CLOSED, queue's         wss__slot_set, before its socket is closed   its loop                 yes
    retired                 a release that has used the last generation  who held it last         no */
 
-enum {
-    WSS__SLOT_CHUNK = 256,
-    WSS__SLOT_INDEX_BITS = 24
-};
+enum { WSS__SLOT_CHUNK = 256, WSS__SLOT_INDEX_BITS = 24 };
 #define WSS__SLOT_NONE 0xffffffffu
 #define WSS__SLOT_LIMIT (((uint32_t)1 << WSS__SLOT_INDEX_BITS) - 1)
 #define WSS__SLOT_GENERATION_MAX (((uint64_t)1 << (64 - WSS__SLOT_INDEX_BITS)) - 1)
 
-enum { /* states, and the bits in which they stand */
-    WSS__SLOT_FREE = 0,
-    WSS__SLOT_OPENING = 1,
-    WSS__SLOT_OWNED = 2,
-    WSS__SLOT_CLOSED = 3,
-    WSS__SLOT_STATE = 3
-};
+enum { WSS__SLOT_FREE = 0, WSS__SLOT_OPENING, WSS__SLOT_OWNED, WSS__SLOT_CLOSED }; /* the lowest two bits of a word */
+enum { WSS__SLOT_STATE = 3 };                                                      /* these bits */
 
 /* Every entry begins with this. */
 typedef struct wss__slot {
@@ -3706,13 +3698,8 @@ enum { /* phases */
 };
 
 enum { /* events; NEED: input is used up */
-    WSS__SESSION_AGAIN = -1,
-    WSS__SESSION_NEED = 0,
-    WSS__SESSION_UPGRADE,
-    WSS__SESSION_HTTP,
-    WSS__SESSION_MESSAGE,
-    WSS__SESSION_PONG,
-    WSS__SESSION_END
+    WSS__SESSION_AGAIN = -1, WSS__SESSION_NEED = 0,
+    WSS__SESSION_UPGRADE, WSS__SESSION_HTTP, WSS__SESSION_MESSAGE, WSS__SESSION_PONG, WSS__SESSION_END
 };
 
 enum {
@@ -5299,14 +5286,8 @@ static wss__buf_frame *wss__message_frame(wss__mem *mem, const wss__message *mes
    TOLD       after its disconnect handlers           none, it is gone    DEAD (freed at its turn): all three others */
 
 enum {
-    WSS__STAGE_HEAD = 0,
-    WSS__STAGE_ASKED,
-    WSS__STAGE_ANSWERED,
-    WSS__STAGE_ACCEPTED,
-    WSS__STAGE_OPEN,
-    WSS__STAGE_CLOSING,
-    WSS__STAGE_SILENT,
-    WSS__STAGE_TOLD,
+    WSS__STAGE_HEAD = 0, WSS__STAGE_ASKED, WSS__STAGE_ANSWERED, WSS__STAGE_ACCEPTED, WSS__STAGE_OPEN,
+    WSS__STAGE_CLOSING, WSS__STAGE_SILENT, WSS__STAGE_TOLD,
     WSS__STAGE_SHIFT = 2,  /* where it stands in the slot's word, above the state of the place */
     WSS__STAGE_MASK = 7,
     WSS__STAGE_LOOP_SHIFT = 8 /* and where the number of the loop does */
@@ -5329,20 +5310,12 @@ enum { /* work of a connection, for its loop alone */
 };
 
 enum {
-    WSS__STATE_HEAD = 0,  /* the first two are handshakes under way */
-    WSS__STATE_ASKED,
-    WSS__STATE_OPEN,      /* its connect handlers were called, and what disconnect tells is not known yet */
-    WSS__STATE_FLUSHING,
-    WSS__STATE_LINGERING,
-    WSS__STATE_DEAD
+    WSS__STATE_HEAD = 0, WSS__STATE_ASKED, /* handshakes under way */
+    WSS__STATE_OPEN,                       /* its connect handlers were called, and its end is not known yet */
+    WSS__STATE_FLUSHING, WSS__STATE_LINGERING, WSS__STATE_DEAD
 };
 
-enum { /* lists of a loop */
-    WSS__LIST_HEADS = 0,
-    WSS__LIST_OPEN,
-    WSS__LIST_OTHERS,
-    WSS__LIST_COUNT
-};
+enum { WSS__LIST_HEADS = 0, WSS__LIST_OPEN, WSS__LIST_OTHERS, WSS__LIST_COUNT }; /* of a loop */
 
 enum {
     WSS__CONN_STEP = 64,          /* milliseconds to which deadlines are rounded up, so that many share a wake-up */
@@ -6892,11 +6865,7 @@ typedef struct wss__deliver_timer {
 } wss__deliver_timer;
 
 enum {
-    WSS__DELIVER_WAITING = 0,
-    WSS__DELIVER_DUE,
-    WSS__DELIVER_RUNNING,
-    WSS__DELIVER_LAST,
-    WSS__DELIVER_CANCELLED
+    WSS__DELIVER_WAITING = 0, WSS__DELIVER_DUE, WSS__DELIVER_RUNNING, WSS__DELIVER_LAST, WSS__DELIVER_CANCELLED
 };
 
 static wss__timer_node *wss__deliver_timer_at(void *owner, uint32_t number) {
@@ -8024,12 +7993,6 @@ static wss__conn_order *wss__public_copy(wss_server *server, const wss__conn_ord
     return copy;
 }
 
-static void wss__public_free_order(wss_server *server, wss__conn_order *order) {
-    if (!order) return;
-    wss__buf_release(&server->mem, order->frame);
-    wss__mem_free(&server->mem, order, order->job.size);
-}
-
 /* The connection until its disconnect handlers have run; under the mutex. */
 static wss__conn *wss__public_find(const wss_server *server, wss_conn handle) {
     wss__conn *conn = wss__conn_find(server, handle);
@@ -8133,7 +8096,7 @@ static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const
     wss__conn_unlock(server);
     if (inbox) wss__queue_finish(&inbox, 1);
     if (slow) wss__buf_release(&server->mem, frame);
-    if (result) wss__public_free_order(server, copy);
+    if (result) wss__loop_drop_order(server->loops, copy);
     else if (slow) result = WSS_ERR_FULL;
     if (result == WSS_ERR_FULL) __atomic_add_fetch(&server->refused_full, 1, __ATOMIC_RELAXED);
     return result;
@@ -8174,7 +8137,7 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
     while (result && copies) {
         wss__conn_order *copy = (wss__conn_order *)(void *)copies;
         copies = copies->next;
-        wss__public_free_order(server, copy);
+        wss__loop_drop_order(server->loops, copy);
     }
     if (result) return result;
     if (own && !here) own->inbox.left++;
