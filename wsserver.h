@@ -3550,10 +3550,15 @@ typedef struct wss__slot {
     uint32_t index;
 } wss__slot;
 
+typedef struct wss__slot_chunk {
+    char *entries; /* atomic */
+    size_t live;   /* of them */
+} wss__slot_chunk;
+
 typedef struct wss__slot_table {
     pthread_mutex_t mutex;
     wss__mem *mem;
-    char **chunks;
+    wss__slot_chunk *chunks;
     size_t entry_size;
     uint32_t limit;
     uint32_t made; /* places that exist; atomic */
@@ -3574,7 +3579,7 @@ static int wss__slot_init(wss__slot_table *table, wss__mem *mem, size_t entry_si
     table->limit = limit < WSS__SLOT_LIMIT ? limit : WSS__SLOT_LIMIT;
     table->first_free = WSS__SLOT_NONE;
     table->generation = (random & (WSS__SLOT_GENERATION_MAX >> 1)) + 1;
-    table->chunks = (char **)wss__mem_get_zeroed(mem, wss__slot_chunk_count(table) * sizeof *table->chunks);
+    table->chunks = (wss__slot_chunk *)wss__mem_get_zeroed(mem, wss__slot_chunk_count(table) * sizeof *table->chunks);
     if (!table->chunks) return 0;
     pthread_mutex_init(&table->mutex, NULL);
     return 1;
@@ -3583,7 +3588,7 @@ static int wss__slot_init(wss__slot_table *table, wss__mem *mem, size_t entry_si
 static void wss__slot_destroy(wss__slot_table *table) {
     if (!table->chunks) return;
     for (size_t i = 0; i < wss__slot_chunk_count(table); i++)
-        wss__mem_free(table->mem, table->chunks[i], table->entry_size * WSS__SLOT_CHUNK);
+        wss__mem_free(table->mem, table->chunks[i].entries, table->entry_size * WSS__SLOT_CHUNK);
     wss__mem_free(table->mem, table->chunks, wss__slot_chunk_count(table) * sizeof *table->chunks);
     pthread_mutex_destroy(&table->mutex);
 }
@@ -3594,7 +3599,7 @@ static uint32_t wss__slot_index(uint64_t id) {
 
 /* The place with this number, which must exist. */
 static wss__slot *wss__slot_at(const wss__slot_table *table, uint32_t index) {
-    char *chunk = __atomic_load_n(&table->chunks[index / WSS__SLOT_CHUNK], __ATOMIC_ACQUIRE);
+    char *chunk = __atomic_load_n(&table->chunks[index / WSS__SLOT_CHUNK].entries, __ATOMIC_ACQUIRE);
     return (wss__slot *)(void *)(chunk + table->entry_size * (index % WSS__SLOT_CHUNK));
 }
 
@@ -3611,7 +3616,7 @@ static uint64_t wss__slot_id(const wss__slot *slot) {
 static wss__slot *wss__slot_find(const wss__slot_table *table, uint64_t id) {
     uint32_t index = wss__slot_index(id);
     if (index >= table->limit) return NULL;
-    if (!__atomic_load_n(&table->chunks[index / WSS__SLOT_CHUNK], __ATOMIC_ACQUIRE)) return NULL;
+    if (!__atomic_load_n(&table->chunks[index / WSS__SLOT_CHUNK].entries, __ATOMIC_ACQUIRE)) return NULL;
     wss__slot *slot = wss__slot_at(table, index);
     uint64_t word = wss__slot_word(slot);
     if ((word ^ id) >> WSS__SLOT_INDEX_BITS) return NULL;
@@ -3631,11 +3636,19 @@ static void wss__slot_add_free(wss__slot_table *table, wss__slot *slot) {
     table->first_free = slot->index;
 }
 
+/* The first place from this one on whose chunk is not free as a whole; at least what is made, where there is none. Under
+   the mutex. */
+static uint32_t wss__slot_skip(const wss__slot_table *table, uint32_t index) {
+    while (index < table->made && !table->chunks[index / WSS__SLOT_CHUNK].live)
+        index = (index / WSS__SLOT_CHUNK + 1) * WSS__SLOT_CHUNK;
+    return index;
+}
+
 /* Under the mutex. Takes the chunk over. */
 static void wss__slot_grow(wss__slot_table *table, char *chunk) {
     uint32_t first = table->made;
     uint32_t made = (uint32_t)wss__base_min((size_t)first + WSS__SLOT_CHUNK, table->limit);
-    __atomic_store_n(&table->chunks[first / WSS__SLOT_CHUNK], chunk, __ATOMIC_RELEASE);
+    __atomic_store_n(&table->chunks[first / WSS__SLOT_CHUNK].entries, chunk, __ATOMIC_RELEASE);
     for (uint32_t index = made; index > first; index--) {
         wss__slot *slot = wss__slot_at(table, index - 1);
         slot->index = index - 1;
@@ -3663,6 +3676,7 @@ static wss__slot *wss__slot_take(wss__slot_table *table) {
         table->first_free = slot->next;
         slot->next = WSS__SLOT_NONE;
         wss__slot_set(slot, 0, WSS__SLOT_OPENING);
+        table->chunks[slot->index / WSS__SLOT_CHUNK].live++;
         __atomic_add_fetch(&table->live, 1, __ATOMIC_SEQ_CST);
     }
     pthread_mutex_unlock(&table->mutex);
@@ -3677,6 +3691,7 @@ static void wss__slot_release(wss__slot_table *table, wss__slot *slot) {
     int retired = generation >= WSS__SLOT_GENERATION_MAX;
     __atomic_store_n(&slot->word, retired ? 0 : (generation + 1) << WSS__SLOT_INDEX_BITS, __ATOMIC_RELEASE);
     if (!retired) wss__slot_add_free(table, slot);
+    table->chunks[slot->index / WSS__SLOT_CHUNK].live--;
     __atomic_sub_fetch(&table->live, 1, __ATOMIC_SEQ_CST);
 }
 
@@ -8305,8 +8320,8 @@ WSSERVER_API wss_conn wss_next(const wss_server *server, wss_conn conn) {
     wss_conn next = wss__public_none();
     if (!server) return next;
     wss__conn_lock(server);
-    uint32_t index = conn.id ? wss__slot_index(conn.id) + 1 : 0;
-    for (; index < server->conns.made && !next.id; index++)
+    uint32_t index = wss__slot_skip(&server->conns, conn.id ? wss__slot_index(conn.id) + 1 : 0);
+    for (; index < server->conns.made && !next.id; index = wss__slot_skip(&server->conns, index + 1))
         if (wss__conn_stage(wss__conn_at(server, index)) == WSS__STAGE_OPEN)
             next = wss__conn_handle(wss__conn_at(server, index));
     wss__conn_unlock(server);

@@ -306,6 +306,32 @@ static void chunks_stay(void) {
     unmake(&table, &mem);
 }
 
+/* Whoever looks for what lives steps over chunks in which nothing does: after a peak of places it costs what it cost before. */
+static void empty_chunks_are_skipped(void) {
+    enum { CHUNKS = 40, PLACES = CHUNKS * WSS__SLOT_CHUNK - 7 };
+    static wss__slot *slots[PLACES];
+    wss__slot_table table;
+    wss__mem mem;
+    make(&table, &mem, PLACES, 3);
+    CHECK_INT(wss__slot_skip(&table, 0), 0);
+    for (int i = 0; i < PLACES; i++) slots[i] = take_live(&table);
+    for (uint32_t i = 0; i < PLACES; i++) CHECK_INT(wss__slot_skip(&table, i), i);
+    for (int i = 0; i < PLACES; i++)
+        if (i != 1000 && i != 5000) wss__slot_release(&table, slots[i]);
+    uint32_t looked_at = 0;
+    uint32_t found = 0;
+    for (uint32_t at = wss__slot_skip(&table, 0); at < table.made; at = wss__slot_skip(&table, at + 1), looked_at++)
+        found += (wss__slot_at(&table, at)->word & WSS__SLOT_STATE) != WSS__SLOT_FREE;
+    CHECK_INT(found, 2);
+    CHECK_INT(looked_at, 2 * WSS__SLOT_CHUNK);
+    wss__slot_release(&table, slots[1000]);
+    CHECK_INT(wss__slot_skip(&table, 0), 5000 / WSS__SLOT_CHUNK * WSS__SLOT_CHUNK);
+    wss__slot_release(&table, slots[5000]);
+    CHECK(wss__slot_skip(&table, 3) >= table.made);
+    CHECK(wss__slot_skip(&table, UINT32_MAX - WSS__SLOT_CHUNK) >= table.made);
+    unmake(&table, &mem);
+}
+
 /* Out of memory: nothing changes, and the next try may succeed. */
 static void growth_fails(void) {
     wss__slot_table table;
@@ -399,6 +425,7 @@ int main(void) {
     RUN(first_generations);
     RUN(limits);
     RUN(chunks_stay);
+    RUN(empty_chunks_are_skipped);
     RUN(growth_fails);
     RUN(other_tables);
     RUN(shared_numbers_are_aligned);
