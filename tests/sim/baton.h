@@ -92,8 +92,8 @@ static struct {
     uint8_t possible[BATON_DEPTH];
     int depth;
     int given;   /* choices that are prescribed */
-    int bound;   /* changes that are forced, at most; -1: drawn */
-    int forced;  /* so far */
+    int bound;   /* detours, at most; -1: drawn */
+    int detours; /* choices that were not the first: a thread was held up, or one ran out of turn */
     long points;   /* of this schedule */
     long meetings; /* of them, at what is shared */
     uint64_t random;
@@ -169,8 +169,8 @@ static int baton_join(pthread_t thread, void **result);
 static void baton_tell(void) {
     static const char *const waits[] = {"runs", "waits for a mutex", "in epoll_wait", "in poll", "joins", "waits for a flag",
                                         "looks on", "is done", "is free"};
-    printf("  scene \"%s\", schedule %ld, %s, changes forced: %d\n", baton.scene ? baton.scene : "", baton.schedule,
-           baton.bound < 0 ? "drawn" : "in order", baton.forced);
+    printf("  scene \"%s\", schedule %ld, %s, detours: %d\n", baton.scene ? baton.scene : "", baton.schedule,
+           baton.bound < 0 ? "drawn" : "in order", baton.detours);
     long first = baton.changes > BATON_TRACE ? baton.changes - BATON_TRACE : 0;
     for (long i = first; i < baton.changes; i++) {
         int at = (int)(i % BATON_TRACE);
@@ -257,7 +257,7 @@ static int baton_choose(int count, int may_stay) {
     if (baton.bound < 0) {
         if (!may_stay) choice = (int)baton_draw((unsigned)count);
         else if (baton_draw(65536) < baton.chance) choice = 1 + (int)baton_draw((unsigned)count - 1);
-    } else if (may_stay && baton.forced >= baton.bound) {
+    } else if (baton.detours >= baton.bound) {
         return 0;
     } else {
         if (baton.depth < baton.given) choice = baton.chosen[baton.depth];
@@ -266,7 +266,7 @@ static int baton_choose(int count, int may_stay) {
         baton.depth++;
         if (choice >= count) baton_fail("a schedule that cannot be repeated"); /* something differs from run to run */
     }
-    if (choice && may_stay) baton.forced++;
+    if (choice) baton.detours++;
     return choice;
 }
 
@@ -608,7 +608,7 @@ static inline void baton_reset(void) {
     baton.block_count = 0;
     baton.block_number = 0;
     baton.depth = 0;
-    baton.forced = 0;
+    baton.detours = 0;
     baton.points = 0;
     baton.meetings = 0;
     baton.changes = 0;

@@ -424,11 +424,12 @@ static void play(void) {
     end();
 }
 
-/* ---- scene: sends ---- */
+/* ---- scenes ---- */
 
 static void join_two(void) {
     join(0);
     join(1);
+    expect(note_of(clients[0].conn)->actor != note_of(clients[1].conn)->actor || played->queue, "two clients on one loop");
 }
 
 static void two_talk(void) {
@@ -437,6 +438,12 @@ static void two_talk(void) {
     ask(1, "e");
 }
 
+static void check_casts(void) {
+    for (int i = 0; i < 2; i++)
+        for (int by = 0; by < SENDERS; by++) expect(clients[i].cast[by] == casts[by], "a broadcast is lost");
+}
+
+/* Sends and broadcasts from two threads, beside those of handlers. */
 static void send_a(void) {
     expect(say_to(0, BY_A, TEXT) == WSS_OK && say_to(1, BY_A, TEXT) == WSS_OK, "a send");
 }
@@ -445,9 +452,532 @@ static void send_b(void) {
     expect(say_to(1, BY_B, TEXT) == WSS_OK && say_to(0, BY_B, TEXT) == WSS_OK, "a send");
 }
 
+static void cast_a(void) {
+    expect(cast(BY_A) == WSS_OK && cast(BY_A) == WSS_OK, "a broadcast");
+}
+
+static void cast_b(void) {
+    expect(cast(BY_B) == WSS_OK && say_to(1, BY_B, TEXT) == WSS_OK, "a broadcast, or a send behind it");
+}
+
+static void check_broadcast(void) {
+    check_rest();
+    check_casts();
+}
+
+/* New clients: four come at once, and are dealt to two loops evenly. */
+static void four_come(void) {
+    for (int i = 0; i < 4; i++) arrive(i);
+}
+
+static void cast_once(void) {
+    expect(cast(BY_A) == WSS_OK, "a broadcast");
+}
+
+static void walk(void) {
+    wss_conn conn = {0};
+    wss_info info;
+    int count = 0;
+    while ((conn = wss_next(server, conn)).id) {
+        int result = wss_get_info(server, conn, &info);
+        expect(result == WSS_OK || result == WSS_ERR_GONE, "wss_get_info");
+        expect(result != WSS_OK || info.conn.id == conn.id, "wss_get_info tells of another connection");
+        count++;
+    }
+    expect(count <= 4, "wss_next visits one twice");
+}
+
+static void check_deal(void) {
+    int on_first = 0;
+    check_rest();
+    for (int i = 0; i < 4; i++) {
+        expect(clients[i].status == 101, "a client is not let in");
+        on_first += note_of(clients[i].conn)->actor == note_of(clients[0].conn)->actor;
+    }
+    expect_unless("T5", played->queue || on_first == 2, "four clients are not dealt evenly to two loops");
+}
+
+/* One loop is held up in a handler while more come than there are places. */
+static void four_places(wss_options *options) {
+    options->max_connections = 4;
+}
+
+static int streams(void) {
+    int count = 0;
+    for (int i = 0; i < sim.top; i++) count += sim.files[i].kind == SIM_STREAM;
+    return count;
+}
+
+static void check_accepted(int fd) {
+    wss_options options;
+    (void)fd;
+    wss_get_options(server, &options);
+    expect_unless("T5", streams() <= options.max_connections, "more sockets are accepted than connections may be");
+}
+
+static void one_is_busy(void) {
+    join_two();
+    ask(1, "b");
+    baton_rest(0);
+    baton_on_accept = check_accepted;
+    for (int i = 2; i < 5; i++) arrive(i);
+}
+
+static void open_gate(void) {
+    gate = 1;
+}
+
+static void send_once(void) {
+    expect(say_to(0, BY_B, TEXT) == WSS_OK, "a send");
+}
+
+static void nobody_is_dropped(const char *name, int first, int end_of) {
+    for (int i = first; i < end_of; i++)
+        expect_unless(name, clients[i].status || !clients[i].peer->server_gone, "a client is closed without an answer");
+}
+
+static void check_busy(void) {
+    read_clients();
+    nobody_is_dropped("T5", 2, 5);
+    peer_close(clients[0].peer); /* now there is a place for the last */
+    baton_rest(0);
+    sim_move_clock(200);
+    baton_rest(0);
+    read_clients();
+    nobody_is_dropped("T5", 2, 5);
+    for (int i = 2; i < 5; i++) expect_unless("T5", clients[i].status == 101, "a client waits although there is a place");
+    check_rest();
+    baton_on_accept = NULL;
+}
+
+/* A client that does not read: its queue is full. */
+static void small_queue(wss_options *options) {
+    options->max_queued = 400;
+    options->max_connections = 4;
+}
+
+static void small_queue_closes(wss_options *options) {
+    small_queue(options);
+    options->send_policy = WSS_POLICY_CLOSE;
+}
+
+static void block(int number) {
+    clients[number].unread = 1;
+    clients[number].peer->out.limit = 64;
+}
+
+static void unblock(int number) {
+    clients[number].unread = 0;
+    clients[number].peer->out.limit = 65536;
+}
+
+static void one_does_not_read(void) {
+    join_two();
+    block(0);
+    ask(0, "e");
+}
+
+static void push_a(void) {
+    for (int i = 0; i < 3; i++) results[i] = say_to(0, BY_A, 200);
+}
+
+static void push_b(void) {
+    for (int i = 3; i < 5; i++) results[i] = say_to(0, BY_B, 200);
+}
+
+static int count_results(int count, int value) {
+    int found = 0;
+    for (int i = 0; i < count; i++) found += results[i] == value;
+    return found;
+}
+
+static void check_refused(void) {
+    expect(count_results(5, WSS_OK) + count_results(5, WSS_ERR_FULL) == 5, "a send to a full queue");
+    expect(count_results(5, WSS_ERR_FULL) > 0, "a queue holds more than its limit");
+    unblock(0);
+    check_rest();
+}
+
+static void check_closed_for_slowness(void) {
+    int gone = count_results(5, WSS_ERR_GONE);
+    expect(count_results(5, WSS_OK) + count_results(5, WSS_ERR_FULL) + gone == 5, "a send to a full queue");
+    expect(count_results(5, WSS_ERR_FULL) + gone > 0, "a queue holds more than its limit");
+    unblock(0);
+    read_clients();
+    baton_rest(0);
+    read_clients();
+    expect(clients[0].code == WSS_CLOSE_TRY_LATER, "a slow reader is not told");
+    answer_close(0);
+    baton_rest(0);
+    const note *n = note_of(clients[0].conn);
+    expect(n->disconnects == 1 && n->cause == WSS_CAUSE_SLOW_READER, "a slow reader stays");
+    check_rest();
+}
+
+/* Two close, one of them sends before. */
+static void close_a(void) {
+    results[0] = wss_close(server, clients[0].conn, 4001, "one");
+    expect(say_to(0, BY_A, TEXT) == WSS_ERR_GONE, "a send after wss_close");
+}
+
+static void close_b(void) {
+    int result = say_to(0, BY_B, TEXT);
+    expect(result == WSS_OK || result == WSS_ERR_GONE, "a send before wss_close");
+    results[1] = wss_close(server, clients[0].conn, 4002, NULL);
+}
+
+static void check_close(void) {
+    expect(count_results(2, WSS_OK) == 1 && count_results(2, WSS_ERR_GONE) == 1, "two close, and not just one does it");
+    int code = results[0] == WSS_OK ? 4001 : 4002;
+    read_clients();
+    expect(clients[0].code == code, "another Close than was asked for, or none");
+    expect(clients[0].got[BY_B] == clients[0].sent[BY_B], "a message is lost that was accepted before the Close");
+    answer_close(0);
+    baton_rest(0);
+    expect(note_of(clients[0].conn)->disconnects == 1, "closed, and disconnect is not told");
+    check_rest();
+}
+
+/* A stop, beside a send, a post and a new client. */
+static void two_talk_one_comes(void) {
+    two_talk();
+    arrive(2);
+}
+
+static void stop_a(void) {
+    wss_stop(server, 50);
+}
+
+static void send_and_post(void) {
+    for (int i = 0; i < 2; i++) {
+        int result = say_to(i, BY_B, TEXT);
+        expect(result == WSS_OK || result == WSS_ERR_GONE || result == WSS_ERR_STOPPED, "a send while the server stops");
+    }
+    int result = post();
+    expect(result == WSS_OK || result == WSS_ERR_STOPPED, "a post while the server stops");
+}
+
+static int loops_left(void) {
+    int count = 0;
+    for (int i = 1; i < baton.actor_count; i++)
+        count += strncmp(baton.actors[i].name, "loop", 4) == 0 && baton.actors[i].waits < BATON_DONE;
+    return count;
+}
+
+static void check_stop(void) {
+    read_clients();
+    expect(loops_left() == 0 || (clients[0].code && clients[1].code), "a stop that nobody is told");
+    for (int i = 0; i < 2; i++)
+        expect(clients[i].got[BY_B] == clients[i].sent[BY_B], "a message is lost that was accepted before the stop");
+    answer_close(0);
+    baton_rest(0);
+    sim_move_clock(60);
+    baton_rest(0);
+    expect(loops_left() == 0, "a stop without an end");
+    expect(posts_run == posts_accepted, "a posted function is lost in a stop");
+    for (int i = 0; i < note_count; i++) expect(notes[i].disconnects == 1, "a stop without disconnect");
+}
+
+/* The end of a server that runs, has clients and, with a queue, handlers under way. */
+static void destroy_a(void) {
+    if (played->queue) wss_stop(server, 20);
+    if (played->queue && is_known("T4")) baton_wait_for(&queue_over);
+    int result = wss_destroy(server);
+    if (result == WSS_ERR_BUSY && played->queue) {
+        baton_wait_for(&queue_over);
+        result = wss_destroy(server);
+    }
+    expect(result == WSS_OK, "wss_destroy");
+    expect(handlers_running == 0, "wss_destroy returns while a handler runs");
+    server = NULL;
+}
+
+static void reset_b(void) {
+    peer_reset(clients[0].peer);
+}
+
+static void check_destroy(void) {
+    while (server) {
+        read_clients();
+        answer_close(1);
+        if (!baton_pass_time()) baton_fail("wss_destroy never returns");
+        baton_rest(1);
+    }
+}
+
+/* With a queue: two are reset while somebody sends to one of them; two others come and are given their places. */
+static void all_places_taken(void) {
+    for (int i = 0; i < 4; i++) join(i);
+}
+
+static void two_are_reset(void) {
+    all_places_taken();
+    peer_reset(clients[0].peer);
+    peer_reset(clients[1].peer);
+}
+
+static void full_one_is_reset(void) {
+    all_places_taken();
+    block(1);
+    for (int i = 0; i < 3; i++) {
+        expect(say_to(1, BY_MAIN, 200) == WSS_OK, "a send");
+        baton_rest(0);
+    }
+    peer_reset(clients[0].peer);
+    peer_reset(clients[1].peer);
+}
+
+static void send_to_dead(void) {
+    say_to(1, BY_A, 200);
+    say_to(1, BY_A, 200);
+}
+
+static void send_to_both(void) {
+    say_to(0, BY_B, TEXT);
+    expect(say_to(3, BY_B, TEXT) == WSS_OK, "a send");
+}
+
+static void two_come(void) {
+    arrive(4);
+    arrive(5);
+}
+
+static void check_reused(void) {
+    for (int i = 0; i < 3; i++) { /* places that other loops free are looked for by time */
+        read_clients();
+        sim_move_clock(100);
+        baton_rest(0);
+    }
+    read_clients();
+    nobody_is_dropped("T6", 4, 6);
+    for (int i = 4; i < 6; i++) expect_unless("T6", clients[i].status == 101, "a client waits although there is a place");
+    for (int i = 0; i < 2; i++) expect(note_of(clients[i].conn)->disconnects == 1, "reset, and disconnect is not told");
+    check_rest();
+}
+
+/* Timers that are due: one is cancelled in a handler of the other loop, others by threads. */
+static int once_runs, repeat_runs, short_runs;
+static wss_timer once, repeat;
+
+static void on_other_timer(const wss_event *e) {
+    enter(e);
+    ++*(int *)e->context;
+    leave();
+}
+
+static void timers_are_due(void) {
+    join_two();
+    once_runs = repeat_runs = short_runs = 0;
+    timer = wss_timer_start(server, 10, 0, on_timer, NULL);
+    once = wss_timer_start(server, 10, 0, on_other_timer, &once_runs);
+    repeat = wss_timer_start(server, 10, 10, on_other_timer, &repeat_runs);
+    expect(timer.id && once.id && repeat.id, "a timer is not made");
+    baton_rest(0);
+    ask(1, "c");
+    sim_move_clock(10);
+}
+
+static void cancel_a(void) {
+    results[1] = wss_timer_cancel(server, once);
+}
+
+static void cancel_b(void) {
+    results[2] = wss_timer_cancel(server, repeat);
+    wss_timer own = wss_timer_start(server, 0, 0, on_other_timer, &short_runs);
+    expect(own.id != 0, "a timer is not made");
+    results[3] = wss_timer_cancel(server, own);
+}
+
+static void check_timers(void) {
+    if (results[0] != WSS_OK) expect(timer_runs == 1, "a timer that could not be cancelled has not run");
+    else expect_unless("T9", timer_runs == 0, "a timer runs that was cancelled");
+    expect(once_runs <= 1 && (results[1] == WSS_OK || once_runs == 1), "a timer that could not be cancelled has not run once");
+    expect(short_runs <= 1 && (results[3] == WSS_OK || short_runs == 1), "a timer that could not be cancelled has not run once");
+    expect(results[2] != WSS_ERR_GONE, "a repeating timer has gone");
+    if (results[2] != WSS_OK) wss_timer_cancel(server, repeat);
+    int before = repeat_runs;
+    sim_move_clock(50);
+    baton_rest(0);
+    expect(repeat_runs == before, "a timer repeats that was cancelled");
+    check_rest();
+}
+
+/* A request that another thread answers, and then goes on with the handle. */
+static int let_in;
+
+static void one_asks(void) {
+    let_in = 0;
+    arrive(0);
+    baton_rest(0);
+    expect(asked.id != 0, "a request that nobody was asked about");
+    clients[0].conn = asked;
+}
+
+static void accept_a(void) {
+    expect(wss_accept(server, asked, NULL, NULL, 0, NULL) == WSS_OK, "wss_accept");
+    let_in = 1;
+    expect(say_to(0, BY_A, TEXT) == WSS_OK, "a send to one that was accepted");
+    expect(say_to(0, BY_A, TEXT) == WSS_OK, "a send to one that was accepted");
+}
+
+static void send_when_let_in(void) {
+    baton_wait_for(&let_in);
+    expect(say_to(0, BY_B, TEXT) == WSS_OK, "a send to one that was accepted");
+}
+
+static void check_let_in(void) {
+    check_rest();
+    expect(clients[0].status == 101, "accepted, and not let in");
+    expect(note_of(asked)->connects == 1, "accepted, and connect is not told");
+}
+
+static void ban_a(void) {
+    expect(wss_accept(server, asked, NULL, NULL, 0, NULL) == WSS_OK, "wss_accept");
+    let_in = 1;
+    expect(say_to(0, BY_A, TEXT) == WSS_OK, "a send to one that was accepted");
+    expect(wss_close(server, asked, 4003, "banned") == WSS_OK, "wss_close of one that was accepted");
+}
+
+static void send_to_banned(void) {
+    baton_wait_for(&let_in);
+    int result = say_to(0, BY_B, TEXT);
+    expect(result == WSS_OK || result == WSS_ERR_GONE, "a send to one that is closed");
+}
+
+static void check_banned(void) {
+    read_clients();
+    expect(clients[0].status == 101 && clients[0].code == 4003, "accepted and closed, and not told");
+    for (int by = BY_A; by <= BY_B; by++)
+        expect(clients[0].got[by] == clients[0].sent[by], "a message is lost that was accepted before the Close");
+    answer_close(0);
+    baton_rest(0);
+    check_rest();
+}
+
+/* Work that waits is bounded, on each loop. */
+static void two_posts(wss_options *options) {
+    options->max_posted = 2;
+}
+
+static void first_is_busy(void) {
+    join(0);
+    ask(0, "b");
+    baton_rest(0);
+}
+
+static void second_is_busy(void) {
+    join_two();
+    ask(1, "b");
+    baton_rest(0);
+}
+
+static void post_a(void) {
+    for (int i = 0; i < 3; i++) results[i] = post();
+}
+
+static void post_b(void) {
+    for (int i = 3; i < 6; i++) results[i] = i == 4 ? post() : say_to(0, BY_B, TEXT);
+}
+
+static void cast_three_a(void) {
+    for (int i = 0; i < 3; i++) results[i] = cast(BY_A);
+}
+
+static void cast_three_b(void) {
+    for (int i = 3; i < 6; i++) results[i] = cast(BY_B);
+}
+
+static void check_posted(void) {
+    expect(count_results(6, WSS_OK) == 2 && count_results(6, WSS_ERR_QUEUE_FULL) == 4, "max_posted");
+    gate = 1;
+    baton_rest(0);
+    check_rest();
+}
+
+static void check_posted_casts(void) {
+    expect(count_results(6, WSS_OK) + count_results(6, WSS_ERR_QUEUE_FULL) == 6, "a broadcast");
+    expect_unless("T7", count_results(6, WSS_OK) == 2, "max_posted, of a loop that is not the first");
+    gate = 1;
+    baton_rest(0);
+    check_rest();
+    check_casts();
+}
+
+/* A send finds no room in the inbox just when the loop looks how much is queued. */
+static void one_post(wss_options *options) {
+    options->threads = 1;
+    options->max_posted = 1;
+    options->max_queued = 1000;
+}
+
+static void one_talks(void) {
+    join(0);
+    ask(0, "e");
+}
+
+static void post_once(void) {
+    post();
+}
+
+static void send_much(void) {
+    say_to(0, BY_B, 700);
+    say_to(0, BY_B, 700);
+}
+
+static void check_read(void) {
+    expect_unless("D11", note_of(clients[0].conn)->messages == 1, "a message is not read although nothing is in the way");
+    if (note_of(clients[0].conn)->messages == 1) check_rest();
+    wss_send_data(server, clients[0].conn, WSS_TEXT, "", 0); /* whatever was lost, the end can be awaited */
+    read_clients();
+    peer_close(clients[0].peer);
+}
+
+/* Reading is paused and resumed. */
+static void pause_a(void) {
+    expect(wss_pause(server, clients[0].conn) == WSS_OK && wss_resume(server, clients[0].conn) == WSS_OK, "wss_pause, wss_resume");
+}
+
+static void pause_b(void) {
+    expect(wss_pause(server, clients[0].conn) == WSS_OK && say_to(0, BY_B, TEXT) == WSS_OK, "wss_pause, and a send");
+}
+
+static void check_paused(void) {
+    check_rest();
+    expect(wss_resume(server, clients[0].conn) == WSS_OK, "wss_resume");
+    baton_rest(0);
+    expect(note_of(clients[0].conn)->messages == 1, "a message is not read although reading has gone on");
+    check_rest();
+}
+
 static const scene scenes[] = {
     {"send", NULL, two_talk, {send_a, send_b, NULL}, check_rest, 0, 0},
-    {"send, with a queue", NULL, two_talk, {send_a, send_b, NULL}, check_rest, 1, 0},
+    {"send, queue", NULL, two_talk, {send_a, send_b, NULL}, check_rest, 1, 0},
+    {"broadcast", NULL, two_talk, {cast_a, cast_b, NULL}, check_broadcast, 0, 0},
+    {"deal", NULL, four_come, {cast_once, walk, NULL}, check_deal, 0, 0},
+    {"deal, queue", NULL, four_come, {cast_once, walk, NULL}, check_deal, 1, 0},
+    {"deal, a loop is busy", four_places, one_is_busy, {open_gate, send_once, NULL}, check_busy, 0, 0},
+    {"full queue, refuse", small_queue, one_does_not_read, {push_a, push_b, NULL}, check_refused, 0, 0},
+    {"full queue, close", small_queue_closes, one_does_not_read, {push_a, push_b, NULL}, check_closed_for_slowness, 0, 0},
+    {"full queue, close, queue", small_queue_closes, one_does_not_read, {push_a, push_b, NULL}, check_closed_for_slowness, 1, 0},
+    {"close", NULL, two_talk, {close_a, close_b, NULL}, check_close, 0, 0},
+    {"close, queue", NULL, two_talk, {close_a, close_b, NULL}, check_close, 1, 0},
+    {"stop", NULL, two_talk_one_comes, {stop_a, send_and_post, NULL}, check_stop, 0, 0},
+    {"stop, queue", NULL, two_talk_one_comes, {stop_a, send_and_post, NULL}, check_stop, 1, 0},
+    {"destroy", NULL, two_talk_one_comes, {destroy_a, reset_b, NULL}, check_destroy, 0, 0},
+    {"destroy, queue", NULL, two_talk_one_comes, {destroy_a, reset_b, NULL}, check_destroy, 1, 0},
+    {"places used again", four_places, two_are_reset, {send_to_dead, send_to_both, two_come}, check_reused, 0, 0},
+    {"places used again, queue", four_places, two_are_reset, {send_to_dead, send_to_both, two_come}, check_reused, 1, 0},
+    {"places used again, full", small_queue_closes, full_one_is_reset, {send_to_dead, send_to_both, two_come}, check_reused, 1, 0},
+    {"timers", NULL, timers_are_due, {cancel_a, cancel_b, NULL}, check_timers, 0, 0},
+    {"timers, queue", NULL, timers_are_due, {cancel_a, cancel_b, NULL}, check_timers, 1, 0},
+    {"accept", NULL, one_asks, {accept_a, send_when_let_in, NULL}, check_let_in, 0, 1},
+    {"accept, queue", NULL, one_asks, {accept_a, send_when_let_in, NULL}, check_let_in, 1, 1},
+    {"accept and close", NULL, one_asks, {ban_a, send_to_banned, NULL}, check_banned, 0, 1},
+    {"accept and close, queue", NULL, one_asks, {ban_a, send_to_banned, NULL}, check_banned, 1, 1},
+    {"max_posted", two_posts, first_is_busy, {post_a, post_b, NULL}, check_posted, 0, 0},
+    {"max_posted, broadcasts", two_posts, second_is_busy, {cast_three_a, cast_three_b, NULL}, check_posted_casts, 0, 0},
+    {"refused send", one_post, one_talks, {post_once, send_much, NULL}, check_read, 0, 0},
+    {"pause", NULL, one_talks, {pause_a, pause_b, NULL}, check_paused, 0, 0},
 };
 
 /* ---- schedules ---- */
@@ -461,7 +991,7 @@ static int play_in_order(int bound, long most, long *count) {
     baton.given = 0;
     do {
         play();
-        *count += baton.forced == bound; /* the others came with an earlier bound */
+        *count += baton.detours == bound; /* the others came with an earlier bound */
     } while (baton_next() && *count < most);
     played_in_order += *count;
     return baton.depth == 0;
@@ -494,6 +1024,7 @@ static void play_scene(const scene *s, long most, uint64_t seed) {
         if (left < 1) break;
         int whole = play_in_order(bound, left, &count);
         total += count;
+        if (getenv("VERB")) printf("   bound %d: %ld%s, depth %d meetings %ld points %ld\n", bound, count, whole ? "" : "+", baton.depth, baton.meetings, baton.points);
         if (!whole) break;
         baton_learn();
     }
