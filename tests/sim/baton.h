@@ -7,6 +7,7 @@
    baton_play(name, f, arg)   one more, from a pool of threads; those that the library makes are actors too
    baton_rest(explore)        lets the others run until none of them can; explore: by the choices, else always the first
    baton_next(...)            the next order of choices, see below
+   baton_moment()             a point in what is not the library: anybody may go on first
    baton_fail(text)           says what happened and in which schedule, and ends the program */
 #ifndef BATON_H
 #define BATON_H
@@ -99,6 +100,9 @@ static struct {
     uint64_t random;
     unsigned chance; /* of a change at a point, of 65536 */
     int all_points;  /* also at what is not shared, as far as is known */
+    int by_rank;     /* who runs is not drawn at each point: the highest rank that can, and sometimes it loses it */
+    int rank[BATON_ACTORS];
+    int lowest_rank;
     struct {
         int from;
         int to;
@@ -254,7 +258,9 @@ static int baton_choose(int count, int may_stay) {
     if (!baton.exploring || count == 1) return 0;
     if (baton.depth == BATON_DEPTH) baton_fail("a schedule without an end");
     int choice = 0;
-    if (baton.bound < 0) {
+    if (baton.bound < 0 && baton.by_rank) {
+        return -1;
+    } else if (baton.bound < 0) {
         if (!may_stay) choice = (int)baton_draw((unsigned)count);
         else if (baton_draw(65536) < baton.chance) choice = 1 + (int)baton_draw((unsigned)count - 1);
     } else if (baton.detours >= baton.bound) {
@@ -270,6 +276,15 @@ static int baton_choose(int count, int may_stay) {
     return choice;
 }
 
+static int baton_highest(const int *list, int count, int may_stay) {
+    int best = list[0];
+    if (may_stay && baton_draw(65536) < baton.chance) baton.rank[baton_self] = --baton.lowest_rank;
+    for (int i = 1; i < count; i++)
+        if (baton.rank[list[i]] > baton.rank[best]) best = list[i];
+    baton.detours += best != list[0];
+    return best;
+}
+
 /* Who has the baton next; may_stay: the one who has it can go on. */
 static int baton_pick(int may_stay) {
     int list[BATON_ACTORS];
@@ -279,7 +294,9 @@ static int baton_pick(int may_stay) {
             int actor = (baton_self + i) % baton.actor_count;
             if (baton_can_run(&baton.actors[actor])) list[count++] = actor;
         }
-        if (count) return list[baton_choose(count, may_stay)];
+        int choice = count ? baton_choose(count, may_stay) : 0;
+        if (choice < 0) return baton_highest(list, count, may_stay);
+        if (count) return list[choice];
         if (baton.actors[0].waits == BATON_REST) return 0;
         if (!baton.time_passes || !baton_pass_time()) baton_fail("nobody can go on");
     }
@@ -362,6 +379,11 @@ static void baton_touch(int how, const volatile void *object, const char *where,
 
 static void baton_call(const char *where, int fd) {
     baton_point(BATON_WRITES, (uint64_t)1 << 62 | (uint64_t)(unsigned)(fd + 1), where, 0);
+}
+
+/* A point in what is not the library. */
+static inline void baton_moment(void) {
+    if (baton.exploring && baton_self > 0) baton_hand_on(baton_pick(1), 1);
 }
 
 static int baton_lock(pthread_mutex_t *mutex) {
@@ -537,11 +559,14 @@ static int baton_accept4(int fd, struct sockaddr *address, socklen_t *size, int 
     return made;
 }
 
-#define BATON_ON_SOCKET(result, name, parameters, arguments) \
-    static result baton_##name parameters {                  \
-        baton_call(#name, fd);                               \
-        baton_check_holder(fd, #name);                       \
-        return sim_##name arguments;                         \
+static void (*baton_on_call)(int call, int fd); /* on a socket, while schedules are played */
+
+#define BATON_ON_SOCKET(result, name, parameters, arguments)                        \
+    static result baton_##name parameters {                                         \
+        baton_call(#name, fd);                                                      \
+        if (baton.exploring && baton_on_call) baton_on_call(SIM_##name, fd); \
+        baton_check_holder(fd, #name);                                              \
+        return sim_##name arguments;                                                \
     }
 BATON_ON_SOCKET(ssize_t, recv, (int fd, void *data, size_t size, int flags), (fd, data, size, flags))
 BATON_ON_SOCKET(ssize_t, send, (int fd, const void *data, size_t size, int flags), (fd, data, size, flags))
