@@ -55,6 +55,7 @@ typedef struct baton_actor {
     int waits;
     const void *what; /* mutex, flag, or actor */
     int fd;
+    int held; /* it could have gone on */
     uint64_t until;   /* in microseconds of the kernel's clock */
 } baton_actor;
 
@@ -290,9 +291,11 @@ static int baton_pick(int may_stay) {
     int list[BATON_ACTORS];
     int count = 0;
     for (;;) {
-        for (int i = 0; i < baton.actor_count; i++) {
-            int actor = (baton_self + i) % baton.actor_count;
-            if (baton_can_run(&baton.actors[actor])) list[count++] = actor;
+        for (int held = 0; held < 2; held++) { /* one detour is enough to hold one up until the others have done all they can */
+            for (int i = 0; i < baton.actor_count; i++) {
+                int actor = (baton_self + i) % baton.actor_count;
+                if (baton.actors[actor].held == held && baton_can_run(&baton.actors[actor])) list[count++] = actor;
+            }
         }
         int choice = count ? baton_choose(count, may_stay) : 0;
         if (choice < 0) return baton_highest(list, count, may_stay);
@@ -321,8 +324,10 @@ static void baton_await(void) {
 static void baton_hand_on(int next, int forced) {
     int number = errno;
     if (next == baton_self) return;
+    baton.actors[baton_self].held = forced;
     baton_give(next, forced);
     baton_await();
+    baton.actors[baton_self].held = 0;
     errno = number;
 }
 
