@@ -112,7 +112,10 @@ test_calls test_system = {TEST_SYSTEM(TEST_VALUE, TEST_VALUE_OF) syscall, pthrea
 #include <exported.h>
 #else
 #define WSSERVER_STATIC
-#include "../wsserver.h"
+#ifndef WSSERVER_TESTED
+#define WSSERVER_TESTED "../wsserver.h"
+#endif
+#include WSSERVER_TESTED
 #endif
 #undef pthread_mutex_lock
 #undef pthread_mutex_unlock
