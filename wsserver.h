@@ -8352,22 +8352,22 @@ static void wss__public_fill_info(wss_server *server, const wss__conn *conn, wss
 
 WSSERVER_API int wss_get_info(wss_server *server, wss_conn handle, wss_info *info) {
     wss_info none;
-    wss_info peer;
+    wss_info found;
     if (!server || !info) return WSS_ERR_ARGUMENT;
     memset(info, 0, sizeof *info);
     memset(&none, 0, sizeof none);
     none.uid = none.gid = none.pid = -1;
-    peer = none;
+    found = none;
     wss__conn_lock(server);
     wss__conn *conn = wss__public_find(server, handle);
     int fd = conn ? conn->fd : -1;
     wss__conn_unlock(server);
     /* under no mutex: by now another socket may have the number, so it is looked at once more */
-    if (fd >= 0) wss__socket_peer(fd, peer.address, &peer.port);
-    if (strcmp(peer.address, "unix") == 0) wss__socket_credentials(fd, &peer.pid, &peer.uid, &peer.gid);
+    if (fd >= 0) wss__socket_peer(fd, found.address, &found.port);
+    if (strcmp(found.address, "unix") == 0) wss__socket_credentials(fd, &found.pid, &found.uid, &found.gid);
     wss__conn_lock(server);
     conn = wss__public_find(server, handle);
-    if (conn) *info = conn->fd == fd ? peer : none;
+    if (conn) *info = conn->fd == fd ? found : none;
     if (conn) wss__public_fill_info(server, conn, info);
     wss__conn_unlock(server);
     return conn ? WSS_OK : WSS_ERR_GONE;
