@@ -14,7 +14,7 @@ COMPILE = $(CC) $(STD) $(WARNINGS)
 # The library is compiled once for all tests, see tests/library.h; and once more for fuzzers that count its work. Tests
 # that include it by themselves compile it themselves. Tests are built for speed of building unless CFLAGS is given, and with the sanitizers that work here;
 # only the library and programs that run for long are optimized.
-WHOLE = sim/interleavings $(patsubst tests/%,%,$(basename $(shell grep -l '"../../wsserver.h"' tests/unit/*.c tests/e2e/*.c tests/sim/*.c)))
+WHOLE = $(patsubst tests/%,%,$(basename $(shell grep -l '"../../wsserver.h"' tests/unit/*.c tests/e2e/*.c tests/sim/*.c)))
 COUNTED = fuzz/frame fuzz/head fuzz/json fuzz/session fuzz/utf8
 LONG = library.o work.o sim/interleavings unit/args unit/frame unit/http unit/json unit/session unit/utf8 sim/allocations sim/faults sim/pieces
 LEVEL = -O0 -g1

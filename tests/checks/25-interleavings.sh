@@ -1,6 +1,6 @@
 #!/bin/sh
-# Interleavings: every scene of tests/sim/interleavings.c in at least 100,000 schedules together, as two processes; and each fault
-# of tests/sim/plants put into a copy of the header, which must then fail. It shows interleavings, not reordering.
+# Interleavings: the scenes of tests/sim/interleavings.c in at least 100,000 schedules together, as two processes; and each
+# fault of tests/sim/plants put into a copy of the header, which must then fail. It shows interleavings, not reordering.
 # EACH=N: so many schedules of each scene.
 set -eu
 here=tests/sim
@@ -28,20 +28,26 @@ found() { # found NAME
     name=$1
     show=
     program=$build/sweep
+    log=$build/found-$name.log
     if grep -qx "$name" "$build/known"; then
-        show=show=$name
+        show="show=$name"
     else
         program=$build/planted-$name
-        awk -v name="$name" -f $here/plant.awk $here/plants wsserver.h > "$program.h" || return 1
+        if ! awk -v name="$name" -f $here/plant.awk $here/plants wsserver.h > "$program.h"; then
+            echo "interleavings: $name cannot be planted: write its lines in $here/plants anew"
+            return 1
+        fi
         compile "$program" -O0 -DWSSERVER_TESTED="\"$program.h\"" || return 1
     fi
-    log=$build/found-$name.log
-    if "$program" each=4000 "scenes=$(scenes_of "$name")" $show > "$log" 2>&1 || ! grep -qE '^FAILED: |ERROR: AddressSanitizer' "$log"; then
-        echo "interleavings: $name is not found, see $log"
+    status=0
+    "$program" each=4000 "scenes=$(scenes_of "$name")" $show > "$log" 2>&1 || status=$?
+    if [ $status -eq 0 ] || ! grep -qE '^FAILED: |ERROR: AddressSanitizer' "$log"; then
+        echo "interleavings: $name is not found, see $log${show:+; if it is repaired, take it out of KNOWN and plant it}"
         return 1
     fi
-    echo "found ${show:+(not repaired yet) }$name: $(sed -n 's/^FAILED: //p; s/^.*ERROR: AddressSanitizer: \([a-z-]*\).*/\1/p' "$log" | head -n 1)," \
-        "$(sed -n 's/^  scene \(".*", schedule [0-9]*\).*/\1/p' "$log" | head -n 1)"
+    what=$(sed -n 's/^FAILED: //p; s/^.*ERROR: AddressSanitizer: \([a-z-]*\).*/\1/p' "$log" | head -n 1)
+    where=$(sed -n 's/^  scene \(".*", schedule [0-9]*\).*/\1/p' "$log" | head -n 1)
+    echo "found $name${show:+, not repaired yet}: $what; $where"
 }
 
 find_all() { # find_all NAME...
@@ -52,6 +58,9 @@ compile "$build/sweep" -O1 -g1 &
 compiled=$!
 compile "$build/names" -O0
 "$build/names" known > "$build/known"
+while read -r name; do
+    [ -n "$(scenes_of "$name")" ] || { echo "interleavings: $name is known, and nothing shows that it is found"; exit 1; }
+done < "$build/known"
 wait $compiled
 "$build/sweep" each="$each" part=0/2 > "$build/part0.log" 2>&1 &
 first=$!
@@ -60,13 +69,14 @@ failed=0
 wait $first || failed=1
 cat "$build/part0.log" "$build/part1.log"
 [ $failed -eq 0 ]
-total=$(sed -n 's/^interleavings: \([0-9]*\) schedules.*/\1/p' "$build/part0.log" "$build/part1.log" | awk '{ sum += $1 } END { print sum + 0 }')
+total=$(awk '/^interleavings: [0-9]+ schedules/ { sum += $2 } END { print sum + 0 }' "$build/part0.log" "$build/part1.log")
 echo "interleavings: $total schedules in all"
 [ "$total" -ge $least ]
 
 names=$(sed -n 's/^plant \([^ ]*\) .*/\1/p' $here/plants)
 half=$(echo "$names" | wc -l)
 half=$(((half + 1) / 2))
+# shellcheck disable=SC2046 # lists of words
 find_all $(echo "$names" | head -n $half) > "$build/found0.log" 2>&1 &
 first=$!
 find_all $(echo "$names" | tail -n +$((half + 1))) > "$build/found1.log" 2>&1 || failed=1

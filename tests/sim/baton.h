@@ -291,7 +291,7 @@ static int baton_pick(int may_stay) {
     int list[BATON_ACTORS];
     int count = 0;
     for (;;) {
-        for (int held = 0; held < 2; held++) { /* one detour is enough to hold one up until the others have done all they can */
+        for (int held = 0; held < 2; held++) { /* one detour holds up until the others have done all they can */
             for (int i = 0; i < baton.actor_count; i++) {
                 int actor = (baton_self + i) % baton.actor_count;
                 if (baton.actors[actor].held == held && baton_can_run(&baton.actors[actor])) list[count++] = actor;
@@ -375,7 +375,7 @@ static void baton_point(int how, uint64_t name, const char *where, int line) {
     if (object->shared || baton.all_points) baton_hand_on(baton_pick(1), 1);
 }
 
-/* The account of memory is touched with every allocation; as long as it does not run short nothing depends on who was first. */
+/* The account of memory is touched with every allocation; as long as there is enough nothing depends on who was first. */
 static void baton_touch(int how, const volatile void *object, const char *where, int line) {
     if (!baton.exploring || baton_self <= 0) return;
     if (!baton.all_points && strncmp(where, "wss__mem_", 9) == 0) return;
@@ -402,8 +402,8 @@ static int baton_lock(pthread_mutex_t *mutex) {
     return 0;
 }
 
-/* A change right before it is the same as one before what comes next, for all but those who wait for the mutex; and they would
-   wait on. So this is a point only where all are. */
+/* A change right before it is the same as one before what comes next, for all but those who wait for the mutex; and they
+   would wait on. So this is a point only where all are. */
 static int baton_unlock(pthread_mutex_t *mutex) {
     if (baton_self < 0) return pthread_mutex_unlock(mutex);
     if (baton.all_points) baton_point(BATON_WRITES, baton_name(mutex, 0), "pthread_mutex_unlock", 0);
@@ -455,7 +455,8 @@ static int baton_create(pthread_t *thread, const pthread_attr_t *attributes, voi
     static const char *const names[] = {"loop 0", "loop 1", "loop 2", "loop 3"};
     int loops = 0;
     (void)attributes;
-    for (int i = 1; i < baton.actor_count; i++) loops += strncmp(baton.actors[i].name, "loop", 4) == 0 && baton.actors[i].waits != BATON_FREE;
+    for (int i = 1; i < baton.actor_count; i++)
+        loops += strncmp(baton.actors[i].name, "loop", 4) == 0 && baton.actors[i].waits != BATON_FREE;
     baton_call("pthread_create", -2);
     *thread = baton.actors[baton_start(names[loops & 3], function, arg)].thread;
     return 0;
