@@ -22,46 +22,32 @@ compile() { # compile OUTPUT FLAG...
 
 scenes_of() { sed -n "s/^plant $1 \([^:]*\):.*/\1/p" $here/plants; }
 
-# A fault that the header still has is shown; any other is planted. Either way the program must fail, by what it expects or by
-# AddressSanitizer, not for want of arguments.
+# The program must fail, by what it expects or by AddressSanitizer, not for want of arguments.
 found() { # found NAME
     name=$1
-    show=
-    program=$build/sweep
+    program=$build/planted-$name
     log=$build/found-$name.log
-    if grep -qx "$name" "$build/known"; then
-        show="show=$name"
-    else
-        program=$build/planted-$name
-        if ! awk -v name="$name" -f $here/plant.awk $here/plants wsserver.h > "$program.h"; then
-            echo "interleavings: $name cannot be planted: write its lines in $here/plants anew"
-            return 1
-        fi
-        compile "$program" -O0 -DWSSERVER_TESTED="\"$program.h\"" || return 1
+    if ! awk -v name="$name" -f $here/plant.awk $here/plants wsserver.h > "$program.h"; then
+        echo "interleavings: $name cannot be planted: write its lines in $here/plants anew"
+        return 1
     fi
+    compile "$program" -O0 -DWSSERVER_TESTED="\"$program.h\"" || return 1
     status=0
-    "$program" each=4000 "scenes=$(scenes_of "$name")" $show > "$log" 2>&1 || status=$?
+    "$program" each=4000 "scenes=$(scenes_of "$name")" > "$log" 2>&1 || status=$?
     if [ $status -eq 0 ] || ! grep -qE '^FAILED: |ERROR: AddressSanitizer' "$log"; then
-        echo "interleavings: $name is not found, see $log${show:+; if it is repaired, take it out of KNOWN and plant it}"
+        echo "interleavings: $name is not found, see $log"
         return 1
     fi
     what=$(sed -n 's/^FAILED: //p; s/^.*ERROR: AddressSanitizer: \([a-z-]*\).*/\1/p' "$log" | head -n 1)
     where=$(sed -n 's/^  scene \(".*", schedule [0-9]*\).*/\1/p' "$log" | head -n 1)
-    echo "found $name${show:+, not repaired yet}: $what; $where"
+    echo "found $name: $what; $where"
 }
 
 find_all() { # find_all NAME...
     for one do found "$one" || return 1; done
 }
 
-compile "$build/sweep" -O1 -g1 &
-compiled=$!
-compile "$build/names" -O0
-"$build/names" known > "$build/known"
-while read -r name; do
-    [ -n "$(scenes_of "$name")" ] || { echo "interleavings: $name is known, and nothing shows that it is found"; exit 1; }
-done < "$build/known"
-wait $compiled
+compile "$build/sweep" -O1 -g1
 "$build/sweep" each="$each" part=0/2 > "$build/part0.log" 2>&1 &
 first=$!
 failed=0

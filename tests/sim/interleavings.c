@@ -3,39 +3,14 @@
    many: in a detour a thread is held up where it could have gone on, or one goes on out of turn. Others are drawn from a seed.
    It shows what orders of operations lead to. It does not show reordering by compiler or processor: for that there is
    tests/stress under ThreadSanitizer.
-   usage: interleavings [each=SCHEDULES] [least=SCHEDULES in all] [seed=N] [part=K/N] [scenes=BEGINNING] [show=KNOWN]...
-          interleavings known */
+   usage: interleavings [each=SCHEDULES] [least=SCHEDULES in all] [seed=N] [part=K/N] [scenes=BEGINNING] */
 /* All of the library is compiled here, as if this were "../../wsserver.h": the points are put into it while it is read. */
 #include "baton.h"
 
 #include "../test.h"
 
-/* KNOWN: what fails and is not repaired yet. The assertions that look for it are left out, unless it is to show. A line goes with
-   its repair; see tests/sim/plants. */
-static struct {
-    const char *name;
-    int shows;
-} known[] = {
-    {"T4", 0},  /* wss_destroy while another thread drains the queue is not refused */
-    {"T5", 0},  /* sockets are counted where they arrive, not where they are dealt */
-    {"T6", 0},  /* a place that waits for its disconnect handlers is not counted: a client is closed without an answer */
-    {"T7", 0},  /* max_posted bounds the first loop's inbox only */
-    {"T9", 0},  /* a cancelled timer runs, or is running on another loop */
-    {"D11", 0}, /* a send that was refused leaves the connection unread */
-};
-
-static int is_known(const char *name) {
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(known[i].name, name) == 0) return !known[i].shows;
-    return 0;
-}
-
 static void expect(int condition, const char *text) {
     if (!condition) baton_fail(text);
-}
-
-static void expect_unless(const char *name, int condition, const char *text) {
-    if (!condition && !is_known(name)) baton_fail(text);
 }
 
 /* ---- the world of one schedule ---- */
@@ -178,7 +153,7 @@ static void on_timer(const wss_event *e) {
     enter(e);
     timer_runs++;
     timer_running++;
-    expect_unless("T9", !timer_cancelled, "a timer runs after a handler has cancelled it");
+    expect(!timer_cancelled, "a timer runs after a handler has cancelled it");
     baton_moment();
     timer_running--;
     leave();
@@ -197,7 +172,7 @@ static void on_data(const wss_event *e) {
         results[0] = wss_timer_cancel(server, timer);
         if (results[0] == WSS_OK) {
             timer_cancelled = 1;
-            expect_unless("T9", !timer_running, "a timer is cancelled that is running");
+            expect(!timer_running, "a timer is cancelled that is running");
         }
     }
     leave();
@@ -511,7 +486,7 @@ static void check_deal(void) {
         expect(clients[i].status == 101, "a client is not let in");
         on_first += note_of(clients[i].conn)->actor == note_of(clients[0].conn)->actor;
     }
-    expect_unless("T5", played->queue || on_first == 2, "four clients are not dealt evenly to two loops");
+    expect(played->queue || on_first == 2, "four clients are not dealt evenly to two loops");
 }
 
 /* One loop is held up in a handler while more come than there are places. */
@@ -527,7 +502,7 @@ static int streams(void) {
 
 static void check_accepted(int fd) {
     (void)fd;
-    expect_unless("T5", streams() <= options_of().max_connections, "more sockets are accepted than connections may be");
+    expect(streams() <= options_of().max_connections, "more sockets are accepted than connections may be");
 }
 
 static void one_is_busy(void) {
@@ -546,21 +521,21 @@ static void send_once(void) {
     expect(say_to(0, BY_B, TEXT) == WSS_OK, "a send");
 }
 
-static void nobody_is_dropped(const char *name, int first, int end_of) {
+static void nobody_is_dropped(int first, int end_of) {
     for (int i = first; i < end_of; i++)
-        expect_unless(name, clients[i].status || !clients[i].peer->server_gone, "a client is closed without an answer");
+        expect(clients[i].status || !clients[i].peer->server_gone, "a client is closed without an answer");
 }
 
 static void check_busy(void) {
     read_clients();
-    nobody_is_dropped("T5", 2, 5);
+    nobody_is_dropped(2, 5);
     peer_close(clients[0].peer); /* now there is a place for the last */
     baton_rest(0);
     sim_move_clock(200);
     baton_rest(0);
     read_clients();
-    nobody_is_dropped("T5", 2, 5);
-    for (int i = 2; i < 5; i++) expect_unless("T5", clients[i].status == 101, "a client waits although there is a place");
+    nobody_is_dropped(2, 5);
+    for (int i = 2; i < 5; i++) expect(clients[i].status == 101, "a client waits although there is a place");
     check_rest();
     baton_on_accept = NULL;
 }
@@ -696,7 +671,6 @@ static void check_stop(void) {
 /* The end of a server that runs, has clients and, with a queue, handlers under way. */
 static void destroy_a(void) {
     if (played->queue) wss_stop(server, 20);
-    if (played->queue && is_known("T4")) baton_wait_for(&queue_over);
     destroying = 1;
     int result = wss_destroy(server);
     if (result == WSS_ERR_BUSY && played->queue) {
@@ -765,8 +739,8 @@ static void check_reused(void) {
         baton_rest(0);
     }
     read_clients();
-    nobody_is_dropped("T6", 4, 6);
-    for (int i = 4; i < 6; i++) expect_unless("T6", clients[i].status == 101, "a client waits although there is a place");
+    nobody_is_dropped(4, 6);
+    for (int i = 4; i < 6; i++) expect(clients[i].status == 101, "a client waits although there is a place");
     for (int i = 0; i < 2; i++) expect(note_of(clients[i].conn)->disconnects == 1, "reset, and disconnect is not told");
     check_rest();
 }
@@ -949,7 +923,7 @@ static void check_posted(void) {
 
 static void check_posted_casts(void) {
     expect(count_results(6, WSS_OK) + count_results(6, WSS_ERR_QUEUE_FULL) == 6, "a broadcast");
-    expect_unless("T7", count_results(6, WSS_OK) == 2, "max_posted, of a loop that is not the first");
+    expect(count_results(6, WSS_OK) == 2, "max_posted, of a loop that is not the first");
     gate = 1;
     baton_rest(0);
     check_rest();
@@ -978,7 +952,7 @@ static void send_much(void) {
 }
 
 static void check_read(void) {
-    expect_unless("D11", note_of(clients[0].conn)->messages == 1, "a message is not read although nothing is in the way");
+    expect(note_of(clients[0].conn)->messages == 1, "a message is not read although nothing is in the way");
     if (note_of(clients[0].conn)->messages == 1) check_rest();
 }
 
@@ -1161,22 +1135,6 @@ static const char *value_of(const char *argument, const char *key) {
     return strncmp(argument, key, size) == 0 && argument[size] == '=' ? argument + size + 1 : NULL;
 }
 
-/* The known failure of this name shows from now on. */
-static void show(const char *name) {
-    size_t i = 0;
-    while (i < sizeof known / sizeof *known && strcmp(known[i].name, name) != 0) i++;
-    if (i == sizeof known / sizeof *known) {
-        printf("%s is not known\n", name);
-        exit(2);
-    }
-    known[i].shows = 1;
-}
-
-static int list_known(void) {
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) printf("%s\n", known[i].name);
-    return 0;
-}
-
 int main(int argc, char **argv) {
     long each = 130;
     long least = 0;
@@ -1185,13 +1143,11 @@ int main(int argc, char **argv) {
     const char *beginning = "";
     for (int i = 1; i < argc; i++) {
         const char *value;
-        if (strcmp(argv[i], "known") == 0) return list_known();
         if ((value = value_of(argv[i], "each")) != NULL) each = strtol(value, NULL, 10);
         if ((value = value_of(argv[i], "least")) != NULL) least = strtol(value, NULL, 10);
         if ((value = value_of(argv[i], "seed")) != NULL) seed = strtoull(value, NULL, 10);
         if ((value = value_of(argv[i], "part")) != NULL && sscanf(value, "%d/%d", &part, &parts) != 2) return 2;
         if ((value = value_of(argv[i], "scenes")) != NULL) beginning = value;
-        if ((value = value_of(argv[i], "show")) != NULL) show(value);
     }
     baton_begin();
     for (size_t i = 0; i < sizeof scenes / sizeof *scenes; i++) {
