@@ -34,6 +34,48 @@ grep -q "wss_create" hello.c
 build=$(sed -n 's/^ *\(cc .*hello\.c.*\)$/\1/p' "$folder/wsserver/README.md" | head -n 1)
 sh -c "$build"
 echo "ok     the quick start builds with: $build"
+
+# A signal that comes when the server is gone must not be told to it. The program's main is called; once it has set its
+# handler the signal comes, which stops it in good order, and once main has returned it comes again: the system ends it.
+cat >again.c <<'END'
+#define main program_main
+#include PROGRAM
+#undef main
+static void *send_once(void *unused) {
+    struct sigaction set;
+    (void)unused;
+    do sigaction(SIGNAL, NULL, &set);
+    while (set.sa_handler == SIG_DFL || set.sa_handler == SIG_IGN);
+    kill(getpid(), SIGNAL);
+    return NULL;
+}
+int main(void) {
+    static char name[] = "program", port[] = "0";
+    char *arguments[] = {name, port, NULL};
+    int (*start)() = program_main;
+    pthread_t thread;
+    signal(SIGNAL, SIG_DFL);
+    alarm(60);
+    pthread_create(&thread, NULL, send_once, NULL);
+    if (start(2, arguments) != 0) return 2;
+    pthread_join(thread, NULL);
+    raise(SIGNAL);
+    return 3;
+}
+END
+address=$(sh "$folder/wsserver/tests/probe.sh" cc -fsanitize=address)
+signals_end() {
+    cc -std=gnu11 -g $address -I"$folder/wsserver" -DPROGRAM="\"$1.c\"" -DSIGNAL="$3" again.c -o again -pthread
+    status=0
+    ASAN_OPTIONS=detect_leaks=0 ./again >again.log 2>&1 </dev/null || status=$?
+    test "$status" -eq "$2" && return
+    echo "FAILED: $1, $3 after the end of the server: exit status $status"
+    tail -n 20 again.log
+    exit 1
+}
+sed 's/options.port = 8080/options.port = 0/' hello.c >hello_anywhere.c
+signals_end hello_anywhere 130 SIGINT
+echo "ok     a second Ctrl-C finds no server that is gone"
 cat >strict.c <<'END'
 #define WSSERVER_IMPLEMENTATION
 #include "wsserver.h"
