@@ -567,6 +567,58 @@ static void test_a_burst_of_one_address(void) {
     for (int threads = 1; threads <= 4; threads++) burst_of_one_address(threads);
 }
 
+static long unlocks_left; /* 0: nothing happens */
+static int unlocks_struck;
+
+static void *turn_first_loop(void *arg) {
+    for (int i = 0; i < 2; i++) wss__loop_turn(&server->loops[0], 0);
+    return arg;
+}
+
+/* Another thread turns the first loop at one moment of another loop's turn. */
+static int striking_unlock(pthread_mutex_t *mutex) {
+    pthread_t thread;
+    int result = sim_mutex_unlock(mutex);
+    if (sim.locks || !unlocks_left || --unlocks_left) return result;
+    unlocks_struck = 1;
+    if (pthread_create(&thread, NULL, turn_first_loop, NULL) != 0) abort();
+    pthread_join(thread, NULL);
+    return result;
+}
+
+/* Two of one address, which may have one, dealt to two loops: the second comes at each moment of the other one's turn. */
+static void test_two_at_once(void) {
+    int last = 0;
+    test_system.unlock = striking_unlock;
+    for (int moment = 1; !last; moment++) {
+        peer *clients[2];
+        wss_options options;
+        prepare(&options, 2);
+        options.max_per_address = 1;
+        begin(&options);
+        peer *other = dial("192.0.2.99");
+        sim_settle(server); /* the first loop has one, so the next is not its */
+        clients[0] = dial(NULL);
+        wss__loop_turn(&server->loops[0], 0);
+        peer_free(other);
+        without_loop(1);
+        clients[1] = dial(NULL);
+        unlocks_left = moment;
+        unlocks_struck = 0;
+        wss__loop_turn(&server->loops[1], 0);
+        unlocks_left = 0;
+        last = !unlocks_struck;
+        sim_settle(server);
+        CHECK_INT(held(clients, 2), 1);
+        for (int i = 0; i < 2; i++) peer_free(clients[i]);
+        sim_settle(server);
+        finish();
+        CHECK(moment < 100);
+        if (moment == 100) break;
+    }
+    test_system.unlock = sim_mutex_unlock;
+}
+
 /* An IPv6 client has a network of addresses: they count together. Other networks, and IPv4 in its own clothes or in IPv6's,
    count apart. */
 static void test_a_network_counts_as_one(void) {
@@ -658,6 +710,7 @@ int main(void) {
     RUN(test_other_work_is_bounded_too);
     RUN(test_a_refused_send_leaves_no_trace);
     RUN(test_a_burst_of_one_address);
+    RUN(test_two_at_once);
     RUN(test_a_network_counts_as_one);
     RUN(test_an_address_is_free_when_its_socket_closes);
     return test_end("admission");
