@@ -418,6 +418,36 @@ static void test_one_after_another(void) {
     finish();
 }
 
+/* The same, and each reset arrives together with what was sent before it: who has gone holds no place, no socket and no input
+   back until the application has worked through all of it. */
+__attribute__((unused)) static void test_reset_together_with_the_messages(void) {
+    enum { ROUNDS = 600 };
+    char frames[EMPTY];
+    wss_options options;
+    begin_flood(&options);
+    peer *bystander = peer_open(server);
+    uint64_t before = memory();
+    uint64_t highest = 0;
+    for (int i = 0; i < ROUNDS; i++) {
+        peer *client = open_undrained();
+        for (int k = 0; k < EMPTIES; k++) peer_write(client, frames, peer_encode(frames, 0x82, NULL, 0, (uint32_t)k));
+        peer_reset(client);
+        network();
+        CHECK(client->server_gone);
+        peer_free(client);
+        if (memory() > highest) highest = memory();
+    }
+    CHECK(highest - before < BUDGET / 4 + BUDGET / 32 + ROUNDS * 2048);
+    CHECK_INT(wss_count(server), 1);
+    peer_free(open_undrained());
+    CHECK(!bystander->end);
+    drain();
+    CHECK_INT(ends, ROUNDS + 1);
+    peer_free(bystander);
+    sim_settle(server);
+    finish();
+}
+
 /* Of one connection 64 messages are under way, however small. The rest waits in the network, and comes in order when those
    were told: nothing else has to happen for it. */
 static void test_few_under_way(void) {
@@ -561,6 +591,8 @@ int main(void) {
     RUN(test_orders_behind_the_end);
     RUN(test_orders_for_a_place_that_was_reused);
     RUN(test_one_after_another);
+    /* not kept yet, what came with the reset is held until it was delivered, 64 messages at a time:
+       RUN(test_reset_together_with_the_messages); */
     RUN(test_few_under_way);
     RUN(test_one_each_while_flooded);
     RUN(test_waits_for_a_place);
