@@ -40,10 +40,59 @@ static void count_free(void *user) {
     if (user == &freed) freed++;
 }
 
+/* ---- another thread, at one moment of a turn ---- */
+
+static void *run(void *arg) {
+    void (**function)(void) = (void (**)(void))arg;
+    (*function)();
+    return NULL;
+}
+
+/* This thread waits meanwhile, in the middle of what it does. */
+static void elsewhere(void (*function)(void)) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, run, &function) != 0) abort();
+    pthread_join(thread, NULL);
+}
+
+static void (*at_receive)(void);
+static void (*at_send)(void);
+static void (*at_allocation)(void);
+static int receive_fd;
+
+static void strike(void (**moment)(void)) {
+    void (*function)(void) = *moment;
+    *moment = NULL;
+    if (function) elsewhere(function);
+}
+
+static void *struck_allocator(void *context, void *pointer, size_t old_size, size_t new_size) {
+    if (new_size) strike(&at_allocation);
+    return sim_allocator(context, pointer, old_size, new_size);
+}
+
+static ssize_t struck_recv(int fd, void *data, size_t size, int flags) {
+    if (fd == receive_fd) strike(&at_receive);
+    return sim_recv(fd, data, size, flags);
+}
+
+static ssize_t struck_send(int fd, const void *data, size_t size, int flags) {
+    strike(&at_send);
+    return sim_send(fd, data, size, flags);
+}
+
+static ssize_t struck_sendmsg(int fd, const struct msghdr *message, int flags) {
+    strike(&at_send);
+    return sim_sendmsg(fd, message, flags);
+}
+
+/* ---- a server and its queue ---- */
+
 static void prepare(wss_options *options) {
     wss_options own;
     sim_begin(1);
     sim_options(options);
+    options->allocator = struck_allocator;
     sim_queue_options(&own);
     queue = wss_queue_create(&own, NULL);
     options->queue = queue;
@@ -99,46 +148,6 @@ static uint64_t memory(void) {
     wss_stats stats;
     wss_get_stats(server, &stats);
     return stats.memory;
-}
-
-/* ---- another thread, at one moment of a turn ---- */
-
-static void *run(void *arg) {
-    void (**function)(void) = (void (**)(void))arg;
-    (*function)();
-    return NULL;
-}
-
-/* This thread waits meanwhile, in the middle of what it does. */
-static void elsewhere(void (*function)(void)) {
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, run, &function) != 0) abort();
-    pthread_join(thread, NULL);
-}
-
-static void (*at_receive)(void);
-static void (*at_send)(void);
-static int receive_fd;
-
-static void strike(void (**moment)(void)) {
-    void (*function)(void) = *moment;
-    *moment = NULL;
-    if (function) elsewhere(function);
-}
-
-static ssize_t struck_recv(int fd, void *data, size_t size, int flags) {
-    if (fd == receive_fd) strike(&at_receive);
-    return sim_recv(fd, data, size, flags);
-}
-
-static ssize_t struck_send(int fd, const void *data, size_t size, int flags) {
-    strike(&at_send);
-    return sim_send(fd, data, size, flags);
-}
-
-static ssize_t struck_sendmsg(int fd, const struct msghdr *message, int flags) {
-    strike(&at_send);
-    return sim_sendmsg(fd, message, flags);
 }
 
 /* ---- orders for who has gone ---- */
@@ -250,9 +259,9 @@ static void reuse(void) {
     for (int i = 0; i < 4; i++) turn_loop(0);
 }
 
-/* As above, and the place has a new connection of another loop, from before the order is carried out or from the first bytes
-   on that its loop then sends. Nothing of the old one reaches it. */
-static void an_order_for_a_place_that_was_reused(int kind, int between) {
+/* As above, and the place has a new connection of another loop: before the order is carried out (moment 0), or from the first
+   memory (1) or the first bytes on that its loop then asks for or sends (2). Nothing of the old one reaches it. */
+static void an_order_for_a_place_that_was_reused(int kind, int moment) {
     wss_options options;
     size_t size;
     prepare(&options);
@@ -283,10 +292,15 @@ static void an_order_for_a_place_that_was_reused(int kind, int between) {
     peer_text(heir, PEER_REQUEST("/") "\r\n");
     stops = 1; /* or the places of those two would be free as well */
     stops_behind = victim.id;
-    if (between) reuse();
-    else at_send = reuse;
+    if (moment == 1) at_allocation = reuse;
+    else if (moment == 2) at_send = reuse;
+    else reuse();
     for (int i = 0; i < 3; i++) turn_loop(1);
     CHECK(at_send == NULL);
+    if (at_allocation) { /* none was needed */
+        at_allocation = NULL;
+        reuse();
+    }
     sim_settle(server);
     CHECK_INT(connects, 5);
     CHECK_INT(wss__slot_index(newest.id), place);
@@ -310,7 +324,7 @@ static void an_order_for_a_place_that_was_reused(int kind, int between) {
 
 static void test_orders_for_a_place_that_was_reused(void) {
     for (int kind = 0; kind <= ORDER_RESUME; kind++)
-        for (int between = 0; between < 2; between++) an_order_for_a_place_that_was_reused(kind, between);
+        for (int moment = 0; moment < 3; moment++) an_order_for_a_place_that_was_reused(kind, moment);
 }
 
 /* ---- messages that nobody takes ---- */
