@@ -35,7 +35,7 @@ static int step_refuse(void) {
     return 1;
 }
 
-static void *step_allocator(void *context, void *pointer, size_t old_size, size_t new_size) {
+static inline void *step_allocator(void *context, void *pointer, size_t old_size, size_t new_size) {
     (void)context;
     if (new_size > old_size && step_refuse()) return NULL;
     void *moved = new_size ? realloc(pointer, new_size) : (free(pointer), (void *)NULL);
@@ -43,7 +43,7 @@ static void *step_allocator(void *context, void *pointer, size_t old_size, size_
     return moved;
 }
 
-static wss_server *step_server(wss_options *options) {
+static inline wss_server *step_server(wss_options *options) {
     wss_error why;
     if (!options->address) options->address = "127.0.0.1";
     options->allocator = step_allocator;

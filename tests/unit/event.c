@@ -419,6 +419,39 @@ static void type_sizes(void) {
     }
 }
 
+/* However many types there are, each is found, and none that was not registered, also while more are added. */
+static void two_thousand_types(void) {
+    enum { TYPES = 2000 };
+    char name[32];
+    char data[80];
+    begin();
+    table.seed = 0x0123456789abcdefu;
+    for (int i = 0; i < TYPES; i++) {
+        snprintf(name, sizeof name, "type %d", i);
+        snprintf(data, sizeof data, "{\"__MESSAGE__\":\"%s\",\"n\":%d}", name, i);
+        CHECK_INT(tell(data), 0);
+        CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, name, on_message, NULL), WSS_OK);
+        CHECK_INT(tell(data), 1);
+        CHECK_TEXT(got_type, name);
+    }
+    CHECK_INT(wss__event_type_count(&table), TYPES);
+    for (int i = 0; i < TYPES; i++) {
+        char args[32];
+        snprintf(name, sizeof name, "type %d", i);
+        snprintf(data, sizeof data, "{\"__MESSAGE__\":\"%s\",\"n\":%d}", name, i);
+        snprintf(args, sizeof args, "{\"n\":%d}", i);
+        check_told(data, name, args);
+        snprintf(data, sizeof data, "{\"__MESSAGE__\":\"%s \",\"n\":%d}", name, i);
+        CHECK_INT(tell(data), 0);
+    }
+    CHECK_INT(tell("{\"__MESSAGE__\":\"type 2000\"}"), 0);
+    CHECK_INT(tell("{\"__MESSAGE__\":\"type\"}"), 0);
+    CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "type 1000", on_message, NULL), WSS_OK);
+    CHECK_INT(tell("{\"__MESSAGE__\":\"type 1000\"}"), 2);
+    CHECK_INT(wss__event_type_count(&table), TYPES);
+    end();
+}
+
 static void prefixes(void) {
     static const char whole[] = "{\"a\":[1,{\"b\":\"\xc3\xa4\"}],\"__MESSAGE__\":\"t\",\"c\":2}";
     begin();
@@ -620,6 +653,7 @@ int main(void) {
     RUN(type_escaped);
     RUN(ignored);
     RUN(type_sizes);
+    RUN(two_thousand_types);
     RUN(prefixes);
     RUN(binary);
     RUN(several_handlers);

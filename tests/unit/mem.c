@@ -309,6 +309,41 @@ static void threads(void) {
     CHECK(mem.peak > 0 && mem.peak <= 1000);
 }
 
+static int large_ends;
+
+static void *take_too_much(void *arg) {
+    wss__mem *mem = (wss__mem *)arg;
+    while (!__atomic_load_n(&large_ends, __ATOMIC_RELAXED)) CHECK(wss__mem_get(mem, (size_t)14 << 20) == NULL);
+    return NULL;
+}
+
+/* A thread asks for too much and is refused, again and again. What another one asks for meanwhile fits, and is granted each
+   time. */
+static void small_beside_too_large(void) {
+    wss_options options;
+    wss__mem mem;
+    pthread_t greedy;
+    int refused = 0;
+    memset(&options, 0, sizeof options);
+    options.memory_budget = (size_t)16 << 20;
+    wss__mem_init(&mem, &options);
+    void *held = wss__mem_get(&mem, (size_t)4 << 20);
+    large_ends = 0;
+    pthread_create(&greedy, NULL, take_too_much, &mem);
+    for (int i = 0; i < 100000; i++) {
+        void *p = wss__mem_get(&mem, 64);
+        refused += p == NULL;
+        wss__mem_free(&mem, p, 64);
+        if (i % 1000 == 0) sched_yield();
+    }
+    __atomic_store_n(&large_ends, 1, __ATOMIC_RELAXED);
+    pthread_join(greedy, NULL);
+    CHECK_INT(refused, 0);
+    CHECK_INT(mem.used, wss__mem_charge((size_t)4 << 20));
+    CHECK_INT(mem.peak, mem.used + wss__mem_charge(64)); /* nor did it ever look like more */
+    wss__mem_free(&mem, held, (size_t)4 << 20);
+}
+
 int main(void) {
     alarm(60);
     RUN(charges);
@@ -324,5 +359,6 @@ int main(void) {
     RUN(resize_at_the_limit);
     RUN(default_allocator);
     RUN(threads);
+    RUN(small_beside_too_large);
     return test_end("mem");
 }
