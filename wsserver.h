@@ -3636,8 +3636,8 @@ static void wss__slot_add_free(wss__slot_table *table, wss__slot *slot) {
     table->first_free = slot->index;
 }
 
-/* The first place from this one on whose chunk is not free as a whole; at least what is made, where there is none. Under
-   the mutex. */
+/* The first place from this one on whose chunk is not free as a whole; at least what is made, where there is none.
+   Under the mutex. */
 static uint32_t wss__slot_skip(const wss__slot_table *table, uint32_t index) {
     while (index < table->made && !table->chunks[index / WSS__SLOT_CHUNK].live)
         index = (index / WSS__SLOT_CHUNK + 1) * WSS__SLOT_CHUNK;
@@ -5457,6 +5457,7 @@ typedef struct wss__loop {
     uint32_t last_ready;
     wss__conn_list lists[WSS__LIST_COUNT]; /* all connections that it owns */
     uint32_t oldest;           /* when the oldest was accepted whose request is not whole; UINT32_MAX: none; atomic */
+    int room;                  /* it has been ordered to end a handshake, and has not looked at that; atomic */
     size_t connections;        /* sockets that were dealt to it and not closed; atomic */
     wss__buf_frame *broadcasts[WSS__CONN_BROADCASTS]; /* broadcasts of this turn: what not every connection has been
                                                          given yet */
@@ -5820,6 +5821,12 @@ static int wss__conn_is_flooded(const wss_server *server) {
     return __atomic_load_n(&server->undelivered, __ATOMIC_SEQ_CST) > server->options.memory_budget / 4;
 }
 
+/* Whether what its peer has sent may be dropped: that has reset it, and there is too much of all. */
+static int wss__conn_may_drop(const wss_server *server, const wss__conn *conn) {
+    const wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    return delivery && __atomic_load_n(&delivery->reset, __ATOMIC_ACQUIRE) && wss__conn_is_flooded(server);
+}
+
 /* What the pause rules weigh: bytes queued, and with a queue those of events not yet handled. What is above half by
    another account weighs as much as nothing may. */
 static size_t wss__conn_load(const wss_server *server, const wss__conn *conn) {
@@ -6118,11 +6125,15 @@ enum { /* what the peer of a connection that ends is told, and what becomes of t
     WSS__NOTIFY_RESET    /* nothing, and the kernel resets the connection */
 };
 
+/* The peer has reset it. */
+static void wss__notify_reset(wss__conn *conn) {
+    if (wss__conn_delivery_of(conn)) __atomic_store_n(&conn->cold->delivery->reset, 1, __ATOMIC_RELEASE);
+}
+
 /* Ends a connection for a cause of the loop's. */
 static void wss__notify_end(wss__loop *loop, wss__conn *conn, int cause, int how) {
     wss__session_event end;
-    if (cause == WSS_CAUSE_PEER_VANISHED && how == WSS__NOTIFY_RESET && wss__conn_delivery_of(conn))
-        __atomic_store_n(&conn->cold->delivery->reset, 1, __ATOMIC_RELEASE);
+    if (cause == WSS_CAUSE_PEER_VANISHED && how == WSS__NOTIFY_RESET) wss__notify_reset(conn);
     if (wss__session_end(&loop->shared, &conn->session, cause, how == WSS__NOTIFY_SAY, &end) == WSS__SESSION_END)
         wss__notify_ended(loop, conn, &end);
     if (how != WSS__NOTIFY_SAY) wss__notify_mark_dead(loop, conn, how == WSS__NOTIFY_RESET);
@@ -6640,6 +6651,9 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
         wss__read_handle(loop, conn, kind, &event);
         wss__session_event_done(shared, &conn->session);
     }
+    /* nor does what is left of a flood keep a place */
+    if (wss__conn_is_serving(conn) && wss__conn_may_drop(loop->server, conn))
+        wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
     if (!wss__conn_is_serving(conn)) wss__session_free_input(shared, &conn->session);
     else if (!wss__session_hold(shared, &conn->session, bytes))
         wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
@@ -6792,6 +6806,7 @@ static void wss__serve_on_socket(wss__loop *loop, wss__conn *conn, uint32_t even
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_READABLE;
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_HANGUP;
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_WRITABLE;
+    if (events & EPOLLERR) wss__notify_reset(conn);
     int reading = wss__conn_state(conn) == WSS__STATE_LINGERING ||
                   (conn->session.phase != WSS__SESSION_ASKED && !wss__conn_update_pause(loop->server, conn));
     if (events & (EPOLLHUP | EPOLLERR) && (wss__conn_state(conn) == WSS__STATE_FLUSHING || !reading))
@@ -6949,12 +6964,6 @@ static void wss__deliver_timer_event(wss__conn_notice *notice) {
     wss__deliver_end(table, timer, run);
 }
 
-/* Of a connection that was reset, while there is too much: it is not told. */
-static int wss__deliver_may_drop(const wss_event *event, wss__conn *conn) {
-    if (event->kind != WSS_EVENT_DATA || !__atomic_load_n(&conn->cold->delivery->reset, __ATOMIC_ACQUIRE)) return 0;
-    return wss__conn_is_flooded(event->server);
-}
-
 /* Runs the handlers of an event that was handed over, and gives its hold of the place back. */
 static void wss__deliver_event(wss__conn_notice *notice) {
     wss_server *server = notice->event.server;
@@ -6963,7 +6972,7 @@ static void wss__deliver_event(wss__conn_notice *notice) {
     wss__event_place place;
     wss__event_enter(&place, server, NULL);
     if (notice->event.kind == WSS_EVENT_TIMER) wss__deliver_timer_event(notice);
-    else if (wss__deliver_may_drop(&notice->event, conn))
+    else if (notice->event.kind == WSS_EVENT_DATA && wss__conn_may_drop(server, conn))
         __atomic_add_fetch(&server->undelivered_dropped, 1, __ATOMIC_RELAXED);
     else wss__notify_run(conn, &notice->event);
     if (size) wss__deliver_done(server, conn, notice);
@@ -7068,12 +7077,17 @@ static int wss__accept_ask_for_room(wss_server *server) {
     return wss__accept_has_room(server); /* it may have been made before anybody could know */
 }
 
+/* When a client has had its time for a request, the step in which it was accepted left out. */
+static uint64_t wss__accept_head_end(uint32_t opened) {
+    return ((uint64_t)opened + 1) * WSS__CONN_STEP + WSS__ACCEPT_HEAD;
+}
+
 /* Ends the oldest handshake of this loop whose request is not whole, if it had its time. */
 static void wss__accept_end_oldest(wss__loop *loop) {
     uint32_t oldest = loop->lists[WSS__LIST_HEADS].first;
     if (oldest == WSS__SLOT_NONE) return;
     wss__conn *conn = wss__conn_at(loop->server, oldest);
-    if ((uint64_t)conn->opened * WSS__CONN_STEP + WSS__ACCEPT_HEAD > loop->now) return;
+    if (wss__accept_head_end(conn->opened) > loop->now) return;
     wss__notify_reject(loop, conn, 408);
 }
 
@@ -7101,17 +7115,20 @@ static uint64_t wss__accept_make_room(wss__loop *loop) {
         if (opened < oldest) best = &server->loops[i];
         if (opened < oldest) oldest = opened;
     }
-    uint64_t due = (uint64_t)oldest * WSS__CONN_STEP + WSS__ACCEPT_HEAD;
+    uint64_t due = wss__accept_head_end(oldest);
     if (due > loop->now) return due;
     if (best == loop) wss__accept_end_oldest(loop);
-    else wss__accept_order(best, WSS__ORDER_ROOM, NULL);
+    else if (!__atomic_exchange_n(&best->room, 1, __ATOMIC_ACQ_REL) && !wss__accept_order(best, WSS__ORDER_ROOM, NULL))
+        __atomic_store_n(&best->room, 0, __ATOMIC_RELEASE);
     return loop->now + WSS__CONN_RETRY;
 }
 
-/* Whether one more socket may be accepted. Else accepting rests until who makes room says so, or until accept_at. */
-static int wss__accept_allowed(wss__loop *loop) {
+/* Whether one more socket may be accepted. Else, where one waits, accepting rests until who makes room says so, or
+   until accept_at. */
+static int wss__accept_allowed(wss__loop *loop, int waits) {
     wss_server *server = loop->server;
     if (wss__accept_has_room(server)) return 1;
+    if (!waits) return 0;
     loop->accept_at = wss__accept_places(server) ? wss__accept_make_room(loop) : UINT64_MAX;
     loop->accept_backoff = 0;
     if (wss__accept_ask_for_room(server)) return 1;
@@ -7247,7 +7264,7 @@ static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
 
 static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
     for (int i = 0; i < WSS__ACCEPT_TURN && loop->accepting; i++) {
-        if (!wss__accept_allowed(loop)) return;
+        if (!wss__accept_allowed(loop, i == 0)) return; /* whether another waits, the next event tells */
         int fd = wss__socket_accept(listener->fd);
         if (fd < 0) {
             if (!wss__accept_failed(loop, listener)) return;
@@ -7323,7 +7340,10 @@ static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
         else wss__buf_release(&loop->server->mem, order->frame);
         break;
     case WSS__ORDER_ADOPT: wss__accept_adopt(loop, order->place); break;
-    case WSS__ORDER_ROOM: wss__accept_end_oldest(loop); break;
+    case WSS__ORDER_ROOM:
+        __atomic_store_n(&loop->room, 0, __ATOMIC_RELEASE);
+        wss__accept_end_oldest(loop);
+        break;
     case WSS__ORDER_READ:
         if (conn) wss__loop_set_reading(loop, conn, order->bits, order->set);
         break;
@@ -8334,9 +8354,8 @@ static void wss__public_copy_text(char *out, size_t size, const char *text, size
     out[kept] = 0;
 }
 
-static void wss__public_fill_info(wss_server *server, const wss__conn *conn, wss_info *info) {
+static void wss__public_fill_info(wss_server *server, const wss__conn *conn, uint64_t now, wss_info *info) {
     const wss__conn_cold *cold = conn->cold;
-    uint64_t now = wss__socket_clock();
     int round_trip = __atomic_load_n(&conn->round_trip, __ATOMIC_RELAXED);
     info->conn = wss__conn_handle(conn);
     info->path[0] = '/';
@@ -8364,11 +8383,12 @@ WSSERVER_API int wss_get_info(wss_server *server, wss_conn handle, wss_info *inf
     wss__conn_unlock(server);
     /* under no mutex: by now another socket may have the number, so it is looked at once more */
     if (fd >= 0) wss__socket_peer(fd, found.address, &found.port);
+    uint64_t now = wss__socket_clock();
     if (strcmp(found.address, "unix") == 0) wss__socket_credentials(fd, &found.pid, &found.uid, &found.gid);
     wss__conn_lock(server);
     conn = wss__public_find(server, handle);
     if (conn) *info = conn->fd == fd ? found : none;
-    if (conn) wss__public_fill_info(server, conn, info);
+    if (conn) wss__public_fill_info(server, conn, now, info);
     wss__conn_unlock(server);
     return conn ? WSS_OK : WSS_ERR_GONE;
 }

@@ -9,8 +9,7 @@ $cc -std=c11 -O1 -g $warnings $address tests/checks/floods.c -o build/floods -pt
 ulimit -n 65536 2> /dev/null || ulimit -n "$(ulimit -H -n)" # both ends of each connection are in one process
 failed=0
 running=
-# not kept yet: empties. What comes together with a reset is held, with its place and its socket, until it was delivered
-for how in resets; do
+for how in resets empties; do
     timeout -k 10 $((${FLOOD_SECONDS:-60} + 240)) build/floods $how "${FLOOD_SECONDS:-60}" > build/floods-$how.log 2>&1 &
     running="$running $how:$!"
 done

@@ -697,13 +697,10 @@ int main(void) {
     RUN(test_dealt_evenly);
     RUN(test_the_limit_counts_what_was_dealt);
     RUN(test_the_oldest_handshake_makes_room);
-    /* not kept yet, two go: after the one that comes, room is made for the next, who is not there:
-       RUN(test_one_makes_room_for_one); */
-    /* not kept yet, it is ordered anew every 100 ms, and each order ends one:
-       RUN(test_a_loop_held_up_makes_room_for_one); */
+    RUN(test_one_makes_room_for_one);
+    RUN(test_a_loop_held_up_makes_room_for_one);
     RUN(test_not_before_a_second);
-    /* not kept yet, up to 63 ms before: the time of the accept is rounded down:
-       RUN(test_not_a_moment_before_a_second); */
+    RUN(test_not_a_moment_before_a_second);
     RUN(test_who_has_asked_is_left_alone);
     RUN(test_broadcasts_are_bounded_for_every_loop);
     RUN(test_bytes_are_bounded_for_every_loop);
