@@ -756,9 +756,7 @@ typedef struct wss__span {
 typedef uint64_t wss__atomic64 __attribute__((aligned(8)));
 
 static wss__span wss__base_span(const char *data, size_t size) {
-    wss__span span;
-    span.data = data;
-    span.size = size;
+    wss__span span = {data, size};
     return span;
 }
 
@@ -772,8 +770,7 @@ static int wss__base_equal(wss__span a, wss__span b) {
 
 /* Not tolower(): that depends on the process's locale. */
 static char wss__base_lower(char c) {
-    if (c >= 'A' && c <= 'Z') return (char)(c + ('a' - 'A'));
-    return c;
+    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
 }
 
 static int wss__base_equal_fold(wss__span a, wss__span b) {
@@ -812,14 +809,29 @@ static size_t wss__base_multiply(size_t a, size_t b) {
     return b != 0 && a > SIZE_MAX / b ? SIZE_MAX : a * b;
 }
 
+/* Takes what stands before separator. False, and nothing taken, where there is none. */
+static int wss__base_cut(wss__span *rest, char separator, wss__span *part) {
+    const char *at = rest->size ? (const char *)memchr(rest->data, separator, rest->size) : NULL;
+    if (!at) return 0;
+    size_t size = (size_t)(at - rest->data);
+    *part = wss__base_span(rest->data, size);
+    *rest = wss__base_span(at + 1, rest->size - size - 1);
+    return 1;
+}
+
+/* Likewise, but all where there is none; rest->data is NULL then. */
+static wss__span wss__base_take(wss__span *rest, char separator) {
+    wss__span part = *rest;
+    if (!wss__base_cut(rest, separator, &part)) *rest = wss__base_span(NULL, 0);
+    return part;
+}
+
 /* Takes the next item of a list whose items are parted by separator, blanks around it stripped. False at the end. */
 static int wss__base_next_item(wss__span *rest, char separator, wss__span *item) {
     if (!rest->data) return 0;
-    const char *at = rest->data;
-    const char *end = at + rest->size;
-    const char *stop = rest->size ? (const char *)memchr(at, separator, rest->size) : NULL;
-    *rest = stop ? wss__base_span(stop + 1, (size_t)(end - stop) - 1) : wss__base_span(NULL, 0);
-    if (!stop) stop = end;
+    wss__span part = wss__base_take(rest, separator);
+    const char *at = part.data;
+    const char *stop = at + part.size;
     while (at < stop && (*at == ' ' || *at == '\t')) at++;
     while (stop > at && (stop[-1] == ' ' || stop[-1] == '\t')) stop--;
     *item = wss__base_span(at, (size_t)(stop - at));
@@ -838,8 +850,7 @@ static int wss__base_is_made_of(wss__span text, const char *others) {
 
 /* A whole decimal number from 0 to most, which is below INT_MAX / 10; or -1. */
 static int wss__base_number(wss__span text, int most) {
-    int value = 0;
-    if (!text.size) return -1;
+    int value = text.size ? 0 : -1;
     for (size_t i = 0; i < text.size; i++) {
         if (text.data[i] < '0' || text.data[i] > '9') return -1;
         value = value * 10 + (text.data[i] - '0');
@@ -860,14 +871,17 @@ static uint64_t wss__base_hash(wss__span text, uint64_t seed) {
     return seed;
 }
 
-/* Copies bytes and NUL into the caller's buffer, as the public readers promise. */
+/* What the public readers promise of the caller's buffer: its text, of total bytes, ends in NUL, and where it does not
+   fit there is none. */
+static int wss__base_end_text(size_t total, char *out, size_t size, size_t *length) {
+    if (length) *length = total;
+    if (size) out[total < size ? total : 0] = 0;
+    return total < size ? WSS_OK : WSS_ERR_SPACE;
+}
+
 static int wss__base_copy_out(wss__span from, char *out, size_t size, size_t *length) {
-    if (length) *length = from.size;
-    if (size) out[0] = 0;
-    if (from.size >= size) return WSS_ERR_SPACE;
-    if (from.size) memcpy(out, from.data, from.size);
-    out[from.size] = 0;
-    return WSS_OK;
+    if (from.size && from.size < size) memcpy(out, from.data, from.size);
+    return wss__base_end_text(from.size, out, size, length);
 }
 
 #define WSS__BASE_ERROR(name, value, text) \
@@ -1032,16 +1046,12 @@ static void wss__log_init(wss__log *log, const wss_options *options) {
 static int wss__log_admit(wss__log *log, int level, uint64_t now, uint64_t *lost) {
     uint64_t most = now + (uint64_t)WSS__LOG_BURST * WSS__LOG_REFILL;
     pthread_mutex_lock(&log->mutex);
-    uint64_t full_at = log->classes[level].full_at;
-    if (full_at < now) full_at = now;
-    int admitted = full_at + WSS__LOG_REFILL <= most;
-    if (admitted) {
-        log->classes[level].full_at = full_at + WSS__LOG_REFILL;
-        *lost = log->classes[level].lost;
-        log->classes[level].lost = 0;
-    } else {
-        log->classes[level].lost++;
-    }
+    uint64_t *full_at = &log->classes[level].full_at;
+    uint64_t next = (*full_at < now ? now : *full_at) + WSS__LOG_REFILL;
+    int admitted = next <= most;
+    if (admitted) *full_at = next;
+    *lost = log->classes[level].lost;
+    log->classes[level].lost = admitted ? 0 : *lost + 1;
     pthread_mutex_unlock(&log->mutex);
     return admitted;
 }
@@ -1158,13 +1168,12 @@ static void wss__hash_block(uint32_t sum[5], const char *block) {
 
 static void wss__hash_sha1(const char *data, size_t size, unsigned char digest[20]) {
     uint32_t sum[5] = {0x67452301u, 0xefcdab89u, 0x98badcfeu, 0x10325476u, 0xc3d2e1f0u};
-    char last[WSS__HASH_BLOCK * 2];
+    char last[WSS__HASH_BLOCK * 2] = {0};
     size_t rest = size % WSS__HASH_BLOCK;
     size_t whole = size - rest;
     for (size_t at = 0; at < whole; at += WSS__HASH_BLOCK) wss__hash_block(sum, data + at);
     /* What is left, one bit, zeros, and the length in bits fill one block or two. */
     size_t padded = rest < WSS__HASH_BLOCK - 8 ? WSS__HASH_BLOCK : WSS__HASH_BLOCK * 2;
-    memset(last, 0, sizeof last);
     if (rest) memcpy(last, data + whole, rest);
     last[rest] = (char)-128;
     wss__base_store_be(last + padded - 8, (uint64_t)size * 8, 8);
@@ -1398,11 +1407,7 @@ static wss__utf8 wss__utf8_check(wss__utf8 state, const char *data, size_t size)
 static int wss__utf8_encode(uint32_t code, char *out) {
     static const unsigned char lead[5] = {0, 0, 0xc0, 0xe0, 0xf0};
     if (code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) code = 0xfffd;
-    if (code < 0x80) {
-        out[0] = (char)code;
-        return 1;
-    }
-    int count = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    int count = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
     for (int i = count - 1; i > 0; i--, code >>= 6) out[i] = (char)(unsigned char)(0x80 | (code & 0x3f));
     out[0] = (char)(unsigned char)(lead[count] | code);
     return count;
@@ -1431,12 +1436,15 @@ enum {
     WSS__HTTP_METHOD_PEEK = 8  /* bytes of an unfinished head that are looked at before the rest is there */
 };
 
-/* Offsets into the request's base. */
+/* Where a part of a request stands, counted from its base. */
+typedef struct wss__http_part {
+    uint32_t at;
+    uint32_t size;
+} wss__http_part;
+
 typedef struct wss__http_field {
-    uint32_t name;
-    uint32_t name_size;
-    uint32_t value;
-    uint32_t value_size;
+    wss__http_part name;
+    wss__http_part value;
 } wss__http_field;
 
 /* The fields stand last: a copy needs the first count of them only. */
@@ -1444,8 +1452,7 @@ struct wss_request {
     char *base; /* the head; belongs to the caller, who sets this again when it moves */
     size_t size;
     int is_head; /* the method is HEAD, not GET */
-    uint32_t target;
-    uint32_t target_size;
+    wss__http_part target;
     char address[64]; /* of the peer, filled by the owner of the socket; parsing leaves it alone */
     int port;
     size_t count;
@@ -1511,10 +1518,9 @@ static int wss__http_is_registered_name(wss__span name) {
 static int wss__http_is_ip6_literal(wss__span name) {
     char text[INET6_ADDRSTRLEN];
     struct in6_addr address;
-    if (name.size < 4 || name.size - 2 >= sizeof text || name.data[name.size - 1] != ']') return 0;
-    memcpy(text, name.data + 1, name.size - 2);
-    text[name.size - 2] = 0;
-    return inet_pton(AF_INET6, text, &address) == 1;
+    if (name.size < 4 || name.data[name.size - 1] != ']') return 0;
+    int result = wss__base_copy_out(wss__base_span(name.data + 1, name.size - 2), text, sizeof text, NULL);
+    return result == WSS_OK && inet_pton(AF_INET6, text, &address) == 1;
 }
 
 /* What stands before the port. The colons of an IPv6 address are inside its brackets. */
@@ -1533,16 +1539,6 @@ static int wss__http_is_host(wss__span host) {
         if (host.data[name.size] != ':' || wss__base_number(port, 65535) < 0) return 0;
     }
     return name.data[0] == '[' ? wss__http_is_ip6_literal(name) : wss__http_is_registered_name(name);
-}
-
-/* Takes what stands before separator. False, and nothing taken, where there is none. */
-static int wss__http_cut(wss__span *rest, char separator, wss__span *part) {
-    const char *at = rest->size ? (const char *)memchr(rest->data, separator, rest->size) : NULL;
-    if (!at) return 0;
-    size_t size = (size_t)(at - rest->data);
-    *part = wss__base_span(rest->data, size);
-    *rest = wss__base_span(at + 1, rest->size - size - 1);
-    return 1;
 }
 
 /* Parsing. */
@@ -1576,23 +1572,28 @@ static int wss__http_prefix_status(const char *data, size_t size, int max_head) 
 /* Takes a line that ends in CRLF. False for a bare LF: what one server takes for a line end and the next does
    not is how requests are smuggled. */
 static int wss__http_take_line(wss__span *rest, wss__span *line) {
-    if (!wss__http_cut(rest, '\n', line) || line->size == 0 || line->data[line->size - 1] != '\r') return 0;
+    if (!wss__base_cut(rest, '\n', line) || line->size == 0 || line->data[line->size - 1] != '\r') return 0;
     line->size--;
     return 1;
 }
 
-static uint32_t wss__http_offset(const wss_request *request, const char *at) {
-    return (uint32_t)(at - request->base);
+/* Notes where a part stands, and ends it with NUL: what follows it has been read. */
+static wss__http_part wss__http_note(wss_request *request, wss__span text) {
+    wss__http_part part = {(uint32_t)(text.data - request->base), (uint32_t)text.size};
+    request->base[part.at + part.size] = 0;
+    return part;
+}
+
+static wss__span wss__http_span(const wss_request *request, wss__http_part part) {
+    return wss__base_span(request->base + part.at, part.size);
 }
 
 static wss__span wss__http_value(const wss_request *request, size_t index) {
-    const wss__http_field *field = &request->fields[index];
-    return wss__base_span(request->base + field->value, field->value_size);
+    return wss__http_span(request, request->fields[index].value);
 }
 
 static int wss__http_is_named(const wss_request *request, size_t index, wss__span name) {
-    const wss__http_field *field = &request->fields[index];
-    return wss__base_equal_fold(wss__base_span(request->base + field->name, field->name_size), name);
+    return wss__base_equal_fold(wss__http_span(request, request->fields[index].name), name);
 }
 
 /* How many field lines have this name. *first is the value of the first of them. */
@@ -1603,6 +1604,12 @@ static size_t wss__http_lines(const wss_request *request, const char *name, wss_
     for (size_t i = 0; i < request->count; i++)
         if (wss__http_is_named(request, i, wanted) && lines++ == 0) *first = wss__http_value(request, i);
     return lines;
+}
+
+/* The value of the one field line of this name; no data where there is none, or more. */
+static wss__span wss__http_only(const wss_request *request, const char *name) {
+    wss__span value;
+    return wss__http_lines(request, name, &value) == 1 ? value : wss__base_span(NULL, 0);
 }
 
 /* Takes "http://" or "https://" off a URI and returns its default port; NULL for any other scheme. */
@@ -1629,8 +1636,7 @@ static int wss__http_parse_target(wss_request *request, wss__span target, wss__s
         *authority = wss__base_span(target.data, size);
         target = wss__base_span(target.data + size, target.size - size);
     }
-    request->target = wss__http_offset(request, target.data);
-    request->target_size = (uint32_t)target.size;
+    request->target = wss__http_note(request, target);
     return 0;
 }
 
@@ -1638,38 +1644,31 @@ static int wss__http_parse_line(wss_request *request, wss__span line, wss__span 
     wss__span method;
     wss__span target;
     if (line.size > WSS__HTTP_LINE_MAX) return 414;
-    if (!wss__http_cut(&line, ' ', &method) || !wss__http_is_token(method)) return 400;
-    if (!wss__http_cut(&line, ' ', &target) || !wss__http_is_version(line)) return 400;
+    if (!wss__base_cut(&line, ' ', &method) || !wss__http_is_token(method)) return 400;
+    if (!wss__base_cut(&line, ' ', &target) || !wss__http_is_version(line)) return 400;
     if (memcmp(line.data, "HTTP/1.1", 8) != 0) return 505;
     request->is_head = wss__base_equal(method, wss__base_text("HEAD"));
     if (!request->is_head && !wss__base_equal(method, wss__base_text("GET"))) return 405;
-    int status = wss__http_parse_target(request, target, authority);
-    if (status) return status;
-    request->base[request->target + request->target_size] = 0;
-    return 0;
+    return wss__http_parse_target(request, target, authority);
 }
 
 /* A continued line of old begins with a blank and so has no name: refused like any line without one. */
 static int wss__http_parse_field(wss_request *request, wss__span line) {
     wss__span name;
     wss__span value;
-    if (!wss__http_cut(&line, ':', &name) || !wss__http_is_token(name)) return 400;
+    if (!wss__base_cut(&line, ':', &name) || !wss__http_is_token(name)) return 400;
     wss__base_next_item(&line, '\n', &value); /* no LF inside a line: this only strips the blanks */
     if (!wss__http_is_value(value)) return 400;
     wss__http_field *field = &request->fields[request->count++];
-    field->name = wss__http_offset(request, name.data);
-    field->name_size = (uint32_t)name.size;
-    field->value = wss__http_offset(request, value.data);
-    field->value_size = (uint32_t)value.size;
-    request->base[field->name + field->name_size] = 0;
-    request->base[field->value + field->value_size] = 0;
+    field->name = wss__http_note(request, name);
+    field->value = wss__http_note(request, value);
     return 0;
 }
 
 /* No body is ever read, so none may be announced: its bytes would pass for frames or for a second request. */
 static int wss__http_check_fields(const wss_request *request) {
     wss__span value;
-    if (wss__http_lines(request, "Host", &value) != 1 || !wss__http_is_host(value)) return 400;
+    if (!wss__http_is_host(wss__http_only(request, "Host"))) return 400;
     if (wss__http_lines(request, "Transfer-Encoding", &value) != 0) return 400;
     size_t lengths = wss__http_lines(request, "Content-Length", &value);
     return lengths == 0 || (lengths == 1 && wss__base_equal(value, wss__base_text("0"))) ? 0 : 400;
@@ -1678,13 +1677,10 @@ static int wss__http_check_fields(const wss_request *request) {
 /* RFC 9112 section 3.2.2. The host of an absolute target must be the one in Host, so that nobody needs to
    choose. An empty path becomes "/", written over the host's last byte. */
 static int wss__http_resolve(wss_request *request, wss__span authority) {
-    wss__span host;
-    wss__http_lines(request, "Host", &host);
-    if (!wss__base_equal_fold(authority, host)) return 400;
-    if (request->base[request->target] == '/') return 0;
-    request->target--;
-    request->target_size++;
-    request->base[request->target] = '/';
+    if (!wss__base_equal_fold(authority, wss__http_only(request, "Host"))) return 400;
+    if (request->base[request->target.at] == '/') return 0;
+    request->target.size++;
+    request->base[--request->target.at] = '/';
     return 0;
 }
 
@@ -1724,11 +1720,7 @@ typedef struct wss__http_list {
 } wss__http_list;
 
 static wss__http_list wss__http_list_begin(const wss_request *request, const char *name, char separator) {
-    wss__http_list list;
-    memset(&list, 0, sizeof list);
-    list.request = request;
-    list.name = wss__base_text(name);
-    list.separator = separator;
+    wss__http_list list = {request, wss__base_text(name), {NULL, 0}, 0, separator};
     return list;
 }
 
@@ -1768,30 +1760,23 @@ static int wss__http_offers(const wss_request *request, wss__span protocol) {
 
 /* Upgrade rules. */
 
+static wss__span wss__http_key(const wss_request *request) {
+    return wss__http_only(request, "Sec-WebSocket-Key");
+}
+
 /* 1: a valid upgrade to WebSocket; 0: plain HTTP; -1: a wrong upgrade, to be refused with *status. RFC 6455
    section 4.2.1. Without the check of Connection a proxy might still believe that it carries HTTP. */
 static int wss__http_upgrade(const wss_request *request, int *status) {
     wss__span value;
     *status = 0;
     if (!wss__http_has_token(request, "Upgrade", "websocket")) return 0;
-    if (request->is_head)
-        *status = 405;
-    else if (!wss__http_has_token(request, "Connection", "upgrade"))
-        *status = 400;
-    else if (wss__http_lines(request, "Sec-WebSocket-Version", &value) != 1 ||
-             !wss__base_equal(value, wss__base_text("13")))
-        *status = 426;
-    else if (wss__http_lines(request, "Sec-WebSocket-Key", &value) != 1 || !wss__hash_is_key(value))
-        *status = 400;
-    else if (wss__http_lines(request, "Origin", &value) > 1)
-        *status = 400;
+    wss__span version = wss__http_only(request, "Sec-WebSocket-Version");
+    if (request->is_head) *status = 405;
+    else if (!wss__http_has_token(request, "Connection", "upgrade")) *status = 400;
+    else if (!wss__base_equal(version, wss__base_text("13"))) *status = 426;
+    else if (!wss__hash_is_key(wss__http_key(request))) *status = 400;
+    else if (wss__http_lines(request, "Origin", &value) > 1) *status = 400;
     return *status ? -1 : 1;
-}
-
-static wss__span wss__http_key(const wss_request *request) {
-    wss__span key;
-    wss__http_lines(request, "Sec-WebSocket-Key", &key);
-    return key;
 }
 
 /* Leaves the port out where it is this one. */
@@ -1818,20 +1803,18 @@ static int wss__http_same_origin(wss__span a, wss__span b) {
    like. */
 static int wss__http_origin_allowed(const wss_request *request, const char *origins) {
     wss__span origin;
-    wss__span host;
     wss__span entry;
     wss__span list = wss__base_text(origins);
+    wss__span any = wss__base_text("*");
     size_t lines = wss__http_lines(request, "Origin", &origin);
     if (lines != 1) return lines == 0;
     wss__span page = origin;
     const char *port = wss__http_take_scheme(&page);
-    wss__http_lines(request, "Host", &host);
+    wss__span host = wss__http_only(request, "Host");
     if (port && wss__base_equal_fold(wss__http_without_port(page, port), wss__http_without_port(host, port)))
         return 1;
-    while (wss__base_next_item(&list, ',', &entry)) {
-        if (entry.size == 0) continue;
-        if (wss__base_equal(entry, wss__base_text("*")) || wss__http_same_origin(entry, origin)) return 1;
-    }
+    while (wss__base_next_item(&list, ',', &entry))
+        if (wss__base_equal(entry, any) || (entry.size && wss__http_same_origin(entry, origin))) return 1;
     return 0;
 }
 
@@ -1839,10 +1822,9 @@ static int wss__http_origin_allowed(const wss_request *request, const char *orig
    above; a list of this server's own names stops it. Clients leave default ports out, whatever the entry
    says. */
 static int wss__http_host_allowed(const wss_request *request, const char *hosts) {
-    wss__span host;
     wss__span entry;
     wss__span list = wss__base_text(hosts);
-    wss__http_lines(request, "Host", &host);
+    wss__span host = wss__http_only(request, "Host");
     wss__span name = wss__http_host_name(host);
     while (wss__base_next_item(&list, ',', &entry)) {
         if (wss__base_equal_fold(entry, host) || wss__base_equal_fold(entry, name)) return 1;
@@ -1854,31 +1836,25 @@ static int wss__http_host_allowed(const wss_request *request, const char *hosts)
 
 /* What an application reads. */
 
-/* The outcome of a reader that has nothing to give. */
-static int wss__http_nothing(int error, char *out, size_t size, size_t *length) {
-    if (out && size) out[0] = 0;
-    if (length) *length = 0;
-    return error;
+/* A reader gives nothing until it has found something. True if it has what it needs. */
+static int wss__http_may_read(int complete, char *out, size_t size, size_t *length) {
+    wss__base_end_text(0, out, out ? size : 0, length);
+    return complete && (out || !size);
 }
 
 static int wss__http_decode(wss__span text, int plus_is_space, char *out, size_t size, size_t *length) {
     size_t total = 0;
     wss__utf8 state = 0;
-    int nul = 0;
     int more;
     char byte;
     while ((more = wss__http_next_byte(&text, plus_is_space, &byte)) > 0) {
-        if (byte == 0) nul = 1;
-        state = wss__utf8_check(state, &byte, 1);
+        state = byte ? wss__utf8_check(state, &byte, 1) : WSS__UTF8_REJECT;
         if (total < size) out[total] = byte;
         total++;
     }
-    if (more < 0) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
-    if (nul || state != 0) return wss__http_nothing(WSS_ERR_UTF8, out, size, length);
-    if (length) *length = total;
-    if (total < size) out[total] = 0;
-    else if (size) out[0] = 0;
-    return total < size ? WSS_OK : WSS_ERR_SPACE;
+    int error = more < 0 ? WSS_ERR_ARGUMENT : state != 0 ? WSS_ERR_UTF8 : WSS_OK;
+    int result = wss__base_end_text(error ? 0 : total, out, size, length);
+    return error ? error : result;
 }
 
 /* True where text decodes to name. */
@@ -1889,21 +1865,13 @@ static int wss__http_decodes_to(wss__span text, wss__span name) {
     return text.size == 0;
 }
 
-/* Splits the target at its first question mark. */
-static void wss__http_split_target(const wss_request *request, wss__span *path, wss__span *query) {
-    *query = wss__base_span(request->base + request->target, request->target_size);
-    if (wss__http_cut(query, '?', path)) return;
-    *path = *query;
-    *query = wss__base_span(NULL, 0);
-}
-
 WSSERVER_API const char *wss_request_method(const wss_request *request) {
     if (!request) return "";
     return request->is_head ? "HEAD" : "GET";
 }
 
 WSSERVER_API const char *wss_request_target(const wss_request *request) {
-    return request ? request->base + request->target : "";
+    return request ? request->base + request->target.at : "";
 }
 
 WSSERVER_API const char *wss_request_header(const wss_request *request, const char *name) {
@@ -1914,59 +1882,48 @@ WSSERVER_API const char *wss_request_header(const wss_request *request, const ch
 
 WSSERVER_API const char *wss_request_header_at(const wss_request *request, size_t index, const char **value) {
     int found = request && index < request->count;
-    if (value) *value = found ? request->base + request->fields[index].value : NULL;
-    return found ? request->base + request->fields[index].name : NULL;
+    if (value) *value = found ? request->base + request->fields[index].value.at : NULL;
+    return found ? request->base + request->fields[index].name.at : NULL;
 }
 
 WSSERVER_API int wss_request_path(const wss_request *request, char *out, size_t size, size_t *length) {
-    wss__span path;
-    wss__span query;
-    if (!request || (!out && size)) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
-    wss__http_split_target(request, &path, &query);
-    return wss__http_decode(path, 0, out, size, length);
+    if (!wss__http_may_read(request != NULL, out, size, length)) return WSS_ERR_ARGUMENT;
+    wss__span target = wss__http_span(request, request->target);
+    return wss__http_decode(wss__base_take(&target, '?'), 0, out, size, length);
 }
 
 WSSERVER_API int wss_request_query(const wss_request *request, const char *name, char *out, size_t size,
                                    size_t *length) {
-    wss__span path;
-    wss__span query;
     wss__span value;
-    if (!request || !name || (!out && size)) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
-    wss__http_split_target(request, &path, &query);
-    while (wss__base_next_item(&query, '&', &value)) {
-        wss__span key;
-        if (value.size == 0) continue;
-        if (!wss__http_cut(&value, '=', &key)) {
-            key = value;
-            value.size = 0;
-        }
-        if (wss__http_decodes_to(key, wss__base_text(name)))
+    if (!wss__http_may_read(request && name, out, size, length)) return WSS_ERR_ARGUMENT;
+    wss__span query = wss__http_span(request, request->target);
+    wss__base_take(&query, '?');
+    while (wss__base_next_item(&query, '&', &value))
+        if (value.size && wss__http_decodes_to(wss__base_take(&value, '='), wss__base_text(name)))
             return wss__http_decode(value, 1, out, size, length);
-    }
-    return wss__http_nothing(WSS_ERR_MISSING, out, size, length);
+    return WSS_ERR_MISSING;
 }
 
 WSSERVER_API int wss_request_cookie(const wss_request *request, const char *name, char *out, size_t size,
                                     size_t *length) {
+    wss__span key;
     wss__span value;
-    if (!request || !name || (!out && size)) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
+    if (!wss__http_may_read(request && name, out, size, length)) return WSS_ERR_ARGUMENT;
     wss__http_list list = wss__http_list_begin(request, "Cookie", ';');
-    while (wss__http_list_next(&list, &value)) {
-        wss__span key;
-        if (wss__http_cut(&value, '=', &key) && wss__base_equal(key, wss__base_text(name)))
+    while (wss__http_list_next(&list, &value))
+        if (wss__base_cut(&value, '=', &key) && wss__base_equal(key, wss__base_text(name)))
             return wss__base_copy_out(value, out, size, length);
-    }
-    return wss__http_nothing(WSS_ERR_MISSING, out, size, length);
+    return WSS_ERR_MISSING;
 }
 
 WSSERVER_API int wss_request_protocol(const wss_request *request, size_t index, char *out, size_t size,
                                       size_t *length) {
     wss__span protocol;
-    if (!request || (!out && size)) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
+    if (!wss__http_may_read(request != NULL, out, size, length)) return WSS_ERR_ARGUMENT;
     wss__http_list list = wss__http_list_begin(request, "Sec-WebSocket-Protocol", ',');
     while (wss__http_next_protocol(&list, &protocol))
         if (index-- == 0) return wss__base_copy_out(protocol, out, size, length);
-    return wss__http_nothing(WSS_ERR_MISSING, out, size, length);
+    return WSS_ERR_MISSING;
 }
 
 WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port) {
@@ -1986,49 +1943,37 @@ typedef struct wss__http_status {
 /* Whoever connects for the first time and fails reads one of these texts: each says what to do. */
 static const wss__http_status wss__http_statuses[] = {
     {101, WSS_REFUSED_OTHER, "Switching Protocols", ""},
-    {200, WSS_REFUSED_OTHER, "OK", ""},
-    {201, WSS_REFUSED_OTHER, "Created", ""},
-    {202, WSS_REFUSED_OTHER, "Accepted", ""},
-    {204, WSS_REFUSED_OTHER, "No Content", ""},
-    {205, WSS_REFUSED_OTHER, "Reset Content", ""},
-    {301, WSS_REFUSED_OTHER, "Moved Permanently", ""},
-    {302, WSS_REFUSED_OTHER, "Found", ""},
-    {303, WSS_REFUSED_OTHER, "See Other", ""},
-    {304, WSS_REFUSED_OTHER, "Not Modified", ""},
-    {307, WSS_REFUSED_OTHER, "Temporary Redirect", ""},
-    {308, WSS_REFUSED_OTHER, "Permanent Redirect", ""},
     {400, WSS_REFUSED_MALFORMED, "Bad Request",
      "This request is not valid HTTP/1.1, or not a valid WebSocket handshake.\n"},
-    {401, WSS_REFUSED_OTHER, "Unauthorized", ""},
     {403, WSS_REFUSED_ORIGIN, "Forbidden",
      "Pages of this origin may not connect. options.origins lists those that may (null: pages in files).\n"},
-    {404, WSS_REFUSED_OTHER, "Not Found", ""},
     {405, WSS_REFUSED_METHOD, "Method Not Allowed", "Only GET, and HEAD for plain HTTP, are answered here.\n"},
     {408, WSS_REFUSED_TIMEOUT, "Request Timeout", "The request did not arrive in time (options.handshake_ms).\n"},
-    {409, WSS_REFUSED_OTHER, "Conflict", ""},
-    {410, WSS_REFUSED_OTHER, "Gone", ""},
-    {413, WSS_REFUSED_OTHER, "Content Too Large", ""},
     {414, WSS_REFUSED_TARGET, "URI Too Long", "The request line is too long.\n"},
-    {415, WSS_REFUSED_OTHER, "Unsupported Media Type", ""},
     {421, WSS_REFUSED_HOST, "Misdirected Request",
      "This host is not served here. options.hosts lists the hosts that are.\n"},
     {426, WSS_REFUSED_NO_UPGRADE, "Upgrade Required",
      "This is a WebSocket server, version 13. Connect with new WebSocket(\"ws://...\").\n"},
-    {429, WSS_REFUSED_OTHER, "Too Many Requests", ""},
     {431, WSS_REFUSED_HEADERS, "Request Header Fields Too Large",
      "The request has more than 64 header lines, or they are too long (options.max_head).\n"},
-    {500, WSS_REFUSED_OTHER, "Internal Server Error", ""},
-    {501, WSS_REFUSED_OTHER, "Not Implemented", ""},
-    {502, WSS_REFUSED_OTHER, "Bad Gateway", ""},
     {503, WSS_REFUSED_UNAVAILABLE, "Service Unavailable",
      "The server is short of memory, is stopping, or did not decide in time. Try later.\n"},
-    {504, WSS_REFUSED_OTHER, "Gateway Timeout", ""},
     {505, WSS_REFUSED_HTTP, "HTTP Version Not Supported", "Only HTTP/1.1 is spoken here.\n"},
+    /* Those that only an application answers with. */
+    {200, WSS_REFUSED_OTHER, "OK", ""}, {201, WSS_REFUSED_OTHER, "Created", ""},
+    {202, WSS_REFUSED_OTHER, "Accepted", ""}, {204, WSS_REFUSED_OTHER, "No Content", ""},
+    {205, WSS_REFUSED_OTHER, "Reset Content", ""}, {301, WSS_REFUSED_OTHER, "Moved Permanently", ""},
+    {302, WSS_REFUSED_OTHER, "Found", ""}, {303, WSS_REFUSED_OTHER, "See Other", ""},
+    {304, WSS_REFUSED_OTHER, "Not Modified", ""}, {307, WSS_REFUSED_OTHER, "Temporary Redirect", ""},
+    {308, WSS_REFUSED_OTHER, "Permanent Redirect", ""}, {401, WSS_REFUSED_OTHER, "Unauthorized", ""},
+    {404, WSS_REFUSED_OTHER, "Not Found", ""}, {409, WSS_REFUSED_OTHER, "Conflict", ""},
+    {410, WSS_REFUSED_OTHER, "Gone", ""}, {413, WSS_REFUSED_OTHER, "Content Too Large", ""},
+    {415, WSS_REFUSED_OTHER, "Unsupported Media Type", ""}, {429, WSS_REFUSED_OTHER, "Too Many Requests", ""},
+    {500, WSS_REFUSED_OTHER, "Internal Server Error", ""}, {501, WSS_REFUSED_OTHER, "Not Implemented", ""},
+    {502, WSS_REFUSED_OTHER, "Bad Gateway", ""}, {504, WSS_REFUSED_OTHER, "Gateway Timeout", ""},
     /* All others: by their first digit, and what is none. */
-    {2, WSS_REFUSED_OTHER, "Successful", ""},
-    {3, WSS_REFUSED_OTHER, "Redirection", ""},
-    {4, WSS_REFUSED_OTHER, "Client Error", ""},
-    {5, WSS_REFUSED_OTHER, "Server Error", ""},
+    {2, WSS_REFUSED_OTHER, "Successful", ""}, {3, WSS_REFUSED_OTHER, "Redirection", ""},
+    {4, WSS_REFUSED_OTHER, "Client Error", ""}, {5, WSS_REFUSED_OTHER, "Server Error", ""},
     {0, WSS_REFUSED_OTHER, "Unknown", ""}
 };
 
@@ -2098,14 +2043,6 @@ typedef struct wss__http_out {
     size_t size;
 } wss__http_out;
 
-static wss__http_out wss__http_out_begin(char *data, size_t capacity) {
-    wss__http_out out;
-    out.data = data;
-    out.capacity = capacity;
-    out.size = 0;
-    return out;
-}
-
 static void wss__http_put(wss__http_out *out, wss__span text) {
     if (text.size && out->size <= out->capacity && text.size <= out->capacity - out->size)
         memcpy(out->data + out->size, text.data, text.size);
@@ -2159,7 +2096,7 @@ static void wss__http_put_demands(wss__http_out *out, const wss_answer *answer) 
    length; out holds the answer only where that is not above capacity. No Date: there is no clock here, and an
    application may add one. */
 static size_t wss__http_write(char *out, size_t capacity, const wss__http_reply *reply) {
-    wss__http_out to = wss__http_out_begin(out, capacity);
+    wss__http_out to = {out, capacity, 0};
     const wss_answer *answer = &reply->answer;
     int status = answer->status;
     wss__http_put_text(&to, "HTTP/1.1 ");
