@@ -2121,10 +2121,7 @@ static size_t wss__http_write(char *out, size_t capacity, const wss__http_reply 
    spec     RFC 6455 sections 5.2 and 5.3 */
 
 enum {
-    WSS__FRAME_CONTINUATION = 0,
-    WSS__FRAME_CLOSE = 8,
-    WSS__FRAME_PING = 9,
-    WSS__FRAME_PONG = 10,
+    WSS__FRAME_CONTINUATION = 0, WSS__FRAME_CLOSE = 8, WSS__FRAME_PING = 9, WSS__FRAME_PONG = 10,
     WSS__FRAME_HEAD_MAX = 14,     /* of a client's frame */
     WSS__FRAME_HEAD_MAX_OUT = 10, /* of ours: no mask */
     WSS__FRAME_CONTROL_MAX = 125,
@@ -2320,28 +2317,21 @@ static const char *wss__json_string(const char *at, const char *end) {
 }
 
 static const char *wss__json_digits(const char *at, const char *end) {
+    const char *begin = at;
     while (at < end && *at >= '0' && *at <= '9') at++;
-    return at;
+    return at > begin ? at : NULL;
 }
 
 /* at < end. */
 static const char *wss__json_number(const char *at, const char *end) {
-    if (*at == '-') at++;
-    const char *digits = at;
-    at = wss__json_digits(digits, end);
-    if (at == digits || (*digits == '0' && at - digits > 1)) return NULL;
-    if (at < end && *at == '.') {
-        digits = at + 1;
-        at = wss__json_digits(digits, end);
-        if (at == digits) return NULL;
-    }
-    if (at < end && (*at == 'e' || *at == 'E')) {
-        digits = at + 1;
-        if (digits < end && (*digits == '+' || *digits == '-')) digits++;
-        at = wss__json_digits(digits, end);
-        if (at == digits) return NULL;
-    }
-    return at;
+    const char *first = *at == '-' ? at + 1 : at;
+    at = wss__json_digits(first, end);
+    if (at && *first == '0' && at - first > 1) return NULL;
+    if (at && at < end && *at == '.') at = wss__json_digits(at + 1, end);
+    if (!at || at == end || (*at != 'e' && *at != 'E')) return at;
+    at++;
+    if (at < end && (*at == '+' || *at == '-')) at++;
+    return wss__json_digits(at, end);
 }
 
 static const char *wss__json_word(const char *at, const char *end, const char *word) {
@@ -2411,36 +2401,30 @@ static const char *wss__json_follow(wss__json_nest *nest, const char *at, const 
     return at + 1;
 }
 
-/* An object or array. *error is set where the result is NULL. */
+/* An object or array. *error is set where the result is NULL for its depth. */
 static const char *wss__json_nested(const char *at, const char *end, int max_depth, int *error) {
     wss__json_nest nest;
     int more = 1;
     memset(&nest, 0, sizeof nest);
     do {
+        int is_value = more; /* else a comma or a closing bracket */
         int opens = more && at < end && (*at == '{' || *at == '[');
         if (opens && nest.depth == max_depth) {
             *error = WSS_ERR_DEPTH;
             return NULL;
         }
-        if (opens) {
-            at = wss__json_open(&nest, at, end, &more);
-        } else if (more) {
-            at = wss__json_scalar(at, end);
-            more = 0;
-        } else {
-            at = wss__json_follow(&nest, at, end, &more);
-        }
+        more = 0;
+        if (opens) at = wss__json_open(&nest, at, end, &more);
+        else if (is_value) at = wss__json_scalar(at, end);
+        else at = wss__json_follow(&nest, at, end, &more);
         if (at && !more && nest.depth) at = wss__json_space(at, end);
     } while (at && (more || nest.depth));
-    if (!at) *error = WSS_ERR_JSON;
     return at;
 }
 
 static const char *wss__json_value(const char *at, const char *end, int max_depth, int *error) {
-    if (at < end && (*at == '{' || *at == '[')) return wss__json_nested(at, end, max_depth, error);
-    at = wss__json_scalar(at, end);
-    if (!at) *error = WSS_ERR_JSON;
-    return at;
+    int nested = at < end && (*at == '{' || *at == '[');
+    return nested ? wss__json_nested(at, end, max_depth, error) : wss__json_scalar(at, end);
 }
 
 /* One value of any type, white space around it allowed. *value, unless value is NULL: without that white space.
@@ -2448,7 +2432,7 @@ static const char *wss__json_value(const char *at, const char *end, int max_dept
 static int wss__json_scan(wss__span text, int max_depth, wss__span *value) {
     if (!text.size) return WSS_ERR_JSON;
     if (max_depth < 0 || max_depth > WSS__JSON_DEPTH_MAX) max_depth = WSS__JSON_DEPTH_MAX;
-    int error = WSS_OK;
+    int error = WSS_ERR_JSON;
     const char *end = text.data + text.size;
     const char *at = wss__json_space(text.data, end);
     const char *stop = wss__json_value(at, end, max_depth, &error);
@@ -2556,10 +2540,12 @@ static size_t wss__json_unescape(wss__span raw, char *out, size_t size) {
     return total;
 }
 
-static int wss__json_equals_escaped(wss__span raw, wss__span name) {
+/* True if a valid raw string, quotes included, has this value. One that holds NUL equals nothing. */
+static int wss__json_equals(wss__span raw, wss__span name) {
     const char *at = raw.data + 1;
     const char *end = raw.data + raw.size - 1;
     size_t matched = 0;
+    if (raw.size - 2 < name.size) return 0; /* unescaping never makes longer */
     while (at < end) {
         char bytes[4];
         wss__span piece;
@@ -2569,14 +2555,6 @@ static int wss__json_equals_escaped(wss__span raw, wss__span name) {
         matched += piece.size;
     }
     return matched == name.size;
-}
-
-/* True if a valid raw string, quotes included, has this value. One that holds NUL equals nothing. */
-static int wss__json_equals(wss__span raw, wss__span name) {
-    wss__span inner = wss__base_span(raw.data + 1, raw.size - 2);
-    if (inner.size < name.size) return 0; /* unescaping never makes longer */
-    int escaped = inner.size && memchr(inner.data, '\\', inner.size) != NULL;
-    return escaped ? wss__json_equals_escaped(raw, name) : wss__base_equal(inner, name);
 }
 
 /* Moves the bytes from up to to; the places may overlap, out is never behind from. */
@@ -2644,9 +2622,7 @@ static size_t wss__json_escape_one(char byte, char out[6]) {
         out[1] = names[short_form - plain];
         return 2;
     }
-    out[1] = 'u';
-    out[2] = '0';
-    out[3] = '0';
+    memcpy(out + 1, "u00", 3);
     out[4] = hex[(unsigned char)byte >> 4];
     out[5] = hex[byte & 15];
     return 6;
@@ -2691,16 +2667,9 @@ enum {
     WSS__ARGS_FIRST_SIZE = 256   /* of a buffer that grows */
 };
 
-static wss_args wss__args_make(const char *text, size_t length, int error) {
-    wss_args args;
-    args.text = text;
-    args.length = length;
-    args.error = error;
-    return args;
-}
-
 static wss_args wss__args_raw(wss__span raw) {
-    return wss__args_make(raw.data, raw.size, WSS_OK);
+    wss_args args = {raw.data, raw.size, WSS_OK};
+    return args;
 }
 
 WSSERVER_API wss_args wss_json(const char *text) {
@@ -2753,15 +2722,11 @@ static int wss__args_find_typed(wss_args args, const char *key, int type, wss__s
 
 WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_t size, size_t *length) {
     wss__span value;
-    if (size) out[0] = 0;
-    if (length) *length = 0;
+    wss__base_end_text(0, out, size, length);
     int error = wss__args_find_typed(args, key, WSS_JSON_STRING, &value);
     if (error) return error;
     if (wss__utf8_check(0, value.data, value.size) != 0) return WSS_ERR_UTF8;
-    size_t total = wss__json_unescape(value, out, size);
-    if (length) *length = total;
-    if (size) out[total < size ? total : 0] = 0;
-    return total < size ? WSS_OK : WSS_ERR_SPACE;
+    return wss__base_end_text(wss__json_unescape(value, out, size), out, size, length);
 }
 
 /* A number as a row of digits times a power of ten. */
@@ -2847,9 +2812,8 @@ static int wss__args_to_double(wss__args_number *number, double *out) {
     double value = strtod(text, NULL);
     int overflow = errno == ERANGE && (value > 1 || value < -1);
     errno = saved;
-    if (overflow) return WSS_ERR_RANGE;
-    *out = value;
-    return WSS_OK;
+    if (!overflow) *out = value;
+    return overflow ? WSS_ERR_RANGE : WSS_OK;
 }
 
 WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out) {
@@ -2994,7 +2958,8 @@ WSSERVER_API void wss_writer_free(wss_writer *writer) {
 WSSERVER_API wss_args wss_writer_args(wss_writer *writer) {
     if (!writer->text) wss__args_fail(writer, WSS_ERR_ARGUMENT);
     while (!writer->error && writer->depth > 0) wss__args_close(writer);
-    if (writer->error) return wss__args_make(NULL, 0, writer->error);
+    wss_args args = {NULL, 0, writer->error};
+    if (writer->error) return args;
     writer->text[writer->length] = 0;
     return wss__args_raw(wss__base_span(writer->text, writer->length));
 }
@@ -3006,8 +2971,7 @@ WSSERVER_API void wss_put_text(wss_writer *writer, const char *key, const char *
 }
 
 WSSERVER_API void wss_put_string(wss_writer *writer, const char *key, const char *text) {
-    if (!text) wss__args_fail(writer, WSS_ERR_ARGUMENT);
-    wss_put_text(writer, key, text, text ? strlen(text) : 0);
+    wss_put_text(writer, key, text, text ? strlen(text) : 1); /* so that NULL is refused there */
 }
 
 /* Appends a value that needs no check. */
@@ -3173,17 +3137,12 @@ static int wss__buf_make_room(wss__mem *mem, wss__buf_queue **queue) {
     if (old && old->count < old->capacity) return 1;
     uint32_t capacity = old ? old->capacity * 2 : (uint32_t)WSS__BUF_RING_MIN;
     if (capacity > UINT32_MAX / 2) return 0;
-    wss__buf_queue *grown = (wss__buf_queue *)wss__mem_get(mem, wss__buf_queue_bytes(capacity));
+    wss__buf_queue *grown = (wss__buf_queue *)wss__mem_get_zeroed(mem, wss__buf_queue_bytes(capacity));
     if (!grown) return 0;
-    memset(grown, 0, sizeof *grown);
-    if (old) {
-        *grown = *old;
-        grown->first = 0;
-        wss__buf_frame **ring = (wss__buf_frame **)(void *)(grown + 1);
-        for (uint32_t i = 0; i < old->count; i++) ring[i] = *wss__buf_at(old, i);
-        wss__mem_free(mem, old, wss__buf_queue_bytes(old->capacity));
-    }
+    if (old) *grown = *old;
     grown->capacity = capacity;
+    for (uint32_t i = 0; i < grown->count; i++) *wss__buf_at(grown, i) = *wss__buf_at(old, i);
+    if (old) wss__mem_free(mem, old, wss__buf_queue_bytes(old->capacity));
     *queue = grown;
     return 1;
 }
@@ -3203,14 +3162,11 @@ static int wss__buf_append(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame
     return 1;
 }
 
-/* Puts the unsent rest of something ahead of all. Nothing may have been sent of the first frame. */
+/* Puts the unsent rest of something ahead of all: the ring turns back by one place. Nothing may have been sent of the
+   first frame. */
 static int wss__buf_prepend(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame *frame) {
-    if (!wss__buf_make_room(mem, queue)) {
-        wss__buf_release(mem, frame);
-        return 0;
-    }
+    if (!wss__buf_append(mem, queue, frame)) return 0;
     (*queue)->first--;
-    (*queue)->count++;
     *wss__buf_at(*queue, 0) = frame;
     return 1;
 }
@@ -3237,26 +3193,19 @@ static size_t wss__buf_drop_all(wss__mem *mem, wss__buf_queue *queue, uint64_t *
     return bytes;
 }
 
-/* Puts frame in the place of a waiting one of the same key: true, with the old one's bytes, if there is one. The caller
-   keeps its reference otherwise. */
-static int wss__buf_replace(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame *frame, size_t *old_bytes) {
-    wss__span key = wss__base_span(wss__buf_frame_data(frame) + frame->size, frame->key_size);
-    for (uint32_t i = wss__buf_unstarted(queue); key.size && i < queue->count; i++) {
-        wss__buf_frame *old = *wss__buf_at(queue, i);
-        if (!wss__base_equal(wss__base_span(wss__buf_frame_data(old) + old->size, old->key_size), key)) continue;
-        *old_bytes = old->size;
-        wss__buf_release(mem, old);
-        *wss__buf_at(queue, i) = frame;
-        return 1;
-    }
-    return 0;
+static wss__span wss__buf_key(wss__buf_frame *frame) {
+    return wss__base_span(wss__buf_frame_data(frame) + frame->size, frame->key_size);
 }
 
-/* Puts a pong in the place of the newest one waiting. The caller keeps its reference where there is none. */
-static int wss__buf_replace_pong(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame *frame) {
+/* Puts frame in the place of a waiting one of the same key, or a pong in the place of the newest one: true, with the
+   old one's bytes, if there is one. The caller keeps its reference otherwise. */
+static int wss__buf_replace(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame *frame, size_t *old_bytes) {
+    int is_pong = wss__buf_is_pong(frame);
+    if (!is_pong && !frame->key_size) return 0;
     for (uint32_t i = queue->count; i-- > wss__buf_unstarted(queue);) {
         wss__buf_frame *old = *wss__buf_at(queue, i);
-        if (!wss__buf_is_pong(old)) continue;
+        if (is_pong ? !wss__buf_is_pong(old) : !wss__base_equal(wss__buf_key(old), wss__buf_key(frame))) continue;
+        *old_bytes = old->size;
         wss__buf_release(mem, old);
         *wss__buf_at(queue, i) = frame;
         return 1;
@@ -3303,8 +3252,7 @@ static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size
    threads  one */
 
 enum {
-    WSS__TIMER_LEVELS = 5,
-    WSS__TIMER_SLOTS = 64,
+    WSS__TIMER_LEVELS = 5, WSS__TIMER_SLOTS = 64,
     WSS__TIMER_HORIZON = 1 << 30 /* milliseconds; what is due later waits here and is looked at again */
 };
 #define WSS__TIMER_NONE 0xffffffffu
@@ -3356,14 +3304,11 @@ static void wss__timer_link(wss__timer_wheel *wheel, uint32_t number, uint32_t l
    front. */
 static void wss__timer_place(wss__timer_wheel *wheel, uint32_t number, int in_front) {
     uint32_t left = wheel->at(wheel->owner, number)->due - (uint32_t)wheel->now;
-    if (left == 0 || left > WSS__TIMER_HORIZON) {
-        wss__timer_link(wheel, number, WSS__TIMER_EXPIRED, in_front);
-        return;
-    }
     uint32_t level = 0;
     while (level < WSS__TIMER_LEVELS - 1 && left >> (6 * (level + 1))) level++;
-    uint64_t at = (wheel->now + left) >> (6 * level);
-    wss__timer_link(wheel, number, level * WSS__TIMER_SLOTS + (uint32_t)(at & 63), in_front);
+    uint32_t slot = (uint32_t)((wheel->now + left) >> (6 * level)) & 63;
+    int is_due = left == 0 || left > WSS__TIMER_HORIZON;
+    wss__timer_link(wheel, number, is_due ? WSS__TIMER_EXPIRED : level * WSS__TIMER_SLOTS + slot, in_front);
 }
 
 static int wss__timer_pending(const wss__timer_node *node) {
@@ -3860,10 +3805,11 @@ static int wss__session_put_pong(wss__session_shared *shared, wss__session *sess
     if (!session->queue || session->queue->pongs < WSS__SESSION_PONGS_MAX)
         return wss__session_put_control(shared, session, WSS__FRAME_PONG, payload);
     char *place = NULL;
+    size_t old = 0;
     wss__buf_frame *frame = wss__buf_new(shared->mem, WSS__FRAME_PONG, payload.size, wss__base_span(NULL, 0), &place);
     if (!frame) return 0;
     if (payload.size) memcpy(place, payload.data, payload.size);
-    if (wss__buf_replace_pong(shared->mem, session->queue, frame)) return 1; /* always: only one can have begun */
+    if (wss__buf_replace(shared->mem, session->queue, frame, &old)) return 1; /* always: only one can have begun */
     return wss__buf_append(shared->mem, &session->queue, frame); /* never: see above */
 }
 
@@ -4057,8 +4003,7 @@ static int wss__session_grow(wss__session_shared *shared, wss__session_input *in
     size_t least = wss__base_add(wss__base_add(input->size, more), 1);
     size_t wanted = wss__base_max(wss__base_multiply(input->capacity, 2), wss__base_add(least, ahead));
     if (wanted > WSS__SESSION_STEP && wss__base_add(wanted, WSS__SESSION_STEP) > most) wanted = wss__base_add(most, 1);
-    wanted = wss__base_min(wanted, wss__base_add(most, 1));
-    size_t capacity = wss__base_max(least, wanted);
+    size_t capacity = wss__base_max(least, wss__base_min(wanted, wss__base_add(most, 1)));
     char *data = (char *)wss__mem_resize(shared->mem, input->data, input->capacity, capacity);
     if (!data) return 0;
     input->data = data;
@@ -4091,9 +4036,8 @@ static int wss__session_deliver(wss__session_shared *shared, wss__session *sessi
 /* RFC 6455 section 5.5.1. */
 static int wss__session_on_close(wss__session_shared *shared, wss__session *session, wss__span payload,
                                  wss__session_event *event) {
-    if (payload.size == 1) return wss__session_fail(shared, session, WSS_CAUSE_CLOSE_FRAME, event);
-    int code = payload.size ? (int)wss__base_load_be(payload.data, 2) : WSS_CLOSE_NO_CODE;
-    if (payload.size && !wss__frame_code_valid(code))
+    int code = payload.size > 1 ? (int)wss__base_load_be(payload.data, 2) : WSS_CLOSE_NO_CODE;
+    if (payload.size && !wss__frame_code_valid(code)) /* one byte is no code either */
         return wss__session_fail(shared, session, WSS_CAUSE_CLOSE_FRAME, event);
     wss__span reason = payload.size ? wss__base_span(payload.data + 2, payload.size - 2) : payload;
     if (wss__utf8_check(0, reason.data, reason.size) != 0)
@@ -4109,11 +4053,8 @@ static int wss__session_control(wss__session_shared *shared, wss__session *sessi
     wss__span payload = wss__base_span(data, size);
     if (opcode == WSS__FRAME_CLOSE) return wss__session_on_close(shared, session, payload, event);
     if (session->phase != WSS__SESSION_OPEN) return WSS__SESSION_AGAIN;
-    if (opcode == WSS__FRAME_PING) {
-        if (!wss__session_put_pong(shared, session, payload))
-            return wss__session_fail(shared, session, WSS_CAUSE_MEMORY, event);
-        return WSS__SESSION_AGAIN;
-    }
+    if (opcode == WSS__FRAME_PING && wss__session_put_pong(shared, session, payload)) return WSS__SESSION_AGAIN;
+    if (opcode == WSS__FRAME_PING) return wss__session_fail(shared, session, WSS_CAUSE_MEMORY, event);
     event->data = data;
     event->size = size;
     return WSS__SESSION_PONG;
@@ -4284,37 +4225,32 @@ static int wss__session_request(wss__session_shared *shared, wss__session *sessi
     return upgrade ? WSS__SESSION_UPGRADE : WSS__SESSION_HTTP;
 }
 
+/* Keeps bytes of a request head; false where memory is short. */
+static int wss__session_keep_head(wss__session_shared *shared, wss__session *session, const char *data, size_t size) {
+    wss__session_input *input = wss__session_need_input(shared, session);
+    if (!input || !wss__session_grow(shared, input, size, 0, (size_t)shared->options->max_head)) return 0;
+    memcpy(input->data + input->size, data, size);
+    input->size += size;
+    return 1;
+}
+
 /* Gathers the request head. It is looked for once per byte, however it trickles in. */
 static int wss__session_head(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                              wss__session_event *event) {
-    size_t most = (size_t)shared->options->max_head;
-    wss__session_input *input = session->input;
-    char *data = bytes->data;
-    size_t before = input ? input->size : 0;
-    size_t size = bytes->size;
+    int begun = session->input != NULL;
+    size_t before = begun ? session->input->size : 0;
+    size_t size = wss__base_min(bytes->size, (size_t)shared->options->max_head + 1 - before);
     if (!bytes->size) return WSS__SESSION_NEED;
-    if (input) {
-        size = before + wss__base_min(bytes->size, most + 1 - before);
-        if (!wss__session_grow(shared, input, size - before, 0, most))
-            return wss__session_reject(shared, session, 503, 1, event);
-        data = input->data;
-        memcpy(data + before, bytes->data, size - before);
-    }
-    size_t end = wss__http_find_end(data, size, before);
-    int status = wss__http_prefix_status(data, end ? end : size, shared->options->max_head);
+    if (begun && !wss__session_keep_head(shared, session, bytes->data, size))
+        return wss__session_reject(shared, session, 503, 1, event);
+    char *data = begun ? session->input->data : bytes->data;
+    size_t end = wss__http_find_end(data, before + size, before);
+    int status = wss__http_prefix_status(data, end ? end : before + size, shared->options->max_head);
     if (status) return wss__session_reject(shared, session, status, 1, event);
-    if (end) {
-        wss__session_skip(bytes, end - before);
-        return wss__session_request(shared, session, data, end, event);
-    }
-    if (!input) {
-        input = wss__session_need_input(shared, session);
-        if (!input || !wss__session_grow(shared, input, size, 0, most))
-            return wss__session_reject(shared, session, 503, 1, event);
-        memcpy(input->data, bytes->data, size);
-    }
-    input->size = size;
-    wss__session_skip(bytes, size - before);
+    wss__session_skip(bytes, end ? end - before : size);
+    if (end) return wss__session_request(shared, session, data, end, event);
+    if (!begun && !wss__session_keep_head(shared, session, data, size))
+        return wss__session_reject(shared, session, 503, 1, event);
     return WSS__SESSION_NEED;
 }
 
@@ -4615,9 +4551,7 @@ static int wss__socket_watch(int epoll, int fd, uint32_t events, uint64_t tag) {
 
 /* Taken out of epoll before it is closed: a child that inherited it would keep its registration alive. */
 static void wss__socket_unwatch(int epoll, int fd) {
-    struct epoll_event event;
-    memset(&event, 0, sizeof event);
-    WSSERVER_SYSTEM(epoll_ctl)(epoll, EPOLL_CTL_DEL, fd, &event);
+    WSSERVER_SYSTEM(epoll_ctl)(epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
 /* Never repeated: after EINTR the descriptor is gone all the same. */
@@ -4627,9 +4561,7 @@ static void wss__socket_close(int fd) {
 
 /* So that close() resets the connection instead of leaving it to the kernel. */
 static void wss__socket_set_reset(int fd) {
-    struct linger linger;
-    linger.l_onoff = 1;
-    linger.l_linger = 0;
+    struct linger linger = {1, 0};
     WSSERVER_SYSTEM(setsockopt)(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
@@ -4638,41 +4570,44 @@ static void wss__socket_set_flag(int fd, int level, int name) {
     WSSERVER_SYSTEM(setsockopt)(fd, level, name, &one, sizeof one);
 }
 
+static int wss__socket_port_of(const wss__socket_address *address) {
+    if (address->any.sa_family == AF_INET) return ntohs(address->v4.sin_port);
+    return address->any.sa_family == AF_INET6 ? ntohs(address->v6.sin6_port) : 0;
+}
+
+/* The peer's address. Returns its family and where its bytes stand: those of an IPv4 address also where it came as an
+   IPv6 one. AF_UNSPEC: it has none any more. */
+static int wss__socket_peer_address(int fd, wss__socket_address *address, const unsigned char **bytes) {
+    socklen_t size = sizeof *address;
+    memset(address, 0, sizeof *address);
+    *bytes = address->v6.sin6_addr.s6_addr;
+    if (WSSERVER_SYSTEM(getpeername)(fd, &address->any, &size) != 0) return AF_UNSPEC;
+    int mapped = address->any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address->v6.sin6_addr);
+    if (address->any.sa_family == AF_INET) *bytes = (const unsigned char *)&address->v4.sin_addr;
+    if (mapped) *bytes += 12;
+    return mapped ? AF_INET : address->any.sa_family;
+}
+
 /* Text of the peer's address; "unix" for Unix sockets. */
 static void wss__socket_peer(int fd, char out[64], int *port) {
     wss__socket_address address;
-    socklen_t size = sizeof address;
-    memset(&address, 0, sizeof address);
+    const unsigned char *bytes;
+    int family = wss__socket_peer_address(fd, &address, &bytes);
+    *port = wss__socket_port_of(&address);
     out[0] = 0;
-    *port = 0;
-    if (WSSERVER_SYSTEM(getpeername)(fd, &address.any, &size) != 0) return;
-    if (address.any.sa_family == AF_INET) {
-        inet_ntop(AF_INET, &address.v4.sin_addr, out, 64);
-        *port = ntohs(address.v4.sin_port);
-    } else if (address.any.sa_family == AF_INET6) {
-        int mapped = IN6_IS_ADDR_V4MAPPED(&address.v6.sin6_addr);
-        const unsigned char *bytes = address.v6.sin6_addr.s6_addr;
-        if (mapped) inet_ntop(AF_INET, bytes + 12, out, 64);
-        else inet_ntop(AF_INET6, bytes, out, 64);
-        *port = ntohs(address.v6.sin6_port);
-    } else if (address.any.sa_family == AF_UNIX) {
-        memcpy(out, "unix", 5);
-    }
+    if (family == AF_UNIX) memcpy(out, "unix", 5);
+    else inet_ntop(family, bytes, out, 64); /* leaves out as it is for any other family */
 }
 
 /* What connections of one address have in common: an IPv4 address, or the network (/64) of an IPv6 one. False: none. */
 static int wss__socket_key(int fd, char key[8]) {
     wss__socket_address address;
-    socklen_t size = sizeof address;
-    memset(&address, 0, sizeof address);
-    if (WSSERVER_SYSTEM(getpeername)(fd, &address.any, &size) != 0) return 0;
-    const char *bytes = (const char *)address.v6.sin6_addr.s6_addr;
-    int mapped = address.any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address.v6.sin6_addr);
+    const unsigned char *bytes;
+    int family = wss__socket_peer_address(fd, &address, &bytes);
     memset(key, 0, 8);
-    if (mapped) memcpy(key + 4, bytes + 12, 4);
-    else if (address.any.sa_family == AF_INET6) memcpy(key, bytes, 8);
-    else memcpy(key + 4, &address.v4.sin_addr, 4);
-    return address.any.sa_family == AF_INET || address.any.sa_family == AF_INET6;
+    if (family == AF_INET6) memcpy(key, bytes, 8);
+    else memcpy(key + 4, bytes, 4);
+    return family == AF_INET || family == AF_INET6;
 }
 
 /* Who is at the other end of a Unix socket. The layout is the kernel's struct ucred, which glibc hides in GNU mode. */
@@ -4688,6 +4623,11 @@ static int wss__socket_credentials(int fd, int *pid, int *uid, int *gid) {
 
 /* ---- listening ---- */
 
+static int wss__socket_fail(int number) {
+    errno = number;
+    return WSS_ERR_SYSTEM;
+}
+
 static int wss__socket_explain(wss_error *why, int code, const char *what, wss__span address) {
     char reason[64];
     memset(why, 0, sizeof *why);
@@ -4698,11 +4638,6 @@ static int wss__socket_explain(wss_error *why, int code, const char *what, wss__
     snprintf(why->text, sizeof why->text, "%s %.*s: %s", what, (int)wss__base_min(address.size, 80), address.data,
              code == WSS_ERR_SYSTEM ? reason : wss_strerror(code));
     return code;
-}
-
-static int wss__socket_port_of(const wss__socket_address *address) {
-    if (address->any.sa_family == AF_INET) return ntohs(address->v4.sin_port);
-    return address->any.sa_family == AF_INET6 ? ntohs(address->v6.sin6_port) : 0;
 }
 
 /* ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT into a socket address; 0 where it is neither IPv4 nor IPv6. */
@@ -4723,9 +4658,7 @@ static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address
     }
     if (tail.size && tail.data[0] != ':') return 0;
     if (tail.size) port = wss__base_number(wss__base_span(tail.data + 1, tail.size - 1), 65535);
-    if (port < 0 || name.size >= sizeof host) return 0;
-    memcpy(host, name.data, name.size);
-    host[name.size] = 0;
+    if (port < 0 || wss__base_copy_out(name, host, sizeof host, NULL) != WSS_OK) return 0;
     if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &address->v4.sin_addr) == 1) {
         address->v4.sin_family = AF_INET;
         address->v4.sin_port = htons((uint16_t)port);
@@ -4748,31 +4681,6 @@ static void wss__socket_remove_stale(const wss__socket_address *address, socklen
     wss__socket_close(fd);
 }
 
-/* Socket, options, bind, listen. Negative with errno set on failure. */
-static int wss__socket_bind(const wss__socket_address *address, socklen_t size, const wss_options *options) {
-    int family = address->any.sa_family;
-    int off = 0;
-    int fd = WSSERVER_SYSTEM(socket)(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) return -1;
-    if (family != AF_UNIX) {
-        wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEADDR);
-        wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY); /* what it accepts inherits this */
-    }
-    if (options->reuse_port) wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEPORT);
-    if (family == AF_INET6) WSSERVER_SYSTEM(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    int mode = options->unix_mode ? options->unix_mode : 0660;
-    int failed = WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0;
-    int made = !failed && family == AF_UNIX; /* a path that must not stay behind */
-    if (made) failed = WSSERVER_SYSTEM(chmod)(address->local.sun_path, (mode_t)mode) != 0;
-    if (!failed) failed = WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0;
-    if (!failed) return fd;
-    int number = errno;
-    if (made) WSSERVER_SYSTEM(unlink)(address->local.sun_path);
-    wss__socket_close(fd);
-    errno = number;
-    return -1;
-}
-
 static wss__socket_listener *wss__socket_add(wss__socket_listeners *all, int fd) {
     wss__socket_listener *listener = &all->list[all->count++];
     wss__socket_address address;
@@ -4786,20 +4694,42 @@ static wss__socket_listener *wss__socket_add(wss__socket_listeners *all, int fd)
     return listener;
 }
 
+/* Socket, options, bind, listen. NULL with errno set on failure. */
+static wss__socket_listener *wss__socket_bind(wss__socket_listeners *all, const wss__socket_address *address,
+                                              socklen_t size, const wss_options *options) {
+    int family = address->any.sa_family;
+    int off = 0;
+    int fd = WSSERVER_SYSTEM(socket)(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return NULL;
+    if (family != AF_UNIX) {
+        wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEADDR);
+        wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY); /* what it accepts inherits this */
+    }
+    if (options->reuse_port) wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEPORT);
+    if (family == AF_INET6) WSSERVER_SYSTEM(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    int mode = options->unix_mode ? options->unix_mode : 0660;
+    int failed = WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0;
+    int made = !failed && family == AF_UNIX; /* a path that must not stay behind */
+    if (made) failed = WSSERVER_SYSTEM(chmod)(address->local.sun_path, (mode_t)mode) != 0;
+    if (!failed) failed = WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0;
+    if (!failed) return wss__socket_add(all, fd);
+    int number = errno;
+    if (made) WSSERVER_SYSTEM(unlink)(address->local.sun_path);
+    wss__socket_close(fd);
+    errno = number;
+    return NULL;
+}
+
 static int wss__socket_listen_unix(wss__socket_listeners *all, wss__span path, const wss_options *options) {
     wss__socket_address address;
     memset(&address, 0, sizeof address);
-    if (!path.size || path.size >= sizeof address.local.sun_path) {
-        errno = ENAMETOOLONG;
-        return WSS_ERR_SYSTEM;
-    }
+    if (!path.size || path.size >= sizeof address.local.sun_path) return wss__socket_fail(ENAMETOOLONG);
     address.local.sun_family = AF_UNIX;
     memcpy(address.local.sun_path, path.data, path.size);
     wss__socket_remove_stale(&address, sizeof address.local);
-    int fd = wss__socket_bind(&address, sizeof address.local, options);
-    if (fd < 0) return WSS_ERR_SYSTEM;
-    memcpy(wss__socket_add(all, fd)->path, path.data, path.size);
-    return WSS_OK;
+    wss__socket_listener *listener = wss__socket_bind(all, &address, sizeof address.local, options);
+    if (listener) memcpy(listener->path, path.data, path.size);
+    return listener ? WSS_OK : WSS_ERR_SYSTEM;
 }
 
 /* A listening descriptor that somebody else made. */
@@ -4809,10 +4739,7 @@ static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
     if (WSSERVER_SYSTEM(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) return WSS_ERR_SYSTEM;
     for (int i = 0; i < all->count; i++)
         if (all->list[i].fd == fd) listening = 0; /* named twice it would be closed twice */
-    if (!listening) {
-        errno = EINVAL;
-        return WSS_ERR_SYSTEM;
-    }
+    if (!listening) return wss__socket_fail(EINVAL);
     int flags = WSSERVER_SYSTEM(fcntl)(fd, F_GETFL, 0);
     if (flags < 0 || WSSERVER_SYSTEM(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0) return WSS_ERR_SYSTEM;
     if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0) return WSS_ERR_SYSTEM;
@@ -4825,10 +4752,8 @@ static int wss__socket_adopt_inherited(wss__socket_listeners *all) {
     const char *pid = getenv("LISTEN_PID"); /* NOLINT(concurrency-mt-unsafe): it is, unless others call setenv */
     const char *fds = getenv("LISTEN_FDS"); /* NOLINT(concurrency-mt-unsafe): likewise */
     int count = fds ? wss__base_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
-    if (!pid || count < 1 || wss__base_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid()) {
-        errno = ENOENT;
-        return WSS_ERR_SYSTEM;
-    }
+    if (!pid || count < 1 || wss__base_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid())
+        return wss__socket_fail(ENOENT);
     for (int i = 0; i < count; i++)
         if (wss__socket_adopt(all, 3 + i) != WSS_OK) return WSS_ERR_SYSTEM;
     return WSS_OK;
@@ -4842,10 +4767,7 @@ static int wss__socket_listen_tcp(wss__socket_listeners *all, wss__span text, co
     wss__socket_address address;
     socklen_t size = wss__socket_parse(text, wss__socket_port(all, options), &address);
     if (!size) return WSS_ERR_ADDRESS;
-    int fd = wss__socket_bind(&address, size, options);
-    if (fd < 0) return WSS_ERR_SYSTEM;
-    wss__socket_add(all, fd);
-    return WSS_OK;
+    return wss__socket_bind(all, &address, size, options) ? WSS_OK : WSS_ERR_SYSTEM;
 }
 
 static int wss__socket_starts(wss__span text, const char *prefix, wss__span *rest) {
@@ -6176,12 +6098,8 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
 /* Sends a large message from the caller's memory; what the kernel does not take is copied. */
 static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__message *message) {
     char head[WSS__FRAME_HEAD_MAX_OUT];
-    struct iovec parts[2];
     size_t head_size = wss__frame_encode(head, message->opcode, message->size);
-    parts[0].iov_base = head;
-    parts[0].iov_len = head_size;
-    parts[1].iov_base = (char *)(uintptr_t)message->data.data;
-    parts[1].iov_len = message->size;
+    struct iovec parts[2] = {{head, head_size}, {(char *)(uintptr_t)message->data.data, message->size}};
     ssize_t sent = wss__socket_send(conn->fd, parts, 2, 0);
     if (sent < 0) wss__write_failed(conn);
     size_t done = sent < 0 ? 0 : (size_t)sent;
@@ -6280,11 +6198,9 @@ static char *wss__write_join_broadcasts(wss__loop *loop) {
 /* Sends the last missing bytes of the joined broadcasts if nothing else waits for this connection: how many of them
    have left. */
 static size_t wss__write_send_broadcasts(wss__loop *loop, wss__conn *conn, char *joined, size_t missing) {
-    struct iovec part;
     if (!joined || conn->session.queue || loop->shared.corked == &conn->session || !(conn->work & WSS__WORK_WRITABLE))
         return 0;
-    part.iov_base = joined + (loop->broadcast_size - missing);
-    part.iov_len = missing;
+    struct iovec part = {joined + (loop->broadcast_size - missing), missing};
     ssize_t sent = wss__socket_send(conn->fd, &part, 1, 0);
     if (sent < 0) {
         wss__write_failed(conn);
@@ -6310,11 +6226,8 @@ static void wss__write_queue_broadcasts(wss__loop *loop, wss__conn *conn, size_t
             continue;
         }
         wss__buf_retain(frame);
-        if (!begun) {
-            wss__write_share(loop, conn, frame);
-        } else {
-            wss__write_begun(loop, conn, frame, begun);
-        }
+        if (begun) wss__write_begun(loop, conn, frame, begun);
+        else wss__write_share(loop, conn, frame);
     }
 }
 
@@ -6445,9 +6358,8 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
     frame->fixed = 1; /* nothing makes sense to the client before it */
     if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__WORK_BROKEN;
     if (status != 101) {
-        if (conn->cold->request->upgrade)
-            wss__session_count_refusal(&loop->shared, status, WSS_REFUSED_APPLICATION);
-        else WSS__COUNT(loop->shared.stats.http_answers, 1);
+        if (!conn->cold->request->upgrade) WSS__COUNT(loop->shared.stats.http_answers, 1);
+        else wss__session_count_refusal(&loop->shared, status, WSS_REFUSED_APPLICATION);
         wss__conn_set_state(loop, conn, WSS__STATE_FLUSHING);
         wss__conn_set_stage(server, conn, WSS__STAGE_CLOSING);
     }
