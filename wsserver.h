@@ -770,7 +770,7 @@ static int wss__base_equal(wss__span a, wss__span b) {
 
 /* Not tolower(): that depends on the process's locale. */
 static char wss__base_lower(char c) {
-    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
+    return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
 }
 
 static int wss__base_equal_fold(wss__span a, wss__span b) {
@@ -884,12 +884,9 @@ static int wss__base_copy_out(wss__span from, char *out, size_t size, size_t *le
     return wss__base_end_text(from.size, out, size, length);
 }
 
-#define WSS__BASE_ERROR(name, value, text) \
-    case value: return text;
-#define WSS__BASE_CAUSE(name, value, code, text) \
-    case value: return text;
-#define WSS__BASE_CODE(name, value, code, text) \
-    case value: return code;
+#define WSS__BASE_ERROR(name, value, text) case value: return text;
+#define WSS__BASE_CAUSE(name, value, code, text) case value: return text;
+#define WSS__BASE_CODE(name, value, code, text) case value: return code;
 
 WSSERVER_API const char *wss_strerror(int error) {
     switch (error) {
@@ -1078,25 +1075,15 @@ __attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, i
 
 /* A peer's text as it may stand in a log: printable ASCII, the rest as \xNN, cut. */
 static const char *wss__log_escape(wss__span text, char out[WSS__LOG_PEER * 4 + 4]) {
-    static const char hex[] = "0123456789abcdef";
     size_t size = wss__base_min(text.size, WSS__LOG_PEER);
     char *at = out;
     for (size_t i = 0; i < size; i++) {
         unsigned char byte = (unsigned char)text.data[i];
-        if (byte >= 0x20 && byte < 0x7f && byte != '\\' && byte != '"') {
-            *at++ = (char)byte;
-            continue;
-        }
-        *at++ = '\\';
-        *at++ = 'x';
-        *at++ = hex[byte >> 4];
-        *at++ = hex[byte & 15];
-    }
-    if (size < text.size) {
-        memcpy(at, "...", 3);
-        at += 3;
+        if (byte >= 0x20 && byte < 0x7f && byte != '\\' && byte != '"') *at++ = (char)byte;
+        else at += snprintf(at, 5, "\\x%02x", byte);
     }
     *at = 0;
+    if (size < text.size) memcpy(at, "...", sizeof "...");
     return out;
 }
 
@@ -1229,7 +1216,7 @@ static void wss__hash_accept(wss__span key, char out[WSS__HASH_ACCEPT]) {
    may be, 8 bits each. 0: between characters. */
 typedef uint32_t wss__utf8;
 
-enum { WSS__UTF8_BLOCK = 16 };
+enum { WSS__UTF8_BLOCK = 16, WSS__UTF8_NAME_MAX = 128 };
 
 #define WSS__UTF8_REJECT ((wss__utf8)0x1ff00) /* one is missing, from ff to 00: no byte is that, for ever */
 
@@ -1412,8 +1399,6 @@ static int wss__utf8_encode(uint32_t code, char *out) {
     out[0] = (char)(unsigned char)(lead[count] | code);
     return count;
 }
-
-enum { WSS__UTF8_NAME_MAX = 128 };
 
 /* Whether a text may be a message's type: WSS_OK, WSS_ERR_ARGUMENT or WSS_ERR_UTF8. */
 static int wss__utf8_name(const char *text, wss__span *name) {
@@ -1866,8 +1851,7 @@ static int wss__http_decodes_to(wss__span text, wss__span name) {
 }
 
 WSSERVER_API const char *wss_request_method(const wss_request *request) {
-    if (!request) return "";
-    return request->is_head ? "HEAD" : "GET";
+    return !request ? "" : request->is_head ? "HEAD" : "GET";
 }
 
 WSSERVER_API const char *wss_request_target(const wss_request *request) {
@@ -1876,8 +1860,7 @@ WSSERVER_API const char *wss_request_target(const wss_request *request) {
 
 WSSERVER_API const char *wss_request_header(const wss_request *request, const char *name) {
     wss__span value;
-    if (!request || !name || wss__http_lines(request, name, &value) == 0) return NULL;
-    return value.data;
+    return request && name && wss__http_lines(request, name, &value) ? value.data : NULL;
 }
 
 WSSERVER_API const char *wss_request_header_at(const wss_request *request, size_t index, const char **value) {
@@ -2028,14 +2011,6 @@ static void wss__http_welcome(wss__http_reply *reply, wss__span key) {
     wss__hash_accept(key, reply->accept);
 }
 
-/* Likewise a refusal in the library's own words. */
-static void wss__http_refusal(wss__http_reply *reply, int status) {
-    const char *text = wss__http_find_status(status)->text;
-    reply->answer.status = status;
-    reply->answer.body = text;
-    reply->answer.size = strlen(text);
-}
-
 /* Writes while there is room and counts in any case. */
 typedef struct wss__http_out {
     char *data;
@@ -2181,13 +2156,9 @@ static inline size_t wss__frame_head_size(size_t payload) {
 static inline size_t wss__frame_encode(char *out, int opcode, size_t payload) {
     size_t size = wss__frame_head_size(payload);
     out[0] = (char)(unsigned char)(0x80 | opcode);
-    if (size == 2) {
-        out[1] = (char)(unsigned char)payload;
-    } else {
-        out[1] = (char)(size == 4 ? 126 : 127);
-        if (size == 4) wss__base_store_be(out + 2, payload, 2); /* a constant length becomes one store */
-        else wss__base_store_be(out + 2, payload, 8);
-    }
+    out[1] = (char)(unsigned char)(size == 2 ? payload : size == 4 ? 126 : 127);
+    if (size == 4) wss__base_store_be(out + 2, payload, 2); /* a constant length becomes one store */
+    if (size == 10) wss__base_store_be(out + 2, payload, 8);
     return size;
 }
 
@@ -2622,7 +2593,8 @@ static size_t wss__json_escape_one(char byte, char out[6]) {
         out[1] = names[short_form - plain];
         return 2;
     }
-    memcpy(out + 1, "u00", 3);
+    out[1] = 'u';
+    memset(out + 2, '0', 2);
     out[4] = hex[(unsigned char)byte >> 4];
     out[5] = hex[byte & 15];
     return 6;
@@ -3793,12 +3765,11 @@ static int wss__session_put_control(wss__session_shared *shared, wss__session *s
 
 static int wss__session_put_close(wss__session_shared *shared, wss__session *session, int code, wss__span reason) {
     char payload[WSS__FRAME_CONTROL_MAX];
-    if (code == WSS_CLOSE_NO_CODE)
-        return wss__session_put_control(shared, session, WSS__FRAME_CLOSE, wss__base_span(NULL, 0));
     wss__base_store_be(payload, (uint64_t)code, 2);
     size_t size = wss__base_min(reason.size, sizeof payload - 2);
     if (size) memcpy(payload + 2, reason.data, size);
-    return wss__session_put_control(shared, session, WSS__FRAME_CLOSE, wss__base_span(payload, size + 2));
+    wss__span all = wss__base_span(payload, code == WSS_CLOSE_NO_CODE ? 0 : size + 2);
+    return wss__session_put_control(shared, session, WSS__FRAME_CLOSE, all);
 }
 
 static int wss__session_put_pong(wss__session_shared *shared, wss__session *session, wss__span payload) {
@@ -3982,7 +3953,6 @@ static int wss__session_hold(wss__session_shared *shared, wss__session *session,
     if (!input->held) return 0;
     memcpy(input->held, bytes->data, bytes->size);
     input->held_size = bytes->size;
-    input->held_at = 0;
     return 1;
 }
 
@@ -4190,13 +4160,16 @@ static void wss__session_count_refusal(wss__session_shared *shared, int status, 
 
 static int wss__session_reject(wss__session_shared *shared, wss__session *session, int status, int with_body,
                                wss__session_event *event) {
+    const wss__http_status *found = wss__http_find_status(status);
     wss__http_reply reply;
     memset(&reply, 0, sizeof reply);
-    wss__http_refusal(&reply, status);
+    reply.answer.status = status;
+    reply.answer.body = found->text;
+    reply.answer.size = strlen(found->text);
     reply.is_head = !with_body;
     int kind = wss__session_end(shared, session, WSS_CAUSE_HANDSHAKE, 0, event);
     wss__session_answer(shared, session, &reply);
-    wss__session_count_refusal(shared, status, wss__http_find_status(status)->refused);
+    wss__session_count_refusal(shared, status, found->refused);
     event->status = status;
     return kind;
 }
@@ -4213,10 +4186,9 @@ static int wss__session_request(wss__session_shared *shared, wss__session *sessi
                                 wss__session_event *event) {
     const wss_options *options = shared->options;
     wss_request *request = &event->request;
-    int upgrade = 0;
     int status = wss__http_parse(head, size, request);
     int with_body = status != 0 || !request->is_head;
-    if (!status) upgrade = wss__http_upgrade(request, &status);
+    int upgrade = status ? 0 : wss__http_upgrade(request, &status);
     if (!status && !wss__http_host_allowed(request, options->hosts)) status = 421;
     if (!status && upgrade && !wss__http_origin_allowed(request, options->origins)) status = 403;
     if (!status && wss__mem_is_tight(shared->mem)) status = 503;
@@ -6047,12 +6019,20 @@ static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked,
     return count;
 }
 
-/* What a failed send means. */
-static void wss__write_failed(wss__conn *conn) {
-    wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
-    if (errno == EAGAIN) return;
-    if (errno == ENOBUFS || errno == ENOMEM) conn->work |= WSS__WORK_STARVED;
-    else conn->work |= WSS__WORK_BROKEN;
+/* Sends; returns how much has left. A send that takes less than it was given means that the kernel is full: EPOLLOUT
+   will come. */
+static size_t wss__write_send(wss__loop *loop, wss__conn *conn, struct iovec *parts, size_t count, size_t total,
+                              int last) {
+    ssize_t sent = wss__socket_send(conn->fd, parts, count, last);
+    if (sent < (ssize_t)total) wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
+    if (sent < 0) {
+        if (errno == ENOBUFS || errno == ENOMEM) conn->work |= WSS__WORK_STARVED;
+        else if (errno != EAGAIN) conn->work |= WSS__WORK_BROKEN;
+        return 0;
+    }
+    WSS__COUNT(conn->bytes_out, sent);
+    WSS__COUNT(loop->shared.stats.bytes_out, sent);
+    return (size_t)sent;
 }
 
 /* There was no memory to keep the rest of what had begun to leave: not even a Close may follow it. */
@@ -6061,13 +6041,7 @@ static void wss__write_break(wss__loop *loop, wss__conn *conn) {
     wss__session_close(&loop->shared, &conn->session, WSS_CLOSE_LOST, wss__base_span(NULL, 0), WSS_CAUSE_MEMORY);
 }
 
-static void wss__write_count_out(wss__loop *loop, wss__conn *conn, size_t size) {
-    WSS__COUNT(conn->bytes_out, size);
-    WSS__COUNT(loop->shared.stats.bytes_out, size);
-}
-
-/* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. A send
-   that takes less than it was given means that the kernel is full: EPOLLOUT will come. */
+/* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. */
 static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
     wss__session_shared *shared = &loop->shared;
     struct iovec parts[WSS__WRITE_PARTS];
@@ -6077,15 +6051,10 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
         size_t total;
         int all;
         size_t count = wss__write_gather(loop, conn, corked, parts, &total, &all);
-        ssize_t sent = wss__socket_send(conn->fd, parts, count, all && wss__conn_state(conn) == WSS__STATE_FLUSHING);
-        if (sent < 0) {
-            wss__write_failed(conn);
-            break;
-        }
-        size_t left = (size_t)sent;
-        wss__write_count_out(loop, conn, left);
+        int last = all && wss__conn_state(conn) == WSS__STATE_FLUSHING;
+        size_t left = wss__write_send(loop, conn, parts, count, total, last);
+        if (!left) break;
         written += left;
-        if (left < total) wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
         size_t from_cork = wss__base_min(left, corked);
         if (corked && !wss__session_uncork(shared, &conn->session, from_cork)) wss__write_break(loop, conn);
         corked = 0;
@@ -6100,12 +6069,8 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
     char head[WSS__FRAME_HEAD_MAX_OUT];
     size_t head_size = wss__frame_encode(head, message->opcode, message->size);
     struct iovec parts[2] = {{head, head_size}, {(char *)(uintptr_t)message->data.data, message->size}};
-    ssize_t sent = wss__socket_send(conn->fd, parts, 2, 0);
-    if (sent < 0) wss__write_failed(conn);
-    size_t done = sent < 0 ? 0 : (size_t)sent;
-    wss__write_count_out(loop, conn, done);
+    size_t done = wss__write_send(loop, conn, parts, 2, head_size + message->size, 0);
     size_t left = head_size + message->size - done;
-    if (left) wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
     if (left && !(conn->work & WSS__WORK_BROKEN)) {
         wss__buf_frame *frame = wss__buf_new_raw(&loop->server->mem, left, wss__base_span(NULL, 0));
         size_t head_left = done < head_size ? head_size - done : 0;
@@ -6201,14 +6166,7 @@ static size_t wss__write_send_broadcasts(wss__loop *loop, wss__conn *conn, char 
     if (!joined || conn->session.queue || loop->shared.corked == &conn->session || !(conn->work & WSS__WORK_WRITABLE))
         return 0;
     struct iovec part = {joined + (loop->broadcast_size - missing), missing};
-    ssize_t sent = wss__socket_send(conn->fd, &part, 1, 0);
-    if (sent < 0) {
-        wss__write_failed(conn);
-        return 0;
-    }
-    if ((size_t)sent < part.iov_len) wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
-    wss__write_count_out(loop, conn, (size_t)sent);
-    return (size_t)sent;
+    return wss__write_send(loop, conn, &part, 1, missing, 0);
 }
 
 /* Gives a connection the last missing bytes of the broadcasts: queues what of them has not left. One may close it.
@@ -7420,14 +7378,14 @@ static void wss__public_default_size(size_t *option, size_t value) {
 }
 
 /* Limits that cannot be switched off take their largest value instead. */
-static void wss__public_bound(int *option, int most) {
+static void wss__public_default_limit(int *option, int value, int most) {
+    wss__public_default(option, value);
     if (*option == WSS_OFF || *option > most) *option = most;
 }
 
 static int wss__public_descriptors(void) {
     struct rlimit limit;
-    if (WSSERVER_SYSTEM(getrlimit)(RLIMIT_NOFILE, &limit) != 0) return INT_MAX;
-    if (limit.rlim_cur >= (rlim_t)INT_MAX) return INT_MAX;
+    if (WSSERVER_SYSTEM(getrlimit)(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= (rlim_t)INT_MAX) return INT_MAX;
     return limit.rlim_cur > 64 ? (int)limit.rlim_cur - 32 : (int)limit.rlim_cur;
 }
 
@@ -7440,14 +7398,11 @@ static void wss__public_resolve_posted(wss_options *options) {
 static void wss__public_resolve(wss_options *options) {
     const size_t mebibyte = (size_t)1024 * 1024;
     if (!options->type_member) options->type_member = "__MESSAGE__";
-    wss__public_default(&options->threads, 1);
-    wss__public_bound(&options->threads, WSS__QUEUE_INBOXES);
+    const int most = (int)wss__base_min(WSS__SLOT_LIMIT, (size_t)wss__public_descriptors());
+    wss__public_default_limit(&options->threads, 1, WSS__QUEUE_INBOXES);
     wss__public_default_size(&options->max_message, mebibyte);
-    wss__public_default(&options->max_head, 8192);
-    wss__public_bound(&options->max_head, 1024 * 1024);
-    wss__public_default(&options->max_connections, 10000);
-    wss__public_bound(&options->max_connections, (int)WSS__SLOT_LIMIT);
-    wss__public_bound(&options->max_connections, wss__public_descriptors());
+    wss__public_default_limit(&options->max_head, 8192, 1024 * 1024);
+    wss__public_default_limit(&options->max_connections, 10000, most);
     wss__public_default(&options->max_per_address, WSS_OFF);
     wss__public_default_size(&options->max_queued, mebibyte);
     wss__public_default_size(&options->memory_budget, 256 * mebibyte);
@@ -7464,11 +7419,8 @@ static void wss__public_resolve(wss_options *options) {
 
 /* All strings of the options in one block. */
 static int wss__public_copy_strings(wss_server *server) {
-    const char **strings[4];
-    strings[0] = &server->options.address;
-    strings[1] = &server->options.type_member;
-    strings[2] = &server->options.origins;
-    strings[3] = &server->options.hosts;
+    wss_options *options = &server->options;
+    const char **strings[4] = {&options->address, &options->type_member, &options->origins, &options->hosts};
     for (int i = 0; i < 4; i++)
         if (*strings[i]) server->strings_size = wss__base_add(server->strings_size, strlen(*strings[i]) + 1);
     server->strings = (char *)wss__mem_get(&server->mem, server->strings_size);
@@ -7495,6 +7447,7 @@ static int wss__public_make_addresses(wss_server *server) {
 
 static int wss__public_set_up(wss_server *server, wss_error *why) {
     uint64_t random = wss__socket_random();
+    uint32_t limit = (uint32_t)server->options.max_connections;
     wss__span what = wss__base_text("server");
     pthread_mutex_init(&server->handlers.mutex, NULL);
     server->handlers.mem = &server->mem;
@@ -7504,16 +7457,12 @@ static int wss__public_set_up(wss_server *server, wss_error *why) {
     int result = wss__socket_listen(&server->listeners, &server->options, why);
     if (result) return result;
     if (server->listeners.port) server->options.port = server->listeners.port;
-    uint32_t limit = (uint32_t)server->options.max_connections;
-    if (!wss__slot_init(&server->conns, &server->mem, sizeof(wss__conn), limit, random) ||
-        !wss__slot_init(&server->timers, &server->mem, sizeof(wss__deliver_timer), 1 << 20, random >> 20))
-        return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
-    size_t loops = (size_t)server->options.threads;
-    if (server->options.max_per_address != WSS_OFF && !wss__public_make_addresses(server))
-        return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
-    server->loops = (wss__loop *)wss__mem_get_zeroed(&server->mem, loops * sizeof *server->loops);
-    if (!server->loops) return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
-    server->loop_count = (int)loops;
+    server->loop_count = server->options.threads;
+    server->loops = (wss__loop *)wss__mem_get_zeroed(&server->mem, (size_t)server->loop_count * sizeof *server->loops);
+    if (!server->loops || !wss__slot_init(&server->conns, &server->mem, sizeof(wss__conn), limit, random) ||
+        !wss__slot_init(&server->timers, &server->mem, sizeof(wss__deliver_timer), 1 << 20, random >> 20) ||
+        (server->options.max_per_address != WSS_OFF && !wss__public_make_addresses(server)))
+        result = WSS_ERR_MEMORY;
     for (int i = 0; i < server->loop_count && !result; i++) {
         server->loops_made = i + 1;
         result = wss__loop_init(&server->loops[i], server, i);
@@ -7525,7 +7474,7 @@ static void wss__public_tear_down(wss_server *server) {
     wss__mem mem = server->mem;
     wss__socket_close_listeners(&server->listeners);
     for (int i = 0; i < server->loops_made; i++) wss__loop_destroy(&server->loops[i]);
-    if (server->loops) wss__mem_free(&server->mem, server->loops, (size_t)server->loop_count * sizeof *server->loops);
+    wss__mem_free(&server->mem, server->loops, (size_t)server->loop_count * sizeof *server->loops);
     wss__mem_free(&server->mem, server->addresses, server->address_lists * sizeof(void *));
     wss__slot_destroy(&server->conns);
     wss__slot_destroy(&server->timers);
@@ -7646,33 +7595,33 @@ static int wss__public_may_run(wss_server *server) {
     return WSS_ERR_MEMORY;
 }
 
-WSSERVER_API int wss_run(wss_server *server) {
-    if (!server) return WSS_ERR_ARGUMENT;
-    if (!wss__public_enter(server)) return WSS_ERR_BUSY;
-    int result = wss__public_may_run(server);
-    if (!result) result = wss__public_serve(server);
-    wss__public_leave(server);
-    return result;
-}
-
 static void *wss__public_run_thread(void *arg) {
     wss__public_serve((wss_server *)arg);
     return NULL;
 }
 
-WSSERVER_API int wss_start(wss_server *server) {
+static int wss__public_serve_apart(wss_server *server) {
+    server->has_thread = wss__public_thread(&server->thread, wss__public_run_thread, server);
+    if (server->has_thread) return WSS_OK;
+    wss__public_end(server);
+    return WSS_ERR_SYSTEM;
+}
+
+static int wss__public_run(wss_server *server, int (*serve)(wss_server *)) {
     if (!server) return WSS_ERR_ARGUMENT;
     if (!wss__public_enter(server)) return WSS_ERR_BUSY;
     int result = wss__public_may_run(server);
-    if (!result) {
-        server->has_thread = wss__public_thread(&server->thread, wss__public_run_thread, server);
-        if (!server->has_thread) {
-            wss__public_end(server);
-            result = WSS_ERR_SYSTEM;
-        }
-    }
+    if (!result) result = serve(server);
     wss__public_leave(server);
     return result;
+}
+
+WSSERVER_API int wss_run(wss_server *server) {
+    return wss__public_run(server, wss__public_serve);
+}
+
+WSSERVER_API int wss_start(wss_server *server) {
+    return wss__public_run(server, wss__public_serve_apart);
 }
 
 /* One turn, by the thread that has entered. */
@@ -7707,8 +7656,7 @@ WSSERVER_API int wss_fd(wss_server *server) {
     wss__loop *loop = &server->loops[0];
     if (loop->timer_fd >= 0) return loop->epoll;
     int fd = WSSERVER_SYSTEM(timerfd_create)(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (fd < 0) return WSS_ERR_SYSTEM;
-    if (wss__socket_watch(loop->epoll, fd, EPOLLIN, WSS__LOOP_TAG_TIMER) != 0) {
+    if (fd < 0 || wss__socket_watch(loop->epoll, fd, EPOLLIN, WSS__LOOP_TAG_TIMER) != 0) {
         wss__socket_close(fd);
         return WSS_ERR_SYSTEM;
     }
