@@ -756,9 +756,7 @@ typedef struct wss__span {
 typedef uint64_t wss__atomic64 __attribute__((aligned(8)));
 
 static wss__span wss__base_span(const char *data, size_t size) {
-    wss__span span;
-    span.data = data;
-    span.size = size;
+    wss__span span = {data, size};
     return span;
 }
 
@@ -772,8 +770,7 @@ static int wss__base_equal(wss__span a, wss__span b) {
 
 /* Not tolower(): that depends on the process's locale. */
 static char wss__base_lower(char c) {
-    if (c >= 'A' && c <= 'Z') return (char)(c + ('a' - 'A'));
-    return c;
+    return (char)(c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c);
 }
 
 static int wss__base_equal_fold(wss__span a, wss__span b) {
@@ -812,14 +809,29 @@ static size_t wss__base_multiply(size_t a, size_t b) {
     return b != 0 && a > SIZE_MAX / b ? SIZE_MAX : a * b;
 }
 
+/* Takes what stands before separator. False, and nothing taken, where there is none. */
+static int wss__base_cut(wss__span *rest, char separator, wss__span *part) {
+    const char *at = rest->size ? (const char *)memchr(rest->data, separator, rest->size) : NULL;
+    if (!at) return 0;
+    size_t size = (size_t)(at - rest->data);
+    *part = wss__base_span(rest->data, size);
+    *rest = wss__base_span(at + 1, rest->size - size - 1);
+    return 1;
+}
+
+/* Likewise, but all where there is none; rest->data is NULL then. */
+static wss__span wss__base_take(wss__span *rest, char separator) {
+    wss__span part = *rest;
+    if (!wss__base_cut(rest, separator, &part)) *rest = wss__base_span(NULL, 0);
+    return part;
+}
+
 /* Takes the next item of a list whose items are parted by separator, blanks around it stripped. False at the end. */
 static int wss__base_next_item(wss__span *rest, char separator, wss__span *item) {
     if (!rest->data) return 0;
-    const char *at = rest->data;
-    const char *end = at + rest->size;
-    const char *stop = rest->size ? (const char *)memchr(at, separator, rest->size) : NULL;
-    *rest = stop ? wss__base_span(stop + 1, (size_t)(end - stop) - 1) : wss__base_span(NULL, 0);
-    if (!stop) stop = end;
+    wss__span part = wss__base_take(rest, separator);
+    const char *at = part.data;
+    const char *stop = at + part.size;
     while (at < stop && (*at == ' ' || *at == '\t')) at++;
     while (stop > at && (stop[-1] == ' ' || stop[-1] == '\t')) stop--;
     *item = wss__base_span(at, (size_t)(stop - at));
@@ -838,8 +850,7 @@ static int wss__base_is_made_of(wss__span text, const char *others) {
 
 /* A whole decimal number from 0 to most, which is below INT_MAX / 10; or -1. */
 static int wss__base_number(wss__span text, int most) {
-    int value = 0;
-    if (!text.size) return -1;
+    int value = text.size ? 0 : -1;
     for (size_t i = 0; i < text.size; i++) {
         if (text.data[i] < '0' || text.data[i] > '9') return -1;
         value = value * 10 + (text.data[i] - '0');
@@ -860,22 +871,22 @@ static uint64_t wss__base_hash(wss__span text, uint64_t seed) {
     return seed;
 }
 
-/* Copies bytes and NUL into the caller's buffer, as the public readers promise. */
-static int wss__base_copy_out(wss__span from, char *out, size_t size, size_t *length) {
-    if (length) *length = from.size;
-    if (size) out[0] = 0;
-    if (from.size >= size) return WSS_ERR_SPACE;
-    if (from.size) memcpy(out, from.data, from.size);
-    out[from.size] = 0;
-    return WSS_OK;
+/* What the public readers promise of the caller's buffer: its text, of total bytes, ends in NUL, and where it does not
+   fit there is none. */
+static int wss__base_end_text(size_t total, char *out, size_t size, size_t *length) {
+    if (length) *length = total;
+    if (size) out[total < size ? total : 0] = 0;
+    return total < size ? WSS_OK : WSS_ERR_SPACE;
 }
 
-#define WSS__BASE_ERROR(name, value, text) \
-    case value: return text;
-#define WSS__BASE_CAUSE(name, value, code, text) \
-    case value: return text;
-#define WSS__BASE_CODE(name, value, code, text) \
-    case value: return code;
+static int wss__base_copy_out(wss__span from, char *out, size_t size, size_t *length) {
+    if (from.size && from.size < size) memcpy(out, from.data, from.size);
+    return wss__base_end_text(from.size, out, size, length);
+}
+
+#define WSS__BASE_ERROR(name, value, text) case value: return text;
+#define WSS__BASE_CAUSE(name, value, code, text) case value: return text;
+#define WSS__BASE_CODE(name, value, code, text) case value: return code;
 
 WSSERVER_API const char *wss_strerror(int error) {
     switch (error) {
@@ -1032,16 +1043,12 @@ static void wss__log_init(wss__log *log, const wss_options *options) {
 static int wss__log_admit(wss__log *log, int level, uint64_t now, uint64_t *lost) {
     uint64_t most = now + (uint64_t)WSS__LOG_BURST * WSS__LOG_REFILL;
     pthread_mutex_lock(&log->mutex);
-    uint64_t full_at = log->classes[level].full_at;
-    if (full_at < now) full_at = now;
-    int admitted = full_at + WSS__LOG_REFILL <= most;
-    if (admitted) {
-        log->classes[level].full_at = full_at + WSS__LOG_REFILL;
-        *lost = log->classes[level].lost;
-        log->classes[level].lost = 0;
-    } else {
-        log->classes[level].lost++;
-    }
+    uint64_t *full_at = &log->classes[level].full_at;
+    uint64_t next = (*full_at < now ? now : *full_at) + WSS__LOG_REFILL;
+    int admitted = next <= most;
+    if (admitted) *full_at = next;
+    *lost = log->classes[level].lost;
+    log->classes[level].lost = admitted ? 0 : *lost + 1;
     pthread_mutex_unlock(&log->mutex);
     return admitted;
 }
@@ -1068,25 +1075,15 @@ __attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, i
 
 /* A peer's text as it may stand in a log: printable ASCII, the rest as \xNN, cut. */
 static const char *wss__log_escape(wss__span text, char out[WSS__LOG_PEER * 4 + 4]) {
-    static const char hex[] = "0123456789abcdef";
     size_t size = wss__base_min(text.size, WSS__LOG_PEER);
     char *at = out;
     for (size_t i = 0; i < size; i++) {
         unsigned char byte = (unsigned char)text.data[i];
-        if (byte >= 0x20 && byte < 0x7f && byte != '\\' && byte != '"') {
-            *at++ = (char)byte;
-            continue;
-        }
-        *at++ = '\\';
-        *at++ = 'x';
-        *at++ = hex[byte >> 4];
-        *at++ = hex[byte & 15];
-    }
-    if (size < text.size) {
-        memcpy(at, "...", 3);
-        at += 3;
+        if (byte >= 0x20 && byte < 0x7f && byte != '\\' && byte != '"') *at++ = (char)byte;
+        else at += snprintf(at, 5, "\\x%02x", byte);
     }
     *at = 0;
+    if (size < text.size) memcpy(at, "...", sizeof "...");
     return out;
 }
 
@@ -1158,13 +1155,12 @@ static void wss__hash_block(uint32_t sum[5], const char *block) {
 
 static void wss__hash_sha1(const char *data, size_t size, unsigned char digest[20]) {
     uint32_t sum[5] = {0x67452301u, 0xefcdab89u, 0x98badcfeu, 0x10325476u, 0xc3d2e1f0u};
-    char last[WSS__HASH_BLOCK * 2];
+    char last[WSS__HASH_BLOCK * 2] = {0};
     size_t rest = size % WSS__HASH_BLOCK;
     size_t whole = size - rest;
     for (size_t at = 0; at < whole; at += WSS__HASH_BLOCK) wss__hash_block(sum, data + at);
     /* What is left, one bit, zeros, and the length in bits fill one block or two. */
     size_t padded = rest < WSS__HASH_BLOCK - 8 ? WSS__HASH_BLOCK : WSS__HASH_BLOCK * 2;
-    memset(last, 0, sizeof last);
     if (rest) memcpy(last, data + whole, rest);
     last[rest] = (char)-128;
     wss__base_store_be(last + padded - 8, (uint64_t)size * 8, 8);
@@ -1220,7 +1216,7 @@ static void wss__hash_accept(wss__span key, char out[WSS__HASH_ACCEPT]) {
    may be, 8 bits each. 0: between characters. */
 typedef uint32_t wss__utf8;
 
-enum { WSS__UTF8_BLOCK = 16 };
+enum { WSS__UTF8_BLOCK = 16, WSS__UTF8_NAME_MAX = 128 };
 
 #define WSS__UTF8_REJECT ((wss__utf8)0x1ff00) /* one is missing, from ff to 00: no byte is that, for ever */
 
@@ -1398,17 +1394,11 @@ static wss__utf8 wss__utf8_check(wss__utf8 state, const char *data, size_t size)
 static int wss__utf8_encode(uint32_t code, char *out) {
     static const unsigned char lead[5] = {0, 0, 0xc0, 0xe0, 0xf0};
     if (code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff)) code = 0xfffd;
-    if (code < 0x80) {
-        out[0] = (char)code;
-        return 1;
-    }
-    int count = code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    int count = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
     for (int i = count - 1; i > 0; i--, code >>= 6) out[i] = (char)(unsigned char)(0x80 | (code & 0x3f));
     out[0] = (char)(unsigned char)(lead[count] | code);
     return count;
 }
-
-enum { WSS__UTF8_NAME_MAX = 128 };
 
 /* Whether a text may be a message's type: WSS_OK, WSS_ERR_ARGUMENT or WSS_ERR_UTF8. */
 static int wss__utf8_name(const char *text, wss__span *name) {
@@ -1431,12 +1421,15 @@ enum {
     WSS__HTTP_METHOD_PEEK = 8  /* bytes of an unfinished head that are looked at before the rest is there */
 };
 
-/* Offsets into the request's base. */
+/* Where a part of a request stands, counted from its base. */
+typedef struct wss__http_part {
+    uint32_t at;
+    uint32_t size;
+} wss__http_part;
+
 typedef struct wss__http_field {
-    uint32_t name;
-    uint32_t name_size;
-    uint32_t value;
-    uint32_t value_size;
+    wss__http_part name;
+    wss__http_part value;
 } wss__http_field;
 
 /* The fields stand last: a copy needs the first count of them only. */
@@ -1444,8 +1437,7 @@ struct wss_request {
     char *base; /* the head; belongs to the caller, who sets this again when it moves */
     size_t size;
     int is_head; /* the method is HEAD, not GET */
-    uint32_t target;
-    uint32_t target_size;
+    wss__http_part target;
     char address[64]; /* of the peer, filled by the owner of the socket; parsing leaves it alone */
     int port;
     size_t count;
@@ -1511,10 +1503,9 @@ static int wss__http_is_registered_name(wss__span name) {
 static int wss__http_is_ip6_literal(wss__span name) {
     char text[INET6_ADDRSTRLEN];
     struct in6_addr address;
-    if (name.size < 4 || name.size - 2 >= sizeof text || name.data[name.size - 1] != ']') return 0;
-    memcpy(text, name.data + 1, name.size - 2);
-    text[name.size - 2] = 0;
-    return inet_pton(AF_INET6, text, &address) == 1;
+    if (name.size < 4 || name.data[name.size - 1] != ']') return 0;
+    int result = wss__base_copy_out(wss__base_span(name.data + 1, name.size - 2), text, sizeof text, NULL);
+    return result == WSS_OK && inet_pton(AF_INET6, text, &address) == 1;
 }
 
 /* What stands before the port. The colons of an IPv6 address are inside its brackets. */
@@ -1533,16 +1524,6 @@ static int wss__http_is_host(wss__span host) {
         if (host.data[name.size] != ':' || wss__base_number(port, 65535) < 0) return 0;
     }
     return name.data[0] == '[' ? wss__http_is_ip6_literal(name) : wss__http_is_registered_name(name);
-}
-
-/* Takes what stands before separator. False, and nothing taken, where there is none. */
-static int wss__http_cut(wss__span *rest, char separator, wss__span *part) {
-    const char *at = rest->size ? (const char *)memchr(rest->data, separator, rest->size) : NULL;
-    if (!at) return 0;
-    size_t size = (size_t)(at - rest->data);
-    *part = wss__base_span(rest->data, size);
-    *rest = wss__base_span(at + 1, rest->size - size - 1);
-    return 1;
 }
 
 /* Parsing. */
@@ -1576,23 +1557,28 @@ static int wss__http_prefix_status(const char *data, size_t size, int max_head) 
 /* Takes a line that ends in CRLF. False for a bare LF: what one server takes for a line end and the next does
    not is how requests are smuggled. */
 static int wss__http_take_line(wss__span *rest, wss__span *line) {
-    if (!wss__http_cut(rest, '\n', line) || line->size == 0 || line->data[line->size - 1] != '\r') return 0;
+    if (!wss__base_cut(rest, '\n', line) || line->size == 0 || line->data[line->size - 1] != '\r') return 0;
     line->size--;
     return 1;
 }
 
-static uint32_t wss__http_offset(const wss_request *request, const char *at) {
-    return (uint32_t)(at - request->base);
+/* Notes where a part stands, and ends it with NUL: what follows it has been read. */
+static wss__http_part wss__http_note(wss_request *request, wss__span text) {
+    wss__http_part part = {(uint32_t)(text.data - request->base), (uint32_t)text.size};
+    request->base[part.at + part.size] = 0;
+    return part;
+}
+
+static wss__span wss__http_span(const wss_request *request, wss__http_part part) {
+    return wss__base_span(request->base + part.at, part.size);
 }
 
 static wss__span wss__http_value(const wss_request *request, size_t index) {
-    const wss__http_field *field = &request->fields[index];
-    return wss__base_span(request->base + field->value, field->value_size);
+    return wss__http_span(request, request->fields[index].value);
 }
 
 static int wss__http_is_named(const wss_request *request, size_t index, wss__span name) {
-    const wss__http_field *field = &request->fields[index];
-    return wss__base_equal_fold(wss__base_span(request->base + field->name, field->name_size), name);
+    return wss__base_equal_fold(wss__http_span(request, request->fields[index].name), name);
 }
 
 /* How many field lines have this name. *first is the value of the first of them. */
@@ -1603,6 +1589,12 @@ static size_t wss__http_lines(const wss_request *request, const char *name, wss_
     for (size_t i = 0; i < request->count; i++)
         if (wss__http_is_named(request, i, wanted) && lines++ == 0) *first = wss__http_value(request, i);
     return lines;
+}
+
+/* The value of the one field line of this name; no data where there is none, or more. */
+static wss__span wss__http_only(const wss_request *request, const char *name) {
+    wss__span value;
+    return wss__http_lines(request, name, &value) == 1 ? value : wss__base_span(NULL, 0);
 }
 
 /* Takes "http://" or "https://" off a URI and returns its default port; NULL for any other scheme. */
@@ -1629,8 +1621,7 @@ static int wss__http_parse_target(wss_request *request, wss__span target, wss__s
         *authority = wss__base_span(target.data, size);
         target = wss__base_span(target.data + size, target.size - size);
     }
-    request->target = wss__http_offset(request, target.data);
-    request->target_size = (uint32_t)target.size;
+    request->target = wss__http_note(request, target);
     return 0;
 }
 
@@ -1638,38 +1629,31 @@ static int wss__http_parse_line(wss_request *request, wss__span line, wss__span 
     wss__span method;
     wss__span target;
     if (line.size > WSS__HTTP_LINE_MAX) return 414;
-    if (!wss__http_cut(&line, ' ', &method) || !wss__http_is_token(method)) return 400;
-    if (!wss__http_cut(&line, ' ', &target) || !wss__http_is_version(line)) return 400;
+    if (!wss__base_cut(&line, ' ', &method) || !wss__http_is_token(method)) return 400;
+    if (!wss__base_cut(&line, ' ', &target) || !wss__http_is_version(line)) return 400;
     if (memcmp(line.data, "HTTP/1.1", 8) != 0) return 505;
     request->is_head = wss__base_equal(method, wss__base_text("HEAD"));
     if (!request->is_head && !wss__base_equal(method, wss__base_text("GET"))) return 405;
-    int status = wss__http_parse_target(request, target, authority);
-    if (status) return status;
-    request->base[request->target + request->target_size] = 0;
-    return 0;
+    return wss__http_parse_target(request, target, authority);
 }
 
 /* A continued line of old begins with a blank and so has no name: refused like any line without one. */
 static int wss__http_parse_field(wss_request *request, wss__span line) {
     wss__span name;
     wss__span value;
-    if (!wss__http_cut(&line, ':', &name) || !wss__http_is_token(name)) return 400;
+    if (!wss__base_cut(&line, ':', &name) || !wss__http_is_token(name)) return 400;
     wss__base_next_item(&line, '\n', &value); /* no LF inside a line: this only strips the blanks */
     if (!wss__http_is_value(value)) return 400;
     wss__http_field *field = &request->fields[request->count++];
-    field->name = wss__http_offset(request, name.data);
-    field->name_size = (uint32_t)name.size;
-    field->value = wss__http_offset(request, value.data);
-    field->value_size = (uint32_t)value.size;
-    request->base[field->name + field->name_size] = 0;
-    request->base[field->value + field->value_size] = 0;
+    field->name = wss__http_note(request, name);
+    field->value = wss__http_note(request, value);
     return 0;
 }
 
 /* No body is ever read, so none may be announced: its bytes would pass for frames or for a second request. */
 static int wss__http_check_fields(const wss_request *request) {
     wss__span value;
-    if (wss__http_lines(request, "Host", &value) != 1 || !wss__http_is_host(value)) return 400;
+    if (!wss__http_is_host(wss__http_only(request, "Host"))) return 400;
     if (wss__http_lines(request, "Transfer-Encoding", &value) != 0) return 400;
     size_t lengths = wss__http_lines(request, "Content-Length", &value);
     return lengths == 0 || (lengths == 1 && wss__base_equal(value, wss__base_text("0"))) ? 0 : 400;
@@ -1678,13 +1662,10 @@ static int wss__http_check_fields(const wss_request *request) {
 /* RFC 9112 section 3.2.2. The host of an absolute target must be the one in Host, so that nobody needs to
    choose. An empty path becomes "/", written over the host's last byte. */
 static int wss__http_resolve(wss_request *request, wss__span authority) {
-    wss__span host;
-    wss__http_lines(request, "Host", &host);
-    if (!wss__base_equal_fold(authority, host)) return 400;
-    if (request->base[request->target] == '/') return 0;
-    request->target--;
-    request->target_size++;
-    request->base[request->target] = '/';
+    if (!wss__base_equal_fold(authority, wss__http_only(request, "Host"))) return 400;
+    if (request->base[request->target.at] == '/') return 0;
+    request->target.size++;
+    request->base[--request->target.at] = '/';
     return 0;
 }
 
@@ -1724,11 +1705,7 @@ typedef struct wss__http_list {
 } wss__http_list;
 
 static wss__http_list wss__http_list_begin(const wss_request *request, const char *name, char separator) {
-    wss__http_list list;
-    memset(&list, 0, sizeof list);
-    list.request = request;
-    list.name = wss__base_text(name);
-    list.separator = separator;
+    wss__http_list list = {request, wss__base_text(name), {NULL, 0}, 0, separator};
     return list;
 }
 
@@ -1768,30 +1745,23 @@ static int wss__http_offers(const wss_request *request, wss__span protocol) {
 
 /* Upgrade rules. */
 
+static wss__span wss__http_key(const wss_request *request) {
+    return wss__http_only(request, "Sec-WebSocket-Key");
+}
+
 /* 1: a valid upgrade to WebSocket; 0: plain HTTP; -1: a wrong upgrade, to be refused with *status. RFC 6455
    section 4.2.1. Without the check of Connection a proxy might still believe that it carries HTTP. */
 static int wss__http_upgrade(const wss_request *request, int *status) {
     wss__span value;
     *status = 0;
     if (!wss__http_has_token(request, "Upgrade", "websocket")) return 0;
-    if (request->is_head)
-        *status = 405;
-    else if (!wss__http_has_token(request, "Connection", "upgrade"))
-        *status = 400;
-    else if (wss__http_lines(request, "Sec-WebSocket-Version", &value) != 1 ||
-             !wss__base_equal(value, wss__base_text("13")))
-        *status = 426;
-    else if (wss__http_lines(request, "Sec-WebSocket-Key", &value) != 1 || !wss__hash_is_key(value))
-        *status = 400;
-    else if (wss__http_lines(request, "Origin", &value) > 1)
-        *status = 400;
+    wss__span version = wss__http_only(request, "Sec-WebSocket-Version");
+    if (request->is_head) *status = 405;
+    else if (!wss__http_has_token(request, "Connection", "upgrade")) *status = 400;
+    else if (!wss__base_equal(version, wss__base_text("13"))) *status = 426;
+    else if (!wss__hash_is_key(wss__http_key(request))) *status = 400;
+    else if (wss__http_lines(request, "Origin", &value) > 1) *status = 400;
     return *status ? -1 : 1;
-}
-
-static wss__span wss__http_key(const wss_request *request) {
-    wss__span key;
-    wss__http_lines(request, "Sec-WebSocket-Key", &key);
-    return key;
 }
 
 /* Leaves the port out where it is this one. */
@@ -1818,20 +1788,18 @@ static int wss__http_same_origin(wss__span a, wss__span b) {
    like. */
 static int wss__http_origin_allowed(const wss_request *request, const char *origins) {
     wss__span origin;
-    wss__span host;
     wss__span entry;
     wss__span list = wss__base_text(origins);
+    wss__span any = wss__base_text("*");
     size_t lines = wss__http_lines(request, "Origin", &origin);
     if (lines != 1) return lines == 0;
     wss__span page = origin;
     const char *port = wss__http_take_scheme(&page);
-    wss__http_lines(request, "Host", &host);
+    wss__span host = wss__http_only(request, "Host");
     if (port && wss__base_equal_fold(wss__http_without_port(page, port), wss__http_without_port(host, port)))
         return 1;
-    while (wss__base_next_item(&list, ',', &entry)) {
-        if (entry.size == 0) continue;
-        if (wss__base_equal(entry, wss__base_text("*")) || wss__http_same_origin(entry, origin)) return 1;
-    }
+    while (wss__base_next_item(&list, ',', &entry))
+        if (wss__base_equal(entry, any) || (entry.size && wss__http_same_origin(entry, origin))) return 1;
     return 0;
 }
 
@@ -1839,10 +1807,9 @@ static int wss__http_origin_allowed(const wss_request *request, const char *orig
    above; a list of this server's own names stops it. Clients leave default ports out, whatever the entry
    says. */
 static int wss__http_host_allowed(const wss_request *request, const char *hosts) {
-    wss__span host;
     wss__span entry;
     wss__span list = wss__base_text(hosts);
-    wss__http_lines(request, "Host", &host);
+    wss__span host = wss__http_only(request, "Host");
     wss__span name = wss__http_host_name(host);
     while (wss__base_next_item(&list, ',', &entry)) {
         if (wss__base_equal_fold(entry, host) || wss__base_equal_fold(entry, name)) return 1;
@@ -1854,31 +1821,25 @@ static int wss__http_host_allowed(const wss_request *request, const char *hosts)
 
 /* What an application reads. */
 
-/* The outcome of a reader that has nothing to give. */
-static int wss__http_nothing(int error, char *out, size_t size, size_t *length) {
-    if (out && size) out[0] = 0;
-    if (length) *length = 0;
-    return error;
+/* A reader gives nothing until it has found something. True if it has what it needs. */
+static int wss__http_may_read(int complete, char *out, size_t size, size_t *length) {
+    wss__base_end_text(0, out, out ? size : 0, length);
+    return complete && (out || !size);
 }
 
 static int wss__http_decode(wss__span text, int plus_is_space, char *out, size_t size, size_t *length) {
     size_t total = 0;
     wss__utf8 state = 0;
-    int nul = 0;
     int more;
     char byte;
     while ((more = wss__http_next_byte(&text, plus_is_space, &byte)) > 0) {
-        if (byte == 0) nul = 1;
-        state = wss__utf8_check(state, &byte, 1);
+        state = byte ? wss__utf8_check(state, &byte, 1) : WSS__UTF8_REJECT;
         if (total < size) out[total] = byte;
         total++;
     }
-    if (more < 0) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
-    if (nul || state != 0) return wss__http_nothing(WSS_ERR_UTF8, out, size, length);
-    if (length) *length = total;
-    if (total < size) out[total] = 0;
-    else if (size) out[0] = 0;
-    return total < size ? WSS_OK : WSS_ERR_SPACE;
+    int error = more < 0 ? WSS_ERR_ARGUMENT : state != 0 ? WSS_ERR_UTF8 : WSS_OK;
+    int result = wss__base_end_text(error ? 0 : total, out, size, length);
+    return error ? error : result;
 }
 
 /* True where text decodes to name. */
@@ -1889,84 +1850,63 @@ static int wss__http_decodes_to(wss__span text, wss__span name) {
     return text.size == 0;
 }
 
-/* Splits the target at its first question mark. */
-static void wss__http_split_target(const wss_request *request, wss__span *path, wss__span *query) {
-    *query = wss__base_span(request->base + request->target, request->target_size);
-    if (wss__http_cut(query, '?', path)) return;
-    *path = *query;
-    *query = wss__base_span(NULL, 0);
-}
-
 WSSERVER_API const char *wss_request_method(const wss_request *request) {
-    if (!request) return "";
-    return request->is_head ? "HEAD" : "GET";
+    return !request ? "" : request->is_head ? "HEAD" : "GET";
 }
 
 WSSERVER_API const char *wss_request_target(const wss_request *request) {
-    return request ? request->base + request->target : "";
+    return request ? request->base + request->target.at : "";
 }
 
 WSSERVER_API const char *wss_request_header(const wss_request *request, const char *name) {
     wss__span value;
-    if (!request || !name || wss__http_lines(request, name, &value) == 0) return NULL;
-    return value.data;
+    return request && name && wss__http_lines(request, name, &value) ? value.data : NULL;
 }
 
 WSSERVER_API const char *wss_request_header_at(const wss_request *request, size_t index, const char **value) {
     int found = request && index < request->count;
-    if (value) *value = found ? request->base + request->fields[index].value : NULL;
-    return found ? request->base + request->fields[index].name : NULL;
+    if (value) *value = found ? request->base + request->fields[index].value.at : NULL;
+    return found ? request->base + request->fields[index].name.at : NULL;
 }
 
 WSSERVER_API int wss_request_path(const wss_request *request, char *out, size_t size, size_t *length) {
-    wss__span path;
-    wss__span query;
-    if (!request || (!out && size)) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
-    wss__http_split_target(request, &path, &query);
-    return wss__http_decode(path, 0, out, size, length);
+    if (!wss__http_may_read(request != NULL, out, size, length)) return WSS_ERR_ARGUMENT;
+    wss__span target = wss__http_span(request, request->target);
+    return wss__http_decode(wss__base_take(&target, '?'), 0, out, size, length);
 }
 
 WSSERVER_API int wss_request_query(const wss_request *request, const char *name, char *out, size_t size,
                                    size_t *length) {
-    wss__span path;
-    wss__span query;
     wss__span value;
-    if (!request || !name || (!out && size)) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
-    wss__http_split_target(request, &path, &query);
-    while (wss__base_next_item(&query, '&', &value)) {
-        wss__span key;
-        if (value.size == 0) continue;
-        if (!wss__http_cut(&value, '=', &key)) {
-            key = value;
-            value.size = 0;
-        }
-        if (wss__http_decodes_to(key, wss__base_text(name)))
+    if (!wss__http_may_read(request && name, out, size, length)) return WSS_ERR_ARGUMENT;
+    wss__span query = wss__http_span(request, request->target);
+    wss__base_take(&query, '?');
+    while (wss__base_next_item(&query, '&', &value))
+        if (value.size && wss__http_decodes_to(wss__base_take(&value, '='), wss__base_text(name)))
             return wss__http_decode(value, 1, out, size, length);
-    }
-    return wss__http_nothing(WSS_ERR_MISSING, out, size, length);
+    return WSS_ERR_MISSING;
 }
 
 WSSERVER_API int wss_request_cookie(const wss_request *request, const char *name, char *out, size_t size,
                                     size_t *length) {
+    wss__span key;
     wss__span value;
-    if (!request || !name || (!out && size)) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
+    if (!wss__http_may_read(request && name, out, size, length)) return WSS_ERR_ARGUMENT;
     wss__http_list list = wss__http_list_begin(request, "Cookie", ';');
-    while (wss__http_list_next(&list, &value)) {
-        wss__span key;
-        if (wss__http_cut(&value, '=', &key) && wss__base_equal(key, wss__base_text(name)))
+    while (wss__http_list_next(&list, &value))
+        if (wss__base_cut(&value, '=', &key) && wss__base_equal(key, wss__base_text(name)))
             return wss__base_copy_out(value, out, size, length);
-    }
-    return wss__http_nothing(WSS_ERR_MISSING, out, size, length);
+    return WSS_ERR_MISSING;
 }
 
 WSSERVER_API int wss_request_protocol(const wss_request *request, size_t index, char *out, size_t size,
                                       size_t *length) {
     wss__span protocol;
-    if (!request || (!out && size)) return wss__http_nothing(WSS_ERR_ARGUMENT, out, size, length);
+    if (!wss__http_may_read(request != NULL, out, size, length)) return WSS_ERR_ARGUMENT;
     wss__http_list list = wss__http_list_begin(request, "Sec-WebSocket-Protocol", ',');
     while (wss__http_next_protocol(&list, &protocol))
         if (index-- == 0) return wss__base_copy_out(protocol, out, size, length);
-    return wss__http_nothing(WSS_ERR_MISSING, out, size, length);
+    return WSS_ERR_MISSING;
 }
 
 WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port) {
@@ -1986,49 +1926,37 @@ typedef struct wss__http_status {
 /* Whoever connects for the first time and fails reads one of these texts: each says what to do. */
 static const wss__http_status wss__http_statuses[] = {
     {101, WSS_REFUSED_OTHER, "Switching Protocols", ""},
-    {200, WSS_REFUSED_OTHER, "OK", ""},
-    {201, WSS_REFUSED_OTHER, "Created", ""},
-    {202, WSS_REFUSED_OTHER, "Accepted", ""},
-    {204, WSS_REFUSED_OTHER, "No Content", ""},
-    {205, WSS_REFUSED_OTHER, "Reset Content", ""},
-    {301, WSS_REFUSED_OTHER, "Moved Permanently", ""},
-    {302, WSS_REFUSED_OTHER, "Found", ""},
-    {303, WSS_REFUSED_OTHER, "See Other", ""},
-    {304, WSS_REFUSED_OTHER, "Not Modified", ""},
-    {307, WSS_REFUSED_OTHER, "Temporary Redirect", ""},
-    {308, WSS_REFUSED_OTHER, "Permanent Redirect", ""},
     {400, WSS_REFUSED_MALFORMED, "Bad Request",
      "This request is not valid HTTP/1.1, or not a valid WebSocket handshake.\n"},
-    {401, WSS_REFUSED_OTHER, "Unauthorized", ""},
     {403, WSS_REFUSED_ORIGIN, "Forbidden",
      "Pages of this origin may not connect. options.origins lists those that may (null: pages in files).\n"},
-    {404, WSS_REFUSED_OTHER, "Not Found", ""},
     {405, WSS_REFUSED_METHOD, "Method Not Allowed", "Only GET, and HEAD for plain HTTP, are answered here.\n"},
     {408, WSS_REFUSED_TIMEOUT, "Request Timeout", "The request did not arrive in time (options.handshake_ms).\n"},
-    {409, WSS_REFUSED_OTHER, "Conflict", ""},
-    {410, WSS_REFUSED_OTHER, "Gone", ""},
-    {413, WSS_REFUSED_OTHER, "Content Too Large", ""},
     {414, WSS_REFUSED_TARGET, "URI Too Long", "The request line is too long.\n"},
-    {415, WSS_REFUSED_OTHER, "Unsupported Media Type", ""},
     {421, WSS_REFUSED_HOST, "Misdirected Request",
      "This host is not served here. options.hosts lists the hosts that are.\n"},
     {426, WSS_REFUSED_NO_UPGRADE, "Upgrade Required",
      "This is a WebSocket server, version 13. Connect with new WebSocket(\"ws://...\").\n"},
-    {429, WSS_REFUSED_OTHER, "Too Many Requests", ""},
     {431, WSS_REFUSED_HEADERS, "Request Header Fields Too Large",
      "The request has more than 64 header lines, or they are too long (options.max_head).\n"},
-    {500, WSS_REFUSED_OTHER, "Internal Server Error", ""},
-    {501, WSS_REFUSED_OTHER, "Not Implemented", ""},
-    {502, WSS_REFUSED_OTHER, "Bad Gateway", ""},
     {503, WSS_REFUSED_UNAVAILABLE, "Service Unavailable",
      "The server is short of memory, is stopping, or did not decide in time. Try later.\n"},
-    {504, WSS_REFUSED_OTHER, "Gateway Timeout", ""},
     {505, WSS_REFUSED_HTTP, "HTTP Version Not Supported", "Only HTTP/1.1 is spoken here.\n"},
+    /* Those that only an application answers with. */
+    {200, WSS_REFUSED_OTHER, "OK", ""}, {201, WSS_REFUSED_OTHER, "Created", ""},
+    {202, WSS_REFUSED_OTHER, "Accepted", ""}, {204, WSS_REFUSED_OTHER, "No Content", ""},
+    {205, WSS_REFUSED_OTHER, "Reset Content", ""}, {301, WSS_REFUSED_OTHER, "Moved Permanently", ""},
+    {302, WSS_REFUSED_OTHER, "Found", ""}, {303, WSS_REFUSED_OTHER, "See Other", ""},
+    {304, WSS_REFUSED_OTHER, "Not Modified", ""}, {307, WSS_REFUSED_OTHER, "Temporary Redirect", ""},
+    {308, WSS_REFUSED_OTHER, "Permanent Redirect", ""}, {401, WSS_REFUSED_OTHER, "Unauthorized", ""},
+    {404, WSS_REFUSED_OTHER, "Not Found", ""}, {409, WSS_REFUSED_OTHER, "Conflict", ""},
+    {410, WSS_REFUSED_OTHER, "Gone", ""}, {413, WSS_REFUSED_OTHER, "Content Too Large", ""},
+    {415, WSS_REFUSED_OTHER, "Unsupported Media Type", ""}, {429, WSS_REFUSED_OTHER, "Too Many Requests", ""},
+    {500, WSS_REFUSED_OTHER, "Internal Server Error", ""}, {501, WSS_REFUSED_OTHER, "Not Implemented", ""},
+    {502, WSS_REFUSED_OTHER, "Bad Gateway", ""}, {504, WSS_REFUSED_OTHER, "Gateway Timeout", ""},
     /* All others: by their first digit, and what is none. */
-    {2, WSS_REFUSED_OTHER, "Successful", ""},
-    {3, WSS_REFUSED_OTHER, "Redirection", ""},
-    {4, WSS_REFUSED_OTHER, "Client Error", ""},
-    {5, WSS_REFUSED_OTHER, "Server Error", ""},
+    {2, WSS_REFUSED_OTHER, "Successful", ""}, {3, WSS_REFUSED_OTHER, "Redirection", ""},
+    {4, WSS_REFUSED_OTHER, "Client Error", ""}, {5, WSS_REFUSED_OTHER, "Server Error", ""},
     {0, WSS_REFUSED_OTHER, "Unknown", ""}
 };
 
@@ -2083,28 +2011,12 @@ static void wss__http_welcome(wss__http_reply *reply, wss__span key) {
     wss__hash_accept(key, reply->accept);
 }
 
-/* Likewise a refusal in the library's own words. */
-static void wss__http_refusal(wss__http_reply *reply, int status) {
-    const char *text = wss__http_find_status(status)->text;
-    reply->answer.status = status;
-    reply->answer.body = text;
-    reply->answer.size = strlen(text);
-}
-
 /* Writes while there is room and counts in any case. */
 typedef struct wss__http_out {
     char *data;
     size_t capacity;
     size_t size;
 } wss__http_out;
-
-static wss__http_out wss__http_out_begin(char *data, size_t capacity) {
-    wss__http_out out;
-    out.data = data;
-    out.capacity = capacity;
-    out.size = 0;
-    return out;
-}
 
 static void wss__http_put(wss__http_out *out, wss__span text) {
     if (text.size && out->size <= out->capacity && text.size <= out->capacity - out->size)
@@ -2159,7 +2071,7 @@ static void wss__http_put_demands(wss__http_out *out, const wss_answer *answer) 
    length; out holds the answer only where that is not above capacity. No Date: there is no clock here, and an
    application may add one. */
 static size_t wss__http_write(char *out, size_t capacity, const wss__http_reply *reply) {
-    wss__http_out to = wss__http_out_begin(out, capacity);
+    wss__http_out to = {out, capacity, 0};
     const wss_answer *answer = &reply->answer;
     int status = answer->status;
     wss__http_put_text(&to, "HTTP/1.1 ");
@@ -2184,10 +2096,7 @@ static size_t wss__http_write(char *out, size_t capacity, const wss__http_reply 
    spec     RFC 6455 sections 5.2 and 5.3 */
 
 enum {
-    WSS__FRAME_CONTINUATION = 0,
-    WSS__FRAME_CLOSE = 8,
-    WSS__FRAME_PING = 9,
-    WSS__FRAME_PONG = 10,
+    WSS__FRAME_CONTINUATION = 0, WSS__FRAME_CLOSE = 8, WSS__FRAME_PING = 9, WSS__FRAME_PONG = 10,
     WSS__FRAME_HEAD_MAX = 14,     /* of a client's frame */
     WSS__FRAME_HEAD_MAX_OUT = 10, /* of ours: no mask */
     WSS__FRAME_CONTROL_MAX = 125,
@@ -2247,13 +2156,9 @@ static inline size_t wss__frame_head_size(size_t payload) {
 static inline size_t wss__frame_encode(char *out, int opcode, size_t payload) {
     size_t size = wss__frame_head_size(payload);
     out[0] = (char)(unsigned char)(0x80 | opcode);
-    if (size == 2) {
-        out[1] = (char)(unsigned char)payload;
-    } else {
-        out[1] = (char)(size == 4 ? 126 : 127);
-        if (size == 4) wss__base_store_be(out + 2, payload, 2); /* a constant length becomes one store */
-        else wss__base_store_be(out + 2, payload, 8);
-    }
+    out[1] = (char)(unsigned char)(size == 2 ? payload : size == 4 ? 126 : 127);
+    if (size == 4) wss__base_store_be(out + 2, payload, 2); /* a constant length becomes one store */
+    if (size == 10) wss__base_store_be(out + 2, payload, 8);
     return size;
 }
 
@@ -2383,28 +2288,21 @@ static const char *wss__json_string(const char *at, const char *end) {
 }
 
 static const char *wss__json_digits(const char *at, const char *end) {
+    const char *begin = at;
     while (at < end && *at >= '0' && *at <= '9') at++;
-    return at;
+    return at > begin ? at : NULL;
 }
 
 /* at < end. */
 static const char *wss__json_number(const char *at, const char *end) {
-    if (*at == '-') at++;
-    const char *digits = at;
-    at = wss__json_digits(digits, end);
-    if (at == digits || (*digits == '0' && at - digits > 1)) return NULL;
-    if (at < end && *at == '.') {
-        digits = at + 1;
-        at = wss__json_digits(digits, end);
-        if (at == digits) return NULL;
-    }
-    if (at < end && (*at == 'e' || *at == 'E')) {
-        digits = at + 1;
-        if (digits < end && (*digits == '+' || *digits == '-')) digits++;
-        at = wss__json_digits(digits, end);
-        if (at == digits) return NULL;
-    }
-    return at;
+    const char *first = *at == '-' ? at + 1 : at;
+    at = wss__json_digits(first, end);
+    if (at && *first == '0' && at - first > 1) return NULL;
+    if (at && at < end && *at == '.') at = wss__json_digits(at + 1, end);
+    if (!at || at == end || (*at != 'e' && *at != 'E')) return at;
+    at++;
+    if (at < end && (*at == '+' || *at == '-')) at++;
+    return wss__json_digits(at, end);
 }
 
 static const char *wss__json_word(const char *at, const char *end, const char *word) {
@@ -2474,36 +2372,30 @@ static const char *wss__json_follow(wss__json_nest *nest, const char *at, const 
     return at + 1;
 }
 
-/* An object or array. *error is set where the result is NULL. */
+/* An object or array. *error is set where the result is NULL for its depth. */
 static const char *wss__json_nested(const char *at, const char *end, int max_depth, int *error) {
     wss__json_nest nest;
     int more = 1;
     memset(&nest, 0, sizeof nest);
     do {
+        int is_value = more; /* else a comma or a closing bracket */
         int opens = more && at < end && (*at == '{' || *at == '[');
         if (opens && nest.depth == max_depth) {
             *error = WSS_ERR_DEPTH;
             return NULL;
         }
-        if (opens) {
-            at = wss__json_open(&nest, at, end, &more);
-        } else if (more) {
-            at = wss__json_scalar(at, end);
-            more = 0;
-        } else {
-            at = wss__json_follow(&nest, at, end, &more);
-        }
+        more = 0;
+        if (opens) at = wss__json_open(&nest, at, end, &more);
+        else if (is_value) at = wss__json_scalar(at, end);
+        else at = wss__json_follow(&nest, at, end, &more);
         if (at && !more && nest.depth) at = wss__json_space(at, end);
     } while (at && (more || nest.depth));
-    if (!at) *error = WSS_ERR_JSON;
     return at;
 }
 
 static const char *wss__json_value(const char *at, const char *end, int max_depth, int *error) {
-    if (at < end && (*at == '{' || *at == '[')) return wss__json_nested(at, end, max_depth, error);
-    at = wss__json_scalar(at, end);
-    if (!at) *error = WSS_ERR_JSON;
-    return at;
+    int nested = at < end && (*at == '{' || *at == '[');
+    return nested ? wss__json_nested(at, end, max_depth, error) : wss__json_scalar(at, end);
 }
 
 /* One value of any type, white space around it allowed. *value, unless value is NULL: without that white space.
@@ -2511,7 +2403,7 @@ static const char *wss__json_value(const char *at, const char *end, int max_dept
 static int wss__json_scan(wss__span text, int max_depth, wss__span *value) {
     if (!text.size) return WSS_ERR_JSON;
     if (max_depth < 0 || max_depth > WSS__JSON_DEPTH_MAX) max_depth = WSS__JSON_DEPTH_MAX;
-    int error = WSS_OK;
+    int error = WSS_ERR_JSON;
     const char *end = text.data + text.size;
     const char *at = wss__json_space(text.data, end);
     const char *stop = wss__json_value(at, end, max_depth, &error);
@@ -2619,10 +2511,12 @@ static size_t wss__json_unescape(wss__span raw, char *out, size_t size) {
     return total;
 }
 
-static int wss__json_equals_escaped(wss__span raw, wss__span name) {
+/* True if a valid raw string, quotes included, has this value. One that holds NUL equals nothing. */
+static int wss__json_equals(wss__span raw, wss__span name) {
     const char *at = raw.data + 1;
     const char *end = raw.data + raw.size - 1;
     size_t matched = 0;
+    if (raw.size - 2 < name.size) return 0; /* unescaping never makes longer */
     while (at < end) {
         char bytes[4];
         wss__span piece;
@@ -2632,14 +2526,6 @@ static int wss__json_equals_escaped(wss__span raw, wss__span name) {
         matched += piece.size;
     }
     return matched == name.size;
-}
-
-/* True if a valid raw string, quotes included, has this value. One that holds NUL equals nothing. */
-static int wss__json_equals(wss__span raw, wss__span name) {
-    wss__span inner = wss__base_span(raw.data + 1, raw.size - 2);
-    if (inner.size < name.size) return 0; /* unescaping never makes longer */
-    int escaped = inner.size && memchr(inner.data, '\\', inner.size) != NULL;
-    return escaped ? wss__json_equals_escaped(raw, name) : wss__base_equal(inner, name);
 }
 
 /* Moves the bytes from up to to; the places may overlap, out is never behind from. */
@@ -2708,8 +2594,7 @@ static size_t wss__json_escape_one(char byte, char out[6]) {
         return 2;
     }
     out[1] = 'u';
-    out[2] = '0';
-    out[3] = '0';
+    memset(out + 2, '0', 2);
     out[4] = hex[(unsigned char)byte >> 4];
     out[5] = hex[byte & 15];
     return 6;
@@ -2754,16 +2639,9 @@ enum {
     WSS__ARGS_FIRST_SIZE = 256   /* of a buffer that grows */
 };
 
-static wss_args wss__args_make(const char *text, size_t length, int error) {
-    wss_args args;
-    args.text = text;
-    args.length = length;
-    args.error = error;
-    return args;
-}
-
 static wss_args wss__args_raw(wss__span raw) {
-    return wss__args_make(raw.data, raw.size, WSS_OK);
+    wss_args args = {raw.data, raw.size, WSS_OK};
+    return args;
 }
 
 WSSERVER_API wss_args wss_json(const char *text) {
@@ -2816,15 +2694,11 @@ static int wss__args_find_typed(wss_args args, const char *key, int type, wss__s
 
 WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_t size, size_t *length) {
     wss__span value;
-    if (size) out[0] = 0;
-    if (length) *length = 0;
+    wss__base_end_text(0, out, size, length);
     int error = wss__args_find_typed(args, key, WSS_JSON_STRING, &value);
     if (error) return error;
     if (wss__utf8_check(0, value.data, value.size) != 0) return WSS_ERR_UTF8;
-    size_t total = wss__json_unescape(value, out, size);
-    if (length) *length = total;
-    if (size) out[total < size ? total : 0] = 0;
-    return total < size ? WSS_OK : WSS_ERR_SPACE;
+    return wss__base_end_text(wss__json_unescape(value, out, size), out, size, length);
 }
 
 /* A number as a row of digits times a power of ten. */
@@ -2910,9 +2784,8 @@ static int wss__args_to_double(wss__args_number *number, double *out) {
     double value = strtod(text, NULL);
     int overflow = errno == ERANGE && (value > 1 || value < -1);
     errno = saved;
-    if (overflow) return WSS_ERR_RANGE;
-    *out = value;
-    return WSS_OK;
+    if (!overflow) *out = value;
+    return overflow ? WSS_ERR_RANGE : WSS_OK;
 }
 
 WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out) {
@@ -3057,7 +2930,8 @@ WSSERVER_API void wss_writer_free(wss_writer *writer) {
 WSSERVER_API wss_args wss_writer_args(wss_writer *writer) {
     if (!writer->text) wss__args_fail(writer, WSS_ERR_ARGUMENT);
     while (!writer->error && writer->depth > 0) wss__args_close(writer);
-    if (writer->error) return wss__args_make(NULL, 0, writer->error);
+    wss_args args = {NULL, 0, writer->error};
+    if (writer->error) return args;
     writer->text[writer->length] = 0;
     return wss__args_raw(wss__base_span(writer->text, writer->length));
 }
@@ -3069,8 +2943,7 @@ WSSERVER_API void wss_put_text(wss_writer *writer, const char *key, const char *
 }
 
 WSSERVER_API void wss_put_string(wss_writer *writer, const char *key, const char *text) {
-    if (!text) wss__args_fail(writer, WSS_ERR_ARGUMENT);
-    wss_put_text(writer, key, text, text ? strlen(text) : 0);
+    wss_put_text(writer, key, text, text ? strlen(text) : 1); /* so that NULL is refused there */
 }
 
 /* Appends a value that needs no check. */
@@ -3236,17 +3109,12 @@ static int wss__buf_make_room(wss__mem *mem, wss__buf_queue **queue) {
     if (old && old->count < old->capacity) return 1;
     uint32_t capacity = old ? old->capacity * 2 : (uint32_t)WSS__BUF_RING_MIN;
     if (capacity > UINT32_MAX / 2) return 0;
-    wss__buf_queue *grown = (wss__buf_queue *)wss__mem_get(mem, wss__buf_queue_bytes(capacity));
+    wss__buf_queue *grown = (wss__buf_queue *)wss__mem_get_zeroed(mem, wss__buf_queue_bytes(capacity));
     if (!grown) return 0;
-    memset(grown, 0, sizeof *grown);
-    if (old) {
-        *grown = *old;
-        grown->first = 0;
-        wss__buf_frame **ring = (wss__buf_frame **)(void *)(grown + 1);
-        for (uint32_t i = 0; i < old->count; i++) ring[i] = *wss__buf_at(old, i);
-        wss__mem_free(mem, old, wss__buf_queue_bytes(old->capacity));
-    }
+    if (old) *grown = *old;
     grown->capacity = capacity;
+    for (uint32_t i = 0; i < grown->count; i++) *wss__buf_at(grown, i) = *wss__buf_at(old, i);
+    if (old) wss__mem_free(mem, old, wss__buf_queue_bytes(old->capacity));
     *queue = grown;
     return 1;
 }
@@ -3266,14 +3134,11 @@ static int wss__buf_append(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame
     return 1;
 }
 
-/* Puts the unsent rest of something ahead of all. Nothing may have been sent of the first frame. */
+/* Puts the unsent rest of something ahead of all: the ring turns back by one place. Nothing may have been sent of the
+   first frame. */
 static int wss__buf_prepend(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame *frame) {
-    if (!wss__buf_make_room(mem, queue)) {
-        wss__buf_release(mem, frame);
-        return 0;
-    }
+    if (!wss__buf_append(mem, queue, frame)) return 0;
     (*queue)->first--;
-    (*queue)->count++;
     *wss__buf_at(*queue, 0) = frame;
     return 1;
 }
@@ -3300,26 +3165,19 @@ static size_t wss__buf_drop_all(wss__mem *mem, wss__buf_queue *queue, uint64_t *
     return bytes;
 }
 
-/* Puts frame in the place of a waiting one of the same key: true, with the old one's bytes, if there is one. The caller
-   keeps its reference otherwise. */
-static int wss__buf_replace(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame *frame, size_t *old_bytes) {
-    wss__span key = wss__base_span(wss__buf_frame_data(frame) + frame->size, frame->key_size);
-    for (uint32_t i = wss__buf_unstarted(queue); key.size && i < queue->count; i++) {
-        wss__buf_frame *old = *wss__buf_at(queue, i);
-        if (!wss__base_equal(wss__base_span(wss__buf_frame_data(old) + old->size, old->key_size), key)) continue;
-        *old_bytes = old->size;
-        wss__buf_release(mem, old);
-        *wss__buf_at(queue, i) = frame;
-        return 1;
-    }
-    return 0;
+static wss__span wss__buf_key(wss__buf_frame *frame) {
+    return wss__base_span(wss__buf_frame_data(frame) + frame->size, frame->key_size);
 }
 
-/* Puts a pong in the place of the newest one waiting. The caller keeps its reference where there is none. */
-static int wss__buf_replace_pong(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame *frame) {
+/* Puts frame in the place of a waiting one of the same key, or a pong in the place of the newest one: true, with the
+   old one's bytes, if there is one. The caller keeps its reference otherwise. */
+static int wss__buf_replace(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame *frame, size_t *old_bytes) {
+    int is_pong = wss__buf_is_pong(frame);
+    if (!is_pong && !frame->key_size) return 0;
     for (uint32_t i = queue->count; i-- > wss__buf_unstarted(queue);) {
         wss__buf_frame *old = *wss__buf_at(queue, i);
-        if (!wss__buf_is_pong(old)) continue;
+        if (is_pong ? !wss__buf_is_pong(old) : !wss__base_equal(wss__buf_key(old), wss__buf_key(frame))) continue;
+        *old_bytes = old->size;
         wss__buf_release(mem, old);
         *wss__buf_at(queue, i) = frame;
         return 1;
@@ -3366,8 +3224,7 @@ static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size
    threads  one */
 
 enum {
-    WSS__TIMER_LEVELS = 5,
-    WSS__TIMER_SLOTS = 64,
+    WSS__TIMER_LEVELS = 5, WSS__TIMER_SLOTS = 64,
     WSS__TIMER_HORIZON = 1 << 30 /* milliseconds; what is due later waits here and is looked at again */
 };
 #define WSS__TIMER_NONE 0xffffffffu
@@ -3419,14 +3276,11 @@ static void wss__timer_link(wss__timer_wheel *wheel, uint32_t number, uint32_t l
    front. */
 static void wss__timer_place(wss__timer_wheel *wheel, uint32_t number, int in_front) {
     uint32_t left = wheel->at(wheel->owner, number)->due - (uint32_t)wheel->now;
-    if (left == 0 || left > WSS__TIMER_HORIZON) {
-        wss__timer_link(wheel, number, WSS__TIMER_EXPIRED, in_front);
-        return;
-    }
     uint32_t level = 0;
     while (level < WSS__TIMER_LEVELS - 1 && left >> (6 * (level + 1))) level++;
-    uint64_t at = (wheel->now + left) >> (6 * level);
-    wss__timer_link(wheel, number, level * WSS__TIMER_SLOTS + (uint32_t)(at & 63), in_front);
+    uint32_t slot = (uint32_t)((wheel->now + left) >> (6 * level)) & 63;
+    int is_due = left == 0 || left > WSS__TIMER_HORIZON;
+    wss__timer_link(wheel, number, is_due ? WSS__TIMER_EXPIRED : level * WSS__TIMER_SLOTS + slot, in_front);
 }
 
 static int wss__timer_pending(const wss__timer_node *node) {
@@ -3911,22 +3765,22 @@ static int wss__session_put_control(wss__session_shared *shared, wss__session *s
 
 static int wss__session_put_close(wss__session_shared *shared, wss__session *session, int code, wss__span reason) {
     char payload[WSS__FRAME_CONTROL_MAX];
-    if (code == WSS_CLOSE_NO_CODE)
-        return wss__session_put_control(shared, session, WSS__FRAME_CLOSE, wss__base_span(NULL, 0));
     wss__base_store_be(payload, (uint64_t)code, 2);
     size_t size = wss__base_min(reason.size, sizeof payload - 2);
     if (size) memcpy(payload + 2, reason.data, size);
-    return wss__session_put_control(shared, session, WSS__FRAME_CLOSE, wss__base_span(payload, size + 2));
+    wss__span all = wss__base_span(payload, code == WSS_CLOSE_NO_CODE ? 0 : size + 2);
+    return wss__session_put_control(shared, session, WSS__FRAME_CLOSE, all);
 }
 
 static int wss__session_put_pong(wss__session_shared *shared, wss__session *session, wss__span payload) {
     if (!session->queue || session->queue->pongs < WSS__SESSION_PONGS_MAX)
         return wss__session_put_control(shared, session, WSS__FRAME_PONG, payload);
     char *place = NULL;
+    size_t old = 0;
     wss__buf_frame *frame = wss__buf_new(shared->mem, WSS__FRAME_PONG, payload.size, wss__base_span(NULL, 0), &place);
     if (!frame) return 0;
     if (payload.size) memcpy(place, payload.data, payload.size);
-    if (wss__buf_replace_pong(shared->mem, session->queue, frame)) return 1; /* always: only one can have begun */
+    if (wss__buf_replace(shared->mem, session->queue, frame, &old)) return 1; /* always: only one can have begun */
     return wss__buf_append(shared->mem, &session->queue, frame); /* never: see above */
 }
 
@@ -4099,7 +3953,6 @@ static int wss__session_hold(wss__session_shared *shared, wss__session *session,
     if (!input->held) return 0;
     memcpy(input->held, bytes->data, bytes->size);
     input->held_size = bytes->size;
-    input->held_at = 0;
     return 1;
 }
 
@@ -4120,8 +3973,7 @@ static int wss__session_grow(wss__session_shared *shared, wss__session_input *in
     size_t least = wss__base_add(wss__base_add(input->size, more), 1);
     size_t wanted = wss__base_max(wss__base_multiply(input->capacity, 2), wss__base_add(least, ahead));
     if (wanted > WSS__SESSION_STEP && wss__base_add(wanted, WSS__SESSION_STEP) > most) wanted = wss__base_add(most, 1);
-    wanted = wss__base_min(wanted, wss__base_add(most, 1));
-    size_t capacity = wss__base_max(least, wanted);
+    size_t capacity = wss__base_max(least, wss__base_min(wanted, wss__base_add(most, 1)));
     char *data = (char *)wss__mem_resize(shared->mem, input->data, input->capacity, capacity);
     if (!data) return 0;
     input->data = data;
@@ -4154,9 +4006,8 @@ static int wss__session_deliver(wss__session_shared *shared, wss__session *sessi
 /* RFC 6455 section 5.5.1. */
 static int wss__session_on_close(wss__session_shared *shared, wss__session *session, wss__span payload,
                                  wss__session_event *event) {
-    if (payload.size == 1) return wss__session_fail(shared, session, WSS_CAUSE_CLOSE_FRAME, event);
-    int code = payload.size ? (int)wss__base_load_be(payload.data, 2) : WSS_CLOSE_NO_CODE;
-    if (payload.size && !wss__frame_code_valid(code))
+    int code = payload.size > 1 ? (int)wss__base_load_be(payload.data, 2) : WSS_CLOSE_NO_CODE;
+    if (payload.size && !wss__frame_code_valid(code)) /* one byte is no code either */
         return wss__session_fail(shared, session, WSS_CAUSE_CLOSE_FRAME, event);
     wss__span reason = payload.size ? wss__base_span(payload.data + 2, payload.size - 2) : payload;
     if (wss__utf8_check(0, reason.data, reason.size) != 0)
@@ -4172,11 +4023,8 @@ static int wss__session_control(wss__session_shared *shared, wss__session *sessi
     wss__span payload = wss__base_span(data, size);
     if (opcode == WSS__FRAME_CLOSE) return wss__session_on_close(shared, session, payload, event);
     if (session->phase != WSS__SESSION_OPEN) return WSS__SESSION_AGAIN;
-    if (opcode == WSS__FRAME_PING) {
-        if (!wss__session_put_pong(shared, session, payload))
-            return wss__session_fail(shared, session, WSS_CAUSE_MEMORY, event);
-        return WSS__SESSION_AGAIN;
-    }
+    if (opcode == WSS__FRAME_PING && wss__session_put_pong(shared, session, payload)) return WSS__SESSION_AGAIN;
+    if (opcode == WSS__FRAME_PING) return wss__session_fail(shared, session, WSS_CAUSE_MEMORY, event);
     event->data = data;
     event->size = size;
     return WSS__SESSION_PONG;
@@ -4312,13 +4160,16 @@ static void wss__session_count_refusal(wss__session_shared *shared, int status, 
 
 static int wss__session_reject(wss__session_shared *shared, wss__session *session, int status, int with_body,
                                wss__session_event *event) {
+    const wss__http_status *found = wss__http_find_status(status);
     wss__http_reply reply;
     memset(&reply, 0, sizeof reply);
-    wss__http_refusal(&reply, status);
+    reply.answer.status = status;
+    reply.answer.body = found->text;
+    reply.answer.size = strlen(found->text);
     reply.is_head = !with_body;
     int kind = wss__session_end(shared, session, WSS_CAUSE_HANDSHAKE, 0, event);
     wss__session_answer(shared, session, &reply);
-    wss__session_count_refusal(shared, status, wss__http_find_status(status)->refused);
+    wss__session_count_refusal(shared, status, found->refused);
     event->status = status;
     return kind;
 }
@@ -4335,10 +4186,9 @@ static int wss__session_request(wss__session_shared *shared, wss__session *sessi
                                 wss__session_event *event) {
     const wss_options *options = shared->options;
     wss_request *request = &event->request;
-    int upgrade = 0;
     int status = wss__http_parse(head, size, request);
     int with_body = status != 0 || !request->is_head;
-    if (!status) upgrade = wss__http_upgrade(request, &status);
+    int upgrade = status ? 0 : wss__http_upgrade(request, &status);
     if (!status && !wss__http_host_allowed(request, options->hosts)) status = 421;
     if (!status && upgrade && !wss__http_origin_allowed(request, options->origins)) status = 403;
     if (!status && wss__mem_is_tight(shared->mem)) status = 503;
@@ -4347,37 +4197,32 @@ static int wss__session_request(wss__session_shared *shared, wss__session *sessi
     return upgrade ? WSS__SESSION_UPGRADE : WSS__SESSION_HTTP;
 }
 
+/* Keeps bytes of a request head; false where memory is short. */
+static int wss__session_keep_head(wss__session_shared *shared, wss__session *session, const char *data, size_t size) {
+    wss__session_input *input = wss__session_need_input(shared, session);
+    if (!input || !wss__session_grow(shared, input, size, 0, (size_t)shared->options->max_head)) return 0;
+    memcpy(input->data + input->size, data, size);
+    input->size += size;
+    return 1;
+}
+
 /* Gathers the request head. It is looked for once per byte, however it trickles in. */
 static int wss__session_head(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                              wss__session_event *event) {
-    size_t most = (size_t)shared->options->max_head;
-    wss__session_input *input = session->input;
-    char *data = bytes->data;
-    size_t before = input ? input->size : 0;
-    size_t size = bytes->size;
+    int begun = session->input != NULL;
+    size_t before = begun ? session->input->size : 0;
+    size_t size = wss__base_min(bytes->size, (size_t)shared->options->max_head + 1 - before);
     if (!bytes->size) return WSS__SESSION_NEED;
-    if (input) {
-        size = before + wss__base_min(bytes->size, most + 1 - before);
-        if (!wss__session_grow(shared, input, size - before, 0, most))
-            return wss__session_reject(shared, session, 503, 1, event);
-        data = input->data;
-        memcpy(data + before, bytes->data, size - before);
-    }
-    size_t end = wss__http_find_end(data, size, before);
-    int status = wss__http_prefix_status(data, end ? end : size, shared->options->max_head);
+    if (begun && !wss__session_keep_head(shared, session, bytes->data, size))
+        return wss__session_reject(shared, session, 503, 1, event);
+    char *data = begun ? session->input->data : bytes->data;
+    size_t end = wss__http_find_end(data, before + size, before);
+    int status = wss__http_prefix_status(data, end ? end : before + size, shared->options->max_head);
     if (status) return wss__session_reject(shared, session, status, 1, event);
-    if (end) {
-        wss__session_skip(bytes, end - before);
-        return wss__session_request(shared, session, data, end, event);
-    }
-    if (!input) {
-        input = wss__session_need_input(shared, session);
-        if (!input || !wss__session_grow(shared, input, size, 0, most))
-            return wss__session_reject(shared, session, 503, 1, event);
-        memcpy(input->data, bytes->data, size);
-    }
-    input->size = size;
-    wss__session_skip(bytes, size - before);
+    wss__session_skip(bytes, end ? end - before : size);
+    if (end) return wss__session_request(shared, session, data, end, event);
+    if (!begun && !wss__session_keep_head(shared, session, data, size))
+        return wss__session_reject(shared, session, 503, 1, event);
     return WSS__SESSION_NEED;
 }
 
@@ -4678,9 +4523,7 @@ static int wss__socket_watch(int epoll, int fd, uint32_t events, uint64_t tag) {
 
 /* Taken out of epoll before it is closed: a child that inherited it would keep its registration alive. */
 static void wss__socket_unwatch(int epoll, int fd) {
-    struct epoll_event event;
-    memset(&event, 0, sizeof event);
-    WSSERVER_SYSTEM(epoll_ctl)(epoll, EPOLL_CTL_DEL, fd, &event);
+    WSSERVER_SYSTEM(epoll_ctl)(epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
 /* Never repeated: after EINTR the descriptor is gone all the same. */
@@ -4690,9 +4533,7 @@ static void wss__socket_close(int fd) {
 
 /* So that close() resets the connection instead of leaving it to the kernel. */
 static void wss__socket_set_reset(int fd) {
-    struct linger linger;
-    linger.l_onoff = 1;
-    linger.l_linger = 0;
+    struct linger linger = {1, 0};
     WSSERVER_SYSTEM(setsockopt)(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
@@ -4701,41 +4542,44 @@ static void wss__socket_set_flag(int fd, int level, int name) {
     WSSERVER_SYSTEM(setsockopt)(fd, level, name, &one, sizeof one);
 }
 
+static int wss__socket_port_of(const wss__socket_address *address) {
+    if (address->any.sa_family == AF_INET) return ntohs(address->v4.sin_port);
+    return address->any.sa_family == AF_INET6 ? ntohs(address->v6.sin6_port) : 0;
+}
+
+/* The peer's address. Returns its family and where its bytes stand: those of an IPv4 address also where it came as an
+   IPv6 one. AF_UNSPEC: it has none any more. */
+static int wss__socket_peer_address(int fd, wss__socket_address *address, const unsigned char **bytes) {
+    socklen_t size = sizeof *address;
+    memset(address, 0, sizeof *address);
+    *bytes = address->v6.sin6_addr.s6_addr;
+    if (WSSERVER_SYSTEM(getpeername)(fd, &address->any, &size) != 0) return AF_UNSPEC;
+    int mapped = address->any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address->v6.sin6_addr);
+    if (address->any.sa_family == AF_INET) *bytes = (const unsigned char *)&address->v4.sin_addr;
+    if (mapped) *bytes += 12;
+    return mapped ? AF_INET : address->any.sa_family;
+}
+
 /* Text of the peer's address; "unix" for Unix sockets. */
 static void wss__socket_peer(int fd, char out[64], int *port) {
     wss__socket_address address;
-    socklen_t size = sizeof address;
-    memset(&address, 0, sizeof address);
+    const unsigned char *bytes;
+    int family = wss__socket_peer_address(fd, &address, &bytes);
+    *port = wss__socket_port_of(&address);
     out[0] = 0;
-    *port = 0;
-    if (WSSERVER_SYSTEM(getpeername)(fd, &address.any, &size) != 0) return;
-    if (address.any.sa_family == AF_INET) {
-        inet_ntop(AF_INET, &address.v4.sin_addr, out, 64);
-        *port = ntohs(address.v4.sin_port);
-    } else if (address.any.sa_family == AF_INET6) {
-        int mapped = IN6_IS_ADDR_V4MAPPED(&address.v6.sin6_addr);
-        const unsigned char *bytes = address.v6.sin6_addr.s6_addr;
-        if (mapped) inet_ntop(AF_INET, bytes + 12, out, 64);
-        else inet_ntop(AF_INET6, bytes, out, 64);
-        *port = ntohs(address.v6.sin6_port);
-    } else if (address.any.sa_family == AF_UNIX) {
-        memcpy(out, "unix", 5);
-    }
+    if (family == AF_UNIX) memcpy(out, "unix", 5);
+    else inet_ntop(family, bytes, out, 64); /* leaves out as it is for any other family */
 }
 
 /* What connections of one address have in common: an IPv4 address, or the network (/64) of an IPv6 one. False: none. */
 static int wss__socket_key(int fd, char key[8]) {
     wss__socket_address address;
-    socklen_t size = sizeof address;
-    memset(&address, 0, sizeof address);
-    if (WSSERVER_SYSTEM(getpeername)(fd, &address.any, &size) != 0) return 0;
-    const char *bytes = (const char *)address.v6.sin6_addr.s6_addr;
-    int mapped = address.any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address.v6.sin6_addr);
+    const unsigned char *bytes;
+    int family = wss__socket_peer_address(fd, &address, &bytes);
     memset(key, 0, 8);
-    if (mapped) memcpy(key + 4, bytes + 12, 4);
-    else if (address.any.sa_family == AF_INET6) memcpy(key, bytes, 8);
-    else memcpy(key + 4, &address.v4.sin_addr, 4);
-    return address.any.sa_family == AF_INET || address.any.sa_family == AF_INET6;
+    if (family == AF_INET6) memcpy(key, bytes, 8);
+    else memcpy(key + 4, bytes, 4);
+    return family == AF_INET || family == AF_INET6;
 }
 
 /* Who is at the other end of a Unix socket. The layout is the kernel's struct ucred, which glibc hides in GNU mode. */
@@ -4751,6 +4595,11 @@ static int wss__socket_credentials(int fd, int *pid, int *uid, int *gid) {
 
 /* ---- listening ---- */
 
+static int wss__socket_fail(int number) {
+    errno = number;
+    return WSS_ERR_SYSTEM;
+}
+
 static int wss__socket_explain(wss_error *why, int code, const char *what, wss__span address) {
     char reason[64];
     memset(why, 0, sizeof *why);
@@ -4761,11 +4610,6 @@ static int wss__socket_explain(wss_error *why, int code, const char *what, wss__
     snprintf(why->text, sizeof why->text, "%s %.*s: %s", what, (int)wss__base_min(address.size, 80), address.data,
              code == WSS_ERR_SYSTEM ? reason : wss_strerror(code));
     return code;
-}
-
-static int wss__socket_port_of(const wss__socket_address *address) {
-    if (address->any.sa_family == AF_INET) return ntohs(address->v4.sin_port);
-    return address->any.sa_family == AF_INET6 ? ntohs(address->v6.sin6_port) : 0;
 }
 
 /* ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT into a socket address; 0 where it is neither IPv4 nor IPv6. */
@@ -4786,9 +4630,7 @@ static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address
     }
     if (tail.size && tail.data[0] != ':') return 0;
     if (tail.size) port = wss__base_number(wss__base_span(tail.data + 1, tail.size - 1), 65535);
-    if (port < 0 || name.size >= sizeof host) return 0;
-    memcpy(host, name.data, name.size);
-    host[name.size] = 0;
+    if (port < 0 || wss__base_copy_out(name, host, sizeof host, NULL) != WSS_OK) return 0;
     if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &address->v4.sin_addr) == 1) {
         address->v4.sin_family = AF_INET;
         address->v4.sin_port = htons((uint16_t)port);
@@ -4811,31 +4653,6 @@ static void wss__socket_remove_stale(const wss__socket_address *address, socklen
     wss__socket_close(fd);
 }
 
-/* Socket, options, bind, listen. Negative with errno set on failure. */
-static int wss__socket_bind(const wss__socket_address *address, socklen_t size, const wss_options *options) {
-    int family = address->any.sa_family;
-    int off = 0;
-    int fd = WSSERVER_SYSTEM(socket)(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) return -1;
-    if (family != AF_UNIX) {
-        wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEADDR);
-        wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY); /* what it accepts inherits this */
-    }
-    if (options->reuse_port) wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEPORT);
-    if (family == AF_INET6) WSSERVER_SYSTEM(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    int mode = options->unix_mode ? options->unix_mode : 0660;
-    int failed = WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0;
-    int made = !failed && family == AF_UNIX; /* a path that must not stay behind */
-    if (made) failed = WSSERVER_SYSTEM(chmod)(address->local.sun_path, (mode_t)mode) != 0;
-    if (!failed) failed = WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0;
-    if (!failed) return fd;
-    int number = errno;
-    if (made) WSSERVER_SYSTEM(unlink)(address->local.sun_path);
-    wss__socket_close(fd);
-    errno = number;
-    return -1;
-}
-
 static wss__socket_listener *wss__socket_add(wss__socket_listeners *all, int fd) {
     wss__socket_listener *listener = &all->list[all->count++];
     wss__socket_address address;
@@ -4849,20 +4666,42 @@ static wss__socket_listener *wss__socket_add(wss__socket_listeners *all, int fd)
     return listener;
 }
 
+/* Socket, options, bind, listen. NULL with errno set on failure. */
+static wss__socket_listener *wss__socket_bind(wss__socket_listeners *all, const wss__socket_address *address,
+                                              socklen_t size, const wss_options *options) {
+    int family = address->any.sa_family;
+    int off = 0;
+    int fd = WSSERVER_SYSTEM(socket)(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return NULL;
+    if (family != AF_UNIX) {
+        wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEADDR);
+        wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY); /* what it accepts inherits this */
+    }
+    if (options->reuse_port) wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEPORT);
+    if (family == AF_INET6) WSSERVER_SYSTEM(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    int mode = options->unix_mode ? options->unix_mode : 0660;
+    int failed = WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0;
+    int made = !failed && family == AF_UNIX; /* a path that must not stay behind */
+    if (made) failed = WSSERVER_SYSTEM(chmod)(address->local.sun_path, (mode_t)mode) != 0;
+    if (!failed) failed = WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0;
+    if (!failed) return wss__socket_add(all, fd);
+    int number = errno;
+    if (made) WSSERVER_SYSTEM(unlink)(address->local.sun_path);
+    wss__socket_close(fd);
+    errno = number;
+    return NULL;
+}
+
 static int wss__socket_listen_unix(wss__socket_listeners *all, wss__span path, const wss_options *options) {
     wss__socket_address address;
     memset(&address, 0, sizeof address);
-    if (!path.size || path.size >= sizeof address.local.sun_path) {
-        errno = ENAMETOOLONG;
-        return WSS_ERR_SYSTEM;
-    }
+    if (!path.size || path.size >= sizeof address.local.sun_path) return wss__socket_fail(ENAMETOOLONG);
     address.local.sun_family = AF_UNIX;
     memcpy(address.local.sun_path, path.data, path.size);
     wss__socket_remove_stale(&address, sizeof address.local);
-    int fd = wss__socket_bind(&address, sizeof address.local, options);
-    if (fd < 0) return WSS_ERR_SYSTEM;
-    memcpy(wss__socket_add(all, fd)->path, path.data, path.size);
-    return WSS_OK;
+    wss__socket_listener *listener = wss__socket_bind(all, &address, sizeof address.local, options);
+    if (listener) memcpy(listener->path, path.data, path.size);
+    return listener ? WSS_OK : WSS_ERR_SYSTEM;
 }
 
 /* A listening descriptor that somebody else made. */
@@ -4872,10 +4711,7 @@ static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
     if (WSSERVER_SYSTEM(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) return WSS_ERR_SYSTEM;
     for (int i = 0; i < all->count; i++)
         if (all->list[i].fd == fd) listening = 0; /* named twice it would be closed twice */
-    if (!listening) {
-        errno = EINVAL;
-        return WSS_ERR_SYSTEM;
-    }
+    if (!listening) return wss__socket_fail(EINVAL);
     int flags = WSSERVER_SYSTEM(fcntl)(fd, F_GETFL, 0);
     if (flags < 0 || WSSERVER_SYSTEM(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0) return WSS_ERR_SYSTEM;
     if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0) return WSS_ERR_SYSTEM;
@@ -4888,10 +4724,8 @@ static int wss__socket_adopt_inherited(wss__socket_listeners *all) {
     const char *pid = getenv("LISTEN_PID"); /* NOLINT(concurrency-mt-unsafe): it is, unless others call setenv */
     const char *fds = getenv("LISTEN_FDS"); /* NOLINT(concurrency-mt-unsafe): likewise */
     int count = fds ? wss__base_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
-    if (!pid || count < 1 || wss__base_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid()) {
-        errno = ENOENT;
-        return WSS_ERR_SYSTEM;
-    }
+    if (!pid || count < 1 || wss__base_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid())
+        return wss__socket_fail(ENOENT);
     for (int i = 0; i < count; i++)
         if (wss__socket_adopt(all, 3 + i) != WSS_OK) return WSS_ERR_SYSTEM;
     return WSS_OK;
@@ -4905,10 +4739,7 @@ static int wss__socket_listen_tcp(wss__socket_listeners *all, wss__span text, co
     wss__socket_address address;
     socklen_t size = wss__socket_parse(text, wss__socket_port(all, options), &address);
     if (!size) return WSS_ERR_ADDRESS;
-    int fd = wss__socket_bind(&address, size, options);
-    if (fd < 0) return WSS_ERR_SYSTEM;
-    wss__socket_add(all, fd);
-    return WSS_OK;
+    return wss__socket_bind(all, &address, size, options) ? WSS_OK : WSS_ERR_SYSTEM;
 }
 
 static int wss__socket_starts(wss__span text, const char *prefix, wss__span *rest) {
@@ -6199,12 +6030,20 @@ static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked,
     return count;
 }
 
-/* What a failed send means. */
-static void wss__write_failed(wss__conn *conn) {
-    wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
-    if (errno == EAGAIN) return;
-    if (errno == ENOBUFS || errno == ENOMEM) conn->work |= WSS__WORK_STARVED;
-    else conn->work |= WSS__WORK_BROKEN;
+/* Sends; returns how much has left. A send that takes less than it was given means that the kernel is full: EPOLLOUT
+   will come. */
+static size_t wss__write_send(wss__loop *loop, wss__conn *conn, struct iovec *parts, size_t count, size_t total,
+                              int last) {
+    ssize_t sent = wss__socket_send(conn->fd, parts, count, last);
+    if (sent < (ssize_t)total) wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
+    if (sent < 0) {
+        if (errno == ENOBUFS || errno == ENOMEM) conn->work |= WSS__WORK_STARVED;
+        else if (errno != EAGAIN) conn->work |= WSS__WORK_BROKEN;
+        return 0;
+    }
+    WSS__COUNT(conn->bytes_out, sent);
+    WSS__COUNT(loop->shared.stats.bytes_out, sent);
+    return (size_t)sent;
 }
 
 /* There was no memory to keep the rest of what had begun to leave: not even a Close may follow it. */
@@ -6213,13 +6052,7 @@ static void wss__write_break(wss__loop *loop, wss__conn *conn) {
     wss__session_close(&loop->shared, &conn->session, WSS_CLOSE_LOST, wss__base_span(NULL, 0), WSS_CAUSE_MEMORY);
 }
 
-static void wss__write_count_out(wss__loop *loop, wss__conn *conn, size_t size) {
-    WSS__COUNT(conn->bytes_out, size);
-    WSS__COUNT(loop->shared.stats.bytes_out, size);
-}
-
-/* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. A send
-   that takes less than it was given means that the kernel is full: EPOLLOUT will come. */
+/* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. */
 static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
     wss__session_shared *shared = &loop->shared;
     struct iovec parts[WSS__WRITE_PARTS];
@@ -6229,15 +6062,10 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
         size_t total;
         int all;
         size_t count = wss__write_gather(loop, conn, corked, parts, &total, &all);
-        ssize_t sent = wss__socket_send(conn->fd, parts, count, all && wss__conn_state(conn) == WSS__STATE_FLUSHING);
-        if (sent < 0) {
-            wss__write_failed(conn);
-            break;
-        }
-        size_t left = (size_t)sent;
-        wss__write_count_out(loop, conn, left);
+        int last = all && wss__conn_state(conn) == WSS__STATE_FLUSHING;
+        size_t left = wss__write_send(loop, conn, parts, count, total, last);
+        if (!left) break;
         written += left;
-        if (left < total) wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
         size_t from_cork = wss__base_min(left, corked);
         if (corked && !wss__session_uncork(shared, &conn->session, from_cork)) wss__write_break(loop, conn);
         corked = 0;
@@ -6250,18 +6078,10 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
 /* Sends a large message from the caller's memory; what the kernel does not take is copied. */
 static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__message *message) {
     char head[WSS__FRAME_HEAD_MAX_OUT];
-    struct iovec parts[2];
     size_t head_size = wss__frame_encode(head, message->opcode, message->size);
-    parts[0].iov_base = head;
-    parts[0].iov_len = head_size;
-    parts[1].iov_base = (char *)(uintptr_t)message->data.data;
-    parts[1].iov_len = message->size;
-    ssize_t sent = wss__socket_send(conn->fd, parts, 2, 0);
-    if (sent < 0) wss__write_failed(conn);
-    size_t done = sent < 0 ? 0 : (size_t)sent;
-    wss__write_count_out(loop, conn, done);
+    struct iovec parts[2] = {{head, head_size}, {(char *)(uintptr_t)message->data.data, message->size}};
+    size_t done = wss__write_send(loop, conn, parts, 2, head_size + message->size, 0);
     size_t left = head_size + message->size - done;
-    if (left) wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
     if (left && !(conn->work & WSS__WORK_BROKEN)) {
         wss__buf_frame *frame = wss__buf_new_raw(&loop->server->mem, left, wss__base_span(NULL, 0));
         size_t head_left = done < head_size ? head_size - done : 0;
@@ -6354,19 +6174,10 @@ static char *wss__write_join_broadcasts(wss__loop *loop) {
 /* Sends the last missing bytes of the joined broadcasts if nothing else waits for this connection: how many of them
    have left. */
 static size_t wss__write_send_broadcasts(wss__loop *loop, wss__conn *conn, char *joined, size_t missing) {
-    struct iovec part;
     if (!joined || conn->session.queue || loop->shared.corked == &conn->session || !(conn->work & WSS__WORK_WRITABLE))
         return 0;
-    part.iov_base = joined + (loop->broadcast_size - missing);
-    part.iov_len = missing;
-    ssize_t sent = wss__socket_send(conn->fd, &part, 1, 0);
-    if (sent < 0) {
-        wss__write_failed(conn);
-        return 0;
-    }
-    if ((size_t)sent < part.iov_len) wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
-    wss__write_count_out(loop, conn, (size_t)sent);
-    return (size_t)sent;
+    struct iovec part = {joined + (loop->broadcast_size - missing), missing};
+    return wss__write_send(loop, conn, &part, 1, missing, 0);
 }
 
 /* Gives a connection the last missing bytes of the broadcasts: queues what of them has not left. One may close it.
@@ -6384,11 +6195,8 @@ static void wss__write_queue_broadcasts(wss__loop *loop, wss__conn *conn, size_t
             continue;
         }
         wss__buf_retain(frame);
-        if (!begun) {
-            wss__write_share(loop, conn, frame);
-        } else {
-            wss__write_begun(loop, conn, frame, begun);
-        }
+        if (begun) wss__write_begun(loop, conn, frame, begun);
+        else wss__write_share(loop, conn, frame);
     }
 }
 
@@ -6519,9 +6327,8 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
     frame->fixed = 1; /* nothing makes sense to the client before it */
     if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__WORK_BROKEN;
     if (status != 101) {
-        if (conn->cold->request->upgrade)
-            wss__session_count_refusal(&loop->shared, status, WSS_REFUSED_APPLICATION);
-        else WSS__COUNT(loop->shared.stats.http_answers, 1);
+        if (!conn->cold->request->upgrade) WSS__COUNT(loop->shared.stats.http_answers, 1);
+        else wss__session_count_refusal(&loop->shared, status, WSS_REFUSED_APPLICATION);
         wss__conn_set_state(loop, conn, WSS__STATE_FLUSHING);
         wss__conn_set_stage(server, conn, WSS__STAGE_CLOSING);
     }
@@ -7591,14 +7398,14 @@ static void wss__public_default_size(size_t *option, size_t value) {
 }
 
 /* Limits that cannot be switched off take their largest value instead. */
-static void wss__public_bound(int *option, int most) {
+static void wss__public_default_limit(int *option, int value, int most) {
+    wss__public_default(option, value);
     if (*option == WSS_OFF || *option > most) *option = most;
 }
 
 static int wss__public_descriptors(void) {
     struct rlimit limit;
-    if (WSSERVER_SYSTEM(getrlimit)(RLIMIT_NOFILE, &limit) != 0) return INT_MAX;
-    if (limit.rlim_cur >= (rlim_t)INT_MAX) return INT_MAX;
+    if (WSSERVER_SYSTEM(getrlimit)(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= (rlim_t)INT_MAX) return INT_MAX;
     return limit.rlim_cur > 64 ? (int)limit.rlim_cur - 32 : (int)limit.rlim_cur;
 }
 
@@ -7611,14 +7418,11 @@ static void wss__public_resolve_posted(wss_options *options) {
 static void wss__public_resolve(wss_options *options) {
     const size_t mebibyte = (size_t)1024 * 1024;
     if (!options->type_member) options->type_member = "__MESSAGE__";
-    wss__public_default(&options->threads, 1);
-    wss__public_bound(&options->threads, WSS__QUEUE_INBOXES);
+    const int most = (int)wss__base_min(WSS__SLOT_LIMIT, (size_t)wss__public_descriptors());
+    wss__public_default_limit(&options->threads, 1, WSS__QUEUE_INBOXES);
     wss__public_default_size(&options->max_message, mebibyte);
-    wss__public_default(&options->max_head, 8192);
-    wss__public_bound(&options->max_head, 1024 * 1024);
-    wss__public_default(&options->max_connections, 10000);
-    wss__public_bound(&options->max_connections, (int)WSS__SLOT_LIMIT);
-    wss__public_bound(&options->max_connections, wss__public_descriptors());
+    wss__public_default_limit(&options->max_head, 8192, 1024 * 1024);
+    wss__public_default_limit(&options->max_connections, 10000, most);
     wss__public_default(&options->max_per_address, WSS_OFF);
     wss__public_default_size(&options->max_queued, mebibyte);
     wss__public_default_size(&options->memory_budget, 256 * mebibyte);
@@ -7635,11 +7439,8 @@ static void wss__public_resolve(wss_options *options) {
 
 /* All strings of the options in one block. */
 static int wss__public_copy_strings(wss_server *server) {
-    const char **strings[4];
-    strings[0] = &server->options.address;
-    strings[1] = &server->options.type_member;
-    strings[2] = &server->options.origins;
-    strings[3] = &server->options.hosts;
+    wss_options *options = &server->options;
+    const char **strings[4] = {&options->address, &options->type_member, &options->origins, &options->hosts};
     for (int i = 0; i < 4; i++)
         if (*strings[i]) server->strings_size = wss__base_add(server->strings_size, strlen(*strings[i]) + 1);
     server->strings = (char *)wss__mem_get(&server->mem, server->strings_size);
@@ -7666,6 +7467,7 @@ static int wss__public_make_addresses(wss_server *server) {
 
 static int wss__public_set_up(wss_server *server, wss_error *why) {
     uint64_t random = wss__socket_random();
+    uint32_t limit = (uint32_t)server->options.max_connections;
     wss__span what = wss__base_text("server");
     pthread_mutex_init(&server->handlers.mutex, NULL);
     server->handlers.mem = &server->mem;
@@ -7675,16 +7477,12 @@ static int wss__public_set_up(wss_server *server, wss_error *why) {
     int result = wss__socket_listen(&server->listeners, &server->options, why);
     if (result) return result;
     if (server->listeners.port) server->options.port = server->listeners.port;
-    uint32_t limit = (uint32_t)server->options.max_connections;
-    if (!wss__slot_init(&server->conns, &server->mem, sizeof(wss__conn), limit, random) ||
-        !wss__slot_init(&server->timers, &server->mem, sizeof(wss__deliver_timer), 1 << 20, random >> 20))
-        return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
-    size_t loops = (size_t)server->options.threads;
-    if (server->options.max_per_address != WSS_OFF && !wss__public_make_addresses(server))
-        return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
-    server->loops = (wss__loop *)wss__mem_get_zeroed(&server->mem, loops * sizeof *server->loops);
-    if (!server->loops) return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
-    server->loop_count = (int)loops;
+    server->loop_count = server->options.threads;
+    server->loops = (wss__loop *)wss__mem_get_zeroed(&server->mem, (size_t)server->loop_count * sizeof *server->loops);
+    if (!server->loops || !wss__slot_init(&server->conns, &server->mem, sizeof(wss__conn), limit, random) ||
+        !wss__slot_init(&server->timers, &server->mem, sizeof(wss__deliver_timer), 1 << 20, random >> 20) ||
+        (server->options.max_per_address != WSS_OFF && !wss__public_make_addresses(server)))
+        result = WSS_ERR_MEMORY;
     for (int i = 0; i < server->loop_count && !result; i++) {
         server->loops_made = i + 1;
         result = wss__loop_init(&server->loops[i], server, i);
@@ -7696,7 +7494,7 @@ static void wss__public_tear_down(wss_server *server) {
     wss__mem mem = server->mem;
     wss__socket_close_listeners(&server->listeners);
     for (int i = 0; i < server->loops_made; i++) wss__loop_destroy(&server->loops[i]);
-    if (server->loops) wss__mem_free(&server->mem, server->loops, (size_t)server->loop_count * sizeof *server->loops);
+    wss__mem_free(&server->mem, server->loops, (size_t)server->loop_count * sizeof *server->loops);
     wss__mem_free(&server->mem, server->addresses, server->address_lists * sizeof(void *));
     wss__slot_destroy(&server->conns);
     wss__slot_destroy(&server->timers);
@@ -7817,33 +7615,33 @@ static int wss__public_may_run(wss_server *server) {
     return WSS_ERR_MEMORY;
 }
 
-WSSERVER_API int wss_run(wss_server *server) {
-    if (!server) return WSS_ERR_ARGUMENT;
-    if (!wss__public_enter(server)) return WSS_ERR_BUSY;
-    int result = wss__public_may_run(server);
-    if (!result) result = wss__public_serve(server);
-    wss__public_leave(server);
-    return result;
-}
-
 static void *wss__public_run_thread(void *arg) {
     wss__public_serve((wss_server *)arg);
     return NULL;
 }
 
-WSSERVER_API int wss_start(wss_server *server) {
+static int wss__public_serve_apart(wss_server *server) {
+    server->has_thread = wss__public_thread(&server->thread, wss__public_run_thread, server);
+    if (server->has_thread) return WSS_OK;
+    wss__public_end(server);
+    return WSS_ERR_SYSTEM;
+}
+
+static int wss__public_run(wss_server *server, int (*serve)(wss_server *)) {
     if (!server) return WSS_ERR_ARGUMENT;
     if (!wss__public_enter(server)) return WSS_ERR_BUSY;
     int result = wss__public_may_run(server);
-    if (!result) {
-        server->has_thread = wss__public_thread(&server->thread, wss__public_run_thread, server);
-        if (!server->has_thread) {
-            wss__public_end(server);
-            result = WSS_ERR_SYSTEM;
-        }
-    }
+    if (!result) result = serve(server);
     wss__public_leave(server);
     return result;
+}
+
+WSSERVER_API int wss_run(wss_server *server) {
+    return wss__public_run(server, wss__public_serve);
+}
+
+WSSERVER_API int wss_start(wss_server *server) {
+    return wss__public_run(server, wss__public_serve_apart);
 }
 
 /* One turn, by the thread that has entered. */
@@ -7878,8 +7676,7 @@ WSSERVER_API int wss_fd(wss_server *server) {
     wss__loop *loop = &server->loops[0];
     if (loop->timer_fd >= 0) return loop->epoll;
     int fd = WSSERVER_SYSTEM(timerfd_create)(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (fd < 0) return WSS_ERR_SYSTEM;
-    if (wss__socket_watch(loop->epoll, fd, EPOLLIN, WSS__LOOP_TAG_TIMER) != 0) {
+    if (fd < 0 || wss__socket_watch(loop->epoll, fd, EPOLLIN, WSS__LOOP_TAG_TIMER) != 0) {
         wss__socket_close(fd);
         return WSS_ERR_SYSTEM;
     }

@@ -112,7 +112,7 @@ static void check_readers(const wss_request *request) {
     const char *value;
     for (size_t i = 0; (name = wss_request_header_at(request, i, &value)) != NULL; i++) {
         const char *first = wss_request_header(request, name);
-        FUZZ_CHECK(first && strlen(name) == request->fields[i].name_size && strlen(value) == request->fields[i].value_size);
+        FUZZ_CHECK(first && strlen(name) == request->fields[i].name.size && strlen(value) == request->fields[i].value.size);
         FUZZ_CHECK(!strpbrk(name, " \t\r\n:") && !strpbrk(value, "\r\n"));
     }
     FUZZ_CHECK(wss_request_header_at(request, request->count, &value) == NULL && value == NULL);

@@ -205,29 +205,16 @@ static void step_prepend(wss__mem *mem, wss__buf_queue **queue) {
     CHECK(wss__buf_prepend(mem, queue, frame));
 }
 
-static void step_replace(wss__mem *mem, wss__buf_queue *queue) {
-    if (!queue) return;
-    wss__buf_frame *frame = random_frame(mem);
+static void step_replace(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame *frame) {
     entry e = entry_of(frame);
-    size_t at = unstarted();
-    size_t old = 12345;
-    while (at < model_count && (!e.key || model[at].key != e.key)) at++;
-    int found = at < model_count;
-    CHECK_INT(wss__buf_replace(mem, queue, frame, &old), found);
-    CHECK_INT(old, found ? model[at].size : 12345);
-    if (found) model[at] = e;
-    else wss__buf_release(mem, frame);
-}
-
-static void step_pong(wss__mem *mem, wss__buf_queue *queue) {
-    if (!queue) return;
-    wss__buf_frame *frame = frame_of(mem, WSS__FRAME_PONG, '!', dice(100), NULL);
     size_t at = model_count;
-    while (at > unstarted() && !model[at - 1].pong) at--;
+    size_t old = 12345;
+    while (at > unstarted() && !(e.pong ? model[at - 1].pong : e.key && model[at - 1].key == e.key)) at--;
     int found = at > unstarted();
-    if (found) model[at - 1] = entry_of(frame);
-    CHECK_INT(wss__buf_replace_pong(mem, queue, frame), found);
-    if (!found) wss__buf_release(mem, frame);
+    CHECK_INT(wss__buf_replace(mem, queue, frame, &old), found);
+    CHECK_INT(old, found ? model[at - 1].size : 12345);
+    if (found) model[at - 1] = e;
+    else wss__buf_release(mem, frame);
 }
 
 static void step_drop_all(wss__mem *mem, wss__buf_queue *queue) {
@@ -279,8 +266,8 @@ static void random_operations(void) {
         uint32_t op = dice(100);
         if (op < 40 && model_count < target * 2) step_append(&mem, &queue);
         else if (op < 45) step_prepend(&mem, &queue);
-        else if (op < 55) step_replace(&mem, queue);
-        else if (op < 65) step_pong(&mem, queue);
+        else if (op < 55 && queue) step_replace(&mem, queue, random_frame(&mem));
+        else if (op < 65 && queue) step_replace(&mem, queue, frame_of(&mem, WSS__FRAME_PONG, '!', dice(100), NULL));
         else if (op < 67 && dice(8) == 0) step_drop_all(&mem, queue);
         else if (model_count > target / 2) step_consume(&mem, queue);
         check_queue(&mem, queue, 0);
@@ -365,7 +352,7 @@ static void begun_stays(void) {
     CHECK(wss__buf_append(&mem, &queue, frame_of(&mem, WSS__FRAME_PONG, 'p', 4, NULL)));
     CHECK_INT(wss__buf_consume(&mem, queue, 2), 0);
     wss__buf_frame *pong = frame_of(&mem, WSS__FRAME_PONG, 'q', 5, NULL);
-    CHECK(!wss__buf_replace_pong(&mem, queue, pong)); /* the only one is under way */
+    CHECK(!wss__buf_replace(&mem, queue, pong, &old)); /* the only one is under way */
     CHECK(wss__buf_append(&mem, &queue, pong));
     CHECK_INT(queue->pongs, 2);
     CHECK_INT(wss__buf_consume(&mem, queue, 4), 0);

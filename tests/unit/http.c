@@ -1472,10 +1472,10 @@ static void random_damage(void) {
         for (size_t i = 0; !p.status && i < p.request.count; i++) {
             const char *value;
             const char *name = wss_request_header_at(&p.request, i, &value);
-            CHECK_INT(strlen(name), p.request.fields[i].name_size);
-            CHECK_INT(strlen(value), p.request.fields[i].value_size);
+            CHECK_INT(strlen(name), p.request.fields[i].name.size);
+            CHECK_INT(strlen(value), p.request.fields[i].value.size);
         }
-        if (!p.status) CHECK_INT(strlen(wss_request_target(&p.request)), p.request.target_size);
+        if (!p.status) CHECK_INT(strlen(wss_request_target(&p.request)), p.request.target.size);
         forget(&p);
     }
 }
