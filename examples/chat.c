@@ -24,7 +24,7 @@ static wss_server *server;
 static int ending[2]; /* a pipe: closing its second end ends the keyboard thread */
 
 static void on_signal(int number) {
-    (void)number;
+    signal(number, SIG_DFL); /* a second one ends the program at once */
     wss_stop(server, 2000);
 }
 
@@ -215,6 +215,8 @@ int main(int argc, char **argv) {
     wss_on_http(server, on_http, NULL);
     int result = serve(options.queue);
     if (result != WSS_OK) fprintf(stderr, "%s\n", wss_strerror(result));
+    signal(SIGINT, SIG_DFL); /* no signal meets a server that is gone */
+    signal(SIGTERM, SIG_DFL);
     wss_destroy(server);
     wss_queue_destroy(options.queue);
     return result != WSS_OK;

@@ -12,7 +12,7 @@
 static wss_server *server;
 
 static void on_signal(int number) {
-    (void)number;
+    signal(number, SIG_DFL); /* a second one ends the program at once */
     wss_stop(server, 2000);
 }
 
@@ -55,6 +55,8 @@ int main(int argc, char **argv) {
     wss_on_data(server, on_data, NULL);
     print_address();
     int result = wss_run(server);
+    signal(SIGINT, SIG_DFL); /* no signal meets a server that is gone */
+    signal(SIGTERM, SIG_DFL);
     wss_destroy(server);
     return result != WSS_OK;
 }

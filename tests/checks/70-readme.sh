@@ -65,7 +65,7 @@ int main(void) {
 END
 address=$(sh "$folder/wsserver/tests/probe.sh" cc -fsanitize=address)
 signals_end() {
-    cc -std=gnu11 -g $address -I"$folder/wsserver" -DPROGRAM="\"$1.c\"" -DSIGNAL="$3" again.c -o again -pthread
+    cc -std=gnu11 -g $address -I"$folder/wsserver" -I"$folder/wsserver/examples" -DPROGRAM="\"$1.c\"" -DSIGNAL="$3" again.c -o again -pthread
     status=0
     ASAN_OPTIONS=detect_leaks=0 ./again >again.log 2>&1 </dev/null || status=$?
     test "$status" -eq "$2" && return
@@ -75,6 +75,10 @@ signals_end() {
 }
 sed 's/options.port = 8080/options.port = 0/' hello.c >hello_anywhere.c
 signals_end hello_anywhere 130 SIGINT
+for example in echo broadcast chat; do
+    signals_end $example 130 SIGINT
+    signals_end $example 143 SIGTERM
+done
 echo "ok     a second Ctrl-C finds no server that is gone"
 cat >strict.c <<'END'
 #define WSSERVER_IMPLEMENTATION
