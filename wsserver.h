@@ -7737,7 +7737,7 @@ static void wss__public_leave_queue(wss_queue *queue, const wss__event_place *pl
 
 static int wss__public_enter_both(wss_server *server, wss__event_place *place) {
     wss_queue *queue = server->options.queue;
-    if (queue && !wss__public_enter_queue(queue, place)) return 0; /* asked first: who polls the server notices nothing */
+    if (queue && !wss__public_enter_queue(queue, place)) return 0; /* asked first: who polls notices nothing */
     if (wss__public_enter(server)) return 1;
     if (queue) wss__public_leave_queue(queue, place);
     return 0;
