@@ -1971,8 +1971,7 @@ static const wss__http_status *wss__http_find_status(int status) {
 
 /* Lines that frame the reply or decide the handshake are the server's own. */
 static int wss__http_is_reserved(wss__span name) {
-    static const char *const names[] = {"Connection", "Upgrade", "Content-Length", "Content-Type",
-                                        "Transfer-Encoding"};
+    static const char *const names[] = {"Connection", "Upgrade", "Content-Length", "Content-Type", "Transfer-Encoding"};
     static const char prefix[] = "Sec-WebSocket-";
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (wss__base_equal_fold(name, wss__base_text(names[i]))) return 1;
@@ -2114,27 +2113,18 @@ static int wss__frame_is_control(int opcode) {
     return opcode >= WSS__FRAME_CLOSE;
 }
 
-static int wss__frame_check_first(unsigned char first) {
-    int opcode = first & 15;
-    if (first & 0x70) return -WSS_CAUSE_RESERVED_BITS;
-    if (!(WSS__FRAME_OPCODES >> opcode & 1)) return -WSS_CAUSE_OPCODE;
-    return wss__frame_is_control(opcode) && !(first & 0x80) ? -WSS_CAUSE_CONTROL : 0;
-}
-
-static int wss__frame_check_second(unsigned char first, unsigned char second) {
-    if (!(second & 0x80)) return -WSS_CAUSE_UNMASKED;
-    return wss__frame_is_control(first & 15) && (second & 0x7f) > WSS__FRAME_CONTROL_MAX ? -WSS_CAUSE_CONTROL : 0;
-}
-
 /* Length of the header if it is whole, 0 if more is needed, or minus a WSS_CAUSE_*. */
 static inline int wss__frame_decode(const char *data, size_t size, wss__frame_head *head) {
     if (size < 1) return 0;
     unsigned char first = (unsigned char)data[0];
-    int bad = wss__frame_check_first(first);
-    if (bad || size < 2) return bad;
+    int is_control = wss__frame_is_control(first & 15);
+    if (first & 0x70) return -WSS_CAUSE_RESERVED_BITS;
+    if (!(WSS__FRAME_OPCODES >> (first & 15) & 1)) return -WSS_CAUSE_OPCODE;
+    if (is_control && !(first & 0x80)) return -WSS_CAUSE_CONTROL;
+    if (size < 2) return 0;
     unsigned char second = (unsigned char)data[1];
-    bad = wss__frame_check_second(first, second);
-    if (bad) return bad;
+    if (!(second & 0x80)) return -WSS_CAUSE_UNMASKED;
+    if (is_control && (second & 0x7f) > WSS__FRAME_CONTROL_MAX) return -WSS_CAUSE_CONTROL;
     int extra = (second & 0x7f) == 127 ? 8 : (second & 0x7f) == 126 ? 2 : 0;
     if (size < (size_t)extra + 2) return 0;
     head->size = extra == 2 ? wss__base_load_be(data + 2, 2) : extra ? wss__base_load_be(data + 2, 8) : second & 0x7fu;
@@ -2757,8 +2747,7 @@ static int wss__args_to_int(wss__args_number *number, int64_t *out) {
         number->scale++;
     }
     if (!number->count) number->scale = 0;
-    if (number->more || number->scale < 0 || number->count > 19) return WSS_ERR_RANGE;
-    if (number->scale > 19 - (int64_t)number->count) return WSS_ERR_RANGE;
+    if (number->more || number->scale < 0 || number->scale > 19 - (int64_t)number->count) return WSS_ERR_RANGE;
     for (size_t i = 0; i < number->count; i++) value = value * 10 + (uint64_t)(number->digits[i] - '0');
     for (int64_t i = 0; i < number->scale; i++) value *= 10;
     if (value > (uint64_t)INT64_MAX + (uint64_t)number->negative) return WSS_ERR_RANGE;
@@ -3981,12 +3970,6 @@ static int wss__session_grow(wss__session_shared *shared, wss__session_input *in
     return 1;
 }
 
-/* How large the message in hand can still become. Room for the frame in hand alone would be used up by each
-   small fragment, and the message copied for each. */
-static size_t wss__session_most(const wss__session_shared *shared, const wss__session_input *input) {
-    return input->frame.final ? input->size + input->frame_left : shared->options->max_message;
-}
-
 static int wss__session_deliver(wss__session_shared *shared, wss__session *session, int opcode, char *data, size_t size,
                                 wss__session_event *event) {
     WSS__COUNT(shared->stats.messages_in, 1);
@@ -4076,7 +4059,10 @@ static int wss__session_payload(wss__session_shared *shared, wss__session *sessi
     size_t size = wss__base_min(bytes->size, input->frame_left);
     size_t offset = (size_t)input->frame.size - input->frame_left;
     int control = wss__frame_is_control(input->frame.opcode);
-    if (!control && !wss__session_grow(shared, input, size, input->size + size, wss__session_most(shared, input)))
+    /* How large the message in hand can still become. Room for the frame in hand alone would be used up by each
+       small fragment, and the message copied for each. */
+    size_t most = input->frame.final ? input->size + input->frame_left : shared->options->max_message;
+    if (!control && !wss__session_grow(shared, input, size, input->size + size, most))
         return wss__session_fail(shared, session, WSS_CAUSE_MEMORY, event);
     char *place = control ? input->control + offset : input->data + input->size;
     wss__frame_unmask(place, bytes->data, size, input->frame.mask, offset);
@@ -6010,19 +5996,15 @@ static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked,
     *total = corked;
     for (i = 0; conn->session.queue && i < conn->session.queue->count && *total < WSS__WRITE_TURN; i++) {
         size_t size;
-        const char *data = wss__buf_peek(conn->session.queue, i, &size);
+        char *data = (char *)(uintptr_t)wss__buf_peek(conn->session.queue, i, &size);
         int small = size <= WSS__WRITE_GATHER && size <= loop->shared.cork_capacity - used;
-        if (!(small && open) && count == WSS__WRITE_PARTS) break;
-        if (!(small && open)) parts[count++].iov_len = 0;
-        struct iovec *part = &parts[count - 1];
-        if (small) {
-            if (!open) part->iov_base = scratch + used;
-            memcpy(scratch + used, data, size);
-            used += size;
-        } else {
-            part->iov_base = (char *)(uintptr_t)data;
-        }
-        part->iov_len += size;
+        int joins = small && open; /* goes on where the part before it ends */
+        if (!joins && count == WSS__WRITE_PARTS) break;
+        if (small) data = (char *)memcpy(scratch + used, data, size);
+        if (small) used += size;
+        struct iovec part = {data, 0};
+        if (!joins) parts[count++] = part;
+        parts[count - 1].iov_len += size;
         open = small;
         *total += size;
     }
@@ -6032,8 +6014,8 @@ static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked,
 
 /* Sends; returns how much has left. A send that takes less than it was given means that the kernel is full: EPOLLOUT
    will come. */
-static size_t wss__write_send(wss__loop *loop, wss__conn *conn, struct iovec *parts, size_t count, size_t total,
-                              int last) {
+static inline size_t wss__write_send(wss__loop *loop, wss__conn *conn, struct iovec *parts, size_t count,
+                                     size_t total, int last) {
     ssize_t sent = wss__socket_send(conn->fd, parts, count, last);
     if (sent < (ssize_t)total) wss__conn_clear_work(conn, WSS__WORK_WRITABLE);
     if (sent < 0) {
@@ -7581,7 +7563,6 @@ static int wss__public_thread(pthread_t *thread, void *(*function)(void *), void
 static void wss__public_end(wss_server *server) {
     wss_queue *queue = server->options.queue;
     if (__atomic_exchange_n(&server->ended, 1, __ATOMIC_ACQ_REL) || !queue) return;
-    memset(&server->ended_job, 0, sizeof server->ended_job);
     server->ended_job.kind = WSS__ORDER_ENDED;
     server->ended_job.arg = server;
     wss__queue_push(&queue->inbox, &server->ended_job);
