@@ -6912,12 +6912,12 @@ static uint64_t wss__accept_make_room(wss__loop *loop) {
     return loop->now + WSS__CONN_RETRY;
 }
 
-/* Whether one more socket may be accepted. Else, where one waits, accepting rests until who makes room says so, or
+/* Whether one more socket may be accepted. Else, where somebody waits, accepting rests until who makes room says so, or
    until accept_at. */
-static int wss__accept_allowed(wss__loop *loop, int waits) {
+static int wss__accept_allowed(wss__loop *loop, int somebody) {
     wss_server *server = loop->server;
     if (wss__accept_has_room(server)) return 1;
-    if (!waits) return 0;
+    if (!somebody) return 0;
     loop->accept_at = wss__accept_places(server) ? wss__accept_make_room(loop) : UINT64_MAX;
     loop->accept_backoff = 0;
     if (wss__accept_ask_for_room(server)) return 1;

@@ -8,12 +8,12 @@
 #include <signal.h>
 #include <time.h>
 
-/* The library's clock: the real one, and so many seconds ahead. It never goes back. */
-static int ahead;
+/* The library's clock: the real one, and so many seconds ahead of it. It never goes back. */
+static int seconds_ahead;
 
 static int clock_ahead(clockid_t id, struct timespec *now) {
     int result = clock_gettime(id, now);
-    now->tv_sec += (time_t)__atomic_load_n(&ahead, __ATOMIC_SEQ_CST);
+    now->tv_sec += (time_t)__atomic_load_n(&seconds_ahead, __ATOMIC_SEQ_CST);
     return result;
 }
 
@@ -864,7 +864,7 @@ static void refused_sends_are_counted(void) {
 
 static void on_data_is_slow(const wss_event *e) {
     (void)e;
-    __atomic_add_fetch(&ahead, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&seconds_ahead, 1, __ATOMIC_SEQ_CST);
     messages++;
 }
 
@@ -1002,12 +1002,12 @@ static void stop_twice(int first, int second) {
     wss_stop(server, second);
     for (int i = 0; i < 3; i++) CHECK_INT(wss_poll(server, 0), WSS_OK);
     CHECK_INT(ends, 0);
-    __atomic_add_fetch(&ahead, SOON / 1000 + 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&seconds_ahead, SOON / 1000 + 1, __ATOMIC_SEQ_CST);
     for (int i = 0; i < 3 && result == WSS_OK; i++) result = wss_poll(server, 0);
     CHECK_INT(result, WSS_ERR_STOPPED);
     CHECK_INT(ends, 1);
     if (result != WSS_OK) CHECK_INT(client_read(c), CLIENT_RESET);
-    __atomic_add_fetch(&ahead, LATE / 1000, __ATOMIC_SEQ_CST); /* whatever has failed, the test ends */
+    __atomic_add_fetch(&seconds_ahead, LATE / 1000, __ATOMIC_SEQ_CST); /* whatever has failed, the test ends */
     client_free(c);
     host_end();
 }
