@@ -7718,10 +7718,12 @@ static void wss__public_leave_queue(wss_queue *queue, const wss__event_place *pl
 
 static int wss__public_enter_both(wss_server *server, wss__event_place *place) {
     wss_queue *queue = server->options.queue;
-    if (queue && !wss__public_enter_queue(queue, place)) return 0; /* asked first: who polls notices nothing */
-    if (wss__public_enter(server)) return 1;
-    if (queue) wss__public_leave_queue(queue, place);
-    return 0;
+    /* looked at first, so that a refusal is noticed by nobody who drains or polls */
+    if (queue && !wss__event_is_inside(queue) && __atomic_load_n(&queue->draining, __ATOMIC_ACQUIRE)) return 0;
+    if (!wss__public_enter(server)) return 0;
+    if (!queue || wss__public_enter_queue(queue, place)) return 1; /* always: good but in a race */
+    wss__public_leave(server); /* never: in a race only */
+    return 0; /* never: likewise */
 }
 
 WSSERVER_API int wss_destroy(wss_server *server) {

@@ -32,7 +32,7 @@ typedef struct actor {
 static actor actors[ACTORS_MAX];
 static int actor_count;
 static int current = -1; /* whose step it is; -1: the director's */
-static pthread_mutex_t stage = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t stage_mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cues[ACTORS_MAX + 1] = {PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER, PTHREAD_COND_INITIALIZER,
                                               PTHREAD_COND_INITIALIZER};
 static __thread int self = -1; /* outside of a play nothing waits */
@@ -71,13 +71,13 @@ static int can_go_on(const actor *a) {
 /* Ends this actor's step and waits for its next. */
 static void step(int waits_for, const void *what) {
     if (self < 0) return;
-    pthread_mutex_lock(&stage);
+    pthread_mutex_lock(&stage_mutex);
     actors[self].waits_for = waits_for;
     actors[self].what = what;
     current = -1;
     pthread_cond_signal(&cues[ACTORS_MAX]);
-    while (current != self) pthread_cond_wait(&cues[self], &stage);
-    pthread_mutex_unlock(&stage);
+    while (current != self) pthread_cond_wait(&cues[self], &stage_mutex);
+    pthread_mutex_unlock(&stage_mutex);
 }
 
 static int model_lock(pthread_mutex_t *mutex) {
@@ -239,15 +239,15 @@ static const play plays[] = {
 
 static void *act(void *arg) {
     self = (int)(intptr_t)arg;
-    pthread_mutex_lock(&stage);
-    while (current != self) pthread_cond_wait(&cues[self], &stage);
-    pthread_mutex_unlock(&stage);
+    pthread_mutex_lock(&stage_mutex);
+    while (current != self) pthread_cond_wait(&cues[self], &stage_mutex);
+    pthread_mutex_unlock(&stage_mutex);
     actors[self].play();
-    pthread_mutex_lock(&stage);
+    pthread_mutex_lock(&stage_mutex);
     actors[self].done = 1;
     current = -1;
     pthread_cond_signal(&cues[ACTORS_MAX]);
-    pthread_mutex_unlock(&stage);
+    pthread_mutex_unlock(&stage_mutex);
     return NULL;
 }
 
@@ -292,11 +292,11 @@ static int play_schedule(void) {
         }
         if (!count || depth == DEPTH) return left == 0;
         possible[depth] = count;
-        pthread_mutex_lock(&stage);
+        pthread_mutex_lock(&stage_mutex);
         current = ready[chosen[depth]];
         pthread_cond_signal(&cues[current]);
-        while (current >= 0) pthread_cond_wait(&cues[ACTORS_MAX], &stage);
-        pthread_mutex_unlock(&stage);
+        while (current >= 0) pthread_cond_wait(&cues[ACTORS_MAX], &stage_mutex);
+        pthread_mutex_unlock(&stage_mutex);
     }
 }
 
@@ -318,7 +318,7 @@ static void print_schedule(const play *p, const char *what) {
     printf("\n");
 }
 
-/* Tears the stage down and says whether the schedule ended well. */
+/* Tears the stage_mutex down and says whether the schedule ended well. */
 static int check_end(const play *p, int ended) {
     int good = 1;
     if (!ended) {
