@@ -332,7 +332,8 @@ typedef struct wss_options {
                                   "null" for pages opened from a file; default NULL */
     const char *hosts;         /* allowed Host values, a list by commas; default NULL: any */
     void (*user_free)(void *user); /* frees a connection's user pointer, once, after its disconnect
-                                     handler; default NULL: none */
+                                     handler (of one that was accepted and never connected: by its loop, and there is
+                                     none); default NULL: none */
     void *(*allocator)(void *context, void *pointer, size_t old_size, size_t new_size);
                                /* realloc with sizes: new_size 0 frees. any thread, and no call of this library in it;
                                   default NULL: realloc, free */
@@ -5111,9 +5112,9 @@ static wss__buf_frame *wss__message_frame(wss__mem *mem, const wss__message *mes
    HEAD       its loop, with the place                none                HEAD, heads: the oldest first
    ASKED      its loop                                the three answers   ASKED, others
    ANSWERED   who refused or replied                  none                ASKED, others
-   ACCEPTED   who accepted                            sends, close        ASKED, others
-   OPEN       its loop, before its connect handlers   sends, close        OPEN, open
-   CLOSING    its loop, or who found its queue full   none                OPEN still; then FLUSHING (its Close leaves),
+   ACCEPTED   who accepted                            sends, close, pause ASKED, others
+   OPEN       its loop, before its connect handlers   sends, close, pause OPEN, open
+   CLOSING    its loop, or who found its queue full   none                as it was; then FLUSHING (its Close leaves),
    SILENT     who closed it: no more messages to it   none                LINGERING (the peer's stream is read out),
    TOLD       after its disconnect handlers           none, it is gone    DEAD (freed at its turn): all three others */
 
@@ -5138,6 +5139,7 @@ enum { /* work of a connection, for its loop alone */
     WSS__WORK_BROKEN = 512,       /* the socket failed while sending, or memory for the rest of what had begun */
     WSS__WORK_ENDED_INPUT = 1024, /* the peer ended its stream, or has sent its Close */
     WSS__WORK_STARVED = 2048,     /* the kernel lacked memory to send: try again by time */
+    WSS__WORK_LOST = 4096,        /* epoll told an error, and tells it once */
     WSS__WORK_STATE_SHIFT = 13    /* the state stands in the bits from here on */
 };
 
@@ -5238,7 +5240,6 @@ enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
     WSS__ORDER_CLOSE,
     WSS__ORDER_ANSWER,
     WSS__ORDER_ADOPT, /* a place that was dealt */
-    WSS__ORDER_ROOM,  /* for another handshake */
     WSS__ORDER_READ,  /* pause, resume, or events were delivered */
     WSS__ORDER_TIMER,
     WSS__ORDER_EVENT, /* for a queue */
@@ -5274,7 +5275,7 @@ typedef struct wss__loop {
     uint32_t last_ready;
     wss__conn_list lists[WSS__LIST_COUNT]; /* all connections that it owns */
     uint32_t oldest;           /* when the oldest was accepted whose request is not whole; UINT32_MAX: none; atomic */
-    int room;                  /* it has been ordered to end a handshake, and has not looked at that; atomic */
+    int room;                  /* it has been asked to end a handshake, and has not looked at that; atomic */
     size_t connections;        /* sockets that were dealt to it and not closed; atomic */
     wss__buf_frame *broadcasts[WSS__CONN_BROADCASTS]; /* broadcasts of this turn: what not every connection has been
                                                          given yet */
@@ -5417,9 +5418,32 @@ static wss__conn_cold *wss__conn_need_cold(wss_server *server, wss__conn *conn) 
     return cold;
 }
 
+/* A place has become free, or a handshake has ended: the first loop may wait for that. */
+static void wss__conn_tell_acceptor(wss_server *server) {
+    if (__atomic_load_n(&server->full, __ATOMIC_SEQ_CST) && __atomic_exchange_n(&server->full, 0, __ATOMIC_SEQ_CST))
+        wss__queue_signal(server->loops[0].inbox.fd);
+}
+
+static void wss__conn_end_handshake(wss_server *server) {
+    __atomic_sub_fetch(&server->handshakes, 1, __ATOMIC_SEQ_CST);
+    wss__conn_tell_acceptor(server);
+}
+
+/* The last who needs a request ends the handshake: clients that have gone count until their events were delivered,
+   so that no more of them can wait than there may be handshakes. */
 static void wss__conn_release_request(wss_server *server, wss__conn_request *kept) {
-    if (kept && __atomic_sub_fetch(&kept->references, 1, __ATOMIC_ACQ_REL) == 0)
-        wss__mem_free(&server->mem, kept, kept->bytes);
+    if (!kept || __atomic_sub_fetch(&kept->references, 1, __ATOMIC_ACQ_REL) > 0) return;
+    wss__mem_free(&server->mem, kept, kept->bytes);
+    wss__conn_end_handshake(server);
+}
+
+/* Whether its request still waits for an answer. Any thread. */
+static int wss__conn_is_asking(const wss_server *server, wss_conn handle) {
+    wss__conn_lock(server);
+    wss__conn *conn = wss__conn_find(server, handle);
+    int asking = conn && wss__conn_stage(conn) == WSS__STAGE_ASKED;
+    wss__conn_unlock(server);
+    return asking;
 }
 
 static wss__conn_request *wss__conn_request_of(const wss_request *request) {
@@ -5473,12 +5497,6 @@ static wss__conn_address *wss__conn_leave_address(wss_server *server, wss__conn 
     while (*at != address) at = &(*at)->next;
     *at = address->next;
     return address;
-}
-
-/* A place has become free, or a handshake has ended: the first loop may wait for that. */
-static void wss__conn_tell_acceptor(wss_server *server) {
-    if (__atomic_load_n(&server->full, __ATOMIC_SEQ_CST) && __atomic_exchange_n(&server->full, 0, __ATOMIC_SEQ_CST))
-        wss__queue_signal(server->loops[0].inbox.fd);
 }
 
 /* The last holder gives the place back: the loop when the socket is closed, the queue's thread when the last
@@ -5556,11 +5574,6 @@ static wss__conn *wss__conn_walk(const wss__loop *loop, uint32_t *index) {
     return conn;
 }
 
-static void wss__conn_end_handshake(wss_server *server) {
-    __atomic_sub_fetch(&server->handshakes, 1, __ATOMIC_SEQ_CST);
-    wss__conn_tell_acceptor(server);
-}
-
 /* The one way from state to state. */
 static void wss__conn_set_state(wss__loop *loop, wss__conn *conn, int state) {
     int before = wss__conn_state(conn);
@@ -5568,7 +5581,7 @@ static void wss__conn_set_state(wss__loop *loop, wss__conn *conn, int state) {
     wss__conn_unlink(loop, conn);
     conn->work = (uint16_t)(conn->work + ((state - before) << WSS__WORK_STATE_SHIFT));
     wss__conn_link(loop, conn);
-    if (before <= WSS__STATE_ASKED && state > WSS__STATE_ASKED) wss__conn_end_handshake(loop->server);
+    if (before == WSS__STATE_HEAD && state > WSS__STATE_ASKED) wss__conn_end_handshake(loop->server);
 }
 
 /* Its session has not ended. */
@@ -5788,7 +5801,7 @@ static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
     wss_server *server = event->server;
     wss__event_list *list = &server->handlers.lists[event->kind];
     if (event->request) {
-        wss__event_emit_last(list, event);
+        if (wss__conn_is_asking(server, event->conn)) wss__event_emit_last(list, event);
         wss__conn_release_request(server, wss__conn_request_of(event->request));
         return;
     }
@@ -5950,7 +5963,6 @@ static void wss__notify_reset(wss__conn *conn) {
 /* Ends a connection for a cause of the loop's. */
 static void wss__notify_end(wss__loop *loop, wss__conn *conn, int cause, int how) {
     wss__session_event end;
-    if (cause == WSS_CAUSE_PEER_VANISHED && how == WSS__NOTIFY_RESET) wss__notify_reset(conn);
     if (wss__session_end(&loop->shared, &conn->session, cause, how == WSS__NOTIFY_SAY, &end) == WSS__SESSION_END)
         wss__notify_ended(loop, conn, &end);
     if (how != WSS__NOTIFY_SAY) wss__notify_mark_dead(loop, conn, how == WSS__NOTIFY_RESET);
@@ -6095,6 +6107,7 @@ static void wss__write_begin_close(wss__loop *loop, wss__conn *conn, int code, w
 
 /* Closes for the peer's slowness, or for want of memory: the frame that has begun is finished, the rest dropped. */
 static void wss__write_give_up(wss__loop *loop, wss__conn *conn, int cause) {
+    if (conn->session.phase != WSS__SESSION_OPEN) return; /* its Close must not be dropped */
     wss__conn_set_stage(loop->server, conn, WSS__STAGE_CLOSING);
     wss__session_drop_unsent(&loop->shared, &conn->session);
     wss__write_begin_close(loop, conn, wss__base_code_of(cause), wss__base_text(wss_cause_text(cause)), cause);
@@ -6440,9 +6453,6 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
         wss__read_handle(loop, conn, kind, &event);
         wss__session_event_done(shared, &conn->session);
     }
-    /* nor does what is left of a flood keep a place */
-    if (wss__conn_is_serving(conn) && wss__conn_may_drop(loop->server, conn))
-        wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
     if (!wss__conn_is_serving(conn)) wss__session_free_input(shared, &conn->session);
     else if (!wss__session_hold(shared, &conn->session, bytes))
         wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
@@ -6457,7 +6467,8 @@ static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
         return;
     }
-    wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, got < 0 ? WSS__NOTIFY_RESET : WSS__NOTIFY_LEAVE);
+    if (got < 0) wss__notify_reset(conn);
+    wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_LEAVE); /* nothing is left to reset */
 }
 
 /* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to
@@ -6558,11 +6569,22 @@ static int wss__serve_decide(wss__loop *loop, wss__conn *conn) {
     return (held || conn->work & WSS__WORK_READABLE) && !wss__conn_update_pause(loop->server, conn);
 }
 
+/* Nobody reads from it, so nobody would see its end. Not where reading goes on by itself, when what came before was
+   delivered. */
+static int wss__serve_rests(wss__loop *loop, wss__conn *conn) {
+    if (conn->session.phase == WSS__SESSION_ASKED) return 1;
+    if (!wss__conn_update_pause(loop->server, conn)) return 0;
+    if (!wss__conn_delivery_of(conn) || conn->work & WSS__WORK_PAUSED) return 1;
+    return wss__conn_may_drop(loop->server, conn);
+}
+
 /* Brings a connection to rest: what can leave leaves, what can be decided is decided, the deadline is set. */
 static void wss__serve_end_turn(wss__loop *loop, wss__conn *conn) {
     wss__write_flush(loop, conn);
     wss__session_take_cork(&loop->shared, NULL);
     if (conn->work & WSS__WORK_BROKEN && wss__conn_state(conn) != WSS__STATE_DEAD)
+        wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
+    if (conn->work & WSS__WORK_LOST && wss__conn_is_serving(conn) && wss__serve_rests(loop, conn))
         wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
     if (wss__conn_state(conn) == WSS__STATE_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
     wss__conn_mark_pressure(loop->server, conn);
@@ -6595,10 +6617,10 @@ static void wss__serve_on_socket(wss__loop *loop, wss__conn *conn, uint32_t even
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_READABLE;
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_HANGUP;
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_WRITABLE;
+    if (events & (EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_LOST;
     if (events & EPOLLERR) wss__notify_reset(conn);
-    int reading = wss__conn_state(conn) == WSS__STATE_LINGERING ||
-                  (conn->session.phase != WSS__SESSION_ASKED && !wss__conn_update_pause(loop->server, conn));
-    if (events & (EPOLLHUP | EPOLLERR) && (wss__conn_state(conn) == WSS__STATE_FLUSHING || !reading))
+    int reading = wss__conn_state(conn) == WSS__STATE_LINGERING || !wss__serve_rests(loop, conn);
+    if (conn->work & WSS__WORK_LOST && (wss__conn_state(conn) == WSS__STATE_FLUSHING || !reading))
         wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
     else
         wss__serve_turn(loop, conn);
@@ -6817,7 +6839,7 @@ static void wss__deliver_change_timer(wss__loop *loop, uint64_t id, int start) {
 
 /* ---- [accept] ----------------------------------------------------------------------------------------------
    purpose  new sockets: accepted by the first loop, dealt to the loop with the fewest
-   knows    base, mem, log, slot, session, queue, socket, conn, notify
+   knows    base, mem, log, slot, session, queue, socket, conn, notify, serve
    owns     a socket becomes a connection or is closed; want of descriptors pauses accepting, it never spins
    threads  the loop's own, except where a function says otherwise */
 
@@ -6842,6 +6864,7 @@ static void wss__accept_watch_listeners(wss__loop *loop, int on) {
         else failed |= wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, WSS__ACCEPT_TAG + (uint64_t)i) != 0;
     }
     loop->accepting = on;
+    if (on) __atomic_store_n(&loop->server->full, 0, __ATOMIC_SEQ_CST); /* whether somebody waits is seen anew */
     if (!failed) return;
     wss__accept_watch_listeners(loop, 0);
     loop->accept_backoff = WSS__CONN_RETRY;
@@ -6871,44 +6894,49 @@ static uint64_t wss__accept_head_end(uint32_t opened) {
     return ((uint64_t)opened + 1) * WSS__CONN_STEP + WSS__ACCEPT_HEAD;
 }
 
-/* Ends the oldest handshake of this loop whose request is not whole, if it had its time. */
-static void wss__accept_end_oldest(wss__loop *loop) {
-    uint32_t oldest = loop->lists[WSS__LIST_HEADS].first;
-    if (oldest == WSS__SLOT_NONE) return;
-    wss__conn *conn = wss__conn_at(loop->server, oldest);
-    if (wss__accept_head_end(conn->opened) > loop->now) return;
-    wss__notify_reject(loop, conn, 408);
-}
-
-/* Tells another loop; false where there is no memory for it, or that loop stops. */
-static int wss__accept_order(wss__loop *loop, int kind, wss__conn *place) {
+/* Tells another loop of its new place; false where there is no memory for that, or the loop stops. */
+static int wss__accept_hand_over(wss__loop *loop, wss__conn *conn) {
     wss__mem *mem = &loop->server->mem;
     wss__conn_order *order = (wss__conn_order *)wss__mem_get_zeroed(mem, sizeof *order);
     if (!order) return 0;
     order->job.size = sizeof *order;
-    order->job.kind = kind;
-    order->place = place;
+    order->job.kind = WSS__ORDER_ADOPT;
+    order->place = conn;
     if (wss__queue_push(&loop->inbox, &order->job) == WSS_OK) return 1;
     wss__mem_free(mem, order, sizeof *order);
     return 0;
 }
 
-/* Somebody waits, and too many handshakes are under way: the oldest on all loops ends, if it is old enough. When to
-   look again: what ends by itself is told. */
+/* Ends the oldest handshake of this loop whose request is not whole, if that was asked for, it had its time, and no
+   room has come without it. At the end of a turn: what the kernel had of it has been read. */
+static void wss__accept_end_oldest(wss__loop *loop) {
+    uint32_t oldest = loop->lists[WSS__LIST_HEADS].first;
+    if (!__atomic_load_n(&loop->room, __ATOMIC_ACQUIRE)) return;
+    __atomic_store_n(&loop->room, 0, __ATOMIC_RELEASE);
+    if (oldest == WSS__SLOT_NONE || !__atomic_load_n(&loop->server->full, __ATOMIC_SEQ_CST)) return;
+    wss__conn *conn = wss__conn_at(loop->server, oldest);
+    if (wss__accept_has_room(loop->server) || wss__accept_head_end(conn->opened) > loop->now) return;
+    wss__session_take_cork(&loop->shared, &conn->session);
+    wss__notify_reject(loop, conn, 408);
+    wss__serve_end_turn(loop, conn);
+}
+
+/* Somebody waits, and too many handshakes are under way: the oldest on all loops shall end, if it is old enough; of
+   loops that have been asked and are held up, none. When to look again: what ends by itself is told. */
 static uint64_t wss__accept_make_room(wss__loop *loop) {
     wss_server *server = loop->server;
-    wss__loop *best = loop;
+    wss__loop *best = NULL;
     uint32_t oldest = UINT32_MAX;
     for (int i = 0; i < server->loop_count; i++) {
         uint32_t opened = __atomic_load_n(&server->loops[i].oldest, __ATOMIC_RELAXED);
-        if (opened < oldest) best = &server->loops[i];
-        if (opened < oldest) oldest = opened;
+        if (opened >= oldest || __atomic_load_n(&server->loops[i].room, __ATOMIC_ACQUIRE)) continue;
+        best = &server->loops[i];
+        oldest = opened;
     }
-    uint64_t due = wss__accept_head_end(oldest);
-    if (due > loop->now) return due;
-    if (best == loop) wss__accept_end_oldest(loop);
-    else if (!__atomic_exchange_n(&best->room, 1, __ATOMIC_ACQ_REL) && !wss__accept_order(best, WSS__ORDER_ROOM, NULL))
-        __atomic_store_n(&best->room, 0, __ATOMIC_RELEASE);
+    if (!best) return loop->now + WSS__ACCEPT_HEAD;
+    if (wss__accept_head_end(oldest) > loop->now) return wss__accept_head_end(oldest);
+    __atomic_store_n(&best->room, 1, __ATOMIC_RELEASE);
+    if (best != loop) wss__queue_signal(best->inbox.fd);
     return loop->now + WSS__CONN_RETRY;
 }
 
@@ -7026,7 +7054,7 @@ static void wss__accept_deal(wss__loop *loop, int fd) {
         wss__log_line(&server->log, WSS_LOG_INFO, loop->now,
                       "a client was closed unanswered: options.max_per_address, or no memory");
     if (good && best == loop) wss__accept_adopt(loop, conn);
-    else if (!good || !wss__accept_order(best, WSS__ORDER_ADOPT, conn)) wss__accept_undo(best, conn);
+    else if (!good || !wss__accept_hand_over(best, conn)) wss__accept_undo(best, conn);
 }
 
 /* What a failed accept means: go on, wait for the next event, wait for the kernel, or never again. */
@@ -7052,7 +7080,8 @@ static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
 }
 
 static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
-    for (int i = 0; i < WSS__ACCEPT_TURN && loop->accepting; i++) {
+    int stopping = __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE);
+    for (int i = 0; i < WSS__ACCEPT_TURN && loop->accepting && !stopping; i++) {
         if (!wss__accept_allowed(loop, i == 0)) return; /* whether another waits, the next event tells */
         int fd = wss__socket_accept(listener->fd);
         if (fd < 0) {
@@ -7129,10 +7158,6 @@ static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
         else wss__buf_release(&loop->server->mem, order->frame);
         break;
     case WSS__ORDER_ADOPT: wss__accept_adopt(loop, order->place); break;
-    case WSS__ORDER_ROOM:
-        __atomic_store_n(&loop->room, 0, __ATOMIC_RELEASE);
-        wss__accept_end_oldest(loop);
-        break;
     case WSS__ORDER_READ:
         if (conn) wss__loop_set_reading(loop, conn, order->bits, order->set);
         break;
@@ -7208,7 +7233,9 @@ static void wss__loop_run_ready(wss__loop *loop) {
 /* Begins to accept again: when its time has come, or there is room and no failure to wait for. */
 static void wss__loop_rearm(wss__loop *loop) {
     if (loop->index != 0 || loop->accepting || loop->stopping) return;
-    if (loop->accept_at > loop->now && (loop->accept_backoff || !wss__accept_ask_for_room(loop->server))) return;
+    int room = wss__accept_ask_for_room(loop->server); /* a place alone lets whoever waits make room for itself */
+    if (loop->accept_at == UINT64_MAX) room |= wss__accept_places(loop->server);
+    if (loop->accept_at > loop->now && (loop->accept_backoff || !room)) return;
     wss__accept_watch_listeners(loop, 1);
 }
 
@@ -7294,6 +7321,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     wss__loop_run_timers(loop);
     if (wss__loop_stop_at(loop) <= loop->now) wss__loop_for_all(loop, wss__loop_cut_conn);
     wss__loop_run_ready(loop);
+    wss__accept_end_oldest(loop);
     wss__write_give_broadcasts(loop);
     wss__loop_measure(loop);
     wss__write_give_broadcasts(loop); /* the log may broadcast */
@@ -7736,7 +7764,8 @@ WSSERVER_API int wss_destroy(wss_server *server) {
     }
     wss_queue *queue = server->options.queue;
     int polled = __atomic_load_n(&server->running, __ATOMIC_ACQUIRE) && !server->has_thread;
-    wss_stop(server, server->options.close_ms);
+    int most = server->options.close_ms == WSS_OFF ? WSS__CONN_LINGER : server->options.close_ms;
+    if (!__atomic_load_n(&server->stop_at, __ATOMIC_ACQUIRE)) wss_stop(server, most); /* else that one counts */
     if (server->has_thread) pthread_join(server->thread, NULL);
     while (polled && wss__public_turn(server, -1) == WSS_OK) {
     }
@@ -8143,7 +8172,8 @@ static void wss__public_fill_info(wss_server *server, const wss__conn *conn, uin
     if (cold && cold->path) wss__public_copy_text(info->path, sizeof info->path, cold->path, cold->path_size);
     if (cold) wss__public_copy_text(info->protocol, sizeof info->protocol, cold->protocol, cold->protocol_size);
     info->age_ms = now - (uint64_t)conn->opened * WSS__CONN_STEP;
-    info->silent_ms = (uint32_t)((uint32_t)now - __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
+    int32_t silent = (int32_t)((uint32_t)now - __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
+    info->silent_ms = silent > 0 ? (uint64_t)silent : 0; /* it may have spoken since now */
     info->bytes_in = __atomic_load_n(&conn->bytes_in, __ATOMIC_RELAXED);
     info->bytes_out = __atomic_load_n(&conn->bytes_out, __ATOMIC_RELAXED);
     info->buffered = wss__public_waiting(server, conn);
