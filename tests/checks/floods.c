@@ -56,7 +56,7 @@ static void on_data(const wss_event *e) {
     __atomic_add_fetch(&told, 1, __ATOMIC_RELAXED);
     if (e->size >= HONEST) wss_send_data(e->server, e->conn, WSS_BINARY, e->data, e->size);
     else if (!empties_mode) wss_send_data(e->server, e->conn, WSS_BINARY, block, ANSWER);
-    else rest(30);
+    else if (!is_over()) rest(30); /* what is left then is worked off without */
 }
 
 static void *run_queue(void *arg) {
