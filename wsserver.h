@@ -5132,7 +5132,7 @@ enum { /* work of a connection, for its loop alone */
     WSS__WORK_HANGUP = 4,         /* end of stream or an error is known: read until it shows */
     WSS__WORK_READY = 8,          /* on the ready list */
     WSS__WORK_PAUSED = 16,        /* by the application */
-    WSS__WORK_FULL = 32,          /* by its own send queue */
+    WSS__WORK_FULL = 32,          /* by its own send queue, or by events that were not delivered */
     WSS__WORK_DRAINED = 64,       /* has fallen from above half its limit: the drain event is due */
     WSS__WORK_PINGED = 128,       /* a ping is out and nothing has come since */
     WSS__WORK_CROWDED = 256,      /* was above half its limit, and not below a quarter since */
@@ -5315,7 +5315,7 @@ struct wss_server {
     int full;                  /* atomic: the first loop waits for a place, or for a handshake to end */
     wss__atomic64 stop_at;     /* atomic: the earliest end of a stop; 0: none was asked for */
     size_t open;               /* atomic: connections that are counted */
-    size_t handshakes;         /* atomic: sockets whose handshake has not ended, on all loops */
+    size_t handshakes;         /* atomic: under way on all loops, and requests that somebody still holds */
     size_t undelivered;        /* atomic: bytes on their way to the queue's thread, of all connections */
     wss__atomic64 refused_full;        /* atomic: of sends that no loop has seen */
     wss__atomic64 undelivered_dropped; /* atomic */
@@ -5486,14 +5486,19 @@ static void wss__conn_free_user(wss_server *server, void *user) {
     wss__event_leave(&place);
 }
 
+/* The list in which an address with this key stands. */
+static wss__conn_address **wss__conn_address_list(wss_server *server, const char key[8]) {
+    uint64_t hash = wss__base_hash(wss__base_span(key, 8), server->seed);
+    return &server->addresses[hash >> 32 & (server->address_lists - 1)];
+}
+
 /* One socket less of its address. Under the mutex; what it returns, may be NULL, is to be freed outside. */
 static wss__conn_address *wss__conn_leave_address(wss_server *server, wss__conn *conn) {
     wss__conn_address *address = conn->cold ? conn->cold->address : NULL;
     if (!address) return NULL;
     conn->cold->address = NULL;
     if (--address->count) return NULL;
-    uint64_t hash = wss__base_hash(wss__base_span(address->key, sizeof address->key), server->seed);
-    wss__conn_address **at = &server->addresses[hash >> 32 & (server->address_lists - 1)];
+    wss__conn_address **at = wss__conn_address_list(server, address->key);
     while (*at != address) at = &(*at)->next;
     *at = address->next;
     return address;
@@ -6877,12 +6882,13 @@ static int wss__accept_places(const wss_server *server) {
     return __atomic_load_n(&server->conns.live, __ATOMIC_SEQ_CST) < (uint32_t)server->options.max_connections;
 }
 
+/* Room for one more: a place, and a handshake. */
 static int wss__accept_has_room(const wss_server *server) {
     size_t most = wss__base_max((size_t)server->options.max_connections / 8, WSS__ACCEPT_HANDSHAKES);
     return wss__accept_places(server) && __atomic_load_n(&server->handshakes, __ATOMIC_SEQ_CST) < most;
 }
 
-/* Likewise; and where there is none, who makes it will say so. Said once, so it is asked for again and again. */
+/* The same; and where there is none, who makes it will say so. Said once, so it is asked for again and again. */
 static int wss__accept_ask_for_room(wss_server *server) {
     if (wss__accept_has_room(server)) return 1;
     __atomic_store_n(&server->full, 1, __ATOMIC_SEQ_CST);
@@ -6892,19 +6898,6 @@ static int wss__accept_ask_for_room(wss_server *server) {
 /* When a client has had its time for a request, the step in which it was accepted left out. */
 static uint64_t wss__accept_head_end(uint32_t opened) {
     return ((uint64_t)opened + 1) * WSS__CONN_STEP + WSS__ACCEPT_HEAD;
-}
-
-/* Tells another loop of its new place; false where there is no memory for that, or the loop stops. */
-static int wss__accept_hand_over(wss__loop *loop, wss__conn *conn) {
-    wss__mem *mem = &loop->server->mem;
-    wss__conn_order *order = (wss__conn_order *)wss__mem_get_zeroed(mem, sizeof *order);
-    if (!order) return 0;
-    order->job.size = sizeof *order;
-    order->job.kind = WSS__ORDER_ADOPT;
-    order->place = conn;
-    if (wss__queue_push(&loop->inbox, &order->job) == WSS_OK) return 1;
-    wss__mem_free(mem, order, sizeof *order);
-    return 0;
 }
 
 /* Ends the oldest handshake of this loop whose request is not whole, if that was asked for, it had its time, and no
@@ -6957,8 +6950,7 @@ static int wss__accept_allowed(wss__loop *loop, int somebody) {
 
 /* One socket more of this address: NULL where it has as many as it may, or there is no memory. */
 static wss__conn_address *wss__accept_count_address(wss_server *server, const char key[8]) {
-    uint64_t hash = wss__base_hash(wss__base_span(key, 8), server->seed);
-    wss__conn_address **list = &server->addresses[hash >> 32 & (server->address_lists - 1)];
+    wss__conn_address **list = wss__conn_address_list(server, key);
     wss__conn_address *made = (wss__conn_address *)wss__mem_get_zeroed(&server->mem, sizeof *made);
     if (!made) return NULL;
     memcpy(made->key, key, 8);
@@ -7028,6 +7020,19 @@ static void wss__accept_adopt(wss__loop *loop, wss__conn *conn) {
     wss__conn_unlock(loop->server);
     wss__conn_link(loop, conn);
     wss__conn_schedule(loop, conn);
+}
+
+/* Tells another loop of its new place; false where there is no memory for that, or the loop stops. */
+static int wss__accept_hand_over(wss__loop *loop, wss__conn *conn) {
+    wss__mem *mem = &loop->server->mem;
+    wss__conn_order *order = (wss__conn_order *)wss__mem_get_zeroed(mem, sizeof *order);
+    if (!order) return 0;
+    order->job.size = sizeof *order;
+    order->job.kind = WSS__ORDER_ADOPT;
+    order->place = conn;
+    if (wss__queue_push(&loop->inbox, &order->job) == WSS_OK) return 1;
+    wss__mem_free(mem, order, sizeof *order);
+    return 0;
 }
 
 /* Gives a new socket a place, and that to the loop with the fewest. Counted here, not where it arrives: a loop that is

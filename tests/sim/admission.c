@@ -199,24 +199,19 @@ static void test_the_oldest_handshake_makes_room(void) {
         for (int first = 0; first < 2; first++) oldest_first(threads, first);
 }
 
-/* The oldest is on a loop that is held up, and one client waits: another loop's oldest makes room for it; when the first goes on
-   it ends none, however long it took and however often it was asked. */
-static void test_a_loop_held_up_makes_room_for_one(void) {
-    peer *silent[SILENT];
+/* All handshakes are silent, the oldest of them on the second loop, and somebody waits. */
+static peer *begin_waiting(peer **silent, peer **older) {
     begin_handshakes(2);
-    peer *older = peer_open(server); /* the first loop's */
-    silent_sockets(silent); /* the first of them is the other's */
+    *older = peer_open(server); /* the first loop's */
+    silent_sockets(silent);     /* the first of them is the other's */
     sim_pass(server, 2000);
-    peer *late = dial(NULL);
-    for (int i = 0; i < 10; i++) {
-        without_loop(1);
-        sim_move_clock(WSS__CONN_RETRY);
-    }
-    CHECK(late->listener < 0);
-    sim_settle(server);
-    sim_pass(server, WSS__CONN_RETRY);
-    CHECK(late->listener < 0);
+    return dial(NULL);
+}
+
+/* Who waited is in, and just one of the silent had to go for it. */
+static void end_waiting(peer **silent, peer *older, peer *late) {
     int gone = 0;
+    CHECK(late->listener < 0);
     for (int i = 0; i < SILENT; i++) gone += silent[i]->out.size > 0;
     CHECK_INT(gone, 1);
     for (int i = 0; i < SILENT; i++) peer_free(silent[i]);
@@ -226,14 +221,28 @@ static void test_a_loop_held_up_makes_room_for_one(void) {
     finish();
 }
 
+/* The oldest is on a loop that is held up, and one client waits: another loop's oldest makes room for it; when the first goes on
+   it ends none, however long it took and however often it was asked. */
+static void test_a_loop_held_up_makes_room_for_one(void) {
+    peer *silent[SILENT];
+    peer *older;
+    peer *late = begin_waiting(silent, &older);
+    for (int i = 0; i < 10; i++) {
+        without_loop(1);
+        sim_move_clock(WSS__CONN_RETRY);
+    }
+    CHECK(late->listener < 0);
+    sim_settle(server);
+    sim_pass(server, WSS__CONN_RETRY);
+    CHECK(late->listener < 0);
+    end_waiting(silent, older, late);
+}
+
 /* Room is made without memory, too: the oldest is told, and who waits is let in. */
 static void test_room_without_memory(void) {
     peer *silent[SILENT];
-    begin_handshakes(2);
-    peer *older = peer_open(server); /* the first loop's */
-    silent_sockets(silent); /* the first of them is the other's */
-    sim_pass(server, 2000);
-    peer *late = dial(NULL);
+    peer *older;
+    peer *late = begin_waiting(silent, &older);
     sim.fail_at = sim.grown + 1;
     sim.fail_on = 1;
     sim_settle(server);
@@ -241,14 +250,7 @@ static void test_room_without_memory(void) {
     CHECK(late->listener < 0);
     sim.fail_at = 0;
     sim.fail_on = 0;
-    int gone = 0;
-    for (int i = 0; i < SILENT; i++) gone += silent[i]->out.size > 0;
-    CHECK_INT(gone, 1);
-    for (int i = 0; i < SILENT; i++) peer_free(silent[i]);
-    peer_free(late);
-    peer_free(older);
-    sim_settle(server);
-    finish();
+    end_waiting(silent, older, late);
 }
 
 /* Not before it had its second: the one that waits waits until then. */
