@@ -9,6 +9,7 @@ class Server:
         self.program = program
         self.process = subprocess.Popen([program, str(port)], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         atexit.register(self.process.kill)  # whatever happens here; harmless once it has ended
+        self.stopped = False
         self.lines = []
         self.changed = threading.Condition()
         self.reader = threading.Thread(target=self.read, daemon=True)
@@ -36,8 +37,10 @@ class Server:
         self.process.stdin.flush()
 
     def stop(self):
-        """Asks the server to end, and returns at once."""
-        self.process.terminate()
+        """Asks the server to end, once, since a second request kills it. Returns at once."""
+        if not self.stopped:
+            self.process.terminate()
+        self.stopped = True
 
     def end(self):
         """The exit status, and everything the server said."""
