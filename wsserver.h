@@ -98,10 +98,11 @@
                    [slot]    handles                       [session] protocol of one connection
        connection  [queue]   work between threads          [socket]  system calls
                    [event]   handlers, and who calls them  [message] what a send is given
-                   [conn]    connection, loop and server   [notify]  events to the application, ends
-                   [write]   bytes out                     [read]    bytes in
-                   [serve]   one connection's turn         [deliver] handlers on a queue's thread
-                   [accept]  new sockets                   [loop]    turns of an epoll set
+                   [conn]    connection, loop and server   [deadline] when something is due, and what
+                   [notify]  events to the application, ends [write] bytes out
+                   [read]    bytes in                      [serve]   one connection's turn
+                   [deliver] handlers on a queue's thread  [accept]  new sockets
+                   [loop]    turns of an epoll set
        surface     [public]  the calls                     [tail]    versions, license
 
    A message's way:      wss__loop_turn > wss__serve_turn > wss__read_some > wss__session_next > wss__notify_tell >
@@ -349,7 +350,9 @@ typedef struct wss_options {
                                   An eighth of them, but at least 64, may be unfinished handshakes at one time: then
                                   the oldest without a whole request ends once it had a second, if another waits */
     int max_per_address;       /* connections of one IPv4 address or IPv6 network (/64); default 0: WSS_OFF */
-    size_t max_queued;         /* bytes waiting to be sent on one connection; default 1 MiB */
+    size_t max_queued;         /* bytes that what waits to be sent on one connection may hold: of each message its size
+                                  and what its place in the queue costs, at least 64; and as much again on its way there
+                                  from other threads; default 1 MiB */
     size_t memory_budget;      /* bytes of everything the server holds; default 256 MiB */
     int max_posted;            /* posts and sends waiting for a networking thread; default 65536 */
     size_t max_posted_bytes;   /* their bytes; default 16 MiB */
@@ -357,13 +360,16 @@ typedef struct wss_options {
     int ping_ms;               /* silence after which the peer is pinged; default 20000 */
     int pong_ms;               /* silence after the ping that ends the connection; default 20000 */
     int idle_ms;               /* time without a data message that ends the connection; default 0: WSS_OFF */
-    int message_ms;            /* from a message's first byte to its last; default 30000 */
-    int stall_ms;              /* time in which a full peer accepts no byte; default 10000 */
-    int close_ms;              /* for the peer's answer to our Close; and from the end on, for what is queued to leave
-                                  and then for the peer to end TCP (which where this is off has 5 s); default 5000 */
+    int message_ms;            /* from a message's first byte to its last, and a second more for each least_rate bytes
+                                  of it that have come; default 30000 */
+    int stall_ms;              /* time in which a peer that is behind takes no byte; default 30000 */
+    int close_ms;              /* from the moment our Close, or answer, has left: for the peer's answer to it and to end
+                                  TCP (which where this is off has 5 s); default 5000 */
     int spin_us;               /* microseconds to poll before sleeping: latency for CPU; default 0 */
     int unix_mode;             /* permissions of a unix: path; default 0: 0660 */
     int reuse_port;            /* set SO_REUSEPORT; default 0: no */
+    int least_rate;            /* bytes a second that a peer that is behind must take, averaged over a minute, and that
+                                  a message may take longer for; default 256 */
 } wss_options;
 
 typedef struct wss_header {
@@ -389,10 +395,10 @@ typedef struct wss_info {
     char path[128];            /* as sent, undecoded */
     char protocol[64];         /* subprotocol, "" if none */
     uint64_t age_ms;           /* since accept */
-    uint64_t silent_ms;        /* since the last byte from the peer */
+    uint64_t silent_ms;        /* since the last byte from the peer; time in which it was not read is left out */
     uint64_t bytes_in;
     uint64_t bytes_out;
-    size_t buffered;           /* bytes waiting to be sent */
+    size_t buffered;           /* as wss_buffered */
     int round_trip_ms;         /* of the last ping, 65,534 if it was longer; -1 before */
     int uid;                   /* Unix sockets: credentials of the peer, else -1 */
     int gid;
@@ -417,7 +423,7 @@ typedef struct wss_stats {
     uint64_t dropped_policy;   /* messages with a key: replaced by a newer one, or dropped by a full queue */
     uint64_t refused_full;     /* sends and shares of broadcasts refused by a full queue */
     uint64_t closes[32];       /* by WSS_CAUSE_... */
-    uint64_t queued_peak;      /* most bytes ever queued on one connection */
+    uint64_t queued_peak;      /* most that ever waited on one connection, as max_queued counts */
     uint64_t posted;           /* posts and sends waiting now */
     uint64_t memory;           /* bytes held now */
     uint64_t memory_peak;
@@ -427,6 +433,12 @@ typedef struct wss_stats {
     uint64_t loop_lag_ms;      /* longest turn of a loop, ever */
     uint64_t refused_cause[16];/* requests refused, by WSS_REFUSED_... */
     uint64_t undelivered_dropped; /* with options.queue: messages that clients left behind which reset, dropped */
+    uint64_t turns[6];         /* turns of loops, ever: of up to 1, 4, 16, 64, 256 ms, and longer ones */
+    uint64_t paused;           /* connections that are not read from now: by wss_pause, or by what they queued */
+    uint64_t crowded;          /* connections now that were above half of max_queued and have not fallen to a quarter */
+    uint64_t undelivered;      /* with options.queue: bytes of messages on their way to its thread now */
+    uint64_t handshakes;       /* under way now */
+    uint64_t closed_places;    /* with options.queue: ended connections now whose events were not delivered yet */
 } wss_stats;
 
 /* Builds args. Fields are private. The first error sticks and comes out of wss_writer_args and of the send. */
@@ -547,7 +559,8 @@ WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *
 WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args);
 /* opcode: WSS_TEXT (must be UTF-8) or WSS_BINARY. */
 WSSERVER_API int wss_send_data(wss_server *server, wss_conn conn, int opcode, const void *data, size_t size);
-/* As wss_send; takes the place of a message of the same key (up to 64 bytes) that still waits in the queue. */
+/* As wss_send; takes the place of a message of the same key (up to 64 bytes) that still waits in the queue. Where none does,
+   the queue may grow to twice its limit. */
 WSSERVER_API int wss_send_latest(wss_server *server, wss_conn conn, const char *key, const char *type,
                                  wss_args args);
 /* To every open connection, made once and shared. A connection whose queue is full is treated by the send policy and
@@ -571,7 +584,8 @@ WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const
 WSSERVER_API int wss_close(wss_server *server, wss_conn conn, int code, const char *reason);
 /* Open connections: counted from before connect until before disconnect handlers. */
 WSSERVER_API size_t wss_count(const wss_server *server);
-/* Bytes accepted for this connection and not yet taken by the kernel; 0 where it is gone. */
+/* What was accepted for this connection and not yet taken by the kernel, in bytes of memory, as max_queued counts them; 0
+   where it is gone. */
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn conn);
 /* The connection's own pointer. Replacing one does not free it. Like wss_get_info until the disconnect handlers
    have run. */
@@ -707,6 +721,7 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -3016,13 +3031,20 @@ WSSERVER_API void wss_put_end(wss_writer *writer) {
    purpose  frames that wait to be sent: made once, shared by every queue they stand in
    knows    base, mem, frame
    owns     a frame's bytes never change once it is queued; a queue's frames leave in order, whole or from where the
-            last send ended; data bytes are counted in the queue's account once per queue, control frames never
+            last send ended; what a frame costs is in the queue's account as long as it stands there, control frames never;
+            nothing here takes longer for a longer queue
    threads  the reference count is atomic; a queue belongs to one thread */
 
-enum { WSS__BUF_RING_MIN = 8 };
+enum {
+    WSS__BUF_RING_MIN = 8,
+    WSS__BUF_KEYS_MIN = 16,
+    WSS__BUF_NODE = 16,    /* bytes that a queue needs for a frame in it, at most, */
+    WSS__BUF_KEY_NODE = 64 /* and further ones for the key of one */
+};
 
 typedef struct wss__buf_frame {
     size_t size;         /* header and payload */
+    uint32_t hash;       /* of the key */
     uint32_t references; /* atomic */
     uint16_t key_size;   /* the key's bytes follow the payload; 0: none */
     uint8_t control;     /* outside the limits and the account */
@@ -3035,6 +3057,13 @@ static size_t wss__buf_frame_bytes(const wss__buf_frame *frame) {
 
 static char *wss__buf_frame_data(wss__buf_frame *frame) {
     return (char *)(frame + 1);
+}
+
+/* What a frame costs each queue that it stands in, however many share it: a multiple of 16, at least 64. */
+static size_t wss__buf_charge(const wss__buf_frame *frame) {
+    if (frame->control) return 0;
+    size_t node = frame->key_size ? WSS__BUF_NODE + WSS__BUF_KEY_NODE : WSS__BUF_NODE;
+    return wss__base_add(wss__mem_charge(wss__buf_frame_bytes(frame)), node);
 }
 
 static void wss__buf_release(wss__mem *mem, wss__buf_frame *frame) {
@@ -3069,13 +3098,23 @@ static wss__buf_frame *wss__buf_new(wss__mem *mem, int opcode, size_t payload_si
     return frame;
 }
 
+/* Where a key has last been put into a queue. */
+typedef struct wss__buf_key {
+    uint32_t hash;     /* 0: nowhere */
+    uint32_t position; /* of the frame: the queue's first is at position first */
+} wss__buf_key;
+
 typedef struct wss__buf_queue {
+    wss__buf_key *keys; /* open addressing; what has left since is passed over; NULL: no key yet */
+    uint32_t key_slots; /* a power of two */
+    uint32_t key_count; /* of these, used */
     uint32_t first;
     uint32_t count;
     uint32_t capacity; /* of the ring of frame pointers that follows this struct; a power of two */
-    uint32_t pongs;    /* waiting in the ring */
+    uint32_t taken;    /* bytes that have left since window; this and the next two are the owner's */
+    uint64_t window;   /* when counting them began */
+    uint64_t since;    /* when bytes last left; 0: nobody has tried yet */
     size_t sent;       /* bytes of the first frame that have left */
-    uint64_t since;    /* when bytes last left, kept by the owner */
 } wss__buf_queue;
 
 static wss__buf_frame **wss__buf_at(wss__buf_queue *queue, uint32_t index) {
@@ -3089,6 +3128,7 @@ static size_t wss__buf_queue_bytes(uint32_t capacity) {
 static void wss__buf_free_queue(wss__mem *mem, wss__buf_queue **queue) {
     if (!*queue) return;
     for (uint32_t i = 0; i < (*queue)->count; i++) wss__buf_release(mem, *wss__buf_at(*queue, i));
+    wss__mem_free(mem, (*queue)->keys, (*queue)->key_slots * sizeof(wss__buf_key));
     wss__mem_free(mem, *queue, wss__buf_queue_bytes((*queue)->capacity));
     *queue = NULL;
 }
@@ -3109,23 +3149,70 @@ static int wss__buf_make_room(wss__mem *mem, wss__buf_queue **queue) {
     return 1;
 }
 
-static int wss__buf_is_pong(wss__buf_frame *frame) {
-    return frame->control && ((unsigned char)wss__buf_frame_data(frame)[0] & 15) == WSS__FRAME_PONG;
+/* Index of the first frame that may still be dropped or replaced. */
+static uint32_t wss__buf_unstarted(const wss__buf_queue *queue) {
+    return queue->sent ? 1 : 0;
+}
+
+static wss__span wss__buf_key_of(wss__buf_frame *frame) {
+    return wss__base_span(wss__buf_frame_data(frame) + frame->size, frame->key_size);
+}
+
+/* The waiting frame that a key's place names; NULL: that has left, or begun to. */
+static wss__buf_frame **wss__buf_keyed(wss__buf_queue *queue, const wss__buf_key *key) {
+    uint32_t index = key->position - queue->first;
+    return index < queue->count && index >= wss__buf_unstarted(queue) ? wss__buf_at(queue, index) : NULL;
+}
+
+/* The place of this hash that is to be looked at after *step others. There always is an unused one. */
+static wss__buf_key *wss__buf_key_place(const wss__buf_queue *queue, uint32_t hash, uint32_t *step) {
+    return &queue->keys[(hash + (*step)++) & (queue->key_slots - 1)];
+}
+
+static void wss__buf_put_key(wss__buf_queue *queue, wss__buf_key new_key) {
+    uint32_t step = 0;
+    wss__buf_key *key = wss__buf_key_place(queue, new_key.hash, &step);
+    while (key->hash) key = wss__buf_key_place(queue, new_key.hash, &step);
+    *key = new_key;
+    queue->key_count++;
+}
+
+/* Room for one more key. Half of the places at most are used; when they are, those that wait go to a new table. */
+static int wss__buf_make_key_room(wss__mem *mem, wss__buf_queue *queue) {
+    uint32_t waiting = 0;
+    if (queue->key_count < queue->key_slots / 2) return 1;
+    for (uint32_t i = 0; i < queue->key_slots; i++)
+        waiting += queue->keys[i].hash && wss__buf_keyed(queue, &queue->keys[i]);
+    wss__buf_queue old = *queue;
+    uint32_t slots = WSS__BUF_KEYS_MIN;
+    while (slots < waiting * 4) slots *= 2;
+    queue->keys = (wss__buf_key *)wss__mem_get_zeroed(mem, slots * sizeof *queue->keys);
+    if (!queue->keys) {
+        queue->keys = old.keys;
+        return 0;
+    }
+    queue->key_slots = slots;
+    queue->key_count = 0;
+    for (uint32_t i = 0; i < old.key_slots; i++)
+        if (old.keys[i].hash && wss__buf_keyed(queue, &old.keys[i])) wss__buf_put_key(queue, old.keys[i]);
+    wss__mem_free(mem, old.keys, old.key_slots * sizeof *old.keys);
+    return 1;
 }
 
 /* Takes over the caller's reference, also on failure. */
 static int wss__buf_append(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame *frame) {
-    if (!wss__buf_make_room(mem, queue)) {
+    if (!wss__buf_make_room(mem, queue) || (frame->key_size && !wss__buf_make_key_room(mem, *queue))) {
+        if (*queue && !(*queue)->count) wss__buf_free_queue(mem, queue);
         wss__buf_release(mem, frame);
         return 0;
     }
+    wss__buf_key key = {frame->hash, (*queue)->first + (*queue)->count};
+    if (frame->key_size) wss__buf_put_key(*queue, key);
     *wss__buf_at(*queue, (*queue)->count++) = frame;
-    if (wss__buf_is_pong(frame)) (*queue)->pongs++;
     return 1;
 }
 
-/* Puts the unsent rest of something ahead of all: the ring turns back by one place. Nothing may have been sent of the
-   first frame. */
+/* Puts a frame ahead of all: the ring turns back by one place. */
 static int wss__buf_prepend(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame *frame) {
     if (!wss__buf_append(mem, queue, frame)) return 0;
     (*queue)->first--;
@@ -3133,43 +3220,54 @@ static int wss__buf_prepend(wss__mem *mem, wss__buf_queue **queue, wss__buf_fram
     return 1;
 }
 
-/* Index of the first frame that may still be dropped or replaced. */
-static uint32_t wss__buf_unstarted(const wss__buf_queue *queue) {
-    return queue->sent ? 1 : 0;
+/* Whether both are control frames of the same kind. */
+static int wss__buf_is_like(wss__buf_frame *a, wss__buf_frame *b) {
+    return a->control && b->control && *wss__buf_frame_data(a) == *wss__buf_frame_data(b);
 }
 
-/* Drops everything that has not begun to leave. *messages counts the data messages. Returns their bytes. */
+/* Puts a control frame where the next frame begins, RFC 6455 section 5.4, in the place of one of its kind that waits
+   there: of several pings only the last needs an answer, section 5.5.3. So at most a ping and a pong wait, and neither
+   behind data. Takes over the caller's reference, also on failure. */
+static int wss__buf_interject(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame *frame) {
+    uint32_t border = *queue && ((*queue)->sent || (*wss__buf_at(*queue, 0))->fixed) ? 1 : 0;
+    for (uint32_t i = border; *queue && i < border + 2 && i < (*queue)->count; i++) {
+        wss__buf_frame **place = wss__buf_at(*queue, i);
+        if (!wss__buf_is_like(*place, frame)) continue;
+        wss__buf_release(mem, *place);
+        *place = frame;
+        return 1;
+    }
+    if (!wss__buf_prepend(mem, queue, frame)) return 0;
+    *wss__buf_at(*queue, 0) = *wss__buf_at(*queue, border);
+    *wss__buf_at(*queue, border) = frame;
+    return 1;
+}
+
+/* Drops everything that has not begun to leave. *messages counts the data messages. Returns what they cost. */
 static size_t wss__buf_drop_all(wss__mem *mem, wss__buf_queue *queue, uint64_t *messages) {
     size_t bytes = 0;
     while (queue->count > wss__buf_unstarted(queue)) {
         wss__buf_frame *frame = *wss__buf_at(queue, queue->count - 1);
         if (queue->count == 1 && frame->fixed) break;
-        if (!frame->control) {
-            (*messages)++;
-            bytes += frame->size;
-        }
-        if (wss__buf_is_pong(frame)) queue->pongs--;
+        if (!frame->control) (*messages)++;
+        bytes += wss__buf_charge(frame);
         wss__buf_release(mem, frame);
         queue->count--;
     }
     return bytes;
 }
 
-static wss__span wss__buf_key(wss__buf_frame *frame) {
-    return wss__base_span(wss__buf_frame_data(frame) + frame->size, frame->key_size);
-}
-
-/* Puts frame in the place of a waiting one of the same key, or a pong in the place of the newest one: true, with the
-   old one's bytes, if there is one. The caller keeps its reference otherwise. */
-static int wss__buf_replace(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame *frame, size_t *old_bytes) {
-    int is_pong = wss__buf_is_pong(frame);
-    if (!is_pong && !frame->key_size) return 0;
-    for (uint32_t i = queue->count; i-- > wss__buf_unstarted(queue);) {
-        wss__buf_frame *old = *wss__buf_at(queue, i);
-        if (is_pong ? !wss__buf_is_pong(old) : !wss__base_equal(wss__buf_key(old), wss__buf_key(frame))) continue;
-        *old_bytes = old->size;
-        wss__buf_release(mem, old);
-        *wss__buf_at(queue, i) = frame;
+/* Puts frame in the place of a waiting one of the same key: true, with what the old one cost, if there is one. The caller
+   keeps its reference otherwise. */
+static int wss__buf_replace(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame *frame, size_t *old_charge) {
+    uint32_t step = 0;
+    if (!frame->key_size || !queue->keys) return 0;
+    for (wss__buf_key *key; (key = wss__buf_key_place(queue, frame->hash, &step))->hash != 0;) {
+        wss__buf_frame **place = key->hash == frame->hash ? wss__buf_keyed(queue, key) : NULL;
+        if (!place || !wss__base_equal(wss__buf_key_of(*place), wss__buf_key_of(frame))) continue;
+        *old_charge = wss__buf_charge(*place);
+        wss__buf_release(mem, *place);
+        *place = frame;
         return 1;
     }
     return 0;
@@ -3185,23 +3283,22 @@ static const char *wss__buf_peek(wss__buf_queue *queue, uint32_t index, size_t *
     return wss__buf_frame_data(frame) + skip;
 }
 
-/* Takes size sent bytes off the front; returns how many of them were data. */
+/* Takes size sent bytes off the front; returns what the frames cost that have left whole. */
 static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size) {
-    size_t data = 0;
+    size_t charge = 0;
     while (size) {
         wss__buf_frame *frame = *wss__buf_at(queue, 0);
         size_t step = wss__base_min(size, frame->size - queue->sent);
-        if (!frame->control) data += step;
         size -= step;
         queue->sent += step;
         if (queue->sent < frame->size) break;
         queue->sent = 0;
-        if (wss__buf_is_pong(frame)) queue->pongs--;
+        charge += wss__buf_charge(frame);
         wss__buf_release(mem, frame);
         queue->first++;
         queue->count--;
     }
-    return data;
+    return charge;
 }
 
 /* ---- [timer] -----------------------------------------------------------------------------------------------
@@ -3545,7 +3642,7 @@ static void wss__slot_release(wss__slot_table *table, wss__slot *slot) {
    knows    base, mem, utf8, http, frame, buf
    owns     after the end event nothing follows; at most one Close frame goes out and no data after it; input that is
             not used up at once is kept in one block that exists only meanwhile; no socket, clock or callback is seen
-   threads  the loop's; queued is atomic, since senders elsewhere reserve in it
+   threads  the loop's; queued is read, and coming changed, by others
    spec     RFC 6455 sections 4 to 7 */
 
 enum { /* phases */
@@ -3556,6 +3653,9 @@ enum { /* phases */
     WSS__SESSION_DONE      /* input is ignored; what is queued may still leave */
 };
 
+enum { WSS__SESSION_UNIT = 16 }; /* bytes; what frames cost is a multiple of it */
+#define WSS__SESSION_OWED 0x80000000u /* another thread was refused, and shall be told when to try again */
+
 enum { /* events; NEED: input is used up */
     WSS__SESSION_AGAIN = -1, WSS__SESSION_NEED = 0,
     WSS__SESSION_UPGRADE, WSS__SESSION_HTTP, WSS__SESSION_MESSAGE, WSS__SESSION_PONG, WSS__SESSION_END
@@ -3564,7 +3664,6 @@ enum { /* events; NEED: input is used up */
 enum {
     WSS__SESSION_FRAMES = 1024,     /* of a message; and one more for each so many bytes of it: */
     WSS__SESSION_FRAME_BYTES = 16,
-    WSS__SESSION_PONGS_MAX = 16,    /* waiting to be sent; then the newest takes the place of the last */
     WSS__SESSION_STEP = 16384       /* a rest of a large message below this is worth no step of its own */
 };
 
@@ -3599,9 +3698,10 @@ typedef struct wss__session_input {
 typedef struct wss__session {
     wss__session_input *input; /* NULL: nothing is pending */
     wss__buf_queue *queue;     /* NULL: nothing waits */
-    size_t queued;             /* data bytes waiting or reserved; atomic */
-    uint32_t seen;             /* milliseconds, modulo 2^32: when bytes last came or the end began; the owner's;
-                                  atomic */
+    uint32_t queued;           /* what the frames in the queue cost, in units; the loop's, atomic */
+    uint32_t coming;           /* what those cost that other threads have sent and the loop has not seen yet, in units; and
+                                  OWED; atomic */
+    uint32_t seen;             /* milliseconds, modulo 2^32: when bytes last came; the owner's; atomic */
     union {                    /* no two bytes are left, and no message follows our Close */
         uint16_t given;        /* while open, the owner's: up to where it has the loop's broadcasts */
         uint16_t code;         /* from then on: of our Close */
@@ -3644,6 +3744,7 @@ typedef struct wss__session_event {
     int cause;
     int status; /* end before the upgrade: the HTTP status of the refusal */
     int final;  /* end: the peer's Close has come, it may send nothing more */
+    int ours;   /* end: it was begun by a Close of ours */
     wss_request request;
 } wss__session_event;
 
@@ -3657,14 +3758,22 @@ static void wss__session_count_message(wss__session_shared *shared) {
     WSS__COUNT(shared->stats.messages_out, 1);
 }
 
+/* Bytes that the queue holds. */
 static size_t wss__session_queued(const wss__session *session) {
-    return __atomic_load_n(&session->queued, __ATOMIC_RELAXED);
+    return (size_t)__atomic_load_n(&session->queued, __ATOMIC_SEQ_CST) * WSS__SESSION_UNIT;
+}
+
+/* Bytes that are on their way to the loop. */
+static size_t wss__session_coming(const wss__session *session) {
+    uint32_t units = __atomic_load_n(&session->coming, __ATOMIC_SEQ_CST) & ~WSS__SESSION_OWED;
+    return (size_t)units * WSS__SESSION_UNIT;
 }
 
 static void wss__session_account(wss__session_shared *shared, wss__session *session, size_t add, size_t subtract) {
-    size_t queued = __atomic_add_fetch(&session->queued, add, __ATOMIC_RELAXED); /* senders elsewhere have added too */
+    uint32_t units = session->queued + (uint32_t)(add / WSS__SESSION_UNIT) - (uint32_t)(subtract / WSS__SESSION_UNIT);
+    __atomic_store_n(&session->queued, units, __ATOMIC_SEQ_CST);
+    size_t queued = (size_t)units * WSS__SESSION_UNIT;
     if (queued > shared->stats.queued_peak) __atomic_store_n(&shared->stats.queued_peak, queued, __ATOMIC_RELAXED);
-    if (subtract) __atomic_sub_fetch(&session->queued, subtract, __ATOMIC_RELAXED);
 }
 
 /* ---- output ---- */
@@ -3729,9 +3838,11 @@ static int wss__session_send_back(wss__session_shared *shared, const wss__sessio
     return 1;
 }
 
-/* Queues bytes outside the limits and the account: control frames and HTTP answers. */
-static int wss__session_put_raw(wss__session_shared *shared, wss__session *session, wss__span first, wss__span second) {
-    size_t size = wss__base_add(first.size, second.size);
+/* Queues bytes outside the limits and the account: control frames and HTTP answers. first: what waits may be
+   overtaken. */
+static int wss__session_put_raw(wss__session_shared *shared, wss__session *session, wss__span head, wss__span rest,
+                                int first) {
+    size_t size = wss__base_add(head.size, rest.size);
     char *place = wss__session_cork(shared, session, size);
     wss__buf_frame *frame = NULL;
     if (!place) {
@@ -3741,16 +3852,19 @@ static int wss__session_put_raw(wss__session_shared *shared, wss__session *sessi
         frame->fixed = session->phase != WSS__SESSION_OPEN; /* without its 101 nothing that follows makes sense */
         place = wss__buf_frame_data(frame);
     }
-    if (first.size) memcpy(place, first.data, first.size);
-    if (second.size) memcpy(place + first.size, second.data, second.size);
-    return !frame || wss__buf_append(shared->mem, &session->queue, frame);
+    if (head.size) memcpy(place, head.data, head.size);
+    if (rest.size) memcpy(place + head.size, rest.data, rest.size);
+    if (!frame) return 1;
+    return first ? wss__buf_interject(shared->mem, &session->queue, frame)
+                 : wss__buf_append(shared->mem, &session->queue, frame);
 }
 
+/* A ping or a pong goes ahead of what waits, a Close behind it. */
 static int wss__session_put_control(wss__session_shared *shared, wss__session *session, int opcode, wss__span payload) {
     char head[WSS__FRAME_HEAD_MAX_OUT];
     size_t size = wss__frame_encode(head, opcode, payload.size);
     WSS__COUNT(shared->stats.frames_out, 1);
-    return wss__session_put_raw(shared, session, wss__base_span(head, size), payload);
+    return wss__session_put_raw(shared, session, wss__base_span(head, size), payload, opcode != WSS__FRAME_CLOSE);
 }
 
 static int wss__session_put_close(wss__session_shared *shared, wss__session *session, int code, wss__span reason) {
@@ -3762,66 +3876,63 @@ static int wss__session_put_close(wss__session_shared *shared, wss__session *ses
     return wss__session_put_control(shared, session, WSS__FRAME_CLOSE, all);
 }
 
-static int wss__session_put_pong(wss__session_shared *shared, wss__session *session, wss__span payload) {
-    if (!session->queue || session->queue->pongs < WSS__SESSION_PONGS_MAX)
-        return wss__session_put_control(shared, session, WSS__FRAME_PONG, payload);
-    char *place = NULL;
-    size_t old = 0;
-    wss__buf_frame *frame = wss__buf_new(shared->mem, WSS__FRAME_PONG, payload.size, wss__base_span(NULL, 0), &place);
-    if (!frame) return 0;
-    if (payload.size) memcpy(place, payload.data, payload.size);
-    if (wss__buf_replace(shared->mem, session->queue, frame, &old)) return 1; /* always: only one can have begun */
-    return wss__buf_append(shared->mem, &session->queue, frame); /* never: see above */
+/* True while the queue may take one more message; an empty one always may. One with a key, of which none waits, goes up
+   to twice the limit. */
+static int wss__session_has_room(const wss__session_shared *shared, const wss__session *session, int keyed) {
+    size_t queued = wss__session_queued(session);
+    size_t limit = wss__base_min(shared->options->max_queued, (size_t)UINT32_MAX * (WSS__SESSION_UNIT / 4));
+    return queued == 0 || queued < (keyed ? limit * 2 : limit);
 }
 
-/* True while the queue may take one more message, spare bytes of its account not counted. An empty queue always may. */
-static int wss__session_has_room(const wss__session_shared *shared, const wss__session *session, size_t spare) {
-    size_t queued = wss__session_queued(session) - spare;
-    return queued == 0 || queued < shared->options->max_queued;
+/* Puts a frame into the queue, or in front of it, and into the account; takes over the caller's reference. */
+static int wss__session_append(wss__session_shared *shared, wss__session *session, wss__buf_frame *frame, int first) {
+    size_t charge = wss__buf_charge(frame);
+    int put = first ? wss__buf_prepend(shared->mem, &session->queue, frame)
+                    : wss__buf_append(shared->mem, &session->queue, frame);
+    if (put) wss__session_account(shared, session, charge, 0);
+    return put;
 }
 
-enum { WSS__SESSION_CHECK = 0, WSS__SESSION_RESERVED, WSS__SESSION_KEYED };
-
-/* Queues a data frame; takes over the caller's reference. mode: CHECK judges the limit here; RESERVED is in the
-   account already and not judged; KEYED is in the account, but found the queue full: it takes the place of one
-   of its key, or is judged again. WSS_OK, WSS_ERR_FULL or WSS_ERR_MEMORY. */
-static int wss__session_push(wss__session_shared *shared, wss__session *session, wss__buf_frame *frame, int mode) {
-    size_t size = frame->size;
-    size_t spare = mode == WSS__SESSION_CHECK ? 0 : size;
+/* Queues a data frame; takes over the caller's reference. judge: only if there is room for it, or it takes the place of
+   one of its key. WSS_OK, WSS_ERR_FULL or WSS_ERR_MEMORY. */
+static int wss__session_push(wss__session_shared *shared, wss__session *session, wss__buf_frame *frame, int judge) {
     size_t old = 0;
-    int result = WSS_OK;
     if (session->queue && wss__buf_replace(shared->mem, session->queue, frame, &old)) {
-        wss__session_account(shared, session, size - spare, old);
+        wss__session_account(shared, session, wss__buf_charge(frame), old);
         WSS__COUNT(shared->stats.dropped_policy, 1);
         return WSS_OK;
     }
-    if (mode != WSS__SESSION_RESERVED && !wss__session_has_room(shared, session, spare)) {
-        result = WSS_ERR_FULL;
-        if (mode == WSS__SESSION_KEYED) WSS__COUNT(shared->stats.dropped_policy, 1);
+    if (judge && !wss__session_has_room(shared, session, frame->key_size)) {
         wss__buf_release(shared->mem, frame);
-    } else if (!wss__buf_append(shared->mem, &session->queue, frame)) {
-        result = WSS_ERR_MEMORY;
+        return WSS_ERR_FULL;
     }
-    wss__session_account(shared, session, result ? 0 : size - spare, result ? spare : 0);
-    if (!result) wss__session_count_message(shared);
-    return result;
+    if (!wss__session_append(shared, session, frame, 0)) return WSS_ERR_MEMORY;
+    wss__session_count_message(shared);
+    return WSS_OK;
 }
 
-/* Turns what is left of the cork into the head of the queue. It may begin inside a frame, so nothing of it is
-   ever dropped. */
+/* A frame of what is left of two pieces, one after the other, of which so much has been sent. It may begin inside a frame,
+   so nothing of it is ever dropped. NULL: no memory. */
+static wss__buf_frame *wss__session_rest(wss__mem *mem, wss__span head, wss__span rest, size_t sent) {
+    wss__buf_frame *frame = wss__buf_new_raw(mem, head.size + rest.size - sent, wss__base_span(NULL, 0));
+    if (!frame) return NULL;
+    size_t head_sent = wss__base_min(sent, head.size);
+    char *at = wss__buf_frame_data(frame);
+    size_t head_left = head.size - head_sent;
+    frame->fixed = 1;
+    if (head_left) memcpy(at, head.data + head_sent, head_left);
+    if (frame->size > head_left) memcpy(at + head_left, rest.data + (sent - head_sent), frame->size - head_left);
+    return frame;
+}
+
+/* Turns what is left of the cork into the head of the queue. */
 static int wss__session_uncork(wss__session_shared *shared, wss__session *session, size_t sent) {
-    size_t size = shared->cork_size - sent;
-    char *rest = (shared->in_place.replies ? shared->in_place.replies : shared->cork) + sent;
+    wss__span all = wss__base_span(shared->in_place.replies ? shared->in_place.replies : shared->cork, shared->cork_size);
     shared->cork_size = 0;
     shared->in_place.head = NULL;
-    if (!size) return 1;
-    wss__buf_frame *frame = wss__buf_new_raw(shared->mem, size, wss__base_span(NULL, 0));
-    if (!frame) return 0;
-    frame->fixed = 1;
-    memcpy(wss__buf_frame_data(frame), rest, size);
-    if (!wss__buf_prepend(shared->mem, &session->queue, frame)) return 0;
-    wss__session_account(shared, session, size, 0);
-    return 1;
+    if (sent == all.size) return 1;
+    wss__buf_frame *frame = wss__session_rest(shared->mem, all, wss__base_span(NULL, 0), sent);
+    return frame && wss__session_append(shared, session, frame, 1);
 }
 
 /* Bytes of the queue left; the account follows. */
@@ -3850,6 +3961,7 @@ static int wss__session_done(wss__session *session, wss__session_event *event, i
     event->data = (char *)(uintptr_t)reason.data;
     event->size = ours ? 0 : reason.size;
     event->final = 0;
+    event->ours = ours;
     session->phase = WSS__SESSION_DONE;
     return WSS__SESSION_END;
 }
@@ -4007,7 +4119,8 @@ static int wss__session_control(wss__session_shared *shared, wss__session *sessi
     wss__span payload = wss__base_span(data, size);
     if (opcode == WSS__FRAME_CLOSE) return wss__session_on_close(shared, session, payload, event);
     if (session->phase != WSS__SESSION_OPEN) return WSS__SESSION_AGAIN;
-    if (opcode == WSS__FRAME_PING && wss__session_put_pong(shared, session, payload)) return WSS__SESSION_AGAIN;
+    if (opcode == WSS__FRAME_PING && wss__session_put_control(shared, session, WSS__FRAME_PONG, payload))
+        return WSS__SESSION_AGAIN;
     if (opcode == WSS__FRAME_PING) return wss__session_fail(shared, session, WSS_CAUSE_MEMORY, event);
     event->data = data;
     event->size = size;
@@ -4134,7 +4247,7 @@ static int wss__session_frame(wss__session_shared *shared, wss__session *session
 static int wss__session_answer(wss__session_shared *shared, wss__session *session, const wss__http_reply *reply) {
     char text[1024]; /* more than the longest of them */
     size_t size = wss__http_write(text, sizeof text, reply);
-    int put = wss__session_put_raw(shared, session, wss__base_span(text, size), wss__base_span(NULL, 0));
+    int put = wss__session_put_raw(shared, session, wss__base_span(text, size), wss__base_span(NULL, 0), 0);
     session->phase = put && reply->answer.status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
     return put;
 }
@@ -4228,7 +4341,6 @@ static int wss__session_next(wss__session_shared *shared, wss__session *session,
     return kind;
 }
 
-/* What other threads have reserved stays in the account: their messages are still on their way. */
 static void wss__session_free(wss__session_shared *shared, wss__session *session) {
     size_t rest;
     wss__session_drop_unsent(shared, session);
@@ -4310,13 +4422,13 @@ static int wss__queue_check(const wss__queue_inbox *inbox, size_t cost) {
 /* Each job of a list to its inbox, or none to any: WSS_OK, or WSS_ERR_STOPPED or WSS_ERR_QUEUE_FULL. account, may be
    NULL, grows by size before anybody can take a job, and only if it came in. Leaves the inboxes locked, for
    wss__queue_finish; they must be in the same order for everybody. */
-static int wss__queue_put(wss__queue_inbox **inboxes, wss__queue_job *jobs, int count, size_t *account, size_t size) {
+static int wss__queue_put(wss__queue_inbox **inboxes, wss__queue_job *jobs, int count, uint32_t *account, uint32_t size) {
     int result = WSS_OK;
     wss__queue_job *job = jobs;
     for (int i = 0; i < count; i++) pthread_mutex_lock(&inboxes[i]->mutex);
     for (int i = 0; i < count && !result; i++, job = job->next) result = wss__queue_check(inboxes[i], job->cost);
     if (result) return result;
-    if (account) __atomic_add_fetch(account, size, __ATOMIC_RELAXED);
+    if (account) __atomic_add_fetch(account, size, __ATOMIC_SEQ_CST);
     for (int i = 0; i < count; i++) {
         wss__queue_inbox *inbox = inboxes[i];
         job = jobs;
@@ -4524,9 +4636,28 @@ static void wss__socket_set_reset(int fd) {
     WSSERVER_SYSTEM(setsockopt)(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
-static void wss__socket_set_flag(int fd, int level, int name) {
-    int one = 1;
-    WSSERVER_SYSTEM(setsockopt)(fd, level, name, &one, sizeof one);
+static void wss__socket_set(int fd, int level, int name, int value) {
+    WSSERVER_SYSTEM(setsockopt)(fd, level, name, &value, sizeof value);
+}
+
+/* Lets the kernel notice, or no longer, that the host at the other end is lost, while nobody reads from it: asked after
+   idle_ms of silence, given up limit_ms after that. */
+static void wss__socket_keep_alive(int fd, int on, int idle_ms, int limit_ms) {
+    int seconds = idle_ms / 1000 > 0 ? idle_ms / 1000 : 1;
+    wss__socket_set(fd, SOL_SOCKET, SO_KEEPALIVE, on);
+    wss__socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, on ? idle_ms + limit_ms : 0);
+    if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
+    if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, limit_ms / 4000 > 0 ? limit_ms / 4000 : 1);
+}
+
+/* Bytes that the kernel was given and the peer has not acknowledged. None on Unix sockets: there what was given has
+   arrived. */
+static uint32_t wss__socket_unacked(int fd) {
+    int domain = AF_UNIX;
+    int bytes = 0;
+    socklen_t size = sizeof domain;
+    if (WSSERVER_SYSTEM(getsockopt)(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0 || domain == AF_UNIX) return 0;
+    return WSSERVER_SYSTEM(ioctl)(fd, TIOCOUTQ, &bytes) == 0 ? (uint32_t)bytes : 0;
 }
 
 static int wss__socket_port_of(const wss__socket_address *address) {
@@ -4661,10 +4792,10 @@ static wss__socket_listener *wss__socket_bind(wss__socket_listeners *all, const 
     int fd = WSSERVER_SYSTEM(socket)(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) return NULL;
     if (family != AF_UNIX) {
-        wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEADDR);
-        wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY); /* what it accepts inherits this */
+        wss__socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        wss__socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* what it accepts inherits this */
     }
-    if (options->reuse_port) wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEPORT);
+    if (options->reuse_port) wss__socket_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (family == AF_INET6) WSSERVER_SYSTEM(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
     int mode = options->unix_mode ? options->unix_mode : 0660;
     int failed = WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0;
@@ -4702,7 +4833,7 @@ static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
     int flags = WSSERVER_SYSTEM(fcntl)(fd, F_GETFL, 0);
     if (flags < 0 || WSSERVER_SYSTEM(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0) return WSS_ERR_SYSTEM;
     if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0) return WSS_ERR_SYSTEM;
-    if (!wss__socket_add(all, fd)->is_unix) wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY);
+    if (!wss__socket_add(all, fd)->is_unix) wss__socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     return WSS_OK;
 }
 
@@ -5022,11 +5153,14 @@ typedef struct wss__message {
     wss__span member;
     size_t left;           /* of args, without members that carry the type's name */
     int has_members;       /* others than these */
+    wss__span key;         /* size 0: none */
+    uint32_t key_hash;     /* not 0 */
 } wss__message;
 
 /* checked: the data is known to be UTF-8. */
 static int wss__message_init_data(wss__message *message, int opcode, const void *data, size_t size, int checked) {
     message->type = wss__base_span(NULL, 0); /* the rest describes typed messages */
+    message->key = message->type;
     if ((opcode != WSS_TEXT && opcode != WSS_BINARY) || (!data && size)) return WSS_ERR_ARGUMENT;
     if (opcode == WSS_TEXT && !checked && wss__utf8_check(0, (const char *)data, size) != 0) return WSS_ERR_UTF8;
     if (size > SIZE_MAX / 4) return WSS_ERR_TOO_BIG;
@@ -5059,6 +5193,7 @@ static int wss__message_init_typed(wss__message *message, const wss_options *opt
     int result = wss__utf8_name(type, &message->type);
     if (result) return result;
     message->opcode = WSS_TEXT;
+    message->key = wss__base_span(NULL, 0);
     message->member = wss__base_text(options->type_member);
     message->data = args.text ? wss__base_span(args.text, args.length) : wss__base_text("{}");
     while (message->data.size && strchr(" \t\r\n", *message->data.data) && *message->data.data)
@@ -5089,10 +5224,12 @@ static void wss__message_write(const wss__message *message, char *out) {
 }
 
 /* The message as a frame of its own. */
-static wss__buf_frame *wss__message_frame(wss__mem *mem, const wss__message *message, wss__span key) {
+static wss__buf_frame *wss__message_frame(wss__mem *mem, const wss__message *message) {
     char *payload = NULL;
-    wss__buf_frame *frame = wss__buf_new(mem, message->opcode, message->size, key, &payload);
-    if (frame) wss__message_write(message, payload);
+    wss__buf_frame *frame = wss__buf_new(mem, message->opcode, message->size, message->key, &payload);
+    if (!frame) return NULL;
+    frame->hash = message->key_hash;
+    wss__message_write(message, payload);
     return frame;
 }
 
@@ -5133,9 +5270,9 @@ enum { /* work of a connection, for its loop alone */
     WSS__WORK_READY = 8,          /* on the ready list */
     WSS__WORK_PAUSED = 16,        /* by the application */
     WSS__WORK_FULL = 32,          /* by its own send queue, or by events that were not delivered */
-    WSS__WORK_DRAINED = 64,       /* has fallen from above half its limit: the drain event is due */
-    WSS__WORK_PINGED = 128,       /* a ping is out and nothing has come since */
-    WSS__WORK_CROWDED = 256,      /* was above half its limit, and not below a quarter since */
+    WSS__WORK_UNREAD = 64,        /* while open: is not read from, whatever for; since says since when */
+    WSS__WORK_AWAITED = 128,      /* a ping, or all that was to be said before the end, has left; since says when */
+    WSS__WORK_CROWDED = 256,      /* was above half its limit, and no drain event has been told since */
     WSS__WORK_BROKEN = 512,       /* the socket failed while sending, or memory for the rest of what had begun */
     WSS__WORK_ENDED_INPUT = 1024, /* the peer ended its stream, or has sent its Close */
     WSS__WORK_STARVED = 2048,     /* the kernel lacked memory to send: try again by time */
@@ -5154,9 +5291,10 @@ enum { WSS__LIST_HEADS = 0, WSS__LIST_OPEN, WSS__LIST_OTHERS, WSS__LIST_COUNT };
 enum {
     WSS__CONN_STEP = 64,          /* milliseconds to which deadlines are rounded up, so that many share a wake-up */
     WSS__CONN_LINGER = 5000,      /* milliseconds for the peer to end TCP where options.close_ms is off */
-    WSS__CONN_LINGER_MAX = 65536, /* bytes read from a peer that does not end */
+    WSS__CONN_LINGER_MAX = 32 << 20, /* bytes read from a peer that does not end: it may be sending a large message */
     WSS__CONN_BROADCASTS = 256,        /* broadcasts that leave together */
     WSS__CONN_BROADCAST_BYTES = 65535, /* and bytes of them: positions have 16 bits */
+    WSS__CONN_MORE = 1000,        /* milliseconds for which what is due waits while the kernel has more of the peer */
     WSS__CONN_RETRY = 100,        /* milliseconds until what lacked memory or descriptors is tried again */
     WSS__CONN_UNDELIVERED = 64    /* messages of one connection on their way to a queue's thread */
 };
@@ -5222,6 +5360,10 @@ typedef struct wss__conn {
     void *user;              /* atomic */
     wss__conn_cold *cold;
     uint32_t opened;         /* when it was accepted, in steps of WSS__CONN_STEP */
+    uint32_t since;          /* milliseconds of its loop's time, modulo 2^32: see UNREAD and AWAITED; else when it was
+                                adopted */
+    uint32_t acked;          /* AWAITED, a ping: what its bytes_out less what is on the way has to pass to be a sign of
+                                life, modulo 2^32 */
     uint16_t round_trip;     /* of the last ping in milliseconds, plus 1; the longest that fits stands for all longer;
                                 atomic */
     uint16_t work;           /* the bits above, and in the topmost three its state */
@@ -5258,8 +5400,6 @@ typedef struct wss__conn_order {
     int status;            /* answer: of HTTP, 101 lets in */
     int bits;              /* read: of the work, to set or to clear */
     uint8_t set;           /* read. timer: start, not cancel */
-    uint8_t slow;          /* close: for slowness */
-    uint8_t full;          /* send: has a key, and the queue was full */
     uint8_t upgrade;       /* answer: to one */
 } wss__conn_order;
 
@@ -5271,8 +5411,14 @@ typedef struct wss__loop {
     char *receive;
     size_t receive_size;
     uint64_t now;              /* milliseconds, read once a turn */
+    uint64_t time;             /* the same, less what was skipped: by this deadlines are judged */
+    wss__atomic64 skipped;     /* milliseconds in which the process stood still or a turn took too long: they pass for no
+                                  deadline but a stop's; atomic */
+    uint64_t turned;           /* when the last turn ended */
     uint32_t first_ready;
     uint32_t last_ready;
+    uint32_t ready_count;
+    uint64_t share_us;         /* what a connection's handlers may take of this turn */
     wss__conn_list lists[WSS__LIST_COUNT]; /* all connections that it owns */
     uint32_t oldest;           /* when the oldest was accepted whose request is not whole; UINT32_MAX: none; atomic */
     int room;                  /* it has been asked to end a handshake, and has not looked at that; atomic */
@@ -5281,6 +5427,7 @@ typedef struct wss__loop {
                                                          given yet */
     uint32_t broadcast_count;
     size_t broadcast_size;          /* bytes in them; atomic */
+    size_t handed_out;              /* in this turn, of broadcasts that do not leave together: one for each receiver */
     uint16_t broadcast_end;         /* position behind the last: bytes of all broadcasts so far, modulo 2^16 */
     int epoll;
     int index;
@@ -5317,6 +5464,7 @@ struct wss_server {
     size_t open;               /* atomic: connections that are counted */
     size_t handshakes;         /* atomic: under way on all loops, and requests that somebody still holds */
     size_t undelivered;        /* atomic: bytes on their way to the queue's thread, of all connections */
+    size_t closed;             /* atomic: places whose sockets are closed, and that the queue's thread still needs */
     wss__atomic64 refused_full;        /* atomic: of sends that no loop has seen */
     wss__atomic64 undelivered_dropped; /* atomic */
     wss__conn_address **addresses;     /* with max_per_address; mutex */
@@ -5395,11 +5543,12 @@ static wss__conn *wss__conn_find_own(wss__loop *loop, wss_conn handle) {
 }
 
 /* Hands an order to a loop, as wss__queue_put does; the array's mutex is given back before wss__queue_finish wakes it.
-   If this thread is that loop, what it sends from now on goes behind the order. account grows by the size of its
-   frame. */
-static int wss__conn_put(wss__loop *loop, wss__conn_order *order, size_t *account) {
+   If this thread is that loop, what it sends from now on goes behind the order. account, may be NULL, grows by what its
+   frame costs. */
+static int wss__conn_put(wss__loop *loop, wss__conn_order *order, uint32_t *account) {
     wss__queue_inbox *inbox = &loop->inbox;
-    int result = wss__queue_put(&inbox, &order->job, 1, account, account ? order->frame->size : 0);
+    uint32_t units = account ? (uint32_t)(wss__buf_charge(order->frame) / WSS__SESSION_UNIT) : 0;
+    int result = wss__queue_put(&inbox, &order->job, 1, account, units);
     if (!result && wss__conn_own_loop(loop->server) == loop) inbox->left++;
     return result;
 }
@@ -5510,6 +5659,7 @@ static void wss__conn_release(wss_server *server, wss__conn *conn) {
     wss__conn_cold *cold = conn->cold;
     if (cold && cold->delivery && __atomic_sub_fetch(&cold->delivery->holders, 1, __ATOMIC_ACQ_REL) > 0) return;
     wss__conn_lock(server);
+    if ((conn->slot.word & WSS__SLOT_STATE) == WSS__SLOT_CLOSED) __atomic_sub_fetch(&server->closed, 1, __ATOMIC_RELAXED);
     void *user = __atomic_exchange_n(&conn->user, NULL, __ATOMIC_ACQ_REL);
     conn->cold = NULL;
     wss__slot_release(&server->conns, &conn->slot);
@@ -5613,6 +5763,7 @@ static void wss__conn_make_ready(wss__loop *loop, wss__conn *conn) {
     if (loop->last_ready == WSS__SLOT_NONE) loop->first_ready = index;
     else wss__conn_at(loop->server, loop->last_ready)->slot.next = index;
     loop->last_ready = index;
+    loop->ready_count++;
 }
 
 static wss__conn *wss__conn_take_ready(wss__loop *loop, uint32_t *first) {
@@ -5640,15 +5791,26 @@ static size_t wss__conn_half(const wss_server *server) {
     return server->options.max_queued / 2;
 }
 
-/* Keeps the marks that depend on how much is queued. Half of the limit is enough: of what was refused for
-   want of room it may have seen no more than that at a time, where the rest was on its way to the loop. */
-static void wss__conn_mark_pressure(wss_server *server, wss__conn *conn) {
+static void wss__conn_set_crowded(wss__loop *loop, wss__conn *conn) {
+    if (!(conn->work & WSS__WORK_CROWDED)) WSS__COUNT(loop->shared.stats.crowded, 1);
+    conn->work |= WSS__WORK_CROWDED;
+}
+
+/* Notes that much is queued. Half of the limit is enough: of what was refused for want of room it may have seen no more
+   than that at a time, where the rest was on its way to the loop. */
+static void wss__conn_mark_pressure(wss__loop *loop, wss__conn *conn) {
     size_t queued = wss__session_queued(&conn->session);
-    size_t half = wss__conn_half(server);
-    if (queued && queued >= half)
-        conn->work = (uint16_t)((conn->work & ~WSS__WORK_DRAINED) | WSS__WORK_CROWDED);
-    else if (conn->work & WSS__WORK_CROWDED && queued <= half / 2)
-        conn->work = (uint16_t)((conn->work & ~WSS__WORK_CROWDED) | WSS__WORK_DRAINED);
+    if (queued && queued >= wss__conn_half(loop->server)) wss__conn_set_crowded(loop, conn);
+}
+
+/* It was crowded, and has fallen to a quarter of its limit: the drain event is due. */
+static int wss__conn_is_drained(const wss_server *server, const wss__conn *conn) {
+    return conn->work & WSS__WORK_CROWDED && wss__session_queued(&conn->session) <= wss__conn_half(server) / 2;
+}
+
+static void wss__conn_clear_crowded(wss__loop *loop, wss__conn *conn) {
+    if (conn->work & WSS__WORK_CROWDED) WSS__COUNT(loop->shared.stats.crowded, -1);
+    wss__conn_clear_work(conn, WSS__WORK_CROWDED);
 }
 
 /* All connections together have more undelivered than they may: each then has one message under way. */
@@ -5689,84 +5851,150 @@ static inline int wss__conn_update_pause(const wss_server *server, wss__conn *co
     return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__WORK_FULL | WSS__WORK_PAUSED)) != 0;
 }
 
-/* ---- deadlines ---- */
+/* ---- [deadline] --------------------------------------------------------------------------------------------
+   purpose  when something is due for a connection although nothing comes, and what
+   knows    base, timer, buf, session, conn
+   owns     one function says when a deadline is, and which; each begins at the event that it is about, in its loop's
+            time; what is due is judged where a turn ends, when the kernel was asked for what it has
+   threads  the loop's own */
 
-static uint64_t wss__conn_since(const wss__loop *loop, uint32_t moment) {
-    return loop->now - (uint32_t)((uint32_t)loop->now - moment);
-}
+enum { /* what a deadline is about */
+    WSS__DEADLINE_NONE = 0,
+    WSS__DEADLINE_RETRY,     /* what lacked memory is tried again */
+    WSS__DEADLINE_HANDSHAKE,
+    WSS__DEADLINE_PING,      /* it has been silent */
+    WSS__DEADLINE_PONG,      /* and has given no sign of life since */
+    WSS__DEADLINE_MESSAGE,
+    WSS__DEADLINE_IDLE,
+    WSS__DEADLINE_STALL,     /* no byte was taken */
+    WSS__DEADLINE_RATE,      /* a minute has passed: were they enough? */
+    WSS__DEADLINE_CLOSE      /* all was said, and no answer came */
+};
 
-static uint64_t wss__conn_after(uint64_t moment, int milliseconds) {
-    return milliseconds == WSS_OFF ? UINT64_MAX : moment + (uint64_t)milliseconds;
-}
+enum { WSS__DEADLINE_MINUTE = 60000 };
 
-static uint64_t wss__conn_earlier(uint64_t a, uint64_t b) {
+typedef struct wss__deadline {
+    uint64_t at; /* as loop->now; UINT64_MAX: never */
+    int what;
+} wss__deadline;
+
+static uint64_t wss__deadline_earlier(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-static uint64_t wss__conn_handshake_end(const wss__loop *loop, const wss__conn *conn) {
-    return wss__conn_after((uint64_t)conn->opened * WSS__CONN_STEP, loop->server->options.handshake_ms);
+/* A moment of which 32 bits were kept. One that seems to lie ahead is now. */
+static uint64_t wss__deadline_moment(const wss__loop *loop, uint32_t moment) {
+    int32_t ago = (int32_t)((uint32_t)loop->time - moment);
+    return ago > 0 ? loop->time - (uint32_t)ago : loop->time;
 }
 
-/* When the silence of an open connection must be acted on: a ping, or the end. Not while reading is paused:
-   then the peer's bytes wait unread and the stall deadline rules. */
-static uint64_t wss__conn_silence_end(const wss__loop *loop, const wss__conn *conn) {
+static void wss__deadline_offer(wss__deadline *first, int what, uint64_t began, int milliseconds) {
+    uint64_t at = began + (uint64_t)milliseconds;
+    if (milliseconds == WSS_OFF || at >= first->at) return;
+    first->at = at;
+    first->what = what;
+}
+
+/* Of a peer that is open and read from: what it must send, or answer. */
+static void wss__deadline_offer_open(const wss__loop *loop, const wss__conn *conn, wss__deadline *first) {
     const wss_options *options = &loop->server->options;
-    uint64_t ping = wss__conn_after(wss__conn_since(loop, conn->session.seen), options->ping_ms);
-    if (conn->work & (WSS__WORK_PAUSED | WSS__WORK_FULL)) return UINT64_MAX;
-    if (!(conn->work & WSS__WORK_PINGED)) return ping;
-    return wss__conn_after(ping, options->pong_ms);
-}
-
-static uint64_t wss__conn_message_end(const wss__loop *loop, const wss__conn *conn) {
     const wss__session_input *input = conn->session.input;
-    if (!wss__session_is_partial(&conn->session) || conn->work & (WSS__WORK_PAUSED | WSS__WORK_FULL)) return UINT64_MAX;
-    return wss__conn_after(input->since, loop->server->options.message_ms);
+    if (conn->work & WSS__WORK_AWAITED)
+        wss__deadline_offer(first, WSS__DEADLINE_PONG, wss__deadline_moment(loop, conn->since), options->pong_ms);
+    else
+        wss__deadline_offer(first, WSS__DEADLINE_PING, wss__deadline_moment(loop, conn->session.seen), options->ping_ms);
+    if (wss__session_is_partial(&conn->session)) {
+        uint64_t more = options->least_rate == WSS_OFF ? 0 : input->size * 1000 / (unsigned)options->least_rate;
+        wss__deadline_offer(first, WSS__DEADLINE_MESSAGE, input->since + more, options->message_ms);
+    }
+    if (options->idle_ms != WSS_OFF)
+        wss__deadline_offer(first, WSS__DEADLINE_IDLE, conn->cold->last_message, options->idle_ms);
 }
 
-/* Not for what was queued in this turn: nobody has tried to send it yet. */
-static uint64_t wss__conn_stall_end(const wss__loop *loop, const wss__conn *conn) {
-    if (!conn->session.queue || !conn->session.queue->since) return UINT64_MAX;
-    return wss__conn_after(conn->session.queue->since, loop->server->options.stall_ms);
-}
-
-static uint64_t wss__conn_idle_end(const wss__loop *loop, const wss__conn *conn) {
-    if (loop->server->options.idle_ms == WSS_OFF) return UINT64_MAX;
-    return wss__conn_after(conn->cold->last_message, loop->server->options.idle_ms);
-}
-
-/* The earliest moment at which something must be done although nothing comes. */
-static uint64_t wss__conn_due(const wss__loop *loop, const wss__conn *conn) {
+/* The next deadline of a connection. Those about its reading run whenever something waits for it that was offered, those
+   about its sending only while it is read from. */
+static wss__deadline wss__deadline_of(const wss__loop *loop, const wss__conn *conn) {
     const wss_options *options = &loop->server->options;
-    uint64_t began = wss__conn_since(loop, conn->session.seen);
-    int retry = conn->work & (WSS__WORK_STARVED | WSS__WORK_DRAINED);
-    uint64_t due = retry ? loop->now + WSS__CONN_RETRY : UINT64_MAX;
-    if (wss__conn_state(conn) == WSS__STATE_LINGERING && options->close_ms == WSS_OFF)
-        return wss__conn_earlier(due, wss__conn_after(began, WSS__CONN_LINGER));
-    if (!wss__conn_is_serving(conn) || conn->session.phase == WSS__SESSION_CLOSING)
-        return wss__conn_earlier(due, wss__conn_after(began, options->close_ms));
-    if (conn->session.phase != WSS__SESSION_OPEN) return wss__conn_earlier(due, wss__conn_handshake_end(loop, conn));
-    due = wss__conn_earlier(due, wss__conn_silence_end(loop, conn));
-    due = wss__conn_earlier(due, wss__conn_message_end(loop, conn));
-    due = wss__conn_earlier(due, wss__conn_stall_end(loop, conn));
-    return wss__conn_earlier(due, wss__conn_idle_end(loop, conn));
+    const wss__buf_queue *queue = conn->session.queue;
+    int phase = conn->session.phase;
+    uint64_t since = wss__deadline_moment(loop, conn->since);
+    wss__deadline first = {UINT64_MAX, WSS__DEADLINE_NONE};
+    if (conn->work & WSS__WORK_STARVED || wss__conn_is_drained(loop->server, conn))
+        wss__deadline_offer(&first, WSS__DEADLINE_RETRY, loop->time, WSS__CONN_RETRY);
+    if (queue && queue->since) {
+        int minute = options->least_rate == WSS_OFF ? WSS_OFF : WSS__DEADLINE_MINUTE;
+        wss__deadline_offer(&first, WSS__DEADLINE_STALL, queue->since, options->stall_ms);
+        wss__deadline_offer(&first, WSS__DEADLINE_RATE, queue->window, minute);
+    }
+    if (phase < WSS__SESSION_OPEN) {
+        wss__deadline_offer(&first, WSS__DEADLINE_HANDSHAKE, since, options->handshake_ms);
+    } else if (phase == WSS__SESSION_OPEN) {
+        if (!(conn->work & WSS__WORK_UNREAD)) wss__deadline_offer_open(loop, conn, &first);
+    } else if (conn->work & WSS__WORK_AWAITED) {
+        int lingers = options->close_ms == WSS_OFF && wss__conn_state(conn) == WSS__STATE_LINGERING;
+        wss__deadline_offer(&first, WSS__DEADLINE_CLOSE, since, lingers ? WSS__CONN_LINGER : options->close_ms);
+    }
+    if (first.what) first.at += loop->skipped;
+    return first;
 }
 
 /* A timer that rings too early is cheap, moving it at every byte is not: it is only ever moved forward. */
-static void wss__conn_schedule(wss__loop *loop, wss__conn *conn) {
-    uint64_t due = wss__conn_due(loop, conn);
+static void wss__deadline_schedule(wss__loop *loop, wss__conn *conn, uint64_t due) {
     if (due == UINT64_MAX) return;
     due = (due + WSS__CONN_STEP - 1) / WSS__CONN_STEP * WSS__CONN_STEP;
     if (wss__timer_pending(&conn->timer) && (int32_t)(conn->timer.due - (uint32_t)due) <= 0) return;
     wss__timer_set(&loop->wheel, conn->slot.index, due);
 }
 
-static void wss__conn_touch(wss__loop *loop, wss__conn *conn) {
-    __atomic_store_n(&conn->session.seen, (uint32_t)loop->now, __ATOMIC_RELAXED);
+/* The peer has given a sign of life. */
+static void wss__deadline_touch(wss__loop *loop, wss__conn *conn) {
+    __atomic_store_n(&conn->session.seen, (uint32_t)loop->time, __ATOMIC_RELAXED);
+}
+
+static void wss__deadline_begin(wss__loop *loop, wss__conn *conn, int what) {
+    conn->work = (uint16_t)(conn->work | what);
+    conn->since = (uint32_t)loop->time;
+}
+
+/* Whether a connection is read from, while it is open: what it sends meanwhile waits, so the time does not run, and goes
+   on afterwards. */
+static void wss__deadline_note_reading(wss__loop *loop, wss__conn *conn, int reads) {
+    if (!reads == !!(conn->work & WSS__WORK_UNREAD)) return;
+    WSS__COUNT(loop->shared.stats.paused, reads ? -1 : 1);
+    wss__conn_clear_work(conn, WSS__WORK_AWAITED);
+    if (!reads) {
+        wss__deadline_begin(loop, conn, WSS__WORK_UNREAD);
+        return;
+    }
+    uint64_t gone = loop->time - wss__deadline_moment(loop, conn->since);
+    wss__session_input *input = conn->session.input;
+    wss__conn_clear_work(conn, WSS__WORK_UNREAD);
+    wss__deadline_touch(loop, conn);
+    if (input) input->since = wss__deadline_earlier(input->since + gone, loop->time);
+    if (conn->cold) conn->cold->last_message = wss__deadline_earlier(conn->cold->last_message + gone, loop->time);
+}
+
+/* Bytes of the queue have left. */
+static void wss__deadline_note_sent(wss__loop *loop, wss__conn *conn, size_t size) {
+    wss__buf_queue *queue = conn->session.queue;
+    if (!queue) return;
+    queue->since = loop->time;
+    if (!queue->window) queue->window = loop->time;
+    queue->taken += (uint32_t)wss__base_min(size, UINT32_MAX / 2 - queue->taken / 2);
+}
+
+/* A minute has passed in which something waited. Whether the peer took enough of it; then another one begins. */
+static int wss__deadline_takes_enough(wss__loop *loop, wss__conn *conn) {
+    wss__buf_queue *queue = conn->session.queue;
+    int enough = queue->taken / (WSS__DEADLINE_MINUTE / 1000) >= (uint32_t)loop->server->options.least_rate;
+    queue->window = loop->time;
+    queue->taken = 0;
+    return enough;
 }
 
 /* ---- [notify] ----------------------------------------------------------------------------------------------
    purpose  what befalls a connection, told to the application: here on the loop, or handed to the queue
-   knows    base, mem, log, http, timer, slot, frame, session, queue, socket, event, conn
+   knows    base, mem, log, http, timer, slot, frame, session, queue, socket, event, conn, deadline
    owns     connect before all else, disconnect once, nothing after it; the ends of connections all pass here
    threads  the loop's own, except where a function says otherwise */
 
@@ -5946,7 +6174,7 @@ static void wss__notify_ended(wss__loop *loop, wss__conn *conn, const wss__sessi
     int connected = wss__conn_state(conn) == WSS__STATE_OPEN;
     if (!wss__conn_is_serving(conn)) return; /* always: a session ends once */
     wss__conn_set_state(loop, conn, WSS__STATE_FLUSHING);
-    wss__conn_touch(loop, conn);
+    if (!end->ours) wss__conn_clear_work(conn, WSS__WORK_AWAITED);
     if (end->final) conn->work |= WSS__WORK_ENDED_INPUT;
     WSS__COUNT(loop->shared.stats.closes[end->cause], 1);
     wss__notify_log_end(loop, conn, end);
@@ -5981,7 +6209,7 @@ static void wss__notify_reject(wss__loop *loop, wss__conn *conn, int status) {
 
 /* ---- [write] -----------------------------------------------------------------------------------------------
    purpose  bytes out: the cork, the queue, and what is sent from the caller's memory
-   knows    base, mem, frame, buf, slot, session, socket, event, message, conn
+   knows    base, mem, frame, buf, slot, session, socket, event, message, conn, deadline
    owns     what was begun is finished or the connection dies; nothing here calls a handler
    threads  the loop's own, except where a function says otherwise */
 
@@ -5990,7 +6218,8 @@ enum {
     WSS__WRITE_TURN = 256 * 1024, /* bytes written to one connection in a turn, at most one frame more */
     WSS__WRITE_DIRECT = 16384,     /* payload that is sent from the caller's memory */
     WSS__WRITE_GATHER = 4096,      /* frame that is cheaper to copy than to name to the kernel */
-    WSS__WRITE_PARTS = 64
+    WSS__WRITE_PARTS = 64,
+    WSS__WRITE_HANDED_OUT = 8192   /* broadcasts of a turn that are queued for one connection at a time */
 };
 
 /* Bytes at the start of the cork's memory that are in use, by this connection or another one whose turn it is.
@@ -6069,7 +6298,7 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
         if (corked && !wss__session_uncork(shared, &conn->session, from_cork)) wss__write_break(loop, conn);
         corked = 0;
         wss__session_sent(shared, &conn->session, left - from_cork);
-        if (conn->session.queue) conn->session.queue->since = loop->now;
+        wss__deadline_note_sent(loop, conn, left);
     }
     if (corked && !wss__session_uncork(shared, &conn->session, 0)) wss__write_break(loop, conn);
 }
@@ -6077,36 +6306,27 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
 /* Sends a large message from the caller's memory; what the kernel does not take is copied. */
 static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__message *message) {
     char head[WSS__FRAME_HEAD_MAX_OUT];
-    size_t head_size = wss__frame_encode(head, message->opcode, message->size);
-    struct iovec parts[2] = {{head, head_size}, {(char *)(uintptr_t)message->data.data, message->size}};
-    size_t done = wss__write_send(loop, conn, parts, 2, head_size + message->size, 0);
-    size_t left = head_size + message->size - done;
-    if (left && !(conn->work & WSS__WORK_BROKEN)) {
-        wss__buf_frame *frame = wss__buf_new_raw(&loop->server->mem, left, wss__base_span(NULL, 0));
-        size_t head_left = done < head_size ? head_size - done : 0;
-        if (frame) {
-            frame->fixed = done != 0;
-            memcpy(wss__buf_frame_data(frame), head + head_size - head_left, head_left);
-            memcpy(wss__buf_frame_data(frame) + head_left, message->data.data + message->size - (left - head_left),
-                   left - head_left);
-        }
-        if (!frame || !wss__buf_append(&loop->server->mem, &conn->session.queue, frame)) {
+    wss__span first = wss__base_span(head, wss__frame_encode(head, message->opcode, message->size));
+    struct iovec parts[2] = {{head, first.size}, {(char *)(uintptr_t)message->data.data, message->size}};
+    size_t done = wss__write_send(loop, conn, parts, 2, first.size + message->size, 0);
+    wss__conn_make_ready(loop, conn);
+    if (done < first.size + message->size && !(conn->work & WSS__WORK_BROKEN)) {
+        wss__buf_frame *frame = wss__session_rest(&loop->server->mem, first, message->data, done);
+        if (frame) frame->fixed = done != 0;
+        if (!frame || !wss__session_append(&loop->shared, &conn->session, frame, 0)) {
             if (done) wss__write_break(loop, conn);
-            wss__conn_make_ready(loop, conn);
             return WSS_ERR_MEMORY;
         }
-        wss__session_account(&loop->shared, &conn->session, left, 0);
-        wss__conn_mark_pressure(loop->server, conn);
+        wss__conn_mark_pressure(loop, conn);
     }
     wss__session_count_message(&loop->shared);
-    wss__conn_make_ready(loop, conn);
     return WSS_OK;
 }
 
 /* Begins the closing handshake; where there is no memory for the Close the connection is lost. */
 static void wss__write_begin_close(wss__loop *loop, wss__conn *conn, int code, wss__span reason, int cause) {
     if (!wss__session_close(&loop->shared, &conn->session, code, reason, cause)) conn->work |= WSS__WORK_BROKEN;
-    wss__conn_touch(loop, conn);
+    wss__conn_clear_work(conn, WSS__WORK_AWAITED);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -6118,42 +6338,42 @@ static void wss__write_give_up(wss__loop *loop, wss__conn *conn, int cause) {
     wss__write_begin_close(loop, conn, wss__base_code_of(cause), wss__base_text(wss_cause_text(cause)), cause);
 }
 
-/* Queues a frame. A queue at its limit is offered to the kernel before anything is refused or dropped: only
-   what the peer does not take counts. */
-static int wss__write_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int mode) {
-    if (mode == WSS__SESSION_CHECK && conn->session.queue && !wss__session_has_room(&loop->shared, &conn->session, 0))
+/* Queues a frame. judge: a queue at its limit is offered to the kernel before anything is refused, or a slow reader
+   closed: only what the peer does not take counts. */
+static int wss__write_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int judge) {
+    if (judge && conn->session.queue && !wss__session_has_room(&loop->shared, &conn->session, 0))
         wss__write_flush(loop, conn);
-    int result = wss__session_push(&loop->shared, &conn->session, frame, mode);
+    int result = wss__session_push(&loop->shared, &conn->session, frame, judge);
     if (result == WSS_ERR_FULL) WSS__COUNT(loop->shared.stats.refused_full, 1);
+    wss__conn_mark_pressure(loop, conn);
     if (result == WSS_ERR_FULL && loop->server->options.send_policy == WSS_POLICY_CLOSE)
         wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
-    wss__conn_mark_pressure(loop->server, conn);
     wss__conn_make_ready(loop, conn);
     return result;
 }
 
-/* Queues a frame whose sender was told that it is accepted: where memory is short the connection ends, for a
-   gap in what it receives would go unnoticed. */
-static void wss__write_accepted(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int mode) {
-    if (wss__write_push(loop, conn, frame, mode) == WSS_ERR_MEMORY) wss__write_give_up(loop, conn, WSS_CAUSE_MEMORY);
+/* Queues a frame whose sender was told that it is accepted: where memory is short the connection ends, for a gap in what
+   it receives would go unnoticed. With the policy to close, its queue is judged here, and by nobody before. */
+static void wss__write_accepted(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame) {
+    int result = wss__write_push(loop, conn, frame, loop->server->options.send_policy == WSS_POLICY_CLOSE);
+    if (result == WSS_ERR_MEMORY) wss__write_give_up(loop, conn, WSS_CAUSE_MEMORY);
+    if (result) WSS__COUNT(loop->shared.stats.dropped_gone, 1);
 }
 
 /* Queues a broadcast for one connection. Takes over the caller's reference. */
 static void wss__write_share(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame) {
-    if (wss__write_push(loop, conn, frame, WSS__SESSION_CHECK) == WSS_ERR_MEMORY)
-        WSS__COUNT(loop->shared.stats.refused_full, 1);
+    if (wss__write_push(loop, conn, frame, 1) == WSS_ERR_MEMORY) WSS__COUNT(loop->shared.stats.refused_full, 1);
 }
 
 /* Queues the rest of a broadcast that has begun to leave, whatever else is on its way. Takes over the caller's
    reference. */
 static void wss__write_begun(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, size_t begun) {
-    wss__session_account(&loop->shared, &conn->session, frame->size, 0);
-    if (wss__write_push(loop, conn, frame, WSS__SESSION_RESERVED) != WSS_OK) {
+    if (wss__write_push(loop, conn, frame, 0) != WSS_OK) {
         wss__write_break(loop, conn);
         return;
     }
     wss__session_sent(&loop->shared, &conn->session, begun);
-    conn->session.queue->since = loop->now;
+    wss__deadline_note_sent(loop, conn, begun);
 }
 
 /* What was broadcast, one after the other, at the end of the cork's memory; NULL: no room. The cork is smaller until
@@ -6246,6 +6466,12 @@ static void wss__write_gather_broadcast(wss__loop *loop, wss__buf_frame *frame) 
     __atomic_store_n(&loop->broadcast_size, loop->broadcast_size + frame->size, __ATOMIC_RELAXED);
 }
 
+/* The broadcasts of this turn are as many as leave together: what makes more of them waits for the next turn. */
+static int wss__write_is_full(const wss__loop *loop) {
+    return loop->broadcast_count == WSS__CONN_BROADCASTS || loop->handed_out >= WSS__WRITE_HANDED_OUT ||
+           loop->broadcast_size > WSS__CONN_BROADCAST_BYTES - WSS__WRITE_DIRECT;
+}
+
 /* Gives every connection of this loop its share. Takes over the caller's reference. */
 static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_t except) {
     wss__conn *conn;
@@ -6259,6 +6485,7 @@ static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_
         if (conn->session.phase != WSS__SESSION_OPEN) continue;
         wss__buf_retain(frame);
         wss__write_share(loop, conn, frame);
+        loop->handed_out++;
     }
     wss__buf_release(&loop->server->mem, frame);
 }
@@ -6283,7 +6510,7 @@ static int wss__write_back(wss__loop *loop, wss_conn handle, int opcode, const v
 /* A send by the connection's own loop. Nothing queued: a large message goes out at once, a small one with the
    cork. The cork counts against the limit like the queue, so it is offered to the kernel before a message is
    refused. */
-static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__message *message, wss__span key) {
+static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__message *message) {
     wss__session_shared *shared = &loop->shared;
     size_t whole = message->size + wss__frame_head_size(message->size);
     int corked = shared->corked == &conn->session;
@@ -6293,17 +6520,18 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     if (corked && !conn->session.queue && shared->cork_size &&
         (direct || shared->cork_size >= shared->options->max_queued || whole > wss__session_cork_room(shared)))
         wss__write_flush(loop, conn);
-    if (!key.size && !conn->session.queue && direct && conn->work & WSS__WORK_WRITABLE)
+    int keyed = message->key.size != 0;
+    if (!keyed && !conn->session.queue && direct && conn->work & WSS__WORK_WRITABLE)
         return wss__write_direct(loop, conn, message);
-    char *place = !key.size ? wss__session_cork(shared, &conn->session, whole) : NULL;
+    char *place = !keyed ? wss__session_cork(shared, &conn->session, whole) : NULL;
     if (place) {
         wss__message_write(message, place + wss__frame_encode(place, message->opcode, message->size));
         wss__session_count_message(shared);
         return WSS_OK;
     }
-    wss__buf_frame *frame = wss__message_frame(&loop->server->mem, message, key);
+    wss__buf_frame *frame = wss__message_frame(&loop->server->mem, message);
     if (!frame) return WSS_ERR_MEMORY;
-    return wss__write_push(loop, conn, frame, WSS__SESSION_CHECK);
+    return wss__write_push(loop, conn, frame, 1);
 }
 
 /* Closes on the application's behalf. Its stage has risen. */
@@ -6323,7 +6551,7 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
         return;
     }
     conn->session.phase = status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
-    wss__conn_touch(loop, conn);
+    wss__deadline_touch(loop, conn);
     frame->fixed = 1; /* nothing makes sense to the client before it */
     if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__WORK_BROKEN;
     if (status != 101) {
@@ -6338,9 +6566,14 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
 
 /* ---- [read] ------------------------------------------------------------------------------------------------
    purpose  bytes in: received, taken apart by the session, and handed to the application
-   knows    base, mem, http, session, queue, socket, event, conn, notify, write
+   knows    base, mem, http, session, queue, socket, event, conn, deadline, notify, write
    owns     after every call of user code the state is looked at again; input that may not be looked at is held
    threads  the loop's own, except where a function says otherwise */
+
+enum {
+    WSS__READ_SHARE = 128,  /* messages of one connection in a turn */
+    WSS__READ_SIZE = 65536  /* bytes of a receive */
+};
 
 static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__session_event *message) {
     wss_event event;
@@ -6348,7 +6581,7 @@ static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__sessi
     event.opcode = message->opcode;
     event.size = message->size;
     event.data = message->data;
-    if (conn->cold) conn->cold->last_message = loop->now;
+    if (conn->cold) conn->cold->last_message = loop->time;
     if (!wss__notify_tell(conn, &event, NULL)) wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
 }
 
@@ -6443,10 +6676,21 @@ static void wss__read_connect(wss__loop *loop, wss__conn *conn) {
     wss__notify_connect(loop, conn);
 }
 
-/* Hands out what the bytes hold, until they are used up or reading must pause; the rest is held. */
+/* Whether a connection has had its share of the turn, after so many messages: by their number, or by the time that
+   handlers took. The clock is not read for a message that came alone. */
+static int wss__read_is_over(const wss__loop *loop, int messages, uint64_t *began) {
+    if (messages >= WSS__READ_SHARE) return 1;
+    if (messages == 1) *began = wss__socket_clock_us();
+    return messages % 16 == 0 && wss__socket_clock_us() - *began > loop->share_us;
+}
+
+/* Hands out what the bytes hold, until they are used up, reading must pause, or its share of the turn is over; the rest
+   is held. */
 static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_bytes *bytes) {
     wss__session_shared *shared = &loop->shared;
     wss__session_event event;
+    uint64_t began = 0;
+    int messages = 0;
     while (wss__conn_is_serving(conn)) {
         if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
         if (shared->cork_size >= WSS__WRITE_CORK / 2 || shared->cork_size > wss__conn_half(loop->server))
@@ -6457,13 +6701,15 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
         if (bytes->size) event.final = 0; /* it goes on behind its Close, against the rules */
         wss__read_handle(loop, conn, kind, &event);
         wss__session_event_done(shared, &conn->session);
+        if (wss__write_is_full(loop)) break;
+        if (kind == WSS__SESSION_MESSAGE && bytes->size && wss__read_is_over(loop, ++messages, &began)) break;
     }
     if (!wss__conn_is_serving(conn)) wss__session_free_input(shared, &conn->session);
     else if (!wss__session_hold(shared, &conn->session, bytes))
         wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
     wss__session_event_done(shared, &conn->session);
     wss__session_input *input = conn->session.input;
-    if (input && !input->since) input->since = loop->now;
+    if (input && !input->since) input->since = loop->time;
 }
 
 /* End of stream, or an error. */
@@ -6476,24 +6722,33 @@ static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
     wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_LEAVE); /* nothing is left to reset */
 }
 
+/* How much is received at once: what can be dealt with in this turn or held; more only of a large message that has
+   begun. */
+static size_t wss__read_size(const wss__loop *loop, const wss__conn *conn) {
+    const wss__session_input *input = conn->session.input;
+    size_t rest = input && input->in_frame ? input->frame_left : 0;
+    return wss__base_min(loop->receive_size, wss__base_max(rest, WSS__READ_SIZE));
+}
+
 /* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to
    follow. */
 static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
+    size_t room = wss__read_size(loop, conn);
     bytes.data = loop->receive;
     if (!loop->shared.cork_size && !wss__event_type_count(&loop->server->handlers))
         loop->shared.in_place.replies = loop->receive;
-    ssize_t got = wss__socket_receive(conn->fd, bytes.data, loop->receive_size);
+    ssize_t got = wss__socket_receive(conn->fd, bytes.data, room);
     if (got <= 0) {
         wss__read_ended(loop, conn, got);
         return;
     }
     bytes.size = (size_t)got;
-    if (conn->session.phase != WSS__SESSION_CLOSING) wss__conn_touch(loop, conn);
-    wss__conn_clear_work(conn, WSS__WORK_PINGED);
+    wss__deadline_touch(loop, conn);
+    if (conn->session.phase != WSS__SESSION_CLOSING) wss__conn_clear_work(conn, WSS__WORK_AWAITED);
     WSS__COUNT(conn->bytes_in, got);
     WSS__COUNT(loop->shared.stats.bytes_in, got);
-    if (bytes.size < loop->receive_size && !(conn->work & WSS__WORK_HANGUP))
+    if (bytes.size < room && !(conn->work & WSS__WORK_HANGUP))
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
     wss__read_dispatch(loop, conn, &bytes);
 }
@@ -6508,13 +6763,13 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
     }
     if (got > 0) WSS__COUNT(conn->bytes_in, got);
     if (got <= 0 || conn->bytes_in > WSS__CONN_LINGER_MAX) wss__notify_mark_dead(loop, conn, 0);
-    else if (!(conn->work & WSS__WORK_HANGUP))
+    else if ((size_t)got < loop->receive_size && !(conn->work & WSS__WORK_HANGUP))
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
 }
 
 /* ---- [serve] -----------------------------------------------------------------------------------------------
    purpose  one connection's turn, its deadlines, and its end
-   knows    base, mem, timer, slot, frame, buf, session, socket, event, conn, notify, write, read
+   knows    base, mem, timer, slot, frame, buf, session, socket, event, conn, deadline, notify, write, read
    owns     a connection is freed in one function, at its turn on the ready list; after each turn its deadline is set
    threads  the loop's own, except where a function says otherwise */
 
@@ -6523,6 +6778,8 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     int fd = conn->fd;
     wss__timer_remove(&loop->wheel, conn->slot.index);
+    wss__deadline_note_reading(loop, conn, 1);
+    wss__conn_clear_crowded(loop, conn);
     wss__conn_unlink(loop, conn);
     wss__socket_unwatch(loop->epoll, fd);
     wss__session_free(&loop->shared, &conn->session);
@@ -6530,6 +6787,7 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     conn->fd = -1;
     wss__conn_address *address = wss__conn_leave_address(server, conn);
     wss__slot_set(&conn->slot, conn->slot.word & WSS__SLOT_LIMIT & ~(uint64_t)WSS__SLOT_STATE, WSS__SLOT_CLOSED);
+    __atomic_add_fetch(&server->closed, 1, __ATOMIC_RELAXED);
     wss__conn_unlock(server);
     wss__socket_close(fd); /* not before: who reads its number sees in time that it is nobody's */
     wss__mem_free(&server->mem, address, sizeof *address);
@@ -6542,11 +6800,10 @@ static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_event event;
     wss_server *server = loop->server;
     if (wss__conn_is_new(conn)) return; /* accepted and sent to in one go: connect comes before this */
-    wss__conn_clear_work(conn, WSS__WORK_DRAINED);
-    if (conn->session.phase != WSS__SESSION_OPEN || wss__event_is_empty(&server->handlers, WSS_EVENT_DRAIN))
-        return;
+    int told = conn->session.phase == WSS__SESSION_OPEN && !wss__event_is_empty(&server->handlers, WSS_EVENT_DRAIN);
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
-    if (!wss__notify_tell(conn, &event, NULL)) conn->work |= WSS__WORK_DRAINED;
+    wss__conn_clear_crowded(loop, conn);
+    if (told && !wss__notify_tell(conn, &event, NULL)) wss__conn_set_crowded(loop, conn);
 }
 
 /* The last byte has left: ends our stream first, as RFC 6455 section 7.1.1 asks of the server. Where the peer
@@ -6560,8 +6817,15 @@ static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
     }
     wss__conn_set_state(loop, conn, WSS__STATE_LINGERING);
     __atomic_store_n(&conn->bytes_in, 0, __ATOMIC_RELAXED);
-    /* else its time has begun with the end */
-    if (loop->server->options.close_ms == WSS_OFF) wss__conn_touch(loop, conn);
+    /* else its time has begun when our last word had left */
+    if (loop->server->options.close_ms == WSS_OFF) wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
+}
+
+/* Whether it is read from now. */
+static int wss__serve_reads(const wss__conn *conn) {
+    int open = conn->session.phase == WSS__SESSION_OPEN;
+    if (wss__conn_is_serving(conn)) return conn->session.phase != WSS__SESSION_ASKED && !(open && conn->work & WSS__WORK_UNREAD);
+    return wss__conn_state(conn) == WSS__STATE_LINGERING;
 }
 
 /* Decides whether reading pauses, where that matters. True: there is more to do. */
@@ -6583,21 +6847,116 @@ static int wss__serve_rests(wss__loop *loop, wss__conn *conn) {
     return wss__conn_may_drop(loop->server, conn);
 }
 
+/* ---- deadlines ---- */
+
+/* Asks a silent peer for a sign of life: a pong, or that it acknowledges bytes; those of the ping alone are none. Where
+   other bytes wait for it there is no ping: they ask as well. */
+static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
+    char payload[8];
+    uint32_t unacked = wss__socket_unacked(conn->fd);
+    wss__base_store_be(payload, loop->now, 8);
+    wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
+    conn->acked = (uint32_t)conn->bytes_out - unacked;
+    if (conn->session.queue) return;
+    if (!unacked) conn->acked += 2 + sizeof payload;
+    if (!wss__session_put_control(&loop->shared, &conn->session, WSS__FRAME_PING, wss__base_span(payload, 8)))
+        wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
+}
+
+/* No byte has come since the ping: it lives if it has acknowledged some. */
+static void wss__serve_no_pong(wss__loop *loop, wss__conn *conn) {
+    uint32_t acked = (uint32_t)conn->bytes_out - wss__socket_unacked(conn->fd);
+    if ((int32_t)(acked - conn->acked) > 0) wss__serve_ping(loop, conn);
+    else wss__notify_end(loop, conn, WSS_CAUSE_PONG_TIMEOUT, WSS__NOTIFY_RESET);
+}
+
+/* The handshake took too long: the client's doing, or the application's. An answer that is on its way comes in time. */
+static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
+    int asked = conn->session.phase == WSS__SESSION_ASKED;
+    wss__conn_lock(loop->server);
+    int answered = wss__conn_stage(conn) > WSS__STAGE_ASKED;
+    if (!answered) wss__conn_raise(conn, WSS__STAGE_CLOSING);
+    wss__conn_unlock(loop->server);
+    if (!answered) wss__notify_reject(loop, conn, asked ? 503 : 408);
+}
+
+/* The time for the peer's last word is over. */
+static void wss__serve_close_late(wss__loop *loop, wss__conn *conn) {
+    if (wss__conn_is_serving(conn)) wss__notify_end(loop, conn, WSS_CAUSE_LOCAL_CLOSE, WSS__NOTIFY_LEAVE);
+    else wss__notify_mark_dead(loop, conn, 0);
+}
+
+/* A deadline has passed, and the kernel has nothing that would change it. */
+static void wss__serve_judge(wss__loop *loop, wss__conn *conn, int what) {
+    switch (what) {
+    case WSS__DEADLINE_HANDSHAKE: wss__serve_handshake_late(loop, conn); break;
+    case WSS__DEADLINE_PING: wss__serve_ping(loop, conn); break;
+    case WSS__DEADLINE_PONG: wss__serve_no_pong(loop, conn); break;
+    case WSS__DEADLINE_MESSAGE: wss__notify_end(loop, conn, WSS_CAUSE_MESSAGE_TIMEOUT, WSS__NOTIFY_SAY); break;
+    case WSS__DEADLINE_IDLE: wss__notify_end(loop, conn, WSS_CAUSE_IDLE_TIMEOUT, WSS__NOTIFY_SAY); break;
+    case WSS__DEADLINE_CLOSE: wss__serve_close_late(loop, conn); break;
+    case WSS__DEADLINE_RATE:
+        if (wss__deadline_takes_enough(loop, conn)) break;
+        /* fall through */
+    case WSS__DEADLINE_STALL: wss__notify_end(loop, conn, WSS_CAUSE_SLOW_READER, WSS__NOTIFY_RESET); break;
+    default: break; /* what is tried again, each turn tries */
+    }
+}
+
+/* Its timer has rung: the kernel is asked for what it has, and offered what waits, before anything is judged. */
+static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
+    if (wss__conn_state(conn) == WSS__STATE_DEAD) return;
+    conn->work = (uint16_t)((conn->work & ~WSS__WORK_STARVED) | WSS__WORK_READABLE | WSS__WORK_WRITABLE);
+    wss__conn_make_ready(loop, conn);
+}
+
+/* ---- a turn ---- */
+
+/* Another thread was refused: it shall be told when to try again. */
+static void wss__serve_owed(wss__loop *loop, wss__conn *conn) {
+    if (!(__atomic_load_n(&conn->session.coming, __ATOMIC_SEQ_CST) & WSS__SESSION_OWED)) return;
+    __atomic_and_fetch(&conn->session.coming, ~WSS__SESSION_OWED, __ATOMIC_SEQ_CST);
+    wss__conn_set_crowded(loop, conn);
+}
+
+/* Notes what begins or ends with this turn, for the deadlines. */
+static void wss__serve_note(wss__loop *loop, wss__conn *conn) {
+    int open = conn->session.phase == WSS__SESSION_OPEN;
+    wss__buf_queue *queue = conn->session.queue;
+    wss__deadline_note_reading(loop, conn, !open || !wss__conn_update_pause(loop->server, conn));
+    if (queue && !queue->since) wss__deadline_note_sent(loop, conn, 0);
+    if (conn->session.phase > WSS__SESSION_OPEN && !queue && !(conn->work & WSS__WORK_AWAITED))
+        wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
+}
+
+/* Judges what is due, if it is: its timer has rung, which made the kernel be asked, and no more has come. Whoever sends
+   without end has no more than a second by that. */
+static void wss__serve_check_deadline(wss__loop *loop, wss__conn *conn) {
+    wss__serve_note(loop, conn);
+    int more = conn->work & WSS__WORK_READABLE && wss__serve_reads(conn);
+    wss__deadline due = wss__deadline_of(loop, conn);
+    if (due.at > loop->now || (more && due.at + WSS__CONN_MORE > loop->now)) return;
+    wss__serve_judge(loop, conn, due.what);
+    wss__write_flush(loop, conn);
+}
+
 /* Brings a connection to rest: what can leave leaves, what can be decided is decided, the deadline is set. */
 static void wss__serve_end_turn(wss__loop *loop, wss__conn *conn) {
     wss__write_flush(loop, conn);
+    if (!wss__timer_pending(&conn->timer)) wss__serve_check_deadline(loop, conn);
     wss__session_take_cork(&loop->shared, NULL);
     if (conn->work & WSS__WORK_BROKEN && wss__conn_state(conn) != WSS__STATE_DEAD)
         wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
     if (conn->work & WSS__WORK_LOST && wss__conn_is_serving(conn) && wss__serve_rests(loop, conn))
         wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
     if (wss__conn_state(conn) == WSS__STATE_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
-    wss__conn_mark_pressure(loop->server, conn);
-    if (conn->work & WSS__WORK_DRAINED) wss__serve_drained(loop, conn);
-    if (conn->session.queue && !conn->session.queue->since) conn->session.queue->since = loop->now;
+    wss__conn_mark_pressure(loop, conn);
+    wss__serve_owed(loop, conn);
+    if (wss__conn_is_drained(loop->server, conn)) wss__serve_drained(loop, conn);
     if (wss__conn_state(conn) == WSS__STATE_DEAD) return; /* it is on the ready list, to be freed */
+    wss__serve_note(loop, conn);
     if (wss__serve_decide(loop, conn)) wss__conn_make_ready(loop, conn);
-    wss__conn_schedule(loop, conn);
+    wss__deadline_schedule(loop, conn, wss__deadline_of(loop, conn).at);
 }
 
 static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
@@ -6608,7 +6967,7 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
         if (conn->work & WSS__WORK_READABLE) wss__read_linger(loop, conn);
     } else if (wss__conn_is_serving(conn) && conn->session.phase != WSS__SESSION_ASKED) {
         if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
-        if (!wss__conn_update_pause(loop->server, conn)) {
+        if (!wss__conn_update_pause(loop->server, conn) && !wss__write_is_full(loop)) {
             if (wss__session_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
             else if (conn->work & WSS__WORK_READABLE) wss__read_some(loop, conn);
         }
@@ -6616,7 +6975,7 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
     wss__serve_end_turn(loop, conn);
 }
 
-/* What epoll says of a connection. An error while nobody reads would otherwise never be noticed. */
+/* What epoll says of a connection, for its turn: each has one. */
 static void wss__serve_on_socket(wss__loop *loop, wss__conn *conn, uint32_t events) {
     if (wss__conn_state(conn) == WSS__STATE_DEAD) return;
     if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_READABLE;
@@ -6624,60 +6983,7 @@ static void wss__serve_on_socket(wss__loop *loop, wss__conn *conn, uint32_t even
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_WRITABLE;
     if (events & (EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_LOST;
     if (events & EPOLLERR) wss__notify_reset(conn);
-    int reading = wss__conn_state(conn) == WSS__STATE_LINGERING || !wss__serve_rests(loop, conn);
-    if (conn->work & WSS__WORK_LOST && (wss__conn_state(conn) == WSS__STATE_FLUSHING || !reading))
-        wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
-    else
-        wss__serve_turn(loop, conn);
-}
-
-static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
-    char payload[8];
-    wss__base_store_be(payload, loop->now, 8);
-    conn->work |= WSS__WORK_PINGED;
-    if (!wss__session_put_control(&loop->shared, &conn->session, WSS__FRAME_PING, wss__base_span(payload, 8)))
-        wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
-}
-
-/* The handshake took too long: the client's doing, or the application's. */
-static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
-    int answered = wss__conn_set_stage(loop->server, conn, WSS__STAGE_CLOSING) != WSS__STAGE_ASKED;
-    int asked = conn->session.phase == WSS__SESSION_ASKED;
-    if (asked && answered) wss__notify_end(loop, conn, WSS_CAUSE_HANDSHAKE_TIMEOUT, WSS__NOTIFY_RESET);
-    else wss__notify_reject(loop, conn, asked ? 503 : 408);
-}
-
-/* One of the deadlines of an open connection has passed. */
-static void wss__serve_open_late(wss__loop *loop, wss__conn *conn) {
-    if (wss__conn_stall_end(loop, conn) <= loop->now) {
-        wss__notify_end(loop, conn, WSS_CAUSE_SLOW_READER, WSS__NOTIFY_RESET);
-    } else if (wss__conn_message_end(loop, conn) <= loop->now) {
-        wss__notify_end(loop, conn, WSS_CAUSE_MESSAGE_TIMEOUT, WSS__NOTIFY_SAY);
-    } else if (wss__conn_idle_end(loop, conn) <= loop->now) {
-        wss__notify_end(loop, conn, WSS_CAUSE_IDLE_TIMEOUT, WSS__NOTIFY_SAY);
-    } else if (conn->work & WSS__WORK_PINGED) {
-        wss__notify_end(loop, conn, WSS_CAUSE_PONG_TIMEOUT, WSS__NOTIFY_RESET);
-    } else {
-        wss__serve_ping(loop, conn);
-    }
-}
-
-static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
-    if (wss__conn_state(conn) == WSS__STATE_DEAD) return;
-    wss__session_take_cork(&loop->shared, &conn->session);
-    if (conn->work & WSS__WORK_STARVED) conn->work = (uint16_t)((conn->work & ~WSS__WORK_STARVED) | WSS__WORK_WRITABLE);
-    if (wss__conn_due(loop, conn) > loop->now) {
-        /* Something has happened since the timer was set. */
-    } else if (!wss__conn_is_serving(conn)) {
-        wss__notify_mark_dead(loop, conn, wss__conn_state(conn) == WSS__STATE_FLUSHING);
-    } else if (conn->session.phase == WSS__SESSION_CLOSING) {
-        wss__notify_end(loop, conn, WSS_CAUSE_LOCAL_CLOSE, conn->session.queue ? WSS__NOTIFY_RESET : WSS__NOTIFY_LEAVE);
-    } else if (conn->session.phase == WSS__SESSION_OPEN) {
-        wss__serve_open_late(loop, conn);
-    } else {
-        wss__serve_handshake_late(loop, conn);
-    }
-    wss__serve_end_turn(loop, conn);
+    wss__conn_make_ready(loop, conn);
 }
 
 /* ---- [deliver] ---------------------------------------------------------------------------------------------
@@ -6844,7 +7150,7 @@ static void wss__deliver_change_timer(wss__loop *loop, uint64_t id, int start) {
 
 /* ---- [accept] ----------------------------------------------------------------------------------------------
    purpose  new sockets: accepted by the first loop, dealt to the loop with the fewest
-   knows    base, mem, log, slot, session, queue, socket, conn, notify, serve
+   knows    base, mem, log, slot, session, queue, socket, conn, deadline, notify, serve
    owns     a socket becomes a connection or is closed; want of descriptors pauses accepting, it never spins
    threads  the loop's own, except where a function says otherwise */
 
@@ -6900,15 +7206,19 @@ static uint64_t wss__accept_head_end(uint32_t opened) {
     return ((uint64_t)opened + 1) * WSS__CONN_STEP + WSS__ACCEPT_HEAD;
 }
 
-/* Ends the oldest handshake of this loop whose request is not whole, if that was asked for, it had its time, and no
-   room has come without it. At the end of a turn: what the kernel had of it has been read. */
+/* Ends the oldest handshake of this loop whose request is not whole, if that was asked for, it had its time, no room has
+   come without it, and the kernel has no more of it. */
 static void wss__accept_end_oldest(wss__loop *loop) {
     uint32_t oldest = loop->lists[WSS__LIST_HEADS].first;
     if (!__atomic_load_n(&loop->room, __ATOMIC_ACQUIRE)) return;
     __atomic_store_n(&loop->room, 0, __ATOMIC_RELEASE);
     if (oldest == WSS__SLOT_NONE || !__atomic_load_n(&loop->server->full, __ATOMIC_SEQ_CST)) return;
     wss__conn *conn = wss__conn_at(loop->server, oldest);
-    if (wss__accept_has_room(loop->server) || wss__accept_head_end(conn->opened) > loop->now) return;
+    uint64_t end = wss__deadline_moment(loop, conn->since) + WSS__ACCEPT_HEAD;
+    if (wss__accept_has_room(loop->server) || end > loop->time) return;
+    conn->work |= WSS__WORK_READABLE;
+    wss__serve_turn(loop, conn);
+    if (conn->session.phase != WSS__SESSION_HEAD || conn->work & WSS__WORK_READABLE) return;
     wss__session_take_cork(&loop->shared, &conn->session);
     wss__notify_reject(loop, conn, 408);
     wss__serve_end_turn(loop, conn);
@@ -6981,11 +7291,9 @@ static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd) {
     conn->fd = fd;
     conn->opened = (uint32_t)(loop->now / WSS__CONN_STEP);
     conn->work = WSS__WORK_WRITABLE;
-    wss__conn_touch(loop, conn);
     int limited = options->max_per_address != WSS_OFF && wss__socket_key(fd, key);
     if (!options->queue && options->idle_ms == WSS_OFF && !limited) return 1;
     if (!wss__conn_need_cold(server, conn)) return 0;
-    conn->cold->last_message = loop->now;
     if (limited) conn->cold->address = wss__accept_count_address(server, key);
     if (limited && !conn->cold->address) return 0;
     if (!options->queue) return 1;
@@ -7015,11 +7323,14 @@ static void wss__accept_adopt(wss__loop *loop, wss__conn *conn) {
         wss__accept_undo(loop, conn);
         return;
     }
+    conn->since = (uint32_t)loop->time;
+    wss__deadline_touch(loop, conn);
+    if (conn->cold) conn->cold->last_message = loop->time;
     wss__conn_lock(loop->server);
     wss__slot_set(&conn->slot, (uint64_t)loop->index << WSS__STAGE_LOOP_SHIFT, WSS__SLOT_OWNED);
     wss__conn_unlock(loop->server);
     wss__conn_link(loop, conn);
-    wss__conn_schedule(loop, conn);
+    wss__deadline_schedule(loop, conn, wss__deadline_of(loop, conn).at);
 }
 
 /* Tells another loop of its new place; false where there is no memory for that, or the loop stops. */
@@ -7101,8 +7412,8 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
 
 /* ---- [loop] ------------------------------------------------------------------------------------------------
    purpose  one epoll set: turns, jobs from other threads, and the stop
-   knows    base, mem, log, buf, timer, slot, session, queue, socket, event, conn, notify, write, read, serve, deliver,
-            accept
+   knows    base, mem, log, buf, timer, slot, session, queue, socket, event, conn, deadline, notify, write, read, serve,
+            deliver, accept
    owns     sockets are registered once, edge-triggered; a turn waits once and handles what came, what was
             posted, what is due and what was left over
    threads  the loop's own, except where a function says otherwise */
@@ -7110,6 +7421,10 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
 enum {
     WSS__LOOP_RECEIVE = (1024 + 64) * 1024,
     WSS__LOOP_EVENTS = 256,
+    WSS__LOOP_SHARES = 8000,      /* microseconds that the handlers of all connections with work may take of a turn, */
+    WSS__LOOP_SHARE_LEAST = 50,   /* and those of one */
+    WSS__LOOP_SHARE_MOST = 1000,
+    WSS__LOOP_STILL = 1000,       /* milliseconds by which a turn may be late, or long, before they are skipped */
     WSS__LOOP_SLOW = 100 /* milliseconds of a turn that are worth a line */
 };
 
@@ -7126,24 +7441,26 @@ static void wss__loop_run_timers(wss__loop *loop) {
 }
 
 static void wss__loop_run_send(wss__loop *loop, wss__conn *conn, const wss__conn_order *order) {
+    uint32_t units = (uint32_t)(wss__buf_charge(order->frame) / WSS__SESSION_UNIT);
+    if (conn) __atomic_sub_fetch(&conn->session.coming, units, __ATOMIC_SEQ_CST);
     if (conn) wss__write_catch_up(loop, conn);
     if (conn && conn->session.phase == WSS__SESSION_OPEN) {
-        wss__write_accepted(loop, conn, order->frame, order->full ? WSS__SESSION_KEYED : WSS__SESSION_RESERVED);
+        wss__write_accepted(loop, conn, order->frame);
         return;
     }
-    if (conn) wss__session_account(&loop->shared, &conn->session, 0, order->frame->size);
     WSS__COUNT(loop->shared.stats.dropped_gone, 1);
     wss__buf_release(&loop->server->mem, order->frame);
 }
 
-/* Sets or clears what keeps a connection from being read. Silence, and the time for half a message, count anew
-   from here. */
+/* Sets or clears what keeps a connection from being read. While the application does, the kernel looks whether the
+   peer's host is there. */
 static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, int set) {
     if (conn->session.phase == WSS__SESSION_CLOSING || !wss__conn_is_serving(conn)) return;
     if (set) conn->work = (uint16_t)(conn->work | bits);
     else wss__conn_clear_work(conn, bits);
-    if (conn->session.input) conn->session.input->since = loop->now;
-    wss__conn_touch(loop, conn);
+    const wss_options *options = &loop->server->options;
+    if (bits && options->ping_ms != WSS_OFF && options->pong_ms != WSS_OFF)
+        wss__socket_keep_alive(conn->fd, set, options->ping_ms, options->pong_ms);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -7155,8 +7472,7 @@ static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
     case WSS__ORDER_BROADCAST: wss__write_broadcast(loop, order->frame, order->conn.id); break;
     case WSS__ORDER_CLOSE:
         if (!conn || !wss__conn_is_serving(conn)) break;
-        if (order->slow) wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
-        else wss__write_close(loop, conn, order->code, order->text, WSS_CAUSE_LOCAL_CLOSE);
+        wss__write_close(loop, conn, order->code, order->text, WSS_CAUSE_LOCAL_CLOSE);
         break;
     case WSS__ORDER_ANSWER:
         if (conn) wss__write_answer(loop, conn, order->frame, order->status);
@@ -7224,14 +7540,32 @@ static uint64_t wss__loop_stop_at(const wss__loop *loop) {
 
 /* ---- turns ---- */
 
+/* Gives each connection that has work its share of the turn; who has more, goes on in the next. */
 static void wss__loop_run_ready(wss__loop *loop) {
     uint32_t first = loop->first_ready;
     wss__conn *conn;
+    size_t share = loop->ready_count ? WSS__LOOP_SHARES / loop->ready_count : 0;
+    loop->share_us = wss__base_min(wss__base_max(share, WSS__LOOP_SHARE_LEAST), WSS__LOOP_SHARE_MOST);
+    loop->handed_out = 0;
+    loop->ready_count = 0;
     loop->first_ready = WSS__SLOT_NONE;
     loop->last_ready = WSS__SLOT_NONE;
     while ((conn = wss__conn_take_ready(loop, &first)) != NULL) {
         if (wss__conn_state(conn) == WSS__STATE_DEAD) wss__serve_free(loop, conn);
         else wss__serve_turn(loop, conn);
+    }
+}
+
+/* Frees what has died in this turn: nobody waits for the next to see a socket closed. */
+static void wss__loop_free_dead(wss__loop *loop) {
+    uint32_t first = loop->first_ready;
+    wss__conn *conn;
+    loop->ready_count = 0;
+    loop->first_ready = WSS__SLOT_NONE;
+    loop->last_ready = WSS__SLOT_NONE;
+    while ((conn = wss__conn_take_ready(loop, &first)) != NULL) {
+        if (wss__conn_state(conn) == WSS__STATE_DEAD) wss__serve_free(loop, conn);
+        else wss__conn_make_ready(loop, conn);
     }
 }
 
@@ -7246,15 +7580,15 @@ static void wss__loop_rearm(wss__loop *loop) {
 
 /* Moment at which something must be done although nothing comes. */
 static uint64_t wss__loop_due(const wss__loop *loop) {
-    uint64_t due = wss__conn_earlier(wss__timer_next(&loop->wheel), wss__loop_stop_at(loop));
-    if (loop->index == 0 && !loop->accepting && !loop->stopping) due = wss__conn_earlier(due, loop->accept_at);
+    uint64_t due = wss__deadline_earlier(wss__timer_next(&loop->wheel), wss__loop_stop_at(loop));
+    if (loop->index == 0 && !loop->accepting && !loop->stopping) due = wss__deadline_earlier(due, loop->accept_at);
     return loop->first_ready != WSS__SLOT_NONE ? loop->now : due;
 }
 
 static int wss__loop_timeout(const wss__loop *loop, int milliseconds) {
     uint64_t due = wss__loop_due(loop);
     if (due == UINT64_MAX) return milliseconds;
-    uint64_t left = due <= loop->now ? 0 : wss__conn_earlier(due - loop->now, INT_MAX);
+    uint64_t left = due <= loop->now ? 0 : wss__deadline_earlier(due - loop->now, INT_MAX);
     return milliseconds >= 0 && (uint64_t)milliseconds < left ? milliseconds : (int)left;
 }
 
@@ -7299,9 +7633,29 @@ static int wss__loop_wait(wss__loop *loop, struct epoll_event *events, int timeo
     return count;
 }
 
+/* Leaves out milliseconds that cannot be held against any peer. */
+static void wss__loop_skip(wss__loop *loop, uint64_t took, uint64_t expected) {
+    if (took <= expected + WSS__LOOP_STILL) return;
+    __atomic_store_n(&loop->skipped, loop->skipped + (took - expected - WSS__LOOP_STILL), __ATOMIC_RELAXED);
+}
+
+/* Reads the clock, after at most so many milliseconds of waiting; -1: any number. What has passed beyond them, the
+   process stood still, or was busy elsewhere. */
+static void wss__loop_read_clock(wss__loop *loop, int timeout) {
+    loop->now = wss__socket_clock();
+    if (timeout >= 0) wss__loop_skip(loop, loop->now - loop->turned, (uint64_t)timeout);
+    loop->time = loop->now - loop->skipped;
+}
+
 /* How long the others waited for this turn to end. */
 static void wss__loop_measure(wss__loop *loop) {
-    uint64_t lag = wss__socket_clock() - loop->now;
+    static const int longest[] = {1, 4, 16, 64, 256};
+    size_t kind = 0;
+    loop->turned = wss__socket_clock();
+    uint64_t lag = loop->turned - loop->now;
+    while (kind < sizeof longest / sizeof longest[0] && lag > (uint64_t)longest[kind]) kind++;
+    WSS__COUNT(loop->shared.stats.turns[kind], 1);
+    wss__loop_skip(loop, lag, 0);
     if (lag > loop->shared.stats.loop_lag_ms) __atomic_store_n(&loop->shared.stats.loop_lag_ms, lag, __ATOMIC_RELAXED);
     if (lag >= WSS__LOOP_SLOW)
         wss__log_line(&loop->server->log, WSS_LOG_DEBUG, loop->now,
@@ -7312,9 +7666,10 @@ static void wss__loop_measure(wss__loop *loop) {
 static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     struct epoll_event events[WSS__LOOP_EVENTS];
     wss__event_place place;
-    int count = wss__loop_wait(loop, events, wss__loop_timeout(loop, milliseconds));
+    int timeout = wss__loop_timeout(loop, milliseconds);
+    int count = wss__loop_wait(loop, events, timeout);
     wss__event_enter(&place, loop->server, loop);
-    loop->now = wss__socket_clock();
+    wss__loop_read_clock(loop, timeout);
     if (count < 0 && errno != EINTR) {
         loop->result = WSS_ERR_SYSTEM;
         wss__conn_stop(loop->server, 0);
@@ -7324,10 +7679,11 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     for (int i = 0; i < count; i++) wss__loop_on_event(loop, events[i].data.u64, events[i].events);
     if (!loop->stopping && __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE)) wss__loop_begin_stop(loop);
     wss__loop_run_timers(loop);
-    if (wss__loop_stop_at(loop) <= loop->now) wss__loop_for_all(loop, wss__loop_cut_conn);
     wss__loop_run_ready(loop);
+    if (wss__loop_stop_at(loop) <= loop->now) wss__loop_for_all(loop, wss__loop_cut_conn);
     wss__accept_end_oldest(loop);
     wss__write_give_broadcasts(loop);
+    wss__loop_free_dead(loop);
     wss__loop_measure(loop);
     wss__write_give_broadcasts(loop); /* the log may broadcast */
     wss__loop_rearm(loop);
@@ -7351,7 +7707,7 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     loop->shared.mem = &server->mem;
     loop->shared.options = &server->options;
     loop->shared.cork_capacity = WSS__WRITE_CORK;
-    loop->now = wss__socket_clock();
+    wss__loop_read_clock(loop, -1);
     wss__timer_init(&loop->wheel, wss__deliver_timer_at, server, loop->now);
     loop->epoll = WSSERVER_SYSTEM(epoll_create1)(EPOLL_CLOEXEC);
     loop->inbox.fd = -1;
@@ -7447,9 +7803,10 @@ static void wss__public_resolve(wss_options *options) {
     wss__public_default(&options->pong_ms, 20000);
     wss__public_default(&options->idle_ms, WSS_OFF);
     wss__public_default(&options->message_ms, 30000);
-    wss__public_default(&options->stall_ms, 10000);
+    wss__public_default(&options->stall_ms, 30000);
     wss__public_default(&options->close_ms, 5000);
     wss__public_default(&options->log_level, WSS_LOG_INFO);
+    wss__public_default(&options->least_rate, 256);
 }
 
 /* All strings of the options in one block. */
@@ -7566,8 +7923,9 @@ static void wss__public_leave(wss_server *server) {
 static void wss__public_begin(wss_server *server) {
     for (int i = 0; i < server->loop_count; i++) {
         wss__loop *loop = &server->loops[i];
-        loop->now = wss__socket_clock();
+        wss__loop_read_clock(loop, -1);
         loop->wheel.now = loop->now;
+        loop->turned = loop->now;
     }
     wss__loop_rearm(&server->loops[0]);
 }
@@ -7913,48 +8271,56 @@ static int wss__public_do(wss_server *server, const wss__conn_order *order) {
     return result;
 }
 
-/* Judges the limit, then hands the frame to the connection's loop; both at once, so that the loop never sees what is
-   refused. A keyed message goes even to a full queue, where one of its key may wait to be replaced. */
-static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const wss__message *message, wss__span key) {
+/* Whether another thread's message is refused: too much of its kind is on its way already, or too much waits, if that is
+   not for the loop to judge, which can offer it to the kernel. One with a key may take the place of what waits. */
+static int wss__public_is_full(const wss_server *server, const wss__conn *conn, int keyed) {
+    size_t most = server->options.max_queued;
+    size_t coming = wss__session_coming(&conn->session);
+    size_t queued = wss__session_queued(&conn->session);
+    if (coming && coming >= most) return 1;
+    if (server->options.send_policy == WSS_POLICY_CLOSE) return 0;
+    if (keyed) return queued + coming && (queued + coming) / 2 >= most;
+    return queued && queued >= most;
+}
+
+/* The same; and where it is refused, its loop will tell when to try again. Looked at once more when that is known: what
+   made it full may be gone already. */
+static int wss__public_refuses(const wss_server *server, wss__conn *conn, int keyed) {
+    if (!wss__public_is_full(server, conn, keyed)) return 0;
+    __atomic_or_fetch(&conn->session.coming, WSS__SESSION_OWED, __ATOMIC_SEQ_CST);
+    return wss__public_is_full(server, conn, keyed);
+}
+
+/* Judges the limit, then hands the frame to the connection's loop; both under the mutex. */
+static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const wss__message *message) {
     wss__conn_order order;
     wss__queue_inbox *inbox = NULL;
     wss__public_make_order(&order, WSS__ORDER_SEND, handle);
-    wss__buf_frame *frame = wss__message_frame(&server->mem, message, key);
-    order.frame = frame;
-    wss__conn_order *copy = frame ? wss__public_copy(server, &order, sizeof order + frame->size) : NULL;
+    order.frame = wss__message_frame(&server->mem, message);
+    wss__conn_order *copy = order.frame ? wss__public_copy(server, &order, sizeof order + order.frame->size) : NULL;
     if (!copy) {
-        wss__buf_release(&server->mem, frame);
+        wss__buf_release(&server->mem, order.frame);
         return wss__mem_error(&server->mem, message->size);
     }
     wss__conn_lock(server);
     wss__conn *conn = wss__conn_find(server, handle);
     int result = wss__public_check_order(conn, copy, 0);
-    size_t queued = result ? 0 : wss__session_queued(&conn->session);
-    int full = queued && queued >= server->options.max_queued;
-    int slow = full && !key.size && server->options.send_policy == WSS_POLICY_CLOSE;
-    copy->full = full && key.size;
-    if (slow) { /* its end is ordered instead, with memory that is there */
-        copy->job.kind = WSS__ORDER_CLOSE;
-        copy->job.cost = 0;
-        copy->frame = NULL;
-        copy->slow = 1;
+    if (!result && wss__public_refuses(server, conn, message->key.size != 0)) result = WSS_ERR_FULL;
+    if (!result) {
+        wss__loop *loop = wss__conn_loop_of(server, conn);
+        inbox = &loop->inbox;
+        result = wss__conn_put(loop, copy, &conn->session.coming);
     }
-    if (!result && full && !key.size && !slow) result = WSS_ERR_FULL;
-    if (!result) inbox = &wss__conn_loop_of(server, conn)->inbox;
-    if (inbox) result = wss__conn_put(wss__conn_loop_of(server, conn), copy, slow ? NULL : &conn->session.queued);
-    if (!result && slow) wss__conn_raise(conn, WSS__STAGE_CLOSING);
     wss__conn_unlock(server);
     if (inbox) wss__queue_finish(&inbox, 1);
-    if (slow) wss__buf_release(&server->mem, frame);
     if (result) wss__loop_drop_order(server->loops, copy);
-    else if (slow) result = WSS_ERR_FULL;
     if (result == WSS_ERR_FULL) __atomic_add_fetch(&server->refused_full, 1, __ATOMIC_RELAXED);
     return result;
 }
 
-static int wss__public_send_here(wss__loop *loop, wss__conn *conn, const wss__message *message, wss__span key) {
+static int wss__public_send_here(wss__loop *loop, wss__conn *conn, const wss__message *message) {
     if (wss__conn_stage(conn) >= WSS__STAGE_CLOSING) return WSS_ERR_GONE;
-    int result = wss__write_message(loop, conn, message, key);
+    int result = wss__write_message(loop, conn, message);
     return result == WSS_ERR_MEMORY ? wss__mem_error(&loop->server->mem, message->size) : result;
 }
 
@@ -7997,8 +8363,8 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
     return WSS_OK;
 }
 
-static int wss__public_broadcast(wss_server *server, const wss__message *message, wss__span key, wss_conn except) {
-    wss__buf_frame *frame = wss__message_frame(&server->mem, message, key);
+static int wss__public_broadcast(wss_server *server, const wss__message *message, wss_conn except) {
+    wss__buf_frame *frame = wss__message_frame(&server->mem, message);
     if (!frame) return wss__mem_error(&server->mem, message->size);
     int result = wss__public_spread(server, frame, except);
     wss__buf_release(&server->mem, frame);
@@ -8012,14 +8378,13 @@ static wss_conn wss__public_none(void) {
 }
 
 /* Sends to one connection, or to all but that one. */
-static int wss__public_send(wss_server *server, wss_conn handle, int all, const wss__message *message, wss__span key) {
+static int wss__public_send(wss_server *server, wss_conn handle, int all, const wss__message *message) {
     if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
     if (message->size > wss__mem_largest(&server->mem)) return WSS_ERR_TOO_BIG;
-    if (all) return wss__public_broadcast(server, message, key, handle);
+    if (all) return wss__public_broadcast(server, message, handle);
     wss__loop *loop = wss__conn_own_loop(server);
     wss__conn *conn = wss__public_find_here(loop, handle);
-    int result = conn ? wss__public_send_here(loop, conn, message, key)
-                      : wss__public_send_elsewhere(server, handle, message, key);
+    int result = conn ? wss__public_send_here(loop, conn, message) : wss__public_send_elsewhere(server, handle, message);
     if (result == WSS_ERR_GONE) wss__public_misused(server, "send to a dead handle", handle.id);
     return result;
 }
@@ -8031,7 +8396,10 @@ static int wss__public_send_typed(wss_server *server, wss_conn conn, int all, co
     wss__span span = wss__base_text(key);
     if (!server || (key && (!span.size || span.size > 64))) return WSS_ERR_ARGUMENT;
     int result = wss__message_init_typed(&message, &server->options, type, args);
-    return result ? result : wss__public_send(server, conn, all, &message, span);
+    message.key = span;
+    message.key_hash = (uint32_t)(wss__base_hash(span, server->seed) >> 32);
+    if (!message.key_hash) message.key_hash = 1;
+    return result ? result : wss__public_send(server, conn, all, &message);
 }
 
 static int wss__public_send_plain(wss_server *server, wss_conn conn, int all, int opcode, const void *data,
@@ -8041,7 +8409,7 @@ static int wss__public_send_plain(wss_server *server, wss_conn conn, int all, in
     wss__loop *loop = wss__conn_own_loop(server);
     int checked = loop && wss__session_is_checked(&loop->shared, data, size);
     int result = wss__message_init_data(&message, opcode, data, size, checked);
-    return result ? result : wss__public_send(server, conn, all, &message, wss__base_span(NULL, 0));
+    return result ? result : wss__public_send(server, conn, all, &message);
 }
 
 WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args) {
@@ -8112,7 +8480,8 @@ static size_t wss__public_waiting(const wss_server *server, const wss__conn *con
     if ((wss__slot_word(&conn->slot) & WSS__SLOT_STATE) != WSS__SLOT_OWNED) return 0;
     const wss__loop *loop = wss__conn_own_loop(server);
     size_t gathered = loop && loop->shared.corked == &conn->session ? loop->shared.cork_size : 0;
-    return wss__session_queued(&conn->session) + wss__public_broadcast_bytes(server, conn) + gathered;
+    size_t queued = wss__session_queued(&conn->session) + wss__session_coming(&conn->session);
+    return queued + wss__public_broadcast_bytes(server, conn) + gathered;
 }
 
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn handle) {
@@ -8177,7 +8546,8 @@ static void wss__public_fill_info(wss_server *server, const wss__conn *conn, uin
     if (cold && cold->path) wss__public_copy_text(info->path, sizeof info->path, cold->path, cold->path_size);
     if (cold) wss__public_copy_text(info->protocol, sizeof info->protocol, cold->protocol, cold->protocol_size);
     info->age_ms = now - (uint64_t)conn->opened * WSS__CONN_STEP;
-    int32_t silent = (int32_t)((uint32_t)now - __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
+    uint64_t skipped = __atomic_load_n(&wss__conn_loop_of(server, conn)->skipped, __ATOMIC_RELAXED);
+    int32_t silent = (int32_t)((uint32_t)(now - skipped) - __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
     info->silent_ms = silent > 0 ? (uint64_t)silent : 0; /* it may have spoken since now */
     info->bytes_in = __atomic_load_n(&conn->bytes_in, __ATOMIC_RELAXED);
     info->bytes_out = __atomic_load_n(&conn->bytes_out, __ATOMIC_RELAXED);
@@ -8235,6 +8605,9 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
     stats->loop_lag_ms = lag;
     stats->refused_full += __atomic_load_n(&server->refused_full, __ATOMIC_RELAXED);
     stats->undelivered_dropped = __atomic_load_n(&server->undelivered_dropped, __ATOMIC_RELAXED);
+    stats->undelivered = __atomic_load_n(&server->undelivered, __ATOMIC_RELAXED);
+    stats->handshakes = __atomic_load_n(&server->handshakes, __ATOMIC_RELAXED);
+    stats->closed_places = __atomic_load_n(&server->closed, __ATOMIC_RELAXED);
     stats->connections = __atomic_load_n(&server->open, __ATOMIC_ACQUIRE);
     stats->memory = __atomic_load_n(&server->mem.used, __ATOMIC_RELAXED);
     stats->memory_peak = __atomic_load_n(&server->mem.peak, __ATOMIC_RELAXED);

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -64,6 +65,7 @@
     Y(int, fcntl, (int fd, int command, int value), (fd, command, value))                                          \
     Y(int, getpeername, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))                  \
     Y(int, getrlimit, (int what, struct rlimit *limit), (((void)what, RLIMIT_NOFILE), limit)) /* no other */        \
+    Y(int, ioctl, (int fd, unsigned long request, void *data), (fd, request, data))                                \
     Y(int, getsockname, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))
 
 #define TEST_MEMBER(result, name, parameters) result(*name) parameters;

@@ -78,7 +78,7 @@ static inline step_client *step_connect(wss_server *server) {
     client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, sizeof address) != 0) abort();
     fcntl(client->fd, F_SETFL, O_NONBLOCK);
-    wss__socket_set_flag(client->fd, IPPROTO_TCP, TCP_NODELAY); /* what is written is there at the next turn */
+    wss__socket_set(client->fd, IPPROTO_TCP, TCP_NODELAY, 1); /* what is written is there at the next turn */
     return client;
 }
 
@@ -109,9 +109,15 @@ static inline void step(wss_server *server) {
     }
 }
 
+/* Time passes, in steps in which nobody can seem to have stood still; days go by in one. */
 static inline void step_time(wss_server *server, long long milliseconds) {
-    step_now += milliseconds;
-    step(server);
+    long long most = milliseconds > 3600000 ? milliseconds : 1000;
+    do {
+        long long some = milliseconds < most ? milliseconds : most;
+        step_now += some;
+        milliseconds -= some;
+        step(server);
+    } while (milliseconds > 0);
 }
 
 static inline void step_write(wss_server *server, step_client *client, const void *data, size_t size) {

@@ -168,9 +168,9 @@ static void on_weigh(const wss_event *e) {
     waiting[5] = wss_buffered(e->server, conns[1]);
 }
 
-/* Each byte once, whether it waits in the connection's queue or with what all are given. */
+/* Each once, whether it waits in the connection's queue or with what all are given. */
 static void what_waits_is_told_once(void) {
-    static const size_t want[6] = {17, 12, 24, 19, 24, 22};
+    static const size_t want[6] = {80 + 64, 12, 80 + 64 + 7, 12 + 7, 80 + 64 + 64, 12 + 7 + 3}; /* in a queue, or to be given */
     wss_options options = {0};
     wss_stats stats;
     wss_server *server = serve(&options, on_weigh);

@@ -146,7 +146,7 @@ static void refuse_and_drain(void) {
     step_client *other = step_open(server);
     wss_conn conn = wss_next(server, none);
     int accepted = fill(server, conn, &result);
-    CHECK(wss_buffered(server, conn) >= 200000 && wss_buffered(server, conn) < 200000 + sizeof big + 10);
+    CHECK(wss_buffered(server, conn) >= 200000 && wss_buffered(server, conn) < 200000 + sizeof big + 100);
     CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "x", 1), WSS_ERR_FULL);
     CHECK_INT(wss_broadcast(server, "t", wss_json("{}")), WSS_OK);
     CHECK_INT(step_take(server, other, NULL, NULL), 0x81);
@@ -173,10 +173,11 @@ static void close_slow(void) {
     step_client *client = step_open(server);
     wss_conn conn = wss_next(server, none);
     fill(server, conn, &result);
-    CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "x", 1), WSS_ERR_FULL);
+    CHECK_INT(result, WSS_OK);
+    CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "x", 1), WSS_OK); /* judged when the kernel was offered what waits */
     step(server);
     CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "x", 1), WSS_ERR_GONE);
-    CHECK(wss_buffered(server, conn) < sizeof big + 10); /* only the frame that has begun */
+    CHECK(wss_buffered(server, conn) < sizeof big + 100); /* only the frame that has begun */
     char last[4] = "";
     for (int i = 0; i < 100000 && memcmp(last, "\x88", 1) != 0; i++) {
         client->size = 0;
@@ -191,7 +192,7 @@ static void close_slow(void) {
     step_end(server);
 }
 
-/* A slow reader that is closed has its time to answer from then on, however long it has been silent before. */
+/* A slow reader that is closed has to take what has begun to leave, however long it has been silent before. */
 static void close_slow_after_silence(void) {
     wss_options options = {0};
     wss_conn none = {0};
@@ -205,10 +206,10 @@ static void close_slow_after_silence(void) {
     wss_conn conn = wss_next(server, none);
     step_time(server, 30000);
     fill(server, conn, &result);
-    CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "x", 1), WSS_ERR_FULL);
+    CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "x", 1), WSS_OK);
     step(server);
     CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "x", 1), WSS_ERR_GONE);
-    step_time(server, 4999);
+    step_time(server, 29999);
     CHECK_INT(ended, 0);
     step_time(server, 1 + WSS__CONN_STEP);
     CHECK_INT(ended, 1);

@@ -29,6 +29,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -56,7 +57,7 @@ enum {
 
 #define SIM_CALLS(X)                                                                                            \
     X(accept4) X(bind) X(chmod) X(clock_gettime) X(close) X(connect) X(epoll_create1) X(epoll_ctl) X(epoll_wait) \
-    X(eventfd) X(fcntl) X(getpeername) X(getrandom) X(getrlimit) X(getsockname) X(getsockopt) X(listen) X(lstat)  \
+    X(eventfd) X(fcntl) X(getpeername) X(getrandom) X(getrlimit) X(getsockname) X(getsockopt) X(ioctl) X(listen) X(lstat) \
     X(poll) X(pthread_create) X(read) X(recv) X(sched_yield) X(send) X(sendmsg) X(setsockopt) X(shutdown) X(socket) \
     X(timerfd_create) X(timerfd_settime) X(unlink) X(write)
 #define SIM_ENUM(name) SIM_##name,
@@ -816,7 +817,18 @@ static inline int sim_getsockopt(int fd, int level, int name, void *value, sockl
         return 0;
     }
     if (level == SOL_SOCKET && name == SO_ACCEPTCONN) number = file->kind == SIM_LISTENER;
+    if (level == SOL_SOCKET && name == SO_DOMAIN) number = file->family;
     memcpy(value, &number, *size < sizeof number ? *size : sizeof number);
+    return 0;
+}
+
+/* What the client has not read, it has not acknowledged. */
+static inline int sim_ioctl(int fd, unsigned long request, void *data) {
+    sim_file *file = sim_stream(fd);
+    if (!file || request != TIOCOUTQ) return sim_bad("ioctl of no connection");
+    if (sim_failed(sim_strike(SIM_ioctl, fd))) return -1;
+    int unacked = (int)file->peer->out.size;
+    memcpy(data, &unacked, sizeof unacked);
     return 0;
 }
 
@@ -1184,25 +1196,23 @@ static inline void sim_finish(void) {
 
 /* ---- invariants ---- */
 
-static size_t sim_queue_data(wss__conn *conn) {
+/* What the queue of a connection costs. */
+static size_t sim_queue_charge(wss__conn *conn) {
     wss__buf_queue *queue = conn->session.queue;
-    size_t data = 0;
-    for (uint32_t i = 0; queue && i < queue->count; i++) {
-        size_t size;
-        wss__buf_peek(queue, i, &size);
-        if (!(*wss__buf_at(queue, i))->control) data += size;
-    }
-    return data;
+    size_t charge = 0;
+    for (uint32_t i = 0; queue && i < queue->count; i++) charge += wss__buf_charge(*wss__buf_at(queue, i));
+    return charge;
 }
 
-static size_t sim_reserved(const wss__loop *loop, uint64_t id) {
-    size_t reserved = 0;
+/* And what is on its way there. */
+static size_t sim_coming(const wss__loop *loop, uint64_t id) {
+    size_t coming = 0;
     for (const wss__queue_job *job = loop->inbox.first; job; job = job->next) {
         if (job->kind != WSS__ORDER_SEND) continue;
         const wss__conn_order *order = (const wss__conn_order *)(const void *)job;
-        if (order->conn.id == id) reserved += order->frame->size;
+        if (order->conn.id == id) coming += wss__buf_charge(order->frame);
     }
-    return reserved;
+    return coming;
 }
 
 /* One live connection, between two turns. */
@@ -1220,8 +1230,9 @@ static void sim_check_conn(wss_server *server, wss__conn *conn) {
     SIM_TRUE(file != NULL, "a live connection with a closed socket");
     if (!file) return;
     SIM_TRUE(file->epoll == loop->epoll && file->tag == wss__slot_id(&conn->slot) && file->events == mask, "epoll mask or tag");
-    SIM_TRUE(wss__session_queued(&conn->session) == sim_queue_data(conn) + sim_reserved(loop, wss__slot_id(&conn->slot)),
-             "bytes queued and their account differ");
+    SIM_TRUE(wss__session_queued(&conn->session) == sim_queue_charge(conn), "what is queued and its account differ");
+    SIM_TRUE(wss__session_coming(&conn->session) == sim_coming(loop, wss__slot_id(&conn->slot)),
+             "what is on its way and its account differ");
     SIM_TRUE(!conn->session.queue || conn->session.queue->count, "an empty queue that takes memory");
     /* What waits is known to epoll (the kernel is full), to the ready list, or to a timer. */
     SIM_TRUE(!conn->session.queue || conn->work & (WSS__WORK_READY | WSS__WORK_STARVED) || !(conn->work & WSS__WORK_WRITABLE),
@@ -1342,9 +1353,16 @@ static inline int sim_settle(wss_server *server) {
     return result;
 }
 
+/* Time passes, in steps in which nobody can seem to have stood still. */
 static inline int sim_pass(wss_server *server, int milliseconds) {
-    sim_move_clock((uint64_t)milliseconds);
-    return sim_settle(server);
+    int result = WSS_OK;
+    do {
+        int step = milliseconds < 1000 ? milliseconds : 1000;
+        sim_move_clock((uint64_t)step);
+        result = sim_settle(server);
+        milliseconds -= step;
+    } while (milliseconds > 0 && result == WSS_OK);
+    return result;
 }
 
 /* As wss_destroy, for servers of several loops too. */

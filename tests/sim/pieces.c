@@ -186,7 +186,7 @@ static void handle(wss__session *session, int kind, wss__session_event *event) {
         wss__buf_frame *frame = wss__buf_new(&session_mem, event->opcode, event->size, wss__base_span(NULL, 0), &payload);
         if (!frame) abort();
         if (event->size) memcpy(payload, event->data, event->size);
-        CHECK_INT(wss__session_push(&host, session, frame, WSS__SESSION_CHECK), WSS_OK);
+        CHECK_INT(wss__session_push(&host, session, frame, 1), WSS_OK);
         break;
     }
     case WSS__SESSION_PONG: add_event("pong", 0, 0, event->data, event->size); break;
