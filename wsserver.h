@@ -99,7 +99,7 @@
        connection  [queue]   work between threads          [socket]  system calls
                    [event]   handlers, and who calls them  [message] what a send is given
                    [conn]    connection, loop and server   [deadline] when something is due, and what
-                   [notify]  events to the application, ends [write] bytes out
+                   [notify]  events to the application, ends [write] bytes out [pressure] who has to go
                    [read]    bytes in                      [serve]   one connection's turn
                    [deliver] handlers on a queue's thread  [accept]  new sockets
                    [loop]    turns of an epoll set
@@ -186,7 +186,8 @@ extern "C" {
     X(WSS_CAUSE_CONTROL, 19, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: control frame fragmented or too long") \
     X(WSS_CAUSE_CONTINUATION, 20, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: frame out of sequence")           \
     X(WSS_CAUSE_UTF8, 21, WSS_CLOSE_BAD_DATA, "protocol error: text is not UTF-8")                             \
-    X(WSS_CAUSE_CLOSE_FRAME, 22, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: bad close frame")
+    X(WSS_CAUSE_CLOSE_FRAME, 22, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: bad close frame")                 \
+    X(WSS_CAUSE_PRESSURE, 23, WSS_CLOSE_TRY_LATER, "memory pressure")
 
 #define WSS_ENUMERATE(name, value, ...) name = (value),
 enum { WSS_ERROR_TABLE(WSS_ENUMERATE) WSS_ERROR_TABLE_END = 1 };
@@ -315,7 +316,9 @@ typedef void wss_handler(const wss_event *event);
 /* How a server behaves. All zero is valid: zero means the default. Copied by wss_create, strings too. Times are in
    milliseconds. WSS_OFF or WSS_UNLIMITED switches a limit off. wss_get_options returns the values in force.
 
-   Pressure. memory_budget bounds everything the server holds. When seven eighths of it are used, in this order: new
+   Pressure. memory_budget bounds everything the server holds. When three quarters of it are used, clients end (1013,
+   WSS_CAUSE_PRESSURE), one a turn: who holds most by himself, 64 KiB or more of what waits for him and what he has sent,
+   and of these who has not moved for longest; who has moved in the last second is spared. When seven eighths are used: new
    requests get 503; large things (over 4 KiB) find no memory, which ends the connection that asked (1013) or fails the
    call (WSS_ERR_BUDGET); small messages and control frames go on in the last eighth. Each connection's queue is bounded
    by max_queued and send_policy; while the replies to a client fill half of its queue it is not read from. With queue
@@ -476,7 +479,7 @@ WSSERVER_API int wss_run(wss_server *server);
 /* The same on a thread that the server makes; returns at once. wss_destroy joins it. any. */
 WSSERVER_API int wss_start(wss_server *server);
 /* One step for programs with a loop of their own: waits up to milliseconds (-1: until something happens), handles what
-   is there, returns WSS_OK, or WSS_ERR_STOPPED once a stop has finished. Always on the same thread. Refused with
+   is there, for some 4 ms if there is so much, returns WSS_OK, or WSS_ERR_STOPPED once a stop has finished. Always on the same thread. Refused with
    several threads. */
 WSSERVER_API int wss_poll(wss_server *server, int milliseconds);
 /* A descriptor that is readable whenever wss_poll has work: put it into your poll set. Owned by the server. Negative:
@@ -579,8 +582,8 @@ WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const
    WSS_ERR_QUEUE_FULL. */
 
 /* Sends what is queued, then Close with this code (1000 to 1003, 1007 to 1014, 3000 to 4999) and reason (UTF-8,
-   up to 123 bytes, may be NULL). No further message reaches a handler; those of a message that is being told still
-   run. RFC 6455 section 7.1.2. */
+   up to 123 bytes, may be NULL). No further handler of this connection begins, but for disconnect, and for connect if that
+   is due; one that runs on another thread may finish. RFC 6455 section 7.1.2. */
 WSSERVER_API int wss_close(wss_server *server, wss_conn conn, int code, const char *reason);
 /* Open connections: counted from before connect until before disconnect handlers. */
 WSSERVER_API size_t wss_count(const wss_server *server);
@@ -622,8 +625,8 @@ WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), v
 /* Runs work until wss_queue_stop, or until the last server that uses this queue has stopped, its events were
    delivered, and what had been posted by then has run. WSS_OK; WSS_ERR_BUSY if another thread drains it. */
 WSSERVER_API int wss_queue_run(wss_queue *queue);
-/* Waits up to milliseconds (-1: for ever) for work, runs what is there, returns WSS_OK; WSS_ERR_STOPPED as
-   wss_queue_run would return; WSS_ERR_BUSY. */
+/* Waits up to milliseconds (-1: for ever) for work, runs what is there, at most 256 posts and events, returns WSS_OK;
+   WSS_ERR_STOPPED as wss_queue_run would return; WSS_ERR_BUSY. */
 WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds);
 /* Makes wss_queue_run return after the work in hand. any, signal. */
 WSSERVER_API void wss_queue_stop(wss_queue *queue);
@@ -973,6 +976,12 @@ static size_t wss__mem_largest(const wss__mem *mem) {
 /* True while new clients should be turned away, so that those who are here can be served. */
 static int wss__mem_is_tight(const wss__mem *mem) {
     return __atomic_load_n(&mem->used, __ATOMIC_RELAXED) > wss__mem_largest(mem);
+}
+
+/* True while those who are here have to be made fewer. */
+static int wss__mem_is_pressed(const wss__mem *mem) {
+    if (mem->budget == WSS_UNLIMITED) return 0;
+    return __atomic_load_n(&mem->used, __ATOMIC_RELAXED) > mem->budget - mem->budget / 4;
 }
 
 static int wss__mem_reserve(wss__mem *mem, size_t charge) {
@@ -3048,6 +3057,7 @@ typedef struct wss__buf_frame {
     uint32_t references; /* atomic */
     uint16_t key_size;   /* the key's bytes follow the payload; 0: none */
     uint8_t control;     /* outside the limits and the account */
+    uint8_t shared;      /* made for all: who has it in his queue does not hold it alone */
     uint8_t fixed;       /* several frames, or the rest of one: at the head of a queue it is never dropped */
 } wss__buf_frame;
 
@@ -3115,6 +3125,7 @@ typedef struct wss__buf_queue {
     uint64_t window;   /* when counting them began */
     uint64_t since;    /* when bytes last left; 0: nobody has tried yet */
     size_t sent;       /* bytes of the first frame that have left */
+    size_t own;        /* what the frames cost that are not shared */
 } wss__buf_queue;
 
 static wss__buf_frame **wss__buf_at(wss__buf_queue *queue, uint32_t index) {
@@ -3156,6 +3167,13 @@ static uint32_t wss__buf_unstarted(const wss__buf_queue *queue) {
 
 static wss__span wss__buf_key_of(wss__buf_frame *frame) {
     return wss__base_span(wss__buf_frame_data(frame) + frame->size, frame->key_size);
+}
+
+/* A frame has come into the queue, or has gone from it: what it costs. */
+static size_t wss__buf_weigh(wss__buf_queue *queue, const wss__buf_frame *frame, int come) {
+    size_t charge = wss__buf_charge(frame);
+    if (!frame->shared) queue->own = come ? queue->own + charge : queue->own - charge;
+    return charge;
 }
 
 /* The waiting frame that a key's place names; NULL: that has left, or begun to. */
@@ -3209,6 +3227,7 @@ static int wss__buf_append(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame
     wss__buf_key key = {frame->hash, (*queue)->first + (*queue)->count};
     if (frame->key_size) wss__buf_put_key(*queue, key);
     *wss__buf_at(*queue, (*queue)->count++) = frame;
+    wss__buf_weigh(*queue, frame, 1);
     return 1;
 }
 
@@ -3250,7 +3269,7 @@ static size_t wss__buf_drop_all(wss__mem *mem, wss__buf_queue *queue, uint64_t *
         wss__buf_frame *frame = *wss__buf_at(queue, queue->count - 1);
         if (queue->count == 1 && frame->fixed) break;
         if (!frame->control) (*messages)++;
-        bytes += wss__buf_charge(frame);
+        bytes += wss__buf_weigh(queue, frame, 0);
         wss__buf_release(mem, frame);
         queue->count--;
     }
@@ -3265,7 +3284,8 @@ static int wss__buf_replace(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame
     for (wss__buf_key *key; (key = wss__buf_key_place(queue, frame->hash, &step))->hash != 0;) {
         wss__buf_frame **place = key->hash == frame->hash ? wss__buf_keyed(queue, key) : NULL;
         if (!place || !wss__base_equal(wss__buf_key_of(*place), wss__buf_key_of(frame))) continue;
-        *old_charge = wss__buf_charge(*place);
+        *old_charge = wss__buf_weigh(queue, *place, 0);
+        wss__buf_weigh(queue, frame, 1);
         wss__buf_release(mem, *place);
         *place = frame;
         return 1;
@@ -3293,7 +3313,7 @@ static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size
         queue->sent += step;
         if (queue->sent < frame->size) break;
         queue->sent = 0;
-        charge += wss__buf_charge(frame);
+        charge += wss__buf_weigh(queue, frame, 0);
         wss__buf_release(mem, frame);
         queue->first++;
         queue->count--;
@@ -5094,13 +5114,22 @@ static void wss__event_call(wss_handler *handler, void *context, wss_event *even
     handler(event);
 }
 
-/* user: where the connection's pointer stands; NULL: nowhere. Each handler sees it as the one before has left
-   it: that one may have freed the pointer that the event began with. Costs a call for each handler. */
-static void wss__event_emit(wss__event_list *list, wss_event *event, void **user) {
+/* Whom an event is about. */
+typedef struct wss__event_subject {
+    void **user;               /* where its pointer stands; NULL: nowhere */
+    const wss__atomic64 *word; /* says whether it is closed; NULL: that does not matter */
+    uint64_t mask;             /* these bits of it */
+    uint64_t closed;           /* are so: no further handler begins */
+} wss__event_subject;
+
+/* Each handler sees the pointer as the one before has left it: that one may have freed the pointer that the event began
+   with. Costs a call for each handler. */
+static void wss__event_emit(wss__event_list *list, wss_event *event, const wss__event_subject *subject) {
     wss__event_handler *last = __atomic_load_n(&list->last, __ATOMIC_ACQUIRE);
     wss__event_handler *entry = last ? __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) : NULL;
     while (entry) {
-        if (user) event->user = __atomic_load_n(user, __ATOMIC_ACQUIRE);
+        if (subject->word && (__atomic_load_n(subject->word, __ATOMIC_ACQUIRE) & subject->mask) == subject->closed) break;
+        if (subject->user) event->user = __atomic_load_n(subject->user, __ATOMIC_ACQUIRE);
         wss__event_call(entry->handler, entry->context, event);
         if (entry == last) break;
         entry = __atomic_load_n(&entry->next, __ATOMIC_ACQUIRE);
@@ -5115,7 +5144,7 @@ static void wss__event_emit_last(wss__event_list *list, wss_event *event) {
 /* If data is a typed message that somebody handles, calls them: if its type is one of the first types.
    Takes the type out, in place: data is used up. */
 static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event,
-                                    void **user, char *data, size_t size, size_t types) {
+                                    const wss__event_subject *subject, char *data, size_t size, size_t types) {
     wss__json_rest rest;
     const char *object = wss__json_space(data, data + size);
     if (object == data + size || *object != '{') return; /* not even read */
@@ -5136,7 +5165,7 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     typed.args.length = rest.size;
     typed.data = NULL;
     typed.size = 0;
-    wss__event_emit(&type->handlers, &typed, user);
+    wss__event_emit(&type->handlers, &typed, subject);
     wss__event_given = outside;
 }
 
@@ -5296,6 +5325,7 @@ enum {
     WSS__CONN_BROADCAST_BYTES = 65535, /* and bytes of them: positions have 16 bits */
     WSS__CONN_MORE = 1000,        /* milliseconds for which what is due waits while the kernel has more of the peer */
     WSS__CONN_RETRY = 100,        /* milliseconds until what lacked memory or descriptors is tried again */
+    WSS__CONN_HEAVY = 16,         /* lists of those that hold much */
     WSS__CONN_UNDELIVERED = 64    /* messages of one connection on their way to a queue's thread */
 };
 
@@ -5347,6 +5377,11 @@ typedef struct wss__conn_cold {
     char *reason;            /* of our Close */
     size_t reason_size;
     uint64_t last_message;   /* for the idle timeout */
+    uint64_t moved_at;       /* [pressure]: when it last sent or took anything, */
+    uint64_t moved;          /* how many bytes it had then, */
+    uint32_t heavy_before;   /* and the list in which it stands */
+    uint32_t heavy_after;
+    int heavy;               /* plus 1; 0: in none */
     wss__conn_address *address; /* with max_per_address, while its socket is open; mutex */
 } wss__conn_cold;
 
@@ -5420,6 +5455,7 @@ typedef struct wss__loop {
     uint32_t ready_count;
     uint64_t share_us;         /* what a connection's handlers may take of this turn */
     wss__conn_list lists[WSS__LIST_COUNT]; /* all connections that it owns */
+    wss__conn_list heavy[WSS__CONN_HEAVY]; /* those that hold much by themselves, by how much: see [pressure] */
     uint32_t oldest;           /* when the oldest was accepted whose request is not whole; UINT32_MAX: none; atomic */
     int room;                  /* it has been asked to end a handshake, and has not looked at that; atomic */
     size_t connections;        /* sockets that were dealt to it and not closed; atomic */
@@ -6008,6 +6044,16 @@ static void wss__notify_init(wss_server *server, wss__conn *conn, int kind, wss_
 
 /* ---- one way to tell ---- */
 
+/* Once it was closed by the application, no handler of a connection begins any more, but for connect and disconnect. */
+static wss__event_subject wss__notify_subject(wss__conn *conn) {
+    wss__event_subject subject;
+    subject.user = &conn->user;
+    subject.word = &conn->slot.word;
+    subject.mask = (uint64_t)WSS__STAGE_MASK << WSS__STAGE_SHIFT;
+    subject.closed = (uint64_t)WSS__STAGE_SILENT << WSS__STAGE_SHIFT;
+    return subject;
+}
+
 /* A message where types are registered: raw, then typed. Apart, so that a message without pays nothing for
    what this needs. */
 __attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
@@ -6016,18 +6062,19 @@ __attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss
     wss__loop *loop = wss__conn_own_loop(server);
     if (loop) wss__session_leave_reply(&loop->shared); /* the cutter works in place, where replies may still lie */
     size_t types = wss__event_type_count(&server->handlers);
-    wss__event_emit(&server->handlers.lists[WSS_EVENT_DATA], event, &conn->user);
+    wss__event_subject subject = wss__notify_subject(conn);
+    wss__event_emit(&server->handlers.lists[WSS_EVENT_DATA], event, &subject);
     if (wss__conn_stage(conn) == WSS__STAGE_SILENT) return;
     if (loop) loop->shared.in_place.message.data = NULL; /* the cutter changes it */
-    wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, data, event->size, types);
+    wss__event_emit_message(&server->handlers, &server->options, event, &subject, data, event->size, types);
 }
 
 /* A type that a raw handler registers counts from the next message on. */
 static void wss__notify_run_message(wss__conn *conn, wss_event *event) {
     wss__event_table *handlers = &event->server->handlers;
-    if (wss__conn_stage(conn) == WSS__STAGE_SILENT) return;
+    wss__event_subject subject = wss__notify_subject(conn);
     if (wss__event_type_count(handlers)) wss__notify_run_typed(conn, event);
-    else wss__event_emit(&handlers->lists[WSS_EVENT_DATA], event, &conn->user);
+    else wss__event_emit(&handlers->lists[WSS_EVENT_DATA], event, &subject);
 }
 
 static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
@@ -6039,7 +6086,10 @@ static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
         return;
     }
     if (event->kind == WSS_EVENT_DRAIN && wss__conn_stage(conn) != WSS__STAGE_OPEN) return;
-    wss__event_emit(list, event, &conn->user);
+    wss__event_subject subject = wss__notify_subject(conn);
+    /* these come in pairs, whoever closes */
+    if (event->kind == WSS_EVENT_CONNECT || event->kind == WSS_EVENT_DISCONNECT) subject.word = NULL;
+    wss__event_emit(list, event, &subject);
     if (event->kind != WSS_EVENT_DISCONNECT) return;
     wss__conn_set_stage(server, conn, WSS__STAGE_TOLD);
     /* here, so that it is never used on two threads */
@@ -6564,6 +6614,93 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
     wss__conn_make_ready(loop, conn);
 }
 
+/* ---- [pressure] --------------------------------------------------------------------------------------------
+   purpose  who holds much memory by himself, and who has to go when nearly all of the server's is used
+   knows    base, mem, slot, session, conn, deadline, notify, write
+   owns     who holds 64 KiB or more of queue and input that nobody shares stands in a list of his loop, one for each
+            power of two, those that moved last at its end: whoever has to go is found without a search
+   threads  the loop's own */
+
+enum {
+    WSS__PRESSURE_LEAST = 65536, /* bytes of those in the first list */
+    WSS__PRESSURE_STILL = 1000   /* milliseconds; who has moved since is spared */
+};
+
+/* What it holds by itself. */
+static size_t wss__pressure_holds(const wss__conn *conn) {
+    const wss__session_input *input = conn->session.input;
+    size_t held = conn->session.queue ? conn->session.queue->own : 0;
+    return input ? held + input->capacity + input->held_size : held;
+}
+
+static void wss__pressure_unlink(wss__loop *loop, wss__conn *conn) {
+    wss__conn_cold *cold = conn->cold;
+    if (!cold || !cold->heavy) return;
+    wss__conn_list *list = &loop->heavy[cold->heavy - 1];
+    *(cold->heavy_before == WSS__SLOT_NONE ? &list->first
+                                           : &wss__conn_at(loop->server, cold->heavy_before)->cold->heavy_after) =
+        cold->heavy_after;
+    *(cold->heavy_after == WSS__SLOT_NONE ? &list->last
+                                          : &wss__conn_at(loop->server, cold->heavy_after)->cold->heavy_before) =
+        cold->heavy_before;
+    cold->heavy = 0;
+}
+
+static void wss__pressure_link(wss__loop *loop, wss__conn *conn, int number) {
+    wss__conn_list *list = &loop->heavy[number - 1];
+    uint32_t last = list->last;
+    conn->cold->heavy = number;
+    conn->cold->heavy_before = last;
+    conn->cold->heavy_after = WSS__SLOT_NONE;
+    *(last == WSS__SLOT_NONE ? &list->first : &wss__conn_at(loop->server, last)->cold->heavy_after) = conn->slot.index;
+    list->last = conn->slot.index;
+}
+
+/* Keeps a connection in the list where it belongs, at its end if it has moved. Where there is no memory to remember it,
+   the next turn tries again. */
+static void wss__pressure_note(wss__loop *loop, wss__conn *conn) {
+    size_t holds = wss__pressure_holds(conn);
+    int number = 0;
+    if (holds < WSS__PRESSURE_LEAST) {
+        wss__pressure_unlink(loop, conn);
+        return;
+    }
+    while (number < WSS__CONN_HEAVY && holds >> number >= WSS__PRESSURE_LEAST) number++;
+    wss__conn_cold *cold = wss__conn_need_cold(loop->server, conn);
+    if (!cold) return;
+    uint64_t moved = conn->bytes_in + conn->bytes_out;
+    if (cold->heavy == number && cold->moved == moved) return;
+    if (!cold->heavy || cold->moved != moved) cold->moved_at = loop->time;
+    cold->moved = moved;
+    wss__pressure_unlink(loop, conn);
+    wss__pressure_link(loop, conn, number);
+}
+
+/* The connection that has to go first; NULL: none should. Looks at one of each list. */
+static wss__conn *wss__pressure_heaviest(const wss__loop *loop) {
+    for (int number = WSS__CONN_HEAVY; number > 0; number--) {
+        uint32_t first = loop->heavy[number - 1].first;
+        wss__conn *conn = first == WSS__SLOT_NONE ? NULL : wss__conn_at(loop->server, first);
+        if (conn && conn->cold->moved_at + WSS__PRESSURE_STILL <= loop->time) return conn;
+    }
+    return NULL;
+}
+
+/* From three quarters of the budget on, one connection of the loop ends a turn: it is told so where it can be, and else
+   reset, as is one that has been told and still holds as much. */
+static void wss__pressure_relieve(wss__loop *loop) {
+    wss__mem *mem = &loop->server->mem;
+    wss__conn *conn = wss__mem_is_pressed(mem) ? wss__pressure_heaviest(loop) : NULL;
+    if (!conn) return;
+    int open = conn->session.phase == WSS__SESSION_OPEN;
+    if (open) wss__session_drop_unsent(&loop->shared, &conn->session);
+    if (conn->session.phase == WSS__SESSION_ASKED) wss__notify_reject(loop, conn, 503);
+    else wss__notify_end(loop, conn, WSS_CAUSE_PRESSURE, open ? WSS__NOTIFY_SAY : WSS__NOTIFY_RESET);
+    wss__session_free_input(&loop->shared, &conn->session);
+    wss__pressure_note(loop, conn);
+    wss__conn_make_ready(loop, conn);
+}
+
 /* ---- [read] ------------------------------------------------------------------------------------------------
    purpose  bytes in: received, taken apart by the session, and handed to the application
    knows    base, mem, http, session, queue, socket, event, conn, deadline, notify, write
@@ -6769,7 +6906,7 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
 
 /* ---- [serve] -----------------------------------------------------------------------------------------------
    purpose  one connection's turn, its deadlines, and its end
-   knows    base, mem, timer, slot, frame, buf, session, socket, event, conn, deadline, notify, write, read
+   knows    base, mem, timer, slot, frame, buf, session, socket, event, conn, deadline, notify, write, pressure, read
    owns     a connection is freed in one function, at its turn on the ready list; after each turn its deadline is set
    threads  the loop's own, except where a function says otherwise */
 
@@ -6780,6 +6917,7 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss__timer_remove(&loop->wheel, conn->slot.index);
     wss__deadline_note_reading(loop, conn, 1);
     wss__conn_clear_crowded(loop, conn);
+    wss__pressure_unlink(loop, conn);
     wss__conn_unlink(loop, conn);
     wss__socket_unwatch(loop->epoll, fd);
     wss__session_free(&loop->shared, &conn->session);
@@ -6952,6 +7090,7 @@ static void wss__serve_end_turn(wss__loop *loop, wss__conn *conn) {
     if (wss__conn_state(conn) == WSS__STATE_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
     wss__conn_mark_pressure(loop, conn);
     wss__serve_owed(loop, conn);
+    wss__pressure_note(loop, conn);
     if (wss__conn_is_drained(loop->server, conn)) wss__serve_drained(loop, conn);
     if (wss__conn_state(conn) == WSS__STATE_DEAD) return; /* it is on the ready list, to be freed */
     wss__serve_note(loop, conn);
@@ -7412,8 +7551,8 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
 
 /* ---- [loop] ------------------------------------------------------------------------------------------------
    purpose  one epoll set: turns, jobs from other threads, and the stop
-   knows    base, mem, log, buf, timer, slot, session, queue, socket, event, conn, deadline, notify, write, read, serve,
-            deliver, accept
+   knows    base, mem, log, buf, timer, slot, session, queue, socket, event, conn, deadline, notify, write, pressure, read,
+            serve, deliver, accept
    owns     sockets are registered once, edge-triggered; a turn waits once and handles what came, what was
             posted, what is due and what was left over
    threads  the loop's own, except where a function says otherwise */
@@ -7680,6 +7819,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     if (!loop->stopping && __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE)) wss__loop_begin_stop(loop);
     wss__loop_run_timers(loop);
     wss__loop_run_ready(loop);
+    wss__pressure_relieve(loop);
     if (wss__loop_stop_at(loop) <= loop->now) wss__loop_for_all(loop, wss__loop_cut_conn);
     wss__accept_end_oldest(loop);
     wss__write_give_broadcasts(loop);
@@ -7702,6 +7842,7 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     loop->first_ready = WSS__SLOT_NONE;
     loop->last_ready = WSS__SLOT_NONE;
     memset(loop->lists, 0xff, sizeof loop->lists); /* none */
+    memset(loop->heavy, 0xff, sizeof loop->heavy);
     loop->oldest = UINT32_MAX;
     loop->receive_size = WSS__LOOP_RECEIVE;
     loop->shared.mem = &server->mem;
@@ -8016,6 +8157,8 @@ WSSERVER_API int wss_start(wss_server *server) {
     return wss__public_run(server, wss__public_serve_apart);
 }
 
+enum { WSS__PUBLIC_POLL = 4 }; /* milliseconds for which wss_poll goes on where connections have more to do */
+
 /* One turn, by the thread that has entered. */
 static int wss__public_turn(wss_server *server, int milliseconds) {
     wss__loop *loop = &server->loops[0];
@@ -8038,7 +8181,11 @@ static int wss__public_turn(wss_server *server, int milliseconds) {
 WSSERVER_API int wss_poll(wss_server *server, int milliseconds) {
     if (!server || server->loop_count != 1) return WSS_ERR_ARGUMENT;
     if (!wss__public_enter(server)) return WSS_ERR_BUSY;
+    wss__loop *loop = &server->loops[0];
     int result = wss__public_turn(server, milliseconds);
+    uint64_t began = loop->now;
+    while (!result && loop->first_ready != WSS__SLOT_NONE && loop->turned - began < WSS__PUBLIC_POLL)
+        result = wss__public_turn(server, 0);
     wss__public_leave(server);
     return result;
 }
@@ -8366,6 +8513,7 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
 static int wss__public_broadcast(wss_server *server, const wss__message *message, wss_conn except) {
     wss__buf_frame *frame = wss__message_frame(&server->mem, message);
     if (!frame) return wss__mem_error(&server->mem, message->size);
+    frame->shared = 1;
     int result = wss__public_spread(server, frame, except);
     wss__buf_release(&server->mem, frame);
     return result;
@@ -8793,19 +8941,22 @@ WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), v
     return result;
 }
 
-/* Runs what was there when it was asked. What a stop leaves over keeps its place. */
+enum { WSS__PUBLIC_BATCH = 256 }; /* jobs of a queue that are run before others of the thread have their turn */
+
+/* Runs what was there when it was asked, or what was left over then: so many of it. What it leaves keeps its place. */
 static void wss__public_run_batch(wss_queue *queue) {
-    wss__queue_clear(&queue->inbox);
-    queue->batch = wss__queue_take(&queue->inbox, 0);
-    while (queue->batch && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE)) {
+    if (!queue->batch) { /* else the descriptor stays readable: more may have come behind what was left over */
+        wss__queue_clear(&queue->inbox);
+        queue->batch = wss__queue_take(&queue->inbox, 0);
+    }
+    for (int i = 0; i < WSS__PUBLIC_BATCH && queue->batch && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE); i++) {
         wss__queue_job *job = queue->batch;
         queue->batch = job->next;
         if (job->kind == WSS__QUEUE_POST) wss__queue_call(&queue->mem, job);
         else if (job->kind == WSS__ORDER_EVENT) wss__deliver_event((wss__conn_notice *)(void *)job);
         else wss__public_server_ended(queue);
     }
-    wss__queue_put_back(&queue->inbox, queue->batch);
-    queue->batch = NULL;
+    if (queue->batch) wss__queue_signal(queue->inbox.fd);
 }
 
 /* True once what has run says that the draining ends: a stop, or the end of the last server. What was posted
@@ -8814,7 +8965,10 @@ static void wss__public_run_batch(wss_queue *queue) {
 static int wss__public_queue_done(wss_queue *queue) {
     if (__atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL)) return 1;
     if (!queue->ended || __atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) return 0;
-    wss__public_run_batch(queue);
+    wss__queue_put_back(&queue->inbox, queue->batch); /* in one with what came behind it */
+    queue->batch = NULL;
+    do wss__public_run_batch(queue);
+    while (queue->batch && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE));
     queue->ended = 0;
     int stopped = __atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL);
     return stopped || !__atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE);
@@ -8868,6 +9022,7 @@ WSSERVER_API int wss_queue_destroy(wss_queue *queue) {
     wss__event_place place;
     int busy = __atomic_load_n(&queue->attached, __ATOMIC_ACQUIRE) || wss__event_is_inside(queue);
     if (busy || !wss__public_enter_queue(queue, &place)) return WSS_ERR_BUSY;
+    wss__queue_put_back(&queue->inbox, queue->batch);
     wss__queue_job *job = wss__queue_take(&queue->inbox, 1);
     while (job) {
         wss__queue_job *next = job->next;

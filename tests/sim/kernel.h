@@ -1342,7 +1342,7 @@ static inline int sim_settle(wss_server *server) {
         result = sim_turn(server, 0);
         sim_check(server);
         if (server->options.queue) wss_queue_poll(server->options.queue, 0);
-        int busy = sim.progress != before;
+        int busy = sim.progress != before || (server->options.queue && sim_readable(wss_queue_fd(server->options.queue)));
         for (int i = 0; i < server->loop_count; i++) busy |= server->loops[i].first_ready != WSS__SLOT_NONE;
         quiet = busy ? 0 : quiet + 1;
         if (turns > 100000) {
