@@ -5662,6 +5662,17 @@ static void wss__conn_free_cold(wss_server *server, wss__conn_cold *cold) {
     wss__mem_free(&server->mem, cold, sizeof *cold);
 }
 
+/* Gives back what was needed for a while. */
+static void wss__conn_free_empty_cold(wss_server *server, wss__conn *conn) {
+    wss__conn_cold *cold = conn->cold;
+    wss__conn_lock(server);
+    int empty = !cold->delivery && !cold->request && !cold->path && !cold->protocol && !cold->reason && !cold->address;
+    empty = empty && server->options.idle_ms == WSS_OFF;
+    if (empty) conn->cold = NULL;
+    wss__conn_unlock(server);
+    if (empty) wss__mem_free(&server->mem, cold, sizeof *cold);
+}
+
 /* The pointer that nobody can reach any more is freed as in a handler: the server cannot be destroyed from here. */
 static void wss__conn_free_user(wss_server *server, void *user) {
     wss__event_place place;
@@ -6662,7 +6673,9 @@ static void wss__pressure_note(wss__loop *loop, wss__conn *conn) {
     size_t holds = wss__pressure_holds(conn);
     int number = 0;
     if (holds < WSS__PRESSURE_LEAST) {
+        if (!conn->cold || !conn->cold->heavy) return;
         wss__pressure_unlink(loop, conn);
+        wss__conn_free_empty_cold(loop->server, conn);
         return;
     }
     while (number < WSS__CONN_HEAVY && holds >> number >= WSS__PRESSURE_LEAST) number++;
