@@ -317,13 +317,14 @@ typedef void wss_handler(const wss_event *event);
    milliseconds. WSS_OFF or WSS_UNLIMITED switches a limit off. wss_get_options returns the values in force.
 
    Pressure. memory_budget bounds everything the server holds. When three quarters of it are used, clients end (1013,
-   WSS_CAUSE_PRESSURE), one a turn: who holds most by himself, 64 KiB or more of what waits for him and what he has sent,
-   and of these who has not moved for longest; who has moved in the last second is spared. When seven eighths are used: new
-   requests get 503; large things (over 4 KiB) find no memory, which ends the connection that asked (1013) or fails the
-   call (WSS_ERR_BUDGET); small messages and control frames go on in the last eighth. Each connection's queue is bounded
-   by max_queued and send_policy; while the replies to a client fill half of its queue it is not read from. With queue
-   the same goes for messages on their way to its thread, and for more than 64 of them; when those of all clients hold a
-   quarter of the budget, each has one under way, and what clients left behind that reset is dropped and counted. */
+   WSS_CAUSE_PRESSURE), one a turn: who holds most by himself, 64 KiB or more of what waits for him and what he has
+   sent, and of these who has not moved for longest; who has moved in the last second is spared. When seven eighths are
+   used: new requests get 503; large things (over 4 KiB) find no memory, which ends the connection that asked (1013) or
+   fails the call (WSS_ERR_BUDGET); small messages and control frames go on in the last eighth. Each connection's queue
+   is bounded by max_queued and send_policy; while the replies to a client fill half of its queue it is not read from.
+   With queue the same goes for messages on their way to its thread, and for more than 64 of them; when those of all
+   clients hold a quarter of the budget, each has one under way, and what clients left behind that reset is dropped and
+   counted. */
 typedef struct wss_options {
     int port;                  /* default 0: the kernel picks one; read it back with wss_get_options */
     int threads;               /* networking threads; default 1 */
@@ -479,8 +480,8 @@ WSSERVER_API int wss_run(wss_server *server);
 /* The same on a thread that the server makes; returns at once. wss_destroy joins it. any. */
 WSSERVER_API int wss_start(wss_server *server);
 /* One step for programs with a loop of their own: waits up to milliseconds (-1: until something happens), handles what
-   is there, for some 4 ms if there is so much, returns WSS_OK, or WSS_ERR_STOPPED once a stop has finished. Always on the same thread. Refused with
-   several threads. */
+   is there, for some 4 ms if there is so much, returns WSS_OK, or WSS_ERR_STOPPED once a stop has finished. Always on
+   the same thread. Refused with several threads. */
 WSSERVER_API int wss_poll(wss_server *server, int milliseconds);
 /* A descriptor that is readable whenever wss_poll has work: put it into your poll set. Owned by the server. Negative:
    WSS_ERR_*. loop. */
@@ -562,8 +563,8 @@ WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *
 WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args);
 /* opcode: WSS_TEXT (must be UTF-8) or WSS_BINARY. */
 WSSERVER_API int wss_send_data(wss_server *server, wss_conn conn, int opcode, const void *data, size_t size);
-/* As wss_send; takes the place of a message of the same key (up to 64 bytes) that still waits in the queue. Where none does,
-   the queue may grow to twice its limit. */
+/* As wss_send; takes the place of a message of the same key (up to 64 bytes) that still waits in the queue. Where none
+   does, the queue may grow to twice its limit. */
 WSSERVER_API int wss_send_latest(wss_server *server, wss_conn conn, const char *key, const char *type,
                                  wss_args args);
 /* To every open connection, made once and shared. A connection whose queue is full is treated by the send policy and
@@ -581,14 +582,14 @@ WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const
    wss_resume may also fail with WSS_ERR_MEMORY, WSS_ERR_BUDGET or WSS_ERR_STOPPED, the latter two with
    WSS_ERR_QUEUE_FULL. */
 
-/* Sends what is queued, then Close with this code (1000 to 1003, 1007 to 1014, 3000 to 4999) and reason (UTF-8,
-   up to 123 bytes, may be NULL). No further handler of this connection begins, but for disconnect, and for connect if that
-   is due; one that runs on another thread may finish. RFC 6455 section 7.1.2. */
+/* Sends what is queued, then Close with this code (1000 to 1003, 1007 to 1014, 3000 to 4999) and reason (UTF-8, up to
+   123 bytes, may be NULL). No further handler of this connection begins, but for disconnect, and for connect if that is
+   due; one that runs on another thread may finish. RFC 6455 section 7.1.2. */
 WSSERVER_API int wss_close(wss_server *server, wss_conn conn, int code, const char *reason);
 /* Open connections: counted from before connect until before disconnect handlers. */
 WSSERVER_API size_t wss_count(const wss_server *server);
-/* What was accepted for this connection and not yet taken by the kernel, in bytes of memory, as max_queued counts them; 0
-   where it is gone. */
+/* What was accepted for this connection and not yet taken by the kernel, in bytes of memory, as max_queued counts them;
+   0 where it is gone. */
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn conn);
 /* The connection's own pointer. Replacing one does not free it. Like wss_get_info until the disconnect handlers
    have run. */
@@ -3040,8 +3041,8 @@ WSSERVER_API void wss_put_end(wss_writer *writer) {
    purpose  frames that wait to be sent: made once, shared by every queue they stand in
    knows    base, mem, frame
    owns     a frame's bytes never change once it is queued; a queue's frames leave in order, whole or from where the
-            last send ended; what a frame costs is in the queue's account as long as it stands there, control frames never;
-            nothing here takes longer for a longer queue
+            last send ended; what a frame costs is in the queue's account as long as it stands there, control frames
+            never; nothing here takes longer for a longer queue
    threads  the reference count is atomic; a queue belongs to one thread */
 
 enum {
@@ -3276,8 +3277,8 @@ static size_t wss__buf_drop_all(wss__mem *mem, wss__buf_queue *queue, uint64_t *
     return bytes;
 }
 
-/* Puts frame in the place of a waiting one of the same key: true, with what the old one cost, if there is one. The caller
-   keeps its reference otherwise. */
+/* Puts frame in the place of a waiting one of the same key: true, with what the old one cost, if there is one. The
+   caller keeps its reference otherwise. */
 static int wss__buf_replace(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame *frame, size_t *old_charge) {
     uint32_t step = 0;
     if (!frame->key_size || !queue->keys) return 0;
@@ -3719,8 +3720,8 @@ typedef struct wss__session {
     wss__session_input *input; /* NULL: nothing is pending */
     wss__buf_queue *queue;     /* NULL: nothing waits */
     uint32_t queued;           /* what the frames in the queue cost, in units; the loop's, atomic */
-    uint32_t coming;           /* what those cost that other threads have sent and the loop has not seen yet, in units; and
-                                  OWED; atomic */
+    uint32_t coming;           /* what those cost that other threads have sent and the loop has not seen yet, in
+                                  units; and OWED; atomic */
     uint32_t seen;             /* milliseconds, modulo 2^32: when bytes last came; the owner's; atomic */
     union {                    /* no two bytes are left, and no message follows our Close */
         uint16_t given;        /* while open, the owner's: up to where it has the loop's broadcasts */
@@ -3931,8 +3932,8 @@ static int wss__session_push(wss__session_shared *shared, wss__session *session,
     return WSS_OK;
 }
 
-/* A frame of what is left of two pieces, one after the other, of which so much has been sent. It may begin inside a frame,
-   so nothing of it is ever dropped. NULL: no memory. */
+/* A frame of what is left of two pieces, one after the other, of which so much has been sent. It may begin inside a
+   frame, so nothing of it is ever dropped. NULL: no memory. */
 static wss__buf_frame *wss__session_rest(wss__mem *mem, wss__span head, wss__span rest, size_t sent) {
     wss__buf_frame *frame = wss__buf_new_raw(mem, head.size + rest.size - sent, wss__base_span(NULL, 0));
     if (!frame) return NULL;
@@ -3947,7 +3948,8 @@ static wss__buf_frame *wss__session_rest(wss__mem *mem, wss__span head, wss__spa
 
 /* Turns what is left of the cork into the head of the queue. */
 static int wss__session_uncork(wss__session_shared *shared, wss__session *session, size_t sent) {
-    wss__span all = wss__base_span(shared->in_place.replies ? shared->in_place.replies : shared->cork, shared->cork_size);
+    char *gathered = shared->in_place.replies ? shared->in_place.replies : shared->cork;
+    wss__span all = wss__base_span(gathered, shared->cork_size);
     shared->cork_size = 0;
     shared->in_place.head = NULL;
     if (sent == all.size) return 1;
@@ -4442,7 +4444,8 @@ static int wss__queue_check(const wss__queue_inbox *inbox, size_t cost) {
 /* Each job of a list to its inbox, or none to any: WSS_OK, or WSS_ERR_STOPPED or WSS_ERR_QUEUE_FULL. account, may be
    NULL, grows by size before anybody can take a job, and only if it came in. Leaves the inboxes locked, for
    wss__queue_finish; they must be in the same order for everybody. */
-static int wss__queue_put(wss__queue_inbox **inboxes, wss__queue_job *jobs, int count, uint32_t *account, uint32_t size) {
+static int wss__queue_put(wss__queue_inbox **inboxes, wss__queue_job *jobs, int count, uint32_t *account,
+                          uint32_t size) {
     int result = WSS_OK;
     wss__queue_job *job = jobs;
     for (int i = 0; i < count; i++) pthread_mutex_lock(&inboxes[i]->mutex);
@@ -5128,7 +5131,8 @@ static void wss__event_emit(wss__event_list *list, wss_event *event, const wss__
     wss__event_handler *last = __atomic_load_n(&list->last, __ATOMIC_ACQUIRE);
     wss__event_handler *entry = last ? __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) : NULL;
     while (entry) {
-        if (subject->word && (__atomic_load_n(subject->word, __ATOMIC_ACQUIRE) & subject->mask) == subject->closed) break;
+        uint64_t word = subject->word ? __atomic_load_n(subject->word, __ATOMIC_ACQUIRE) : 0;
+        if (subject->word && (word & subject->mask) == subject->closed) break;
         if (subject->user) event->user = __atomic_load_n(subject->user, __ATOMIC_ACQUIRE);
         wss__event_call(entry->handler, entry->context, event);
         if (entry == last) break;
@@ -5447,8 +5451,8 @@ typedef struct wss__loop {
     size_t receive_size;
     uint64_t now;              /* milliseconds, read once a turn */
     uint64_t time;             /* the same, less what was skipped: by this deadlines are judged */
-    wss__atomic64 skipped;     /* milliseconds in which the process stood still or a turn took too long: they pass for no
-                                  deadline but a stop's; atomic */
+    wss__atomic64 skipped;     /* milliseconds in which the process stood still or a turn took too long: they pass for
+                                  no deadline but a stop's; atomic */
     uint64_t turned;           /* when the last turn ended */
     uint32_t first_ready;
     uint32_t last_ready;
@@ -5706,7 +5710,8 @@ static void wss__conn_release(wss_server *server, wss__conn *conn) {
     wss__conn_cold *cold = conn->cold;
     if (cold && cold->delivery && __atomic_sub_fetch(&cold->delivery->holders, 1, __ATOMIC_ACQ_REL) > 0) return;
     wss__conn_lock(server);
-    if ((conn->slot.word & WSS__SLOT_STATE) == WSS__SLOT_CLOSED) __atomic_sub_fetch(&server->closed, 1, __ATOMIC_RELAXED);
+    if ((conn->slot.word & WSS__SLOT_STATE) == WSS__SLOT_CLOSED)
+        __atomic_sub_fetch(&server->closed, 1, __ATOMIC_RELAXED);
     void *user = __atomic_exchange_n(&conn->user, NULL, __ATOMIC_ACQ_REL);
     conn->cold = NULL;
     wss__slot_release(&server->conns, &conn->slot);
@@ -5946,20 +5951,20 @@ static void wss__deadline_offer(wss__deadline *first, int what, uint64_t began, 
 static void wss__deadline_offer_open(const wss__loop *loop, const wss__conn *conn, wss__deadline *first) {
     const wss_options *options = &loop->server->options;
     const wss__session_input *input = conn->session.input;
-    if (conn->work & WSS__WORK_AWAITED)
-        wss__deadline_offer(first, WSS__DEADLINE_PONG, wss__deadline_moment(loop, conn->since), options->pong_ms);
-    else
-        wss__deadline_offer(first, WSS__DEADLINE_PING, wss__deadline_moment(loop, conn->session.seen), options->ping_ms);
+    uint64_t since = wss__deadline_moment(loop, conn->since);
+    uint64_t seen = wss__deadline_moment(loop, conn->session.seen);
+    if (conn->work & WSS__WORK_AWAITED) wss__deadline_offer(first, WSS__DEADLINE_PONG, since, options->pong_ms);
+    else wss__deadline_offer(first, WSS__DEADLINE_PING, seen, options->ping_ms);
     if (wss__session_is_partial(&conn->session)) {
-        uint64_t more = options->least_rate == WSS_OFF ? 0 : input->size * 1000 / (unsigned)options->least_rate;
+        uint64_t more = options->least_rate == WSS_OFF ? 0 : (uint64_t)input->size * 1000 / (unsigned)options->least_rate;
         wss__deadline_offer(first, WSS__DEADLINE_MESSAGE, input->since + more, options->message_ms);
     }
     if (options->idle_ms != WSS_OFF)
         wss__deadline_offer(first, WSS__DEADLINE_IDLE, conn->cold->last_message, options->idle_ms);
 }
 
-/* The next deadline of a connection. Those about its reading run whenever something waits for it that was offered, those
-   about its sending only while it is read from. */
+/* The next deadline of a connection. Those about its reading run whenever something waits for it that was offered,
+   those about its sending only while it is read from. */
 static wss__deadline wss__deadline_of(const wss__loop *loop, const wss__conn *conn) {
     const wss_options *options = &loop->server->options;
     const wss__buf_queue *queue = conn->session.queue;
@@ -6003,8 +6008,8 @@ static void wss__deadline_begin(wss__loop *loop, wss__conn *conn, int what) {
     conn->since = (uint32_t)loop->time;
 }
 
-/* Whether a connection is read from, while it is open: what it sends meanwhile waits, so the time does not run, and goes
-   on afterwards. */
+/* Whether a connection is read from, while it is open: what it sends meanwhile waits, so the time does not run, and
+   goes on afterwards. */
 static void wss__deadline_note_reading(wss__loop *loop, wss__conn *conn, int reads) {
     if (!reads == !!(conn->work & WSS__WORK_UNREAD)) return;
     WSS__COUNT(loop->shared.stats.paused, reads ? -1 : 1);
@@ -6413,8 +6418,8 @@ static int wss__write_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *fra
     return result;
 }
 
-/* Queues a frame whose sender was told that it is accepted: where memory is short the connection ends, for a gap in what
-   it receives would go unnoticed. With the policy to close, its queue is judged here, and by nobody before. */
+/* Queues a frame whose sender was told that it is accepted: where memory is short the connection ends, for a gap in
+   what it receives would go unnoticed. With the policy to close, its queue is judged here, and by nobody before. */
 static void wss__write_accepted(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame) {
     int result = wss__write_push(loop, conn, frame, loop->server->options.send_policy == WSS_POLICY_CLOSE);
     if (result == WSS_ERR_MEMORY) wss__write_give_up(loop, conn, WSS_CAUSE_MEMORY);
@@ -6974,9 +6979,9 @@ static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
 
 /* Whether it is read from now. */
 static int wss__serve_reads(const wss__conn *conn) {
-    int open = conn->session.phase == WSS__SESSION_OPEN;
-    if (wss__conn_is_serving(conn)) return conn->session.phase != WSS__SESSION_ASKED && !(open && conn->work & WSS__WORK_UNREAD);
-    return wss__conn_state(conn) == WSS__STATE_LINGERING;
+    if (!wss__conn_is_serving(conn)) return wss__conn_state(conn) == WSS__STATE_LINGERING;
+    if (conn->session.phase == WSS__SESSION_OPEN) return !(conn->work & WSS__WORK_UNREAD);
+    return conn->session.phase != WSS__SESSION_ASKED;
 }
 
 /* Decides whether reading pauses, where that matters. True: there is more to do. */
@@ -7358,8 +7363,8 @@ static uint64_t wss__accept_head_end(uint32_t opened) {
     return ((uint64_t)opened + 1) * WSS__CONN_STEP + WSS__ACCEPT_HEAD;
 }
 
-/* Ends the oldest handshake of this loop whose request is not whole, if that was asked for, it had its time, no room has
-   come without it, and the kernel has no more of it. */
+/* Ends the oldest handshake of this loop whose request is not whole, if that was asked for, it had its time, no room
+   has come without it, and the kernel has no more of it. */
 static void wss__accept_end_oldest(wss__loop *loop) {
     uint32_t oldest = loop->lists[WSS__LIST_HEADS].first;
     if (!__atomic_load_n(&loop->room, __ATOMIC_ACQUIRE)) return;
@@ -7564,8 +7569,8 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
 
 /* ---- [loop] ------------------------------------------------------------------------------------------------
    purpose  one epoll set: turns, jobs from other threads, and the stop
-   knows    base, mem, log, buf, timer, slot, session, queue, socket, event, conn, deadline, notify, write, pressure, read,
-            serve, deliver, accept
+   knows    base, mem, log, buf, timer, slot, session, queue, socket, event, conn, deadline, notify, write, pressure,
+            read, serve, deliver, accept
    owns     sockets are registered once, edge-triggered; a turn waits once and handles what came, what was
             posted, what is due and what was left over
    threads  the loop's own, except where a function says otherwise */
@@ -8431,8 +8436,8 @@ static int wss__public_do(wss_server *server, const wss__conn_order *order) {
     return result;
 }
 
-/* Whether another thread's message is refused: too much of its kind is on its way already, or too much waits, if that is
-   not for the loop to judge, which can offer it to the kernel. One with a key may take the place of what waits. */
+/* Whether another thread's message is refused: too much of its kind is on its way already, or too much waits, if that
+   is not for the loop to judge, which can offer it to the kernel. One with a key may take the place of what waits. */
 static int wss__public_is_full(const wss_server *server, const wss__conn *conn, int keyed) {
     size_t most = server->options.max_queued;
     size_t coming = wss__session_coming(&conn->session);
@@ -8545,7 +8550,8 @@ static int wss__public_send(wss_server *server, wss_conn handle, int all, const 
     if (all) return wss__public_broadcast(server, message, handle);
     wss__loop *loop = wss__conn_own_loop(server);
     wss__conn *conn = wss__public_find_here(loop, handle);
-    int result = conn ? wss__public_send_here(loop, conn, message) : wss__public_send_elsewhere(server, handle, message);
+    int result = conn ? wss__public_send_here(loop, conn, message)
+                      : wss__public_send_elsewhere(server, handle, message);
     if (result == WSS_ERR_GONE) wss__public_misused(server, "send to a dead handle", handle.id);
     return result;
 }
@@ -8962,8 +8968,9 @@ static void wss__public_run_batch(wss_queue *queue) {
         wss__queue_clear(&queue->inbox);
         queue->batch = wss__queue_take(&queue->inbox, 0);
     }
-    for (int i = 0; i < WSS__PUBLIC_BATCH && queue->batch && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE); i++) {
+    for (int i = 0; i < WSS__PUBLIC_BATCH && queue->batch; i++) {
         wss__queue_job *job = queue->batch;
+        if (__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE)) break;
         queue->batch = job->next;
         if (job->kind == WSS__QUEUE_POST) wss__queue_call(&queue->mem, job);
         else if (job->kind == WSS__ORDER_EVENT) wss__deliver_event((wss__conn_notice *)(void *)job);
