@@ -5117,23 +5117,18 @@ static void wss__event_call(wss_handler *handler, void *context, wss_event *even
     handler(event);
 }
 
-/* Whom an event is about. */
-typedef struct wss__event_subject {
-    void **user;               /* where its pointer stands; NULL: nowhere */
-    const wss__atomic64 *word; /* says whether it is closed; NULL: that does not matter */
-    uint64_t mask;             /* these bits of it */
-    uint64_t closed;           /* are so: no further handler begins */
-} wss__event_subject;
+/* In the word that says how far a connection has come, these bits are so once the application has closed it. */
+enum { WSS__EVENT_STAGE = 7 << 2, WSS__EVENT_SILENT = 6 << 2 };
 
-/* Each handler sees the pointer as the one before has left it: that one may have freed the pointer that the event began
-   with. Costs a call for each handler. */
-static void wss__event_emit(wss__event_list *list, wss_event *event, const wss__event_subject *subject) {
+/* user: where the connection's pointer stands. Each handler sees it as the one before has left it: that one may have
+   freed the pointer that the event began with. word: when that says that it was closed, no further handler begins;
+   NULL: all do. Costs a call for each handler. */
+static void wss__event_emit(wss__event_list *list, wss_event *event, void **user, const wss__atomic64 *word) {
     wss__event_handler *last = __atomic_load_n(&list->last, __ATOMIC_ACQUIRE);
     wss__event_handler *entry = last ? __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) : NULL;
     while (entry) {
-        uint64_t word = subject->word ? __atomic_load_n(subject->word, __ATOMIC_ACQUIRE) : 0;
-        if (subject->word && (word & subject->mask) == subject->closed) break;
-        if (subject->user) event->user = __atomic_load_n(subject->user, __ATOMIC_ACQUIRE);
+        if (word && (__atomic_load_n(word, __ATOMIC_ACQUIRE) & WSS__EVENT_STAGE) == WSS__EVENT_SILENT) break;
+        event->user = __atomic_load_n(user, __ATOMIC_ACQUIRE);
         wss__event_call(entry->handler, entry->context, event);
         if (entry == last) break;
         entry = __atomic_load_n(&entry->next, __ATOMIC_ACQUIRE);
@@ -5148,7 +5143,7 @@ static void wss__event_emit_last(wss__event_list *list, wss_event *event) {
 /* If data is a typed message that somebody handles, calls them: if its type is one of the first types.
    Takes the type out, in place: data is used up. */
 static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event,
-                                    const wss__event_subject *subject, char *data, size_t size, size_t types) {
+                                    void **user, const wss__atomic64 *word, char *data, size_t size, size_t types) {
     wss__json_rest rest;
     const char *object = wss__json_space(data, data + size);
     if (object == data + size || *object != '{') return; /* not even read */
@@ -5169,7 +5164,7 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     typed.args.length = rest.size;
     typed.data = NULL;
     typed.size = 0;
-    wss__event_emit(&type->handlers, &typed, subject);
+    wss__event_emit(&type->handlers, &typed, user, word);
     wss__event_given = outside;
 }
 
@@ -5291,7 +5286,7 @@ static wss__buf_frame *wss__message_frame(wss__mem *mem, const wss__message *mes
 enum {
     WSS__STAGE_HEAD = 0, WSS__STAGE_ASKED, WSS__STAGE_ANSWERED, WSS__STAGE_ACCEPTED, WSS__STAGE_OPEN,
     WSS__STAGE_CLOSING, WSS__STAGE_SILENT, WSS__STAGE_TOLD,
-    WSS__STAGE_SHIFT = 2,  /* where it stands in the slot's word, above the state of the place */
+    WSS__STAGE_SHIFT = 2,  /* where it stands in the slot's word, above the state of the place; as [event] knows */
     WSS__STAGE_MASK = 7,
     WSS__STAGE_LOOP_SHIFT = 8 /* and where the number of the loop does */
 };
@@ -5468,6 +5463,7 @@ typedef struct wss__loop {
     uint32_t broadcast_count;
     size_t broadcast_size;          /* bytes in them; atomic */
     size_t handed_out;              /* in this turn, of broadcasts that do not leave together: one for each receiver */
+    int full;                       /* there are as many as leave in a turn: what makes more waits for the next one */
     uint16_t broadcast_end;         /* position behind the last: bytes of all broadcasts so far, modulo 2^16 */
     int epoll;
     int index;
@@ -5956,7 +5952,8 @@ static void wss__deadline_offer_open(const wss__loop *loop, const wss__conn *con
     if (conn->work & WSS__WORK_AWAITED) wss__deadline_offer(first, WSS__DEADLINE_PONG, since, options->pong_ms);
     else wss__deadline_offer(first, WSS__DEADLINE_PING, seen, options->ping_ms);
     if (wss__session_is_partial(&conn->session)) {
-        uint64_t more = options->least_rate == WSS_OFF ? 0 : (uint64_t)input->size * 1000 / (unsigned)options->least_rate;
+        int rate = options->least_rate;
+        uint64_t more = rate == WSS_OFF ? 0 : (uint64_t)input->size * 1000 / (unsigned)rate;
         wss__deadline_offer(first, WSS__DEADLINE_MESSAGE, input->since + more, options->message_ms);
     }
     if (options->idle_ms != WSS_OFF)
@@ -6008,12 +6005,18 @@ static void wss__deadline_begin(wss__loop *loop, wss__conn *conn, int what) {
     conn->since = (uint32_t)loop->time;
 }
 
+/* What was awaited has come. The next deadline may be nearer than that was. */
+static void wss__deadline_answered(wss__loop *loop, wss__conn *conn) {
+    wss__conn_clear_work(conn, WSS__WORK_AWAITED);
+    wss__timer_remove(&loop->wheel, conn->slot.index);
+}
+
 /* Whether a connection is read from, while it is open: what it sends meanwhile waits, so the time does not run, and
    goes on afterwards. */
 static void wss__deadline_note_reading(wss__loop *loop, wss__conn *conn, int reads) {
     if (!reads == !!(conn->work & WSS__WORK_UNREAD)) return;
     WSS__COUNT(loop->shared.stats.paused, reads ? -1 : 1);
-    wss__conn_clear_work(conn, WSS__WORK_AWAITED);
+    wss__deadline_answered(loop, conn);
     if (!reads) {
         wss__deadline_begin(loop, conn, WSS__WORK_UNREAD);
         return;
@@ -6060,16 +6063,6 @@ static void wss__notify_init(wss_server *server, wss__conn *conn, int kind, wss_
 
 /* ---- one way to tell ---- */
 
-/* Once it was closed by the application, no handler of a connection begins any more, but for connect and disconnect. */
-static wss__event_subject wss__notify_subject(wss__conn *conn) {
-    wss__event_subject subject;
-    subject.user = &conn->user;
-    subject.word = &conn->slot.word;
-    subject.mask = (uint64_t)WSS__STAGE_MASK << WSS__STAGE_SHIFT;
-    subject.closed = (uint64_t)WSS__STAGE_SILENT << WSS__STAGE_SHIFT;
-    return subject;
-}
-
 /* A message where types are registered: raw, then typed. Apart, so that a message without pays nothing for
    what this needs. */
 __attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
@@ -6078,22 +6071,21 @@ __attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss
     wss__loop *loop = wss__conn_own_loop(server);
     if (loop) wss__session_leave_reply(&loop->shared); /* the cutter works in place, where replies may still lie */
     size_t types = wss__event_type_count(&server->handlers);
-    wss__event_subject subject = wss__notify_subject(conn);
-    wss__event_emit(&server->handlers.lists[WSS_EVENT_DATA], event, &subject);
+    wss__event_emit(&server->handlers.lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word);
     if (wss__conn_stage(conn) == WSS__STAGE_SILENT) return;
     if (loop) loop->shared.in_place.message.data = NULL; /* the cutter changes it */
-    wss__event_emit_message(&server->handlers, &server->options, event, &subject, data, event->size, types);
+    wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, &conn->slot.word, data,
+                            event->size, types);
 }
 
 /* A type that a raw handler registers counts from the next message on. */
-static void wss__notify_run_message(wss__conn *conn, wss_event *event) {
+static inline void wss__notify_run_message(wss__conn *conn, wss_event *event) {
     wss__event_table *handlers = &event->server->handlers;
-    wss__event_subject subject = wss__notify_subject(conn);
     if (wss__event_type_count(handlers)) wss__notify_run_typed(conn, event);
-    else wss__event_emit(&handlers->lists[WSS_EVENT_DATA], event, &subject);
+    else wss__event_emit(&handlers->lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word);
 }
 
-static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
+__attribute__((noinline)) static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
     wss_server *server = event->server;
     wss__event_list *list = &server->handlers.lists[event->kind];
     if (event->request) {
@@ -6102,10 +6094,8 @@ static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
         return;
     }
     if (event->kind == WSS_EVENT_DRAIN && wss__conn_stage(conn) != WSS__STAGE_OPEN) return;
-    wss__event_subject subject = wss__notify_subject(conn);
-    /* these come in pairs, whoever closes */
-    if (event->kind == WSS_EVENT_CONNECT || event->kind == WSS_EVENT_DISCONNECT) subject.word = NULL;
-    wss__event_emit(list, event, &subject);
+    int paired = event->kind == WSS_EVENT_CONNECT || event->kind == WSS_EVENT_DISCONNECT; /* whoever closes */
+    wss__event_emit(list, event, &conn->user, paired ? NULL : &conn->slot.word);
     if (event->kind != WSS_EVENT_DISCONNECT) return;
     wss__conn_set_stage(server, conn, WSS__STAGE_TOLD);
     /* here, so that it is never used on two threads */
@@ -6149,7 +6139,8 @@ static wss__conn_notice *wss__notify_new_notice(wss__conn *conn, wss_event *even
 
 /* Tells the application: at once, or with a queue by a job for its thread. job: what the event brings for
    that; NULL: one is made. False where there is no memory for it: then nobody was told. */
-static inline int wss__notify_tell(wss__conn *conn, wss_event *event, wss__conn_notice *notice) {
+__attribute__((always_inline)) static inline int wss__notify_tell(wss__conn *conn, wss_event *event,
+                                                                  wss__conn_notice *notice) {
     if (!wss__conn_delivery_of(conn)) {
         wss__notify_run(conn, event);
         return 1;
@@ -6530,12 +6521,9 @@ static void wss__write_gather_broadcast(wss__loop *loop, wss__buf_frame *frame) 
     loop->broadcasts[loop->broadcast_count++] = frame;
     loop->broadcast_end = (uint16_t)(loop->broadcast_end + frame->size);
     __atomic_store_n(&loop->broadcast_size, loop->broadcast_size + frame->size, __ATOMIC_RELAXED);
-}
-
-/* The broadcasts of this turn are as many as leave together: what makes more of them waits for the next turn. */
-static int wss__write_is_full(const wss__loop *loop) {
-    return loop->broadcast_count == WSS__CONN_BROADCASTS || loop->handed_out >= WSS__WRITE_HANDED_OUT ||
-           loop->broadcast_size > WSS__CONN_BROADCAST_BYTES - WSS__WRITE_DIRECT;
+    if (loop->broadcast_count == WSS__CONN_BROADCASTS ||
+        loop->broadcast_size > WSS__CONN_BROADCAST_BYTES - WSS__WRITE_DIRECT)
+        loop->full = 1;
 }
 
 /* Gives every connection of this loop its share. Takes over the caller's reference. */
@@ -6553,6 +6541,7 @@ static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_
         wss__write_share(loop, conn, frame);
         loop->handed_out++;
     }
+    if (loop->handed_out >= WSS__WRITE_HANDED_OUT) loop->full = 1;
     wss__buf_release(&loop->server->mem, frame);
 }
 
@@ -6828,15 +6817,16 @@ static void wss__read_handle(wss__loop *loop, wss__conn *conn, int kind, const w
 /* What was broadcast before is not for this one. */
 static void wss__read_connect(wss__loop *loop, wss__conn *conn) {
     conn->session.given = loop->broadcast_end;
+    wss__timer_remove(&loop->wheel, conn->slot.index); /* that of the handshake may be far */
     wss__notify_connect(loop, conn);
 }
 
-/* Whether a connection has had its share of the turn, after so many messages: by their number, or by the time that
-   handlers took. The clock is not read for a message that came alone. */
+/* Whether a connection has had its share of the turn, after one message, and more to come, or each sixteenth: by their
+   number, or by the time that handlers took. */
 static int wss__read_is_over(const wss__loop *loop, int messages, uint64_t *began) {
-    if (messages >= WSS__READ_SHARE) return 1;
-    if (messages == 1) *began = wss__socket_clock_us();
-    return messages % 16 == 0 && wss__socket_clock_us() - *began > loop->share_us;
+    uint64_t now = wss__socket_clock_us();
+    if (messages == 1) *began = now;
+    return messages >= WSS__READ_SHARE || now - *began > loop->share_us;
 }
 
 /* Hands out what the bytes hold, until they are used up, reading must pause, or its share of the turn is over; the rest
@@ -6856,8 +6846,9 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
         if (bytes->size) event.final = 0; /* it goes on behind its Close, against the rules */
         wss__read_handle(loop, conn, kind, &event);
         wss__session_event_done(shared, &conn->session);
-        if (wss__write_is_full(loop)) break;
-        if (kind == WSS__SESSION_MESSAGE && bytes->size && wss__read_is_over(loop, ++messages, &began)) break;
+        if (loop->full) break;
+        if (kind != WSS__SESSION_MESSAGE || !bytes->size || ++messages % 16 > 1) continue;
+        if (wss__read_is_over(loop, messages, &began)) break;
     }
     if (!wss__conn_is_serving(conn)) wss__session_free_input(shared, &conn->session);
     else if (!wss__session_hold(shared, &conn->session, bytes))
@@ -6900,7 +6891,8 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     }
     bytes.size = (size_t)got;
     wss__deadline_touch(loop, conn);
-    if (conn->session.phase != WSS__SESSION_CLOSING) wss__conn_clear_work(conn, WSS__WORK_AWAITED);
+    if (conn->work & WSS__WORK_AWAITED && conn->session.phase != WSS__SESSION_CLOSING)
+        wss__deadline_answered(loop, conn);
     WSS__COUNT(conn->bytes_in, got);
     WSS__COUNT(loop->shared.stats.bytes_in, got);
     if (bytes.size < room && !(conn->work & WSS__WORK_HANGUP))
@@ -7096,9 +7088,23 @@ static void wss__serve_check_deadline(wss__loop *loop, wss__conn *conn) {
     wss__write_flush(loop, conn);
 }
 
+/* Open, with nothing queued, kept or marked, and its timer set: as nearly all turns end. Its next deadline can only
+   have moved away, for whatever brings a nearer one is seen here, or has taken the timer back. */
+static int wss__serve_is_calm(const wss__conn *conn) {
+    const int usual = WSS__WORK_READABLE | WSS__WORK_WRITABLE | WSS__WORK_READY;
+    return (conn->work & ~usual) == WSS__STATE_OPEN << WSS__WORK_STATE_SHIFT && !conn->session.queue &&
+           !conn->session.input && conn->session.phase == WSS__SESSION_OPEN && !conn->cold &&
+           !__atomic_load_n(&conn->session.coming, __ATOMIC_SEQ_CST) && wss__timer_pending(&conn->timer);
+}
+
 /* Brings a connection to rest: what can leave leaves, what can be decided is decided, the deadline is set. */
 static void wss__serve_end_turn(wss__loop *loop, wss__conn *conn) {
     wss__write_flush(loop, conn);
+    if (wss__serve_is_calm(conn)) {
+        wss__session_take_cork(&loop->shared, NULL);
+        if (conn->work & WSS__WORK_READABLE) wss__conn_make_ready(loop, conn);
+        return;
+    }
     if (!wss__timer_pending(&conn->timer)) wss__serve_check_deadline(loop, conn);
     wss__session_take_cork(&loop->shared, NULL);
     if (conn->work & WSS__WORK_BROKEN && wss__conn_state(conn) != WSS__STATE_DEAD)
@@ -7124,7 +7130,7 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
         if (conn->work & WSS__WORK_READABLE) wss__read_linger(loop, conn);
     } else if (wss__conn_is_serving(conn) && conn->session.phase != WSS__SESSION_ASKED) {
         if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
-        if (!wss__conn_update_pause(loop->server, conn) && !wss__write_is_full(loop)) {
+        if (!wss__conn_update_pause(loop->server, conn) && !loop->full) {
             if (wss__session_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
             else if (conn->work & WSS__WORK_READABLE) wss__read_some(loop, conn);
         }
@@ -7704,6 +7710,7 @@ static void wss__loop_run_ready(wss__loop *loop) {
     size_t share = loop->ready_count ? WSS__LOOP_SHARES / loop->ready_count : 0;
     loop->share_us = wss__base_min(wss__base_max(share, WSS__LOOP_SHARE_LEAST), WSS__LOOP_SHARE_MOST);
     loop->handed_out = 0;
+    loop->full = 0;
     loop->ready_count = 0;
     loop->first_ready = WSS__SLOT_NONE;
     loop->last_ready = WSS__SLOT_NONE;
