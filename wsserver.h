@@ -810,21 +810,29 @@ static size_t wss__base_multiply(size_t a, size_t b) {
     return b != 0 && a > SIZE_MAX / b ? SIZE_MAX : a * b;
 }
 
-/* Takes what stands before separator. False, and nothing taken, where there is none. */
-static int wss__base_cut(wss__span *rest, char separator, wss__span *part) {
+/* Takes what stands before separator, or all where there is none: rest->data is NULL then. */
+static wss__span wss__base_take(wss__span *rest, char separator) {
+    wss__span part = *rest;
     const char *at = rest->size ? (const char *)memchr(rest->data, separator, rest->size) : NULL;
-    if (!at) return 0;
-    size_t size = (size_t)(at - rest->data);
-    *part = wss__base_span(rest->data, size);
-    *rest = wss__base_span(at + 1, rest->size - size - 1);
+    if (at) part.size = (size_t)(at - part.data);
+    *rest = at ? wss__base_span(at + 1, rest->size - part.size - 1) : wss__base_span(NULL, 0);
+    return part;
+}
+
+/* Takes a prefix, compared by equal. False, and nothing taken, where another one stands there. */
+static int wss__base_take_prefix(wss__span *rest, const char *prefix, int (*equal)(wss__span, wss__span)) {
+    size_t size = strlen(prefix);
+    if (rest->size < size || !equal(wss__base_span(rest->data, size), wss__base_span(prefix, size))) return 0;
+    *rest = wss__base_span(rest->data + size, rest->size - size);
     return 1;
 }
 
-/* Likewise, but all where there is none; rest->data is NULL then. */
-static wss__span wss__base_take(wss__span *rest, char separator) {
-    wss__span part = *rest;
-    if (!wss__base_cut(rest, separator, &part)) *rest = wss__base_span(NULL, 0);
-    return part;
+/* What stands before the port. The colons of an IPv6 address are inside its brackets. port->data is NULL without one. */
+static wss__span wss__base_host(wss__span text, wss__span *port) {
+    *port = text;
+    if (text.size && text.data[0] == '[') wss__base_take(port, ']');
+    wss__base_take(port, ':');
+    return port->data ? wss__base_span(text.data, (size_t)(port->data - text.data) - 1) : text;
 }
 
 /* Takes the next item of a list whose items are parted by separator, blanks around it stripped. False at the end. */
@@ -1023,9 +1031,7 @@ enum {
 };
 
 typedef struct wss__log {
-    void (*write)(void *context, int level, const char *text);
-    void *context;
-    int level;
+    const wss_options *options;
     pthread_mutex_t mutex;
     struct {
         uint64_t full_at; /* when the burst would be whole again */
@@ -1033,10 +1039,9 @@ typedef struct wss__log {
     } classes[WSS_LOG_DEBUG + 1];
 } wss__log;
 
+/* The options must stay where they are. */
 static void wss__log_init(wss__log *log, const wss_options *options) {
-    log->write = options->log;
-    log->context = options->log_context;
-    log->level = options->log_level;
+    log->options = options;
     pthread_mutex_init(&log->mutex, NULL);
 }
 
@@ -1055,7 +1060,7 @@ static int wss__log_admit(wss__log *log, int level, uint64_t now, uint64_t *lost
 }
 
 static int wss__log_wants(const wss__log *log, int level) {
-    return log->write && level <= log->level;
+    return log->options->log && level <= log->options->log_level;
 }
 
 __attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, int level, uint64_t now,
@@ -1065,13 +1070,13 @@ __attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, i
     if (!wss__log_wants(log, level) || !wss__log_admit(log, level, now, &lost)) return;
     if (lost) {
         snprintf(line, sizeof line, "%llu lines like the next were left out", (unsigned long long)lost);
-        log->write(log->context, level, line);
+        log->options->log(log->options->log_context, level, line);
     }
     va_list values;
     va_start(values, format);
     vsnprintf(line, sizeof line, format, values);
     va_end(values);
-    log->write(log->context, level, line);
+    log->options->log(log->options->log_context, level, line);
 }
 
 /* A peer's text as it may stand in a log: printable ASCII, the rest as \xNN, cut. */
@@ -1460,17 +1465,14 @@ static int wss__http_is_value(wss__span text) {
     return 1;
 }
 
+/* Every printable character of ASCII but '#'. */
 static int wss__http_is_target(wss__span text) {
-    for (size_t i = 0; i < text.size; i++) {
-        unsigned char c = (unsigned char)text.data[i];
-        if (c <= 0x20 || c >= 0x7f || c == '#') return 0;
-    }
-    return text.size > 0;
+    return wss__base_is_made_of(text, "!\"$%&'()*+,-./:;<=>?@[\\]^_`{|}~");
 }
 
 static int wss__http_is_version(wss__span text) {
-    if (text.size != 8 || memcmp(text.data, "HTTP/", 5) != 0 || text.data[6] != '.') return 0;
-    return wss__base_number(wss__base_span(text.data + 5, 1), 9) >= 0 &&
+    return text.size == 8 && memcmp(text.data, "HTTP/", 5) == 0 && text.data[6] == '.' &&
+           wss__base_number(wss__base_span(text.data + 5, 1), 9) >= 0 &&
            wss__base_number(wss__base_span(text.data + 7, 1), 9) >= 0;
 }
 
@@ -1509,21 +1511,10 @@ static int wss__http_is_ip6_literal(wss__span name) {
     return result == WSS_OK && inet_pton(AF_INET6, text, &address) == 1;
 }
 
-/* What stands before the port. The colons of an IPv6 address are inside its brackets. */
-static wss__span wss__http_host_name(wss__span host) {
-    char stop = host.size && host.data[0] == '[' ? ']' : ':';
-    const char *at = host.size ? (const char *)memchr(host.data, stop, host.size) : NULL;
-    if (!at) return host;
-    return wss__base_span(host.data, (size_t)(at - host.data) + (stop == ']'));
-}
-
 static int wss__http_is_host(wss__span host) {
-    wss__span name = wss__http_host_name(host);
-    if (name.size == 0) return 0;
-    if (name.size < host.size) {
-        wss__span port = wss__base_span(host.data + name.size + 1, host.size - name.size - 1);
-        if (host.data[name.size] != ':' || wss__base_number(port, 65535) < 0) return 0;
-    }
+    wss__span port;
+    wss__span name = wss__base_host(host, &port);
+    if (name.size == 0 || (port.data && wss__base_number(port, 65535) < 0)) return 0;
     return name.data[0] == '[' ? wss__http_is_ip6_literal(name) : wss__http_is_registered_name(name);
 }
 
@@ -1547,10 +1538,9 @@ static size_t wss__http_find_end(const char *data, size_t size, size_t from) {
    that parsing would not refuse alike, so the answer does not depend on how the bytes were cut into segments. */
 static int wss__http_prefix_status(const char *data, size_t size, int max_head) {
     size_t limit = max_head > 0 ? (size_t)max_head : (size_t)INT_MAX;
-    size_t peek = wss__base_min(size, WSS__HTTP_METHOD_PEEK);
-    size_t method = 0;
-    while (method < peek && data[method] != ' ') method++;
-    if (peek && !wss__http_is_token(wss__base_span(data, method))) return 400;
+    wss__span rest = wss__base_span(data, wss__base_min(size, WSS__HTTP_METHOD_PEEK));
+    wss__span method = wss__base_take(&rest, ' ');
+    if (size && !wss__http_is_token(method)) return 400;
     if (size <= limit) return 0;
     return memchr(data, '\n', wss__base_min(limit, WSS__HTTP_LINE_MAX + 2)) ? 431 : 414;
 }
@@ -1558,7 +1548,8 @@ static int wss__http_prefix_status(const char *data, size_t size, int max_head) 
 /* Takes a line that ends in CRLF. False for a bare LF: what one server takes for a line end and the next does
    not is how requests are smuggled. */
 static int wss__http_take_line(wss__span *rest, wss__span *line) {
-    if (!wss__base_cut(rest, '\n', line) || line->size == 0 || line->data[line->size - 1] != '\r') return 0;
+    *line = wss__base_take(rest, '\n');
+    if (!rest->data || line->size == 0 || line->data[line->size - 1] != '\r') return 0;
     line->size--;
     return 1;
 }
@@ -1600,16 +1591,8 @@ static wss__span wss__http_only(const wss_request *request, const char *name) {
 
 /* Takes "http://" or "https://" off a URI and returns its default port; NULL for any other scheme. */
 static const char *wss__http_take_scheme(wss__span *uri) {
-    static const char *const schemes[2] = {"http://", "https://"};
-    static const char *const ports[2] = {"80", "443"};
-    for (int i = 0; i < 2; i++) {
-        wss__span scheme = wss__base_text(schemes[i]);
-        if (uri->size < scheme.size) continue;
-        if (!wss__base_equal_fold(wss__base_span(uri->data, scheme.size), scheme)) continue;
-        *uri = wss__base_span(uri->data + scheme.size, uri->size - scheme.size);
-        return ports[i];
-    }
-    return NULL;
+    if (wss__base_take_prefix(uri, "http://", wss__base_equal_fold)) return "80";
+    return wss__base_take_prefix(uri, "https://", wss__base_equal_fold) ? "443" : NULL;
 }
 
 /* Notes where path and query stand. *authority: set to the host of an absolute target. */
@@ -1627,11 +1610,10 @@ static int wss__http_parse_target(wss_request *request, wss__span target, wss__s
 }
 
 static int wss__http_parse_line(wss_request *request, wss__span line, wss__span *authority) {
-    wss__span method;
-    wss__span target;
     if (line.size > WSS__HTTP_LINE_MAX) return 414;
-    if (!wss__base_cut(&line, ' ', &method) || !wss__http_is_token(method)) return 400;
-    if (!wss__base_cut(&line, ' ', &target) || !wss__http_is_version(line)) return 400;
+    wss__span method = wss__base_take(&line, ' ');
+    wss__span target = wss__base_take(&line, ' ');
+    if (!wss__http_is_token(method) || !wss__http_is_version(line)) return 400;
     if (memcmp(line.data, "HTTP/1.1", 8) != 0) return 505;
     request->is_head = wss__base_equal(method, wss__base_text("HEAD"));
     if (!request->is_head && !wss__base_equal(method, wss__base_text("GET"))) return 405;
@@ -1640,9 +1622,9 @@ static int wss__http_parse_line(wss_request *request, wss__span line, wss__span 
 
 /* A continued line of old begins with a blank and so has no name: refused like any line without one. */
 static int wss__http_parse_field(wss_request *request, wss__span line) {
-    wss__span name;
+    wss__span name = wss__base_take(&line, ':');
     wss__span value;
-    if (!wss__base_cut(&line, ':', &name) || !wss__http_is_token(name)) return 400;
+    if (!line.data || !wss__http_is_token(name)) return 400;
     wss__base_next_item(&line, '\n', &value); /* no LF inside a line: this only strips the blanks */
     if (!wss__http_is_value(value)) return 400;
     wss__http_field *field = &request->fields[request->count++];
@@ -1721,27 +1703,18 @@ static int wss__http_list_next(wss__http_list *list, wss__span *item) {
     }
 }
 
-static int wss__http_has_token(const wss_request *request, const char *name, const char *token) {
+static int wss__http_has(const wss_request *request, const char *name, wss__span wanted,
+                         int (*equal)(wss__span, wss__span)) {
     wss__http_list list = wss__http_list_begin(request, name, ',');
     wss__span item;
     while (wss__http_list_next(&list, &item))
-        if (wss__base_equal_fold(item, wss__base_text(token))) return 1;
+        if (equal(item, wanted)) return 1;
     return 0;
 }
 
-/* The offered subprotocols. What is no token is left out: it must not be sent back. */
-static int wss__http_next_protocol(wss__http_list *list, wss__span *protocol) {
-    while (wss__http_list_next(list, protocol))
-        if (wss__http_is_token(*protocol)) return 1;
-    return 0;
-}
-
+/* An offered subprotocol that is no token must not be sent back. */
 static int wss__http_offers(const wss_request *request, wss__span protocol) {
-    wss__http_list list = wss__http_list_begin(request, "Sec-WebSocket-Protocol", ',');
-    wss__span item;
-    while (wss__http_next_protocol(&list, &item))
-        if (wss__base_equal(item, protocol)) return 1;
-    return 0;
+    return wss__http_is_token(protocol) && wss__http_has(request, "Sec-WebSocket-Protocol", protocol, wss__base_equal);
 }
 
 /* Upgrade rules. */
@@ -1755,10 +1728,10 @@ static wss__span wss__http_key(const wss_request *request) {
 static int wss__http_upgrade(const wss_request *request, int *status) {
     wss__span value;
     *status = 0;
-    if (!wss__http_has_token(request, "Upgrade", "websocket")) return 0;
+    if (!wss__http_has(request, "Upgrade", wss__base_text("websocket"), wss__base_equal_fold)) return 0;
     wss__span version = wss__http_only(request, "Sec-WebSocket-Version");
     if (request->is_head) *status = 405;
-    else if (!wss__http_has_token(request, "Connection", "upgrade")) *status = 400;
+    else if (!wss__http_has(request, "Connection", wss__base_text("upgrade"), wss__base_equal_fold)) *status = 400;
     else if (!wss__base_equal(version, wss__base_text("13"))) *status = 426;
     else if (!wss__hash_is_key(wss__http_key(request))) *status = 400;
     else if (wss__http_lines(request, "Origin", &value) > 1) *status = 400;
@@ -1767,21 +1740,17 @@ static int wss__http_upgrade(const wss_request *request, int *status) {
 
 /* Leaves the port out where it is this one. */
 static wss__span wss__http_without_port(wss__span host, const char *port) {
-    wss__span name = wss__http_host_name(host);
-    if (name.size == host.size || host.data[name.size] != ':') return host;
-    wss__span found = wss__base_span(host.data + name.size + 1, host.size - name.size - 1);
+    wss__span found;
+    wss__span name = wss__base_host(host, &found);
     return wss__base_equal(found, wss__base_text(port)) ? name : host;
 }
 
-/* Whole values, but that a default port may be written or not. */
-static int wss__http_same_origin(wss__span a, wss__span b) {
-    wss__span host_a = a;
-    wss__span host_b = b;
-    const char *port_a = wss__http_take_scheme(&host_a);
-    const char *port_b = wss__http_take_scheme(&host_b);
-    if (!port_a || !port_b || strcmp(port_a, port_b) != 0) return wss__base_equal_fold(a, b);
-    host_a = wss__http_without_port(host_a, port_a);
-    return wss__base_equal_fold(host_a, wss__http_without_port(host_b, port_b));
+/* Without the default port, which may be written or not. */
+static wss__span wss__http_short_origin(wss__span origin) {
+    wss__span host = origin;
+    const char *port = wss__http_take_scheme(&host);
+    if (port) origin.size -= host.size - wss__http_without_port(host, port).size;
+    return origin;
 }
 
 /* A browser tells the origin of the page that connects, and sends the user's cookies along whatever page that
@@ -1791,16 +1760,17 @@ static int wss__http_origin_allowed(const wss_request *request, const char *orig
     wss__span origin;
     wss__span entry;
     wss__span list = wss__base_text(origins);
-    wss__span any = wss__base_text("*");
     size_t lines = wss__http_lines(request, "Origin", &origin);
     if (lines != 1) return lines == 0;
+    origin = wss__http_short_origin(origin);
     wss__span page = origin;
     const char *port = wss__http_take_scheme(&page);
     wss__span host = wss__http_only(request, "Host");
-    if (port && wss__base_equal_fold(wss__http_without_port(page, port), wss__http_without_port(host, port)))
-        return 1;
-    while (wss__base_next_item(&list, ',', &entry))
-        if (wss__base_equal(entry, any) || (entry.size && wss__http_same_origin(entry, origin))) return 1;
+    if (port && wss__base_equal_fold(page, wss__http_without_port(host, port))) return 1;
+    while (wss__base_next_item(&list, ',', &entry)) {
+        if (wss__base_equal(entry, wss__base_text("*"))) return 1;
+        if (entry.size && wss__base_equal_fold(wss__http_short_origin(entry), origin)) return 1;
+    }
     return 0;
 }
 
@@ -1811,7 +1781,8 @@ static int wss__http_host_allowed(const wss_request *request, const char *hosts)
     wss__span entry;
     wss__span list = wss__base_text(hosts);
     wss__span host = wss__http_only(request, "Host");
-    wss__span name = wss__http_host_name(host);
+    wss__span port;
+    wss__span name = wss__base_host(host, &port);
     while (wss__base_next_item(&list, ',', &entry)) {
         if (wss__base_equal_fold(entry, host) || wss__base_equal_fold(entry, name)) return 1;
         entry = wss__http_without_port(wss__http_without_port(entry, "80"), "443");
@@ -1890,12 +1861,11 @@ WSSERVER_API int wss_request_query(const wss_request *request, const char *name,
 
 WSSERVER_API int wss_request_cookie(const wss_request *request, const char *name, char *out, size_t size,
                                     size_t *length) {
-    wss__span key;
     wss__span value;
     if (!wss__http_may_read(request && name, out, size, length)) return WSS_ERR_ARGUMENT;
     wss__http_list list = wss__http_list_begin(request, "Cookie", ';');
     while (wss__http_list_next(&list, &value))
-        if (wss__base_cut(&value, '=', &key) && wss__base_equal(key, wss__base_text(name)))
+        if (wss__base_equal(wss__base_take(&value, '='), wss__base_text(name)) && value.data)
             return wss__base_copy_out(value, out, size, length);
     return WSS_ERR_MISSING;
 }
@@ -1905,8 +1875,8 @@ WSSERVER_API int wss_request_protocol(const wss_request *request, size_t index, 
     wss__span protocol;
     if (!wss__http_may_read(request != NULL, out, size, length)) return WSS_ERR_ARGUMENT;
     wss__http_list list = wss__http_list_begin(request, "Sec-WebSocket-Protocol", ',');
-    while (wss__http_next_protocol(&list, &protocol))
-        if (index-- == 0) return wss__base_copy_out(protocol, out, size, length);
+    while (wss__http_list_next(&list, &protocol))
+        if (wss__http_is_token(protocol) && index-- == 0) return wss__base_copy_out(protocol, out, size, length);
     return WSS_ERR_MISSING;
 }
 
@@ -1973,11 +1943,9 @@ static const wss__http_status *wss__http_find_status(int status) {
 /* Lines that frame the reply or decide the handshake are the server's own. */
 static int wss__http_is_reserved(wss__span name) {
     static const char *const names[] = {"Connection", "Upgrade", "Content-Length", "Content-Type", "Transfer-Encoding"};
-    static const char prefix[] = "Sec-WebSocket-";
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (wss__base_equal_fold(name, wss__base_text(names[i]))) return 1;
-    name.size = wss__base_min(name.size, sizeof prefix - 1);
-    return wss__base_equal_fold(name, wss__base_text(prefix));
+    return wss__base_take_prefix(&name, "Sec-WebSocket-", wss__base_equal_fold);
 }
 
 static int wss__http_check_headers(const wss_header *headers, size_t count) {
@@ -2035,16 +2003,6 @@ static void wss__http_put_line(wss__http_out *out, const char *name, const char 
     wss__http_put_text(out, "\r\n");
 }
 
-static void wss__http_put_number(wss__http_out *out, size_t value) {
-    char digits[24];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value);
-    wss__http_put(out, wss__base_span(digits + at, sizeof digits - at));
-}
-
 static void wss__http_put_upgrade(wss__http_out *out, const wss__http_reply *reply) {
     wss__http_put_text(out, "Upgrade: websocket\r\nConnection: Upgrade\r\n");
     wss__http_put_line(out, "Sec-WebSocket-Accept", reply->accept);
@@ -2053,18 +2011,17 @@ static void wss__http_put_upgrade(wss__http_out *out, const wss__http_reply *rep
 
 /* What a status demands besides. An Upgrade line must be named in Connection: RFC 9110 section 7.8. */
 static void wss__http_put_demands(wss__http_out *out, const wss_answer *answer) {
-    wss__span allow = wss__base_text("Allow");
+    char length[24];
     int own_allow = 0;
+    snprintf(length, sizeof length, "%zu", answer->status == 205 ? 0 : answer->size);
     for (size_t i = 0; i < answer->header_count; i++)
-        if (wss__base_equal_fold(wss__base_text(answer->headers[i].name), allow)) own_allow = 1;
+        if (wss__base_equal_fold(wss__base_text(answer->headers[i].name), wss__base_text("Allow"))) own_allow = 1;
     wss__http_put_line(out, "Connection", answer->status == 426 ? "close, Upgrade" : "close");
     if (answer->status == 426) wss__http_put_text(out, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
     if (answer->status == 405 && !own_allow) wss__http_put_line(out, "Allow", "GET, HEAD");
     if (answer->status == 204 || answer->status == 304) return;
     wss__http_put_line(out, "Content-Type", answer->content_type ? answer->content_type : "text/plain; charset=utf-8");
-    wss__http_put_text(out, "Content-Length: ");
-    wss__http_put_number(out, answer->status == 205 ? 0 : answer->size);
-    wss__http_put_text(out, "\r\n");
+    wss__http_put_line(out, "Content-Length", length);
 }
 
 /* The one writer of answers, the body included where one may follow (RFC 9110 section 6.4.1). Returns the
@@ -2074,11 +2031,9 @@ static size_t wss__http_write(char *out, size_t capacity, const wss__http_reply 
     wss__http_out to = {out, capacity, 0};
     const wss_answer *answer = &reply->answer;
     int status = answer->status;
-    wss__http_put_text(&to, "HTTP/1.1 ");
-    wss__http_put_number(&to, (size_t)status);
-    wss__http_put_text(&to, " ");
-    wss__http_put_text(&to, wss__http_find_status(status)->phrase);
-    wss__http_put_text(&to, "\r\n");
+    char line[64]; /* more than the longest of them */
+    snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n", status, wss__http_find_status(status)->phrase);
+    wss__http_put_text(&to, line);
     if (status == 101) wss__http_put_upgrade(&to, reply);
     else wss__http_put_demands(&to, answer);
     for (size_t i = 0; i < answer->header_count; i++)
@@ -4428,7 +4383,6 @@ enum {
 
 typedef struct wss__socket_listener {
     int fd;
-    int is_unix;
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* of a Unix socket that we made, to be unlinked; "" else */
 } wss__socket_listener;
 
@@ -4446,17 +4400,15 @@ typedef union wss__socket_address {
     struct sockaddr_storage storage;
 } wss__socket_address;
 
-/* Milliseconds that only grow. */
-static uint64_t wss__socket_clock(void) {
-    struct timespec now;
-    WSSERVER_SYSTEM(clock_gettime)(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
+/* Microseconds that only grow. */
 static uint64_t wss__socket_clock_us(void) {
     struct timespec now;
     WSSERVER_SYSTEM(clock_gettime)(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static uint64_t wss__socket_clock(void) {
+    return wss__socket_clock_us() / 1000;
 }
 
 /* An unpredictable number; handles only need it to differ between servers, so a clock will do where there is none. */
@@ -4524,9 +4476,8 @@ static void wss__socket_set_reset(int fd) {
     WSSERVER_SYSTEM(setsockopt)(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
 }
 
-static void wss__socket_set_flag(int fd, int level, int name) {
-    int one = 1;
-    WSSERVER_SYSTEM(setsockopt)(fd, level, name, &one, sizeof one);
+static void wss__socket_set_flag(int fd, int level, int name, int value) {
+    WSSERVER_SYSTEM(setsockopt)(fd, level, name, &value, sizeof value);
 }
 
 static int wss__socket_port_of(const wss__socket_address *address) {
@@ -4589,7 +4540,6 @@ static int wss__socket_fail(int number) {
 
 static int wss__socket_explain(wss_error *why, int code, const char *what, wss__span address) {
     char reason[64];
-    memset(why, 0, sizeof *why);
     why->code = code;
     why->system_errno = code == WSS_ERR_SYSTEM ? errno : 0;
     /* each Linux C library has this one; POSIX's come in two kinds */
@@ -4602,21 +4552,13 @@ static int wss__socket_explain(wss_error *why, int code, const char *what, wss__
 /* ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT into a socket address; 0 where it is neither IPv4 nor IPv6. */
 static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address *address) {
     char host[64];
-    const char *colon = text.size ? (const char *)memchr(text.data, ':', text.size) : NULL;
-    const char *bracket = text.size && text.data[0] == '[' ? (const char *)memchr(text.data, ']', text.size) : NULL;
-    wss__span name = text;
-    wss__span tail = wss__base_span(NULL, 0);
-    const char *end = text.data + text.size;
+    wss__span digits;
+    wss__span name = wss__base_host(text, &digits);
     memset(address, 0, sizeof *address);
-    if (bracket) {
-        name = wss__base_span(text.data + 1, (size_t)(bracket - text.data) - 1);
-        tail = wss__base_span(bracket + 1, (size_t)(end - bracket) - 1);
-    } else if (colon && !memchr(colon + 1, ':', (size_t)(end - colon) - 1)) {
-        name = wss__base_span(text.data, (size_t)(colon - text.data));
-        tail = wss__base_span(colon, (size_t)(end - colon));
-    }
-    if (tail.size && tail.data[0] != ':') return 0;
-    if (tail.size) port = wss__base_number(wss__base_span(tail.data + 1, tail.size - 1), 65535);
+    if (digits.size && memchr(digits.data, ':', digits.size)) name = text; /* IPv6 without brackets, so without port */
+    else if (digits.data) port = wss__base_number(digits, 65535);
+    if (name.size > 1 && name.data[0] == '[' && name.data[name.size - 1] == ']')
+        name = wss__base_span(name.data + 1, name.size - 2);
     if (port < 0 || wss__base_copy_out(name, host, sizeof host, NULL) != WSS_OK) return 0;
     if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &address->v4.sin_addr) == 1) {
         address->v4.sin_family = AF_INET;
@@ -4640,43 +4582,39 @@ static void wss__socket_remove_stale(const wss__socket_address *address, socklen
     wss__socket_close(fd);
 }
 
-static wss__socket_listener *wss__socket_add(wss__socket_listeners *all, int fd) {
-    wss__socket_listener *listener = &all->list[all->count++];
+/* Looks where a socket listens; returns the family. Addresses without a port that follow are given the first there is. */
+static int wss__socket_note_port(wss__socket_listeners *all, int fd) {
     wss__socket_address address;
     socklen_t size = sizeof address;
-    memset(listener, 0, sizeof *listener);
     memset(&address, 0, sizeof address);
-    listener->fd = fd;
     WSSERVER_SYSTEM(getsockname)(fd, &address.any, &size);
-    listener->is_unix = address.any.sa_family == AF_UNIX;
     if (!all->port) all->port = wss__socket_port_of(&address);
-    return listener;
+    return address.any.sa_family;
 }
 
-/* Socket, options, bind, listen. NULL with errno set on failure. */
-static wss__socket_listener *wss__socket_bind(wss__socket_listeners *all, const wss__socket_address *address,
-                                              socklen_t size, const wss_options *options) {
+/* Socket, options, bind, listen. What it makes is in the list at once: who gives up closes that. */
+static int wss__socket_bind(wss__socket_listeners *all, const wss__socket_address *address, socklen_t size,
+                            const wss_options *options) {
     int family = address->any.sa_family;
-    int off = 0;
-    int fd = WSSERVER_SYSTEM(socket)(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) return NULL;
-    if (family != AF_UNIX) {
-        wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEADDR);
-        wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY); /* what it accepts inherits this */
-    }
-    if (options->reuse_port) wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEPORT);
-    if (family == AF_INET6) WSSERVER_SYSTEM(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
     int mode = options->unix_mode ? options->unix_mode : 0660;
-    int failed = WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0;
-    int made = !failed && family == AF_UNIX; /* a path that must not stay behind */
-    if (made) failed = WSSERVER_SYSTEM(chmod)(address->local.sun_path, (mode_t)mode) != 0;
-    if (!failed) failed = WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0;
-    if (!failed) return wss__socket_add(all, fd);
-    int number = errno;
-    if (made) WSSERVER_SYSTEM(unlink)(address->local.sun_path);
-    wss__socket_close(fd);
-    errno = number;
-    return NULL;
+    int fd = WSSERVER_SYSTEM(socket)(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return WSS_ERR_SYSTEM;
+    wss__socket_listener *listener = &all->list[all->count++];
+    listener->fd = fd;
+    if (family != AF_UNIX) {
+        wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+        wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* what it accepts inherits this */
+    }
+    if (options->reuse_port) wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEPORT, 1);
+    if (family == AF_INET6) wss__socket_set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    if (WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0) return WSS_ERR_SYSTEM;
+    if (family == AF_UNIX) {
+        memcpy(listener->path, address->local.sun_path, sizeof listener->path);
+        if (WSSERVER_SYSTEM(chmod)(listener->path, (mode_t)mode) != 0) return WSS_ERR_SYSTEM;
+    }
+    if (WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0) return WSS_ERR_SYSTEM;
+    wss__socket_note_port(all, fd);
+    return WSS_OK;
 }
 
 static int wss__socket_listen_unix(wss__socket_listeners *all, wss__span path, const wss_options *options) {
@@ -4686,9 +4624,7 @@ static int wss__socket_listen_unix(wss__socket_listeners *all, wss__span path, c
     address.local.sun_family = AF_UNIX;
     memcpy(address.local.sun_path, path.data, path.size);
     wss__socket_remove_stale(&address, sizeof address.local);
-    wss__socket_listener *listener = wss__socket_bind(all, &address, sizeof address.local, options);
-    if (listener) memcpy(listener->path, path.data, path.size);
-    return listener ? WSS_OK : WSS_ERR_SYSTEM;
+    return wss__socket_bind(all, &address, sizeof address.local, options);
 }
 
 /* A listening descriptor that somebody else made. */
@@ -4702,7 +4638,8 @@ static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
     int flags = WSSERVER_SYSTEM(fcntl)(fd, F_GETFL, 0);
     if (flags < 0 || WSSERVER_SYSTEM(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0) return WSS_ERR_SYSTEM;
     if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0) return WSS_ERR_SYSTEM;
-    if (!wss__socket_add(all, fd)->is_unix) wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY);
+    all->list[all->count++].fd = fd;
+    if (wss__socket_note_port(all, fd) != AF_UNIX) wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     return WSS_OK;
 }
 
@@ -4725,22 +4662,15 @@ static int wss__socket_port(const wss__socket_listeners *all, const wss_options 
 static int wss__socket_listen_tcp(wss__socket_listeners *all, wss__span text, const wss_options *options) {
     wss__socket_address address;
     socklen_t size = wss__socket_parse(text, wss__socket_port(all, options), &address);
-    if (!size) return WSS_ERR_ADDRESS;
-    return wss__socket_bind(all, &address, size, options) ? WSS_OK : WSS_ERR_SYSTEM;
-}
-
-static int wss__socket_starts(wss__span text, const char *prefix, wss__span *rest) {
-    size_t size = strlen(prefix);
-    if (text.size < size || memcmp(text.data, prefix, size) != 0) return 0;
-    *rest = wss__base_span(text.data + size, text.size - size);
-    return 1;
+    return size ? wss__socket_bind(all, &address, size, options) : WSS_ERR_ADDRESS;
 }
 
 static int wss__socket_listen_one(wss__socket_listeners *all, wss__span text, const wss_options *options) {
-    wss__span rest;
+    wss__span rest = text;
     if (all->count == WSS__SOCKET_LISTENERS_MAX) return WSS_ERR_ADDRESS;
-    if (wss__socket_starts(text, "unix:", &rest)) return wss__socket_listen_unix(all, rest, options);
-    if (wss__socket_starts(text, "fd:", &rest)) return wss__socket_adopt(all, wss__base_number(rest, INT_MAX / 10 - 1));
+    if (wss__base_take_prefix(&rest, "unix:", wss__base_equal)) return wss__socket_listen_unix(all, rest, options);
+    if (wss__base_take_prefix(&rest, "fd:", wss__base_equal))
+        return wss__socket_adopt(all, wss__base_number(rest, INT_MAX / 10 - 1));
     if (wss__base_equal(text, wss__base_text("systemd"))) return wss__socket_adopt_inherited(all);
     return wss__socket_listen_tcp(all, text, options);
 }
@@ -4750,15 +4680,15 @@ static void wss__socket_close_listeners(wss__socket_listeners *all) {
         wss__socket_close(all->list[i].fd);
         if (all->list[i].path[0]) WSSERVER_SYSTEM(unlink)(all->list[i].path);
     }
-    all->count = 0;
+    memset(all, 0, sizeof *all);
 }
 
 /* All interfaces: IPv6 that takes IPv4 too, or IPv4 alone on machines without IPv6. */
 static int wss__socket_listen_any(wss__socket_listeners *all, const wss_options *options) {
     int result = wss__socket_listen_tcp(all, wss__base_text("::"), options);
-    if (result && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
-        result = wss__socket_listen_tcp(all, wss__base_text("0.0.0.0"), options);
-    return result;
+    if (result == WSS_OK || (errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL)) return result;
+    wss__socket_close_listeners(all);
+    return wss__socket_listen_tcp(all, wss__base_text("0.0.0.0"), options);
 }
 
 /* Which of the addresses failed, and with which port where it takes the server's: then it does not parse
@@ -7540,7 +7470,7 @@ WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) 
     }
     server->mem = mem;
     server->options = resolved;
-    wss__log_init(&server->log, &resolved);
+    wss__log_init(&server->log, &server->options);
     if (wss__public_set_up(server, why) != WSS_OK) {
         wss__public_tear_down(server);
         return NULL;

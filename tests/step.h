@@ -78,7 +78,7 @@ static inline step_client *step_connect(wss_server *server) {
     client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, sizeof address) != 0) abort();
     fcntl(client->fd, F_SETFL, O_NONBLOCK);
-    wss__socket_set_flag(client->fd, IPPROTO_TCP, TCP_NODELAY); /* what is written is there at the next turn */
+    wss__socket_set_flag(client->fd, IPPROTO_TCP, TCP_NODELAY, 1); /* what is written is there at the next turn */
     return client;
 }
 
