@@ -2182,6 +2182,10 @@ enum {
     WSS__JSON_DEPTH_MAX = 1024 /* of any text */
 };
 
+/* What may stand behind a backslash, and which character it is. */
+static const char wss__json_names[] = "\"\\/bfnrt";
+static const char wss__json_values[] = "\"\\/\b\f\n\r\t";
+
 static const char *wss__json_space(const char *at, const char *end) {
     while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')) at++;
     return at;
@@ -2216,7 +2220,7 @@ static const char *wss__json_plain(const char *at, const char *end) {
 static const char *wss__json_escape_end(const char *at, const char *end) {
     size_t left = (size_t)(end - at);
     if (left < 2) return NULL;
-    if (at[1] != 'u') return at[1] && strchr("\"\\/bfnrt", at[1]) ? at + 2 : NULL;
+    if (at[1] != 'u') return at[1] && strchr(wss__json_names, at[1]) ? at + 2 : NULL;
     if (left < 6) return NULL;
     for (int i = 2; i < 6; i++)
         if (wss__base_hex(at[i]) < 0) return NULL;
@@ -2281,26 +2285,30 @@ static const char *wss__json_key(const char *at, const char *end, wss_args *key)
 /* The brackets open at one point of a text. */
 typedef struct wss__json_nest {
     int depth;
-    uint64_t objects[WSS__JSON_DEPTH_MAX / 64]; /* one bit a level, set for an object */
+    uint8_t kinds[WSS__JSON_DEPTH_MAX / 8]; /* one bit a level, set for an array */
 } wss__json_nest;
 
-static int wss__json_in_object(const wss__json_nest *nest) {
-    int level = nest->depth - 1;
-    return (int)(nest->objects[level / 64] >> level % 64 & 1);
+/* Whether the innermost of so many brackets is one of an array. */
+static int wss__json_in_array(const uint8_t *kinds, int depth) {
+    unsigned level = (unsigned)depth - 1;
+    return kinds[level / 8] >> level % 8 & 1;
+}
+
+static void wss__json_set_kind(uint8_t *kinds, unsigned level, char bracket) {
+    unsigned bit = 1u << level % 8;
+    kinds[level / 8] = (uint8_t)(bracket == '[' ? kinds[level / 8] | bit : kinds[level / 8] & ~bit);
 }
 
 /* Where the next item of the innermost bracket has its value. */
 static const char *wss__json_item(const wss__json_nest *nest, const char *at, const char *end) {
     wss_args key;
-    return wss__json_in_object(nest) ? wss__json_key(at, end, &key) : at;
+    return wss__json_in_array(nest->kinds, nest->depth) ? at : wss__json_key(at, end, &key);
 }
 
 /* At an opening bracket, with room for one more level. *more: a value must follow. */
 static const char *wss__json_open(wss__json_nest *nest, const char *at, const char *end, int *more) {
-    uint64_t bit = UINT64_C(1) << nest->depth % 64;
-    uint64_t *word = &nest->objects[nest->depth++ / 64];
     char close = (char)(*at + 2); /* in ASCII both kinds of bracket lie two apart */
-    *word = *at == '{' ? *word | bit : *word & ~bit;
+    wss__json_set_kind(nest->kinds, (unsigned)nest->depth++, *at);
     at = wss__json_space(at + 1, end);
     *more = at == end || *at != close;
     if (*more) return wss__json_item(nest, at, end);
@@ -2313,7 +2321,7 @@ static const char *wss__json_follow(wss__json_nest *nest, const char *at, const 
     if (at == end) return NULL;
     *more = *at == ',';
     if (*more) return wss__json_item(nest, wss__json_space(at + 1, end), end);
-    if (*at != (wss__json_in_object(nest) ? '}' : ']')) return NULL;
+    if (*at != (wss__json_in_array(nest->kinds, nest->depth) ? ']' : '}')) return NULL;
     nest->depth--;
     return at + 1;
 }
@@ -2384,17 +2392,14 @@ static void wss__json_walk_begin(wss_iterator *walk, wss__span text, int allow_a
 }
 
 /* False at the end of the text, which is valid if walk->value.error is WSS_OK. */
-static int wss__json_walk_next(wss_iterator *walk) {
+WSSERVER_API int wss_iterate_next(wss_iterator *walk) {
     if (!walk->kind) return 0;
     int error = WSS_ERR_JSON;
     const char *end = walk->end;
     const char *at = wss__json_space(walk->next, end);
     if (at == end) return wss__json_walk_stop(walk, error);
     if (*at == walk->kind + 2) return wss__json_walk_stop(walk, wss__json_space(at + 1, end) == end ? WSS_OK : error);
-    if (walk->value.text) {
-        if (*at != ',') return wss__json_walk_stop(walk, error);
-        at = wss__json_space(at + 1, end);
-    }
+    if (walk->value.text) at = *at == ',' ? wss__json_space(at + 1, end) : end; /* where no value can begin */
     if (walk->kind == '{') at = wss__json_key(at, end, &walk->key);
     const char *stop = at ? wss__json_value(at, end, walk->max_depth, &error) : NULL;
     if (!stop) return wss__json_walk_stop(walk, error);
@@ -2412,11 +2417,8 @@ static uint32_t wss__json_hex4(const char *at) {
 
 /* Reads a valid escape inside a valid string, a pair of surrogates as one. A lone one stays what it is. */
 static const char *wss__json_unescape_one(const char *at, uint32_t *code) {
-    static const char names[] = "bfnrt";
-    static const char values[] = "\b\f\n\r\t";
     if (at[1] != 'u') {
-        const char *name = strchr(names, at[1]);
-        *code = name ? (unsigned char)values[name - names] : (unsigned char)at[1];
+        *code = (unsigned char)wss__json_values[strchr(wss__json_names, at[1]) - wss__json_names];
         return at + 2;
     }
     *code = wss__json_hex4(at + 2);
@@ -2517,7 +2519,7 @@ static int wss__json_without(wss__span text, wss__span member, char *out, wss__j
     rest->type_size = 0;
     rest->has_members = 0;
     wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH);
-    while (wss__json_walk_next(&walk)) {
+    while (wss_iterate_next(&walk)) {
         int is_type = wss__json_equals(wss__base_span(walk.key.text, walk.key.length), member);
         if (before && (is_type || !rest->has_members)) wss__json_leave_out(rest, wss__json_space(before, walk.end), 1);
         if (is_type) wss__json_take_type(rest, &walk);
@@ -2530,19 +2532,16 @@ static int wss__json_without(wss__span text, wss__span member, char *out, wss__j
 
 /* Writes the escape of a byte that may not stand in a string as it is; returns its size. */
 static size_t wss__json_escape_one(char byte, char out[6]) {
-    static const char plain[] = "\"\\\b\f\n\r\t";
-    static const char names[] = "\"\\bfnrt";
-    static const char hex[] = "0123456789abcdef";
-    const char *short_form = byte ? strchr(plain, byte) : NULL;
+    const char *value = byte ? strchr(wss__json_values, byte) : NULL;
     out[0] = '\\';
-    if (short_form) {
-        out[1] = names[short_form - plain];
+    if (value) {
+        out[1] = wss__json_names[value - wss__json_values];
         return 2;
     }
     out[1] = 'u';
     memset(out + 2, '0', 2);
-    out[4] = hex[(unsigned char)byte >> 4];
-    out[5] = hex[byte & 15];
+    out[4] = (char)('0' + (byte >> 4)); /* it is below 0x20 */
+    out[5] = "0123456789abcdef"[byte & 15];
     return 6;
 }
 
@@ -2605,18 +2604,11 @@ static int wss__args_member(wss__span text, wss__span key, wss__span *value) {
     wss_iterator walk;
     *value = wss__base_span(NULL, 0);
     wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
-    while (wss__json_walk_next(&walk))
+    while (wss_iterate_next(&walk))
         if (wss__json_equals(wss__base_span(walk.key.text, walk.key.length), key))
             *value = wss__base_span(walk.value.text, walk.value.length);
     if (walk.value.error) return walk.value.error;
     return value->data ? WSS_OK : WSS_ERR_MISSING;
-}
-
-static int wss__args_find(wss_args args, const char *key, wss__span *value) {
-    wss__span text = wss__base_span(args.text, args.length);
-    if (args.error) return args.error;
-    if (!args.text) return WSS_ERR_MISSING;
-    return key ? wss__args_member(text, wss__base_text(key), value) : wss__json_scan(text, WSS__JSON_DEPTH_MAX, value);
 }
 
 /* Type of a valid value. */
@@ -2632,16 +2624,21 @@ static int wss__args_type(wss__span value) {
     }
 }
 
-static int wss__args_find_typed(wss_args args, const char *key, int type, wss__span *value) {
-    int error = wss__args_find(args, key, value);
-    if (error) return error;
+/* type: which it must have; 0: any. */
+static int wss__args_find(wss_args args, const char *key, int type, wss__span *value) {
+    wss__span text = wss__base_span(args.text, args.length);
+    if (args.error) return args.error;
+    if (!args.text) return WSS_ERR_MISSING;
+    int error = key ? wss__args_member(text, wss__base_text(key), value)
+                    : wss__json_scan(text, WSS__JSON_DEPTH_MAX, value);
+    if (error || !type) return error;
     return wss__args_type(*value) == type ? WSS_OK : WSS_ERR_TYPE;
 }
 
 WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_t size, size_t *length) {
     wss__span value;
     wss__base_end_text(0, out, size, length);
-    int error = wss__args_find_typed(args, key, WSS_JSON_STRING, &value);
+    int error = wss__args_find(args, key, WSS_JSON_STRING, &value);
     if (error) return error;
     if (wss__utf8_check(0, value.data, value.size) != 0) return WSS_ERR_UTF8;
     return wss__base_end_text(wss__json_unescape(value, out, size), out, size, length);
@@ -2665,7 +2662,8 @@ static int64_t wss__args_exponent(const char *at, const char *end) {
     return negative ? -value : value;
 }
 
-static void wss__args_digit(wss__args_number *number, char digit) {
+static void wss__args_digit(wss__args_number *number, char digit, int fraction) {
+    number->scale -= fraction;
     if (digit == '0' && !number->count) return;
     if (number->count < WSS__ARGS_DIGITS) {
         number->digits[number->count++] = digit;
@@ -2685,45 +2683,45 @@ static void wss__args_parse(wss__span text, wss__args_number *number) {
     number->negative = *at == '-';
     if (number->negative) at++;
     for (; at < end && *at != 'e' && *at != 'E'; at++) {
-        if (*at == '.') {
-            fraction = 1;
-            continue;
-        }
-        number->scale -= fraction;
-        wss__args_digit(number, *at);
+        if (*at == '.') fraction = 1;
+        else wss__args_digit(number, *at, fraction);
     }
     if (at < end) number->scale += wss__args_exponent(at + 1, end);
 }
 
 /* INT64_MIN has no positive counterpart: magnitudes are compared before the sign is put on. */
-static int wss__args_to_int(wss__args_number *number, int64_t *out) {
+static int wss__args_to_int(wss__span text, int64_t *out) {
+    wss__args_number number;
     uint64_t value = 0;
-    while (number->count && number->digits[number->count - 1] == '0') {
-        number->count--;
-        number->scale++;
+    wss__args_parse(text, &number);
+    while (number.count && number.digits[number.count - 1] == '0') {
+        number.count--;
+        number.scale++;
     }
-    if (!number->count) number->scale = 0;
-    if (number->more || number->scale < 0 || number->scale > 19 - (int64_t)number->count) return WSS_ERR_RANGE;
-    for (size_t i = 0; i < number->count; i++) value = value * 10 + (uint64_t)(number->digits[i] - '0');
-    for (int64_t i = 0; i < number->scale; i++) value *= 10;
-    if (value > (uint64_t)INT64_MAX + (uint64_t)number->negative) return WSS_ERR_RANGE;
-    *out = number->negative && value ? -(int64_t)(value - 1) - 1 : (int64_t)value;
+    if (!number.count) number.scale = 0;
+    if (number.more || number.scale < 0 || number.scale > 19 - (int64_t)number.count) return WSS_ERR_RANGE;
+    for (size_t i = 0; i < number.count; i++) value = value * 10 + (uint64_t)(number.digits[i] - '0');
+    for (int64_t i = 0; i < number.scale; i++) value *= 10;
+    if (value > (uint64_t)INT64_MAX + (uint64_t)number.negative) return WSS_ERR_RANGE;
+    *out = number.negative && value ? -(int64_t)(value - 1) - 1 : (int64_t)value;
     return WSS_OK;
 }
 
 /* strtod gets an integer and an exponent, so that the locale's decimal point does not matter. A digit 1 for
    all those left out puts the number on the right side of a halfway case. */
-static int wss__args_to_double(wss__args_number *number, double *out) {
+static int wss__args_to_double(wss__span from, double *out) {
+    wss__args_number number;
     char text[WSS__ARGS_DIGITS + 32];
-    if (!number->count) number->digits[number->count++] = '0';
-    if (number->more) {
-        number->digits[number->count++] = '1';
-        number->scale--;
+    wss__args_parse(from, &number);
+    if (!number.count) number.digits[number.count++] = '0';
+    if (number.more) {
+        number.digits[number.count++] = '1';
+        number.scale--;
     }
-    if (number->scale > WSS__ARGS_SCALE) number->scale = WSS__ARGS_SCALE;
-    if (number->scale < -WSS__ARGS_SCALE) number->scale = -WSS__ARGS_SCALE;
-    snprintf(text, sizeof text, "%s%.*se%d", number->negative ? "-" : "", (int)number->count, number->digits,
-             (int)number->scale);
+    if (number.scale > WSS__ARGS_SCALE) number.scale = WSS__ARGS_SCALE;
+    if (number.scale < -WSS__ARGS_SCALE) number.scale = -WSS__ARGS_SCALE;
+    snprintf(text, sizeof text, "%s%.*se%d", number.negative ? "-" : "", (int)number.count, number.digits,
+             (int)number.scale);
     int saved = errno;
     errno = 0;
     double value = strtod(text, NULL);
@@ -2735,39 +2733,33 @@ static int wss__args_to_double(wss__args_number *number, double *out) {
 
 WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out) {
     wss__span value;
-    wss__args_number number;
-    int error = wss__args_find_typed(args, key, WSS_JSON_NUMBER, &value);
-    if (error) return error;
-    wss__args_parse(value, &number);
-    return wss__args_to_int(&number, out);
+    int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
+    return error ? error : wss__args_to_int(value, out);
 }
 
 WSSERVER_API int wss_get_double(wss_args args, const char *key, double *out) {
     wss__span value;
-    wss__args_number number;
-    int error = wss__args_find_typed(args, key, WSS_JSON_NUMBER, &value);
-    if (error) return error;
-    wss__args_parse(value, &number);
-    return wss__args_to_double(&number, out);
+    int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
+    return error ? error : wss__args_to_double(value, out);
 }
 
 WSSERVER_API int wss_get_bool(wss_args args, const char *key, int *out) {
     wss__span value;
-    int error = wss__args_find_typed(args, key, WSS_JSON_BOOL, &value);
+    int error = wss__args_find(args, key, WSS_JSON_BOOL, &value);
     if (!error) *out = *value.data == 't';
     return error;
 }
 
 WSSERVER_API int wss_get_raw(wss_args args, const char *key, wss_args *out) {
     wss__span value;
-    int error = wss__args_find(args, key, &value);
+    int error = wss__args_find(args, key, 0, &value);
     if (!error) *out = wss__args_raw(value);
     return error;
 }
 
 WSSERVER_API int wss_json_type(wss_args args, const char *key) {
     wss__span value;
-    int error = wss__args_find(args, key, &value);
+    int error = wss__args_find(args, key, 0, &value);
     return error ? error : wss__args_type(value);
 }
 
@@ -2780,18 +2772,17 @@ WSSERVER_API wss_iterator wss_iterate(wss_args value) {
     return iterator;
 }
 
-WSSERVER_API int wss_iterate_next(wss_iterator *iterator) {
-    return wss__json_walk_next(iterator);
-}
-
 static void wss__args_fail(wss_writer *writer, int error) {
     if (!writer->error) writer->error = error;
 }
 
-static int wss__args_grow(wss_writer *writer, size_t need) {
+/* Makes room for so many bytes more, and NUL behind them. */
+static int wss__args_grow(wss_writer *writer, size_t size) {
+    size_t need = wss__base_add(wss__base_add(writer->length, size), 1);
     size_t capacity = wss__base_max(writer->capacity, WSS__ARGS_FIRST_SIZE);
     while (capacity < need) capacity = wss__base_multiply(capacity, 2);
-    char *text = (char *)wss__mem_default(NULL, writer->text, writer->capacity, capacity);
+    char *text = writer->growing ? (char *)wss__mem_default(NULL, writer->text, writer->capacity, capacity) : NULL;
+    if (!text) wss__args_fail(writer, writer->growing ? WSS_ERR_MEMORY : WSS_ERR_SPACE);
     if (!text) return 0;
     writer->text = text;
     writer->capacity = capacity;
@@ -2801,12 +2792,7 @@ static int wss__args_grow(wss_writer *writer, size_t need) {
 /* Takes size bytes at the end of the text; NUL still fits behind them. NULL after an error. */
 static char *wss__args_take(wss_writer *writer, size_t size) {
     if (writer->error) return NULL;
-    if (size >= writer->capacity - writer->length) {
-        size_t need = wss__base_add(wss__base_add(writer->length, size), 1);
-        if (!writer->growing) wss__args_fail(writer, WSS_ERR_SPACE);
-        else if (!wss__args_grow(writer, need)) wss__args_fail(writer, WSS_ERR_MEMORY);
-        if (writer->error) return NULL;
-    }
+    if (size >= writer->capacity - writer->length && !wss__args_grow(writer, size)) return NULL;
     char *to = writer->text + writer->length;
     writer->length += size;
     return to;
@@ -2823,14 +2809,10 @@ static void wss__args_append_string(wss_writer *writer, wss__span text) {
     if (to) wss__json_escape(text, to);
 }
 
-static int wss__args_in_array(const wss_writer *writer) {
-    int level = writer->depth - 1;
-    return writer->kinds[level / 8] >> level % 8 & 1;
-}
-
 /* What stands before a value. False after an error, this call's or an earlier one. */
 static int wss__args_begin(wss_writer *writer, const char *key) {
-    if (writer->depth == 0 || wss__args_in_array(writer) != !key) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    if (writer->depth == 0 || wss__json_in_array(writer->kinds, writer->depth) != !key)
+        wss__args_fail(writer, WSS_ERR_ARGUMENT);
     if (writer->error) return 0;
     if (!writer->empty) wss__args_append(writer, ",", 1);
     writer->empty = 0;
@@ -2842,19 +2824,15 @@ static int wss__args_begin(wss_writer *writer, const char *key) {
 }
 
 static void wss__args_open(wss_writer *writer, const char *bracket) {
-    int level = writer->depth;
-    if (level == WSS__ARGS_LEVELS) wss__args_fail(writer, WSS_ERR_DEPTH);
+    if (writer->depth == WSS__ARGS_LEVELS) wss__args_fail(writer, WSS_ERR_DEPTH);
     wss__args_append(writer, bracket, 1);
     if (writer->error) return;
-    unsigned bit = 1u << level % 8;
-    unsigned kinds = writer->kinds[level / 8];
-    writer->kinds[level / 8] = (uint8_t)(*bracket == '[' ? kinds | bit : kinds & ~bit);
-    writer->depth++;
+    wss__json_set_kind(writer->kinds, (unsigned)writer->depth++, *bracket);
     writer->empty = 1;
 }
 
 static void wss__args_close(wss_writer *writer) {
-    wss__args_append(writer, wss__args_in_array(writer) ? "]" : "}", 1);
+    wss__args_append(writer, wss__json_in_array(writer->kinds, writer->depth) ? "]" : "}", 1);
     writer->depth--;
     writer->empty = 0;
 }
@@ -2916,13 +2894,11 @@ static void wss__args_delocalize(char *text) {
 
 /* 15 digits are always kept by a double and 17 always tell it; the smallest ones hold fewer. */
 static void wss__args_print(double value, int digits, char *text, size_t size) {
-    wss__args_number number;
     double back = 0;
     for (; digits <= 17; digits++) { /* always: 17 digits are enough */
         snprintf(text, size, "%.*g", digits, value);
         wss__args_delocalize(text);
-        wss__args_parse(wss__base_text(text), &number);
-        if (wss__args_to_double(&number, &back) == WSS_OK && back == value) return;
+        if (wss__args_to_double(wss__base_text(text), &back) == WSS_OK && back == value) return;
     }
 }
 
