@@ -827,7 +827,7 @@ static int wss__base_take_prefix(wss__span *rest, const char *prefix, int (*equa
     return 1;
 }
 
-/* What stands before the port. The colons of an IPv6 address are inside its brackets. port->data is NULL without one. */
+/* What stands before the port. The colons of an IPv6 address are inside its brackets. No port: its data is NULL. */
 static wss__span wss__base_host(wss__span text, wss__span *port) {
     *port = text;
     if (text.size && text.data[0] == '[') wss__base_take(port, ']');
@@ -1047,11 +1047,10 @@ static void wss__log_init(wss__log *log, const wss_options *options) {
 
 /* True if a line of this level may be written now; *lost is how many were not since the last one. */
 static int wss__log_admit(wss__log *log, int level, uint64_t now, uint64_t *lost) {
-    uint64_t most = now + (uint64_t)WSS__LOG_BURST * WSS__LOG_REFILL;
     pthread_mutex_lock(&log->mutex);
     uint64_t *full_at = &log->classes[level].full_at;
     uint64_t next = (*full_at < now ? now : *full_at) + WSS__LOG_REFILL;
-    int admitted = next <= most;
+    int admitted = next <= now + (uint64_t)WSS__LOG_BURST * WSS__LOG_REFILL;
     if (admitted) *full_at = next;
     *lost = log->classes[level].lost;
     log->classes[level].lost = admitted ? 0 : *lost + 1;
@@ -1538,9 +1537,10 @@ static size_t wss__http_find_end(const char *data, size_t size, size_t from) {
    that parsing would not refuse alike, so the answer does not depend on how the bytes were cut into segments. */
 static int wss__http_prefix_status(const char *data, size_t size, int max_head) {
     size_t limit = max_head > 0 ? (size_t)max_head : (size_t)INT_MAX;
-    wss__span rest = wss__base_span(data, wss__base_min(size, WSS__HTTP_METHOD_PEEK));
-    wss__span method = wss__base_take(&rest, ' ');
-    if (size && !wss__http_is_token(method)) return 400;
+    size_t peek = wss__base_min(size, WSS__HTTP_METHOD_PEEK);
+    size_t method = 0;
+    while (method < peek && data[method] != ' ') method++;
+    if (peek && !wss__http_is_token(wss__base_span(data, method))) return 400;
     if (size <= limit) return 0;
     return memchr(data, '\n', wss__base_min(limit, WSS__HTTP_LINE_MAX + 2)) ? 431 : 414;
 }
@@ -1662,15 +1662,13 @@ static int wss__http_parse(char *data, size_t size, wss_request *request) {
     request->size = size;
     request->count = 0;
     if (size > (size_t)INT_MAX) return 431;
-    if (!wss__http_take_line(&rest, &line)) return 400;
-    int status = wss__http_parse_line(request, line, &authority);
+    int status = wss__http_take_line(&rest, &line) ? wss__http_parse_line(request, line, &authority) : 400;
     while (!status) {
         if (!wss__http_take_line(&rest, &line)) return 400;
         if (line.size == 0) break;
         status = request->count < WSS__HTTP_FIELDS_MAX ? wss__http_parse_field(request, line) : 431;
     }
-    if (!status && rest.size) status = 400;
-    if (!status) status = wss__http_check_fields(request);
+    if (!status) status = rest.size ? 400 : wss__http_check_fields(request);
     if (!status && authority.data) status = wss__http_resolve(request, authority);
     return status;
 }
@@ -1729,10 +1727,9 @@ static int wss__http_upgrade(const wss_request *request, int *status) {
     wss__span value;
     *status = 0;
     if (!wss__http_has(request, "Upgrade", wss__base_text("websocket"), wss__base_equal_fold)) return 0;
-    wss__span version = wss__http_only(request, "Sec-WebSocket-Version");
     if (request->is_head) *status = 405;
     else if (!wss__http_has(request, "Connection", wss__base_text("upgrade"), wss__base_equal_fold)) *status = 400;
-    else if (!wss__base_equal(version, wss__base_text("13"))) *status = 426;
+    else if (!wss__base_equal(wss__http_only(request, "Sec-WebSocket-Version"), wss__base_text("13"))) *status = 426;
     else if (!wss__hash_is_key(wss__http_key(request))) *status = 400;
     else if (wss__http_lines(request, "Origin", &value) > 1) *status = 400;
     return *status ? -1 : 1;
@@ -1765,8 +1762,7 @@ static int wss__http_origin_allowed(const wss_request *request, const char *orig
     origin = wss__http_short_origin(origin);
     wss__span page = origin;
     const char *port = wss__http_take_scheme(&page);
-    wss__span host = wss__http_only(request, "Host");
-    if (port && wss__base_equal_fold(page, wss__http_without_port(host, port))) return 1;
+    if (port && wss__base_equal_fold(page, wss__http_without_port(wss__http_only(request, "Host"), port))) return 1;
     while (wss__base_next_item(&list, ',', &entry)) {
         if (wss__base_equal(entry, wss__base_text("*"))) return 1;
         if (entry.size && wss__base_equal_fold(wss__http_short_origin(entry), origin)) return 1;
@@ -1896,7 +1892,6 @@ typedef struct wss__http_status {
 
 /* Whoever connects for the first time and fails reads one of these texts: each says what to do. */
 static const wss__http_status wss__http_statuses[] = {
-    {101, WSS_REFUSED_OTHER, "Switching Protocols", ""},
     {400, WSS_REFUSED_MALFORMED, "Bad Request",
      "This request is not valid HTTP/1.1, or not a valid WebSocket handshake.\n"},
     {403, WSS_REFUSED_ORIGIN, "Forbidden",
@@ -2004,18 +1999,21 @@ static void wss__http_put_line(wss__http_out *out, const char *name, const char 
 }
 
 static void wss__http_put_upgrade(wss__http_out *out, const wss__http_reply *reply) {
-    wss__http_put_text(out, "Upgrade: websocket\r\nConnection: Upgrade\r\n");
+    wss__http_put_text(out, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
     wss__http_put_line(out, "Sec-WebSocket-Accept", reply->accept);
     if (reply->protocol) wss__http_put_line(out, "Sec-WebSocket-Protocol", reply->protocol);
 }
 
-/* What a status demands besides. An Upgrade line must be named in Connection: RFC 9110 section 7.8. */
+/* Any other status, and what it demands. An Upgrade line must be named in Connection: RFC 9110 section 7.8. */
 static void wss__http_put_demands(wss__http_out *out, const wss_answer *answer) {
+    char line[64]; /* more than the longest of them */
     char length[24];
     int own_allow = 0;
+    snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n", answer->status, wss__http_find_status(answer->status)->phrase);
     snprintf(length, sizeof length, "%zu", answer->status == 205 ? 0 : answer->size);
     for (size_t i = 0; i < answer->header_count; i++)
         if (wss__base_equal_fold(wss__base_text(answer->headers[i].name), wss__base_text("Allow"))) own_allow = 1;
+    wss__http_put_text(out, line);
     wss__http_put_line(out, "Connection", answer->status == 426 ? "close, Upgrade" : "close");
     if (answer->status == 426) wss__http_put_text(out, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
     if (answer->status == 405 && !own_allow) wss__http_put_line(out, "Allow", "GET, HEAD");
@@ -2031,9 +2029,6 @@ static size_t wss__http_write(char *out, size_t capacity, const wss__http_reply 
     wss__http_out to = {out, capacity, 0};
     const wss_answer *answer = &reply->answer;
     int status = answer->status;
-    char line[64]; /* more than the longest of them */
-    snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n", status, wss__http_find_status(status)->phrase);
-    wss__http_put_text(&to, line);
     if (status == 101) wss__http_put_upgrade(&to, reply);
     else wss__http_put_demands(&to, answer);
     for (size_t i = 0; i < answer->header_count; i++)
@@ -3163,7 +3158,7 @@ typedef struct wss__timer_wheel {
     wss__timer_node *(*at)(void *owner, uint32_t number); /* finds the node of a number */
     void *owner;
     uint64_t now;
-    uint64_t occupied[WSS__TIMER_LEVELS];
+    uint64_t occupied[WSS__TIMER_LEVELS + 1]; /* a bit for each list; the last word is of the one that has expired */
     uint32_t lists[WSS__TIMER_LEVELS * WSS__TIMER_SLOTS + 1];
 } wss__timer_wheel;
 
@@ -3174,6 +3169,13 @@ static void wss__timer_init(wss__timer_wheel *wheel, wss__timer_node *(*at)(void
     wheel->owner = owner;
     wheel->now = now;
     memset(wheel->lists, 0xff, sizeof wheel->lists);
+}
+
+static void wss__timer_set_first(wss__timer_wheel *wheel, uint32_t list, uint32_t number) {
+    uint64_t *occupied = &wheel->occupied[list / WSS__TIMER_SLOTS];
+    uint64_t bit = (uint64_t)1 << (list % WSS__TIMER_SLOTS);
+    wheel->lists[list] = number;
+    *occupied = number == WSS__TIMER_NONE ? *occupied & ~bit : *occupied | bit;
 }
 
 static void wss__timer_link(wss__timer_wheel *wheel, uint32_t number, uint32_t list, int in_front) {
@@ -3187,9 +3189,7 @@ static void wss__timer_link(wss__timer_wheel *wheel, uint32_t number, uint32_t l
         if (!in_front) wheel->at(wheel->owner, head->previous - 1)->next = number;
         head->previous = number + 1;
     }
-    if (in_front || first == WSS__TIMER_NONE) wheel->lists[list] = number;
-    if (list < WSS__TIMER_EXPIRED)
-        wheel->occupied[list / WSS__TIMER_SLOTS] |= (uint64_t)1 << (list % WSS__TIMER_SLOTS);
+    if (in_front || first == WSS__TIMER_NONE) wss__timer_set_first(wheel, list, number);
 }
 
 /* Puts a node whose due is set where it belongs; what is due already goes to the expired list. in_front: before
@@ -3206,12 +3206,6 @@ static void wss__timer_place(wss__timer_wheel *wheel, uint32_t number, int in_fr
 
 static int wss__timer_pending(const wss__timer_node *node) {
     return node->previous != 0;
-}
-
-static void wss__timer_set_first(wss__timer_wheel *wheel, uint32_t list, uint32_t number) {
-    wheel->lists[list] = number;
-    if (number == WSS__TIMER_NONE && list < WSS__TIMER_EXPIRED)
-        wheel->occupied[list / WSS__TIMER_SLOTS] &= ~((uint64_t)1 << (list % WSS__TIMER_SLOTS));
 }
 
 /* The list of which number is the first or the last. When it is due tells where to look. */
@@ -4509,11 +4503,6 @@ static int wss__socket_credentials(int fd, int *pid, int *uid, int *gid) {
 
 /* ---- listening ---- */
 
-static int wss__socket_fail(int number) {
-    errno = number;
-    return WSS_ERR_SYSTEM;
-}
-
 static int wss__socket_explain(wss_error *why, int code, const char *what, wss__span address) {
     char reason[64];
     why->code = code;
@@ -4558,7 +4547,7 @@ static void wss__socket_remove_stale(const wss__socket_address *address, socklen
     wss__socket_close(fd);
 }
 
-/* Looks where a socket listens; returns the family. Addresses without a port that follow are given the first there is. */
+/* Looks where a socket listens; returns the family. The first port goes to addresses behind it that name none. */
 static int wss__socket_note_port(wss__socket_listeners *all, int fd) {
     wss__socket_address address;
     socklen_t size = sizeof address;
@@ -4568,13 +4557,14 @@ static int wss__socket_note_port(wss__socket_listeners *all, int fd) {
     return address.any.sa_family;
 }
 
-/* Socket, options, bind, listen. What it makes is in the list at once: who gives up closes that. */
+/* Socket, options, bind, listen. What it makes is in the list at once: who gives up closes that. Like the
+   functions below it returns 0, the number of the error, or WSS_ERR_ADDRESS. */
 static int wss__socket_bind(wss__socket_listeners *all, const wss__socket_address *address, socklen_t size,
                             const wss_options *options) {
     int family = address->any.sa_family;
     int mode = options->unix_mode ? options->unix_mode : 0660;
     int fd = WSSERVER_SYSTEM(socket)(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) return WSS_ERR_SYSTEM;
+    if (fd < 0) return errno;
     wss__socket_listener *listener = &all->list[all->count++];
     listener->fd = fd;
     if (family != AF_UNIX) {
@@ -4583,20 +4573,20 @@ static int wss__socket_bind(wss__socket_listeners *all, const wss__socket_addres
     }
     if (options->reuse_port) wss__socket_set_flag(fd, SOL_SOCKET, SO_REUSEPORT, 1);
     if (family == AF_INET6) wss__socket_set_flag(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
-    if (WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0) return WSS_ERR_SYSTEM;
+    if (WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0) return errno;
     if (family == AF_UNIX) {
         memcpy(listener->path, address->local.sun_path, sizeof listener->path);
-        if (WSSERVER_SYSTEM(chmod)(listener->path, (mode_t)mode) != 0) return WSS_ERR_SYSTEM;
+        if (WSSERVER_SYSTEM(chmod)(listener->path, (mode_t)mode) != 0) return errno;
     }
-    if (WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0) return WSS_ERR_SYSTEM;
+    if (WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0) return errno;
     wss__socket_note_port(all, fd);
-    return WSS_OK;
+    return 0;
 }
 
 static int wss__socket_listen_unix(wss__socket_listeners *all, wss__span path, const wss_options *options) {
     wss__socket_address address;
     memset(&address, 0, sizeof address);
-    if (!path.size || path.size >= sizeof address.local.sun_path) return wss__socket_fail(ENAMETOOLONG);
+    if (!path.size || path.size >= sizeof address.local.sun_path) return ENAMETOOLONG;
     address.local.sun_family = AF_UNIX;
     memcpy(address.local.sun_path, path.data, path.size);
     wss__socket_remove_stale(&address, sizeof address.local);
@@ -4607,16 +4597,16 @@ static int wss__socket_listen_unix(wss__socket_listeners *all, wss__span path, c
 static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
     int listening = 0;
     socklen_t size = sizeof listening;
-    if (WSSERVER_SYSTEM(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) return WSS_ERR_SYSTEM;
+    if (WSSERVER_SYSTEM(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) return errno;
     for (int i = 0; i < all->count; i++)
         if (all->list[i].fd == fd) listening = 0; /* named twice it would be closed twice */
-    if (!listening) return wss__socket_fail(EINVAL);
+    if (!listening) return EINVAL;
     int flags = WSSERVER_SYSTEM(fcntl)(fd, F_GETFL, 0);
-    if (flags < 0 || WSSERVER_SYSTEM(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0) return WSS_ERR_SYSTEM;
-    if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0) return WSS_ERR_SYSTEM;
+    if (flags < 0 || WSSERVER_SYSTEM(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0) return errno;
+    if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0) return errno;
     all->list[all->count++].fd = fd;
     if (wss__socket_note_port(all, fd) != AF_UNIX) wss__socket_set_flag(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    return WSS_OK;
+    return 0;
 }
 
 /* The descriptors that a service manager passes from number 3 on, if they are meant for this process. */
@@ -4625,10 +4615,10 @@ static int wss__socket_adopt_inherited(wss__socket_listeners *all) {
     const char *fds = getenv("LISTEN_FDS"); /* NOLINT(concurrency-mt-unsafe): likewise */
     int count = fds ? wss__base_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
     if (!pid || count < 1 || wss__base_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid())
-        return wss__socket_fail(ENOENT);
-    for (int i = 0; i < count; i++)
-        if (wss__socket_adopt(all, 3 + i) != WSS_OK) return WSS_ERR_SYSTEM;
-    return WSS_OK;
+        return ENOENT;
+    int number = 0;
+    for (int i = 0; i < count && !number; i++) number = wss__socket_adopt(all, 3 + i);
+    return number;
 }
 
 static int wss__socket_port(const wss__socket_listeners *all, const wss_options *options) {
@@ -4661,33 +4651,32 @@ static void wss__socket_close_listeners(wss__socket_listeners *all) {
 
 /* All interfaces: IPv6 that takes IPv4 too, or IPv4 alone on machines without IPv6. */
 static int wss__socket_listen_any(wss__socket_listeners *all, const wss_options *options) {
-    int result = wss__socket_listen_tcp(all, wss__base_text("::"), options);
-    if (result == WSS_OK || (errno != EAFNOSUPPORT && errno != EADDRNOTAVAIL)) return result;
+    int number = wss__socket_listen_tcp(all, wss__base_text("::"), options);
+    if (number != EAFNOSUPPORT && number != EADDRNOTAVAIL) return number;
     wss__socket_close_listeners(all);
     return wss__socket_listen_tcp(all, wss__base_text("0.0.0.0"), options);
 }
 
 /* Which of the addresses failed, and with which port where it takes the server's: then it does not parse
    without one. */
-static void wss__socket_explain_listen(wss_error *why, int code, wss__span text, int port) {
+static int wss__socket_explain_listen(wss_error *why, int number, wss__span text, int port) {
     char label[96];
     wss__socket_address unused;
-    int number = errno;
     int takes_port = !text.data || (wss__socket_parse(text, 0, &unused) && !wss__socket_parse(text, -1, &unused));
     if (!text.data) text = wss__base_text("all addresses");
     snprintf(label, sizeof label, "%.*s, port %d", (int)wss__base_min(text.size, 64), text.data, port);
     errno = number;
-    wss__socket_explain(why, code, "cannot listen on", takes_port ? wss__base_text(label) : text);
+    return wss__socket_explain(why, number > 0 ? WSS_ERR_SYSTEM : number, "cannot listen on",
+                               takes_port ? wss__base_text(label) : text);
 }
 
 static int wss__socket_listen(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
     wss__span rest = wss__base_text(options->address);
     wss__span item = rest;
-    int result = options->address ? WSS_OK : wss__socket_listen_any(all, options);
-    while (result == WSS_OK && wss__base_next_item(&rest, ',', &item))
-        result = wss__socket_listen_one(all, item, options);
-    if (result == WSS_OK) return WSS_OK;
-    wss__socket_explain_listen(why, result, item, wss__socket_port(all, options));
+    int number = options->address ? 0 : wss__socket_listen_any(all, options);
+    while (!number && wss__base_next_item(&rest, ',', &item)) number = wss__socket_listen_one(all, item, options);
+    if (!number) return WSS_OK;
+    int result = wss__socket_explain_listen(why, number, item, wss__socket_port(all, options));
     wss__socket_close_listeners(all);
     return result;
 }
@@ -4714,9 +4703,9 @@ typedef struct wss__event_list {
 typedef struct wss__event_type {
     struct wss__event_type *children[4]; /* atomic */
     struct wss__event_type *older;
-    size_t size;
-    size_t number; /* in the order of registration, from 1 on */
-    wss__event_list handlers; /* the name and its NUL follow */
+    wss__span name; /* its bytes and a NUL follow */
+    size_t number;  /* in the order of registration, from 1 on */
+    wss__event_list handlers;
 } wss__event_type;
 
 typedef struct wss__event_table {
@@ -4766,10 +4755,6 @@ typedef struct wss__event_args {
 
 static __thread wss__event_args wss__event_given;
 
-static const char *wss__event_type_name(const wss__event_type *type) {
-    return (const char *)(type + 1);
-}
-
 /* For wss__event_find_type; 0: no message is typed, as far as anybody here cares. */
 static size_t wss__event_type_count(const wss__event_table *table) {
     return __atomic_load_n(&table->type_count, __ATOMIC_ACQUIRE);
@@ -4780,7 +4765,7 @@ static wss__event_type **wss__event_type_at(wss__event_table *table, wss__span n
     uint64_t hash = wss__base_hash(name, table->seed);
     wss__event_type **at = &table->types;
     for (wss__event_type *type; (type = __atomic_load_n(at, __ATOMIC_ACQUIRE)) != NULL; hash <<= 2) {
-        if (wss__base_equal(wss__base_span(wss__event_type_name(type), type->size), name)) break;
+        if (wss__base_equal(type->name, name)) break;
         at = &type->children[hash >> 62];
     }
     return at;
@@ -4798,7 +4783,7 @@ static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span n
     if (type) return type;
     type = (wss__event_type *)wss__mem_get_zeroed(table->mem, wss__base_add(sizeof *type + 1, name.size));
     if (!type) return NULL;
-    type->size = name.size;
+    type->name = wss__base_span((const char *)(type + 1), name.size);
     type->number = table->type_count + 1;
     type->older = table->newest;
     table->newest = type;
@@ -4823,16 +4808,14 @@ static int wss__event_append(wss__event_table *table, wss__event_list *list, wss
 static int wss__event_register(wss__event_table *table, int kind, const char *type_name, wss_handler *handler,
                                void *context) {
     wss__span name = wss__base_span(NULL, 0);
-    wss__event_list *list = &table->lists[kind];
-    int result = kind != WSS_EVENT_MESSAGE ? WSS_OK : wss__utf8_name(type_name, &name);
+    int typed = kind == WSS_EVENT_MESSAGE;
+    int result = typed ? wss__utf8_name(type_name, &name) : WSS_OK;
     if (!handler) result = WSS_ERR_ARGUMENT;
     if (result) return result;
     pthread_mutex_lock(&table->mutex);
-    if (kind == WSS_EVENT_MESSAGE) {
-        wss__event_type *type = wss__event_add_type(table, name);
-        list = type ? &type->handlers : NULL;
-    }
-    int added = list && wss__event_append(table, list, handler, context);
+    wss__event_type *type = typed ? wss__event_add_type(table, name) : NULL;
+    wss__event_list *list = type ? &type->handlers : &table->lists[kind];
+    int added = (type || !typed) && wss__event_append(table, list, handler, context);
     pthread_mutex_unlock(&table->mutex);
     if (added) return WSS_OK;
     __atomic_store_n(&table->failed, 1, __ATOMIC_RELEASE);
@@ -4853,7 +4836,7 @@ static void wss__event_free(wss__event_table *table) {
         wss__event_type *type = table->newest;
         table->newest = type->older;
         wss__event_free_list(table, &type->handlers);
-        wss__mem_free(table->mem, type, sizeof *type + 1 + type->size);
+        wss__mem_free(table->mem, type, sizeof *type + 1 + type->name.size);
     }
     pthread_mutex_destroy(&table->mutex);
 }
@@ -4900,13 +4883,11 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     if (result || !type) return;
     wss_event typed = *event;
     wss__event_args outside = wss__event_given;
+    wss__event_args given = {options, data, rest.size, rest.has_members};
     data[rest.size] = 0; /* where the type stood there is room for it */
-    wss__event_given.options = options;
-    wss__event_given.text = data;
-    wss__event_given.length = rest.size;
-    wss__event_given.has_members = rest.has_members;
+    wss__event_given = given;
     typed.kind = WSS_EVENT_MESSAGE;
-    typed.type = wss__event_type_name(type);
+    typed.type = type->name.data;
     typed.args.text = data;
     typed.args.length = rest.size;
     typed.data = NULL;
@@ -6977,8 +6958,7 @@ static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
         if (loop->accept_backoff > WSS__ACCEPT_RETRY_MAX) loop->accept_backoff = WSS__ACCEPT_RETRY_MAX;
         loop->accept_at = loop->now + (uint64_t)loop->accept_backoff;
         wss__log_line(&loop->server->log, WSS_LOG_WARNING, loop->now, "cannot accept: error %d, next try in %d ms",
-                      errno,
-                      loop->accept_backoff);
+                      errno, loop->accept_backoff);
         wss__accept_watch_listeners(loop, 0);
         return 0;
     }
@@ -7381,26 +7361,27 @@ static int wss__public_copy_strings(wss_server *server) {
 static int wss__public_make_addresses(wss_server *server) {
     server->address_lists = 1;
     while (server->address_lists < server->conns.limit / 4) server->address_lists *= 2;
-    size_t size = server->address_lists * sizeof(void *);
-    server->addresses = (wss__conn_address **)wss__mem_get_zeroed(&server->mem, size);
+    server->addresses = (wss__conn_address **)wss__mem_get_zeroed(&server->mem, server->address_lists * sizeof(void *));
     return server->addresses != NULL;
 }
 
 static int wss__public_set_up(wss_server *server, wss_error *why) {
     uint64_t random = wss__socket_random();
     uint32_t limit = (uint32_t)server->options.max_connections;
-    wss__span what = wss__base_text("server");
     pthread_mutex_init(&server->handlers.mutex, NULL);
     server->handlers.mem = &server->mem;
     server->seed = wss__socket_random();
     server->handlers.seed = server->seed;
-    if (!wss__public_copy_strings(server)) return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
+    if (server->options.port < 0 || server->options.port > 65535)
+        return wss__socket_explain(why, WSS_ERR_ARGUMENT, "cannot listen on",
+                                   wss__base_text("a port outside 0 to 65535"));
     int result = wss__socket_listen(&server->listeners, &server->options, why);
     if (result) return result;
     if (server->listeners.port) server->options.port = server->listeners.port;
     server->loop_count = server->options.threads;
     server->loops = (wss__loop *)wss__mem_get_zeroed(&server->mem, (size_t)server->loop_count * sizeof *server->loops);
-    if (!server->loops || !wss__slot_init(&server->conns, &server->mem, sizeof(wss__conn), limit, random) ||
+    if (!wss__public_copy_strings(server) || !server->loops ||
+        !wss__slot_init(&server->conns, &server->mem, sizeof(wss__conn), limit, random) ||
         !wss__slot_init(&server->timers, &server->mem, sizeof(wss__deliver_timer), 1 << 20, random >> 20) ||
         (server->options.max_per_address != WSS_OFF && !wss__public_make_addresses(server)))
         result = WSS_ERR_MEMORY;
@@ -7408,7 +7389,7 @@ static int wss__public_set_up(wss_server *server, wss_error *why) {
         server->loops_made = i + 1;
         result = wss__loop_init(&server->loops[i], server, i);
     }
-    return result ? wss__socket_explain(why, result, "cannot make", what) : WSS_OK;
+    return result ? wss__socket_explain(why, result, "cannot make", wss__base_text("server")) : WSS_OK;
 }
 
 static void wss__public_tear_down(wss_server *server) {
@@ -7434,10 +7415,6 @@ WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) 
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
     wss__public_resolve(&resolved);
-    if (resolved.port < 0 || resolved.port > 65535) {
-        wss__socket_explain(why, WSS_ERR_ARGUMENT, "cannot listen on", wss__base_text("a port outside 0 to 65535"));
-        return NULL;
-    }
     wss__mem_init(&mem, &resolved);
     wss_server *server = (wss_server *)wss__mem_get_zeroed(&mem, sizeof *server);
     if (!server) {
@@ -7619,21 +7596,20 @@ static void wss__public_server_ended(wss_queue *queue) {
    before a handler runs, which may end another server. */
 static void wss__public_deliver_rest(wss_server *server) {
     wss_queue *queue = server->options.queue;
-    wss__queue_job *lists[2]; /* this server's, others */
-    wss__queue_job **ends[2];
+    wss__queue_job *lists[2] = {NULL, NULL}; /* this server's, others */
+    wss__queue_job **ends[2] = {&lists[0], &lists[1]};
     wss__queue_put_back(&queue->inbox, queue->batch);
     queue->batch = NULL;
     wss__queue_job *next = wss__queue_take(&queue->inbox, 0);
-    for (int i = 0; i < 2; i++) ends[i] = &lists[i];
     while (next) {
         wss__queue_job *job = next;
         int ours = (job->kind == WSS__ORDER_ENDED && job->arg == server) ||
                    (job->kind == WSS__ORDER_EVENT && ((wss__conn_notice *)(void *)job)->event.server == server);
         next = job->next;
+        job->next = NULL;
         *ends[!ours] = job;
         ends[!ours] = &job->next;
     }
-    for (int i = 0; i < 2; i++) *ends[i] = NULL;
     wss__queue_put_back(&queue->inbox, lists[1]);
     while (lists[0]) {
         wss__queue_job *job = lists[0];
@@ -8228,14 +8204,18 @@ WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *
 
 /* ---- work ---- */
 
+static int wss__public_post(wss__mem *mem, wss__queue_inbox *inbox, void (*function)(void *arg), void *arg) {
+    wss__queue_job *job = wss__queue_new_post(mem, function, arg);
+    if (!job) return wss__mem_error(mem, sizeof *job);
+    int result = wss__queue_push(inbox, job);
+    if (result) wss__mem_free(mem, job, job->size);
+    return result;
+}
+
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg) {
     if (!server || !function) return WSS_ERR_ARGUMENT;
     if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
-    wss__queue_job *job = wss__queue_new_post(&server->mem, function, arg);
-    if (!job) return wss__mem_error(&server->mem, sizeof *job);
-    int result = wss__queue_push(&server->loops[0].inbox, job);
-    if (result) wss__mem_free(&server->mem, job, job->size);
-    return result;
+    return wss__public_post(&server->mem, &server->loops[0].inbox, function, arg);
 }
 
 /* Makes the first loop look at a timer; false where the word could not be sent. */
@@ -8306,24 +8286,15 @@ WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *
     resolved.memory_budget = WSS_UNLIMITED; /* what is posted has limits of its own */
     wss__mem_init(&mem, &resolved);
     wss_queue *queue = (wss_queue *)wss__mem_get_zeroed(&mem, sizeof *queue);
-    if (!queue) {
-        wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", wss__base_text("queue"));
-        return NULL;
-    }
-    queue->mem = mem;
-    if (wss__queue_init(&queue->inbox, &resolved)) return queue;
-    wss__socket_explain(why, WSS_ERR_SYSTEM, "cannot make", wss__base_text("queue"));
+    if (queue) queue->mem = mem;
+    if (queue && wss__queue_init(&queue->inbox, &resolved)) return queue;
+    wss__socket_explain(why, queue ? WSS_ERR_SYSTEM : WSS_ERR_MEMORY, "cannot make", wss__base_text("queue"));
     wss__mem_free(&mem, queue, sizeof *queue);
     return NULL;
 }
 
 WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), void *arg) {
-    if (!queue || !function) return WSS_ERR_ARGUMENT;
-    wss__queue_job *job = wss__queue_new_post(&queue->mem, function, arg);
-    if (!job) return wss__mem_error(&queue->mem, sizeof *job);
-    int result = wss__queue_push(&queue->inbox, job);
-    if (result) wss__mem_free(&queue->mem, job, job->size);
-    return result;
+    return queue && function ? wss__public_post(&queue->mem, &queue->inbox, function, arg) : WSS_ERR_ARGUMENT;
 }
 
 /* Runs what was there when it was asked. What a stop leaves over keeps its place. */
