@@ -829,21 +829,29 @@ static size_t wss__base_multiply(size_t a, size_t b) {
     return b != 0 && a > SIZE_MAX / b ? SIZE_MAX : a * b;
 }
 
-/* Takes what stands before separator. False, and nothing taken, where there is none. */
-static int wss__base_cut(wss__span *rest, char separator, wss__span *part) {
+/* Takes what stands before separator, or all where there is none: rest->data is NULL then. */
+static wss__span wss__base_take(wss__span *rest, char separator) {
+    wss__span part = *rest;
     const char *at = rest->size ? (const char *)memchr(rest->data, separator, rest->size) : NULL;
-    if (!at) return 0;
-    size_t size = (size_t)(at - rest->data);
-    *part = wss__base_span(rest->data, size);
-    *rest = wss__base_span(at + 1, rest->size - size - 1);
+    if (at) part.size = (size_t)(at - part.data);
+    *rest = at ? wss__base_span(at + 1, rest->size - part.size - 1) : wss__base_span(NULL, 0);
+    return part;
+}
+
+/* Takes a prefix, compared by equal. False, and nothing taken, where another one stands there. */
+static int wss__base_take_prefix(wss__span *rest, const char *prefix, int (*equal)(wss__span, wss__span)) {
+    size_t size = strlen(prefix);
+    if (rest->size < size || !equal(wss__base_span(rest->data, size), wss__base_span(prefix, size))) return 0;
+    *rest = wss__base_span(rest->data + size, rest->size - size);
     return 1;
 }
 
-/* Likewise, but all where there is none; rest->data is NULL then. */
-static wss__span wss__base_take(wss__span *rest, char separator) {
-    wss__span part = *rest;
-    if (!wss__base_cut(rest, separator, &part)) *rest = wss__base_span(NULL, 0);
-    return part;
+/* What stands before the port. The colons of an IPv6 address are inside its brackets. No port: its data is NULL. */
+static wss__span wss__base_host(wss__span text, wss__span *port) {
+    *port = text;
+    if (text.size && text.data[0] == '[') wss__base_take(port, ']');
+    wss__base_take(port, ':');
+    return port->data ? wss__base_span(text.data, (size_t)(port->data - text.data) - 1) : text;
 }
 
 /* Takes the next item of a list whose items are parted by separator, blanks around it stripped. False at the end. */
@@ -1048,9 +1056,7 @@ enum {
 };
 
 typedef struct wss__log {
-    void (*write)(void *context, int level, const char *text);
-    void *context;
-    int level;
+    const wss_options *options;
     pthread_mutex_t mutex;
     struct {
         uint64_t full_at; /* when the burst would be whole again */
@@ -1058,20 +1064,18 @@ typedef struct wss__log {
     } classes[WSS_LOG_DEBUG + 1];
 } wss__log;
 
+/* The options must stay where they are. */
 static void wss__log_init(wss__log *log, const wss_options *options) {
-    log->write = options->log;
-    log->context = options->log_context;
-    log->level = options->log_level;
+    log->options = options;
     pthread_mutex_init(&log->mutex, NULL);
 }
 
 /* True if a line of this level may be written now; *lost is how many were not since the last one. */
 static int wss__log_admit(wss__log *log, int level, uint64_t now, uint64_t *lost) {
-    uint64_t most = now + (uint64_t)WSS__LOG_BURST * WSS__LOG_REFILL;
     pthread_mutex_lock(&log->mutex);
     uint64_t *full_at = &log->classes[level].full_at;
     uint64_t next = (*full_at < now ? now : *full_at) + WSS__LOG_REFILL;
-    int admitted = next <= most;
+    int admitted = next <= now + (uint64_t)WSS__LOG_BURST * WSS__LOG_REFILL;
     if (admitted) *full_at = next;
     *lost = log->classes[level].lost;
     log->classes[level].lost = admitted ? 0 : *lost + 1;
@@ -1080,7 +1084,7 @@ static int wss__log_admit(wss__log *log, int level, uint64_t now, uint64_t *lost
 }
 
 static int wss__log_wants(const wss__log *log, int level) {
-    return log->write && level <= log->level;
+    return log->options->log && level <= log->options->log_level;
 }
 
 __attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, int level, uint64_t now,
@@ -1090,13 +1094,13 @@ __attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, i
     if (!wss__log_wants(log, level) || !wss__log_admit(log, level, now, &lost)) return;
     if (lost) {
         snprintf(line, sizeof line, "%llu lines like the next were left out", (unsigned long long)lost);
-        log->write(log->context, level, line);
+        log->options->log(log->options->log_context, level, line);
     }
     va_list values;
     va_start(values, format);
     vsnprintf(line, sizeof line, format, values);
     va_end(values);
-    log->write(log->context, level, line);
+    log->options->log(log->options->log_context, level, line);
 }
 
 /* A peer's text as it may stand in a log: printable ASCII, the rest as \xNN, cut. */
@@ -1485,17 +1489,14 @@ static int wss__http_is_value(wss__span text) {
     return 1;
 }
 
+/* Every printable character of ASCII but '#'. */
 static int wss__http_is_target(wss__span text) {
-    for (size_t i = 0; i < text.size; i++) {
-        unsigned char c = (unsigned char)text.data[i];
-        if (c <= 0x20 || c >= 0x7f || c == '#') return 0;
-    }
-    return text.size > 0;
+    return wss__base_is_made_of(text, "!\"$%&'()*+,-./:;<=>?@[\\]^_`{|}~");
 }
 
 static int wss__http_is_version(wss__span text) {
-    if (text.size != 8 || memcmp(text.data, "HTTP/", 5) != 0 || text.data[6] != '.') return 0;
-    return wss__base_number(wss__base_span(text.data + 5, 1), 9) >= 0 &&
+    return text.size == 8 && memcmp(text.data, "HTTP/", 5) == 0 && text.data[6] == '.' &&
+           wss__base_number(wss__base_span(text.data + 5, 1), 9) >= 0 &&
            wss__base_number(wss__base_span(text.data + 7, 1), 9) >= 0;
 }
 
@@ -1534,21 +1535,10 @@ static int wss__http_is_ip6_literal(wss__span name) {
     return result == WSS_OK && inet_pton(AF_INET6, text, &address) == 1;
 }
 
-/* What stands before the port. The colons of an IPv6 address are inside its brackets. */
-static wss__span wss__http_host_name(wss__span host) {
-    char stop = host.size && host.data[0] == '[' ? ']' : ':';
-    const char *at = host.size ? (const char *)memchr(host.data, stop, host.size) : NULL;
-    if (!at) return host;
-    return wss__base_span(host.data, (size_t)(at - host.data) + (stop == ']'));
-}
-
 static int wss__http_is_host(wss__span host) {
-    wss__span name = wss__http_host_name(host);
-    if (name.size == 0) return 0;
-    if (name.size < host.size) {
-        wss__span port = wss__base_span(host.data + name.size + 1, host.size - name.size - 1);
-        if (host.data[name.size] != ':' || wss__base_number(port, 65535) < 0) return 0;
-    }
+    wss__span port;
+    wss__span name = wss__base_host(host, &port);
+    if (name.size == 0 || (port.data && wss__base_number(port, 65535) < 0)) return 0;
     return name.data[0] == '[' ? wss__http_is_ip6_literal(name) : wss__http_is_registered_name(name);
 }
 
@@ -1583,7 +1573,8 @@ static int wss__http_prefix_status(const char *data, size_t size, int max_head) 
 /* Takes a line that ends in CRLF. False for a bare LF: what one server takes for a line end and the next does
    not is how requests are smuggled. */
 static int wss__http_take_line(wss__span *rest, wss__span *line) {
-    if (!wss__base_cut(rest, '\n', line) || line->size == 0 || line->data[line->size - 1] != '\r') return 0;
+    *line = wss__base_take(rest, '\n');
+    if (!rest->data || line->size == 0 || line->data[line->size - 1] != '\r') return 0;
     line->size--;
     return 1;
 }
@@ -1625,16 +1616,8 @@ static wss__span wss__http_only(const wss_request *request, const char *name) {
 
 /* Takes "http://" or "https://" off a URI and returns its default port; NULL for any other scheme. */
 static const char *wss__http_take_scheme(wss__span *uri) {
-    static const char *const schemes[2] = {"http://", "https://"};
-    static const char *const ports[2] = {"80", "443"};
-    for (int i = 0; i < 2; i++) {
-        wss__span scheme = wss__base_text(schemes[i]);
-        if (uri->size < scheme.size) continue;
-        if (!wss__base_equal_fold(wss__base_span(uri->data, scheme.size), scheme)) continue;
-        *uri = wss__base_span(uri->data + scheme.size, uri->size - scheme.size);
-        return ports[i];
-    }
-    return NULL;
+    if (wss__base_take_prefix(uri, "http://", wss__base_equal_fold)) return "80";
+    return wss__base_take_prefix(uri, "https://", wss__base_equal_fold) ? "443" : NULL;
 }
 
 /* Notes where path and query stand. *authority: set to the host of an absolute target. */
@@ -1652,11 +1635,10 @@ static int wss__http_parse_target(wss_request *request, wss__span target, wss__s
 }
 
 static int wss__http_parse_line(wss_request *request, wss__span line, wss__span *authority) {
-    wss__span method;
-    wss__span target;
     if (line.size > WSS__HTTP_LINE_MAX) return 414;
-    if (!wss__base_cut(&line, ' ', &method) || !wss__http_is_token(method)) return 400;
-    if (!wss__base_cut(&line, ' ', &target) || !wss__http_is_version(line)) return 400;
+    wss__span method = wss__base_take(&line, ' ');
+    wss__span target = wss__base_take(&line, ' ');
+    if (!wss__http_is_token(method) || !wss__http_is_version(line)) return 400;
     if (memcmp(line.data, "HTTP/1.1", 8) != 0) return 505;
     request->is_head = wss__base_equal(method, wss__base_text("HEAD"));
     if (!request->is_head && !wss__base_equal(method, wss__base_text("GET"))) return 405;
@@ -1665,9 +1647,9 @@ static int wss__http_parse_line(wss_request *request, wss__span line, wss__span 
 
 /* A continued line of old begins with a blank and so has no name: refused like any line without one. */
 static int wss__http_parse_field(wss_request *request, wss__span line) {
-    wss__span name;
+    wss__span name = wss__base_take(&line, ':');
     wss__span value;
-    if (!wss__base_cut(&line, ':', &name) || !wss__http_is_token(name)) return 400;
+    if (!line.data || !wss__http_is_token(name)) return 400;
     wss__base_next_item(&line, '\n', &value); /* no LF inside a line: this only strips the blanks */
     if (!wss__http_is_value(value)) return 400;
     wss__http_field *field = &request->fields[request->count++];
@@ -1705,15 +1687,13 @@ static int wss__http_parse(char *data, size_t size, wss_request *request) {
     request->size = size;
     request->count = 0;
     if (size > (size_t)INT_MAX) return 431;
-    if (!wss__http_take_line(&rest, &line)) return 400;
-    int status = wss__http_parse_line(request, line, &authority);
+    int status = wss__http_take_line(&rest, &line) ? wss__http_parse_line(request, line, &authority) : 400;
     while (!status) {
         if (!wss__http_take_line(&rest, &line)) return 400;
         if (line.size == 0) break;
         status = request->count < WSS__HTTP_FIELDS_MAX ? wss__http_parse_field(request, line) : 431;
     }
-    if (!status && rest.size) status = 400;
-    if (!status) status = wss__http_check_fields(request);
+    if (!status) status = rest.size ? 400 : wss__http_check_fields(request);
     if (!status && authority.data) status = wss__http_resolve(request, authority);
     return status;
 }
@@ -1746,27 +1726,18 @@ static int wss__http_list_next(wss__http_list *list, wss__span *item) {
     }
 }
 
-static int wss__http_has_token(const wss_request *request, const char *name, const char *token) {
+static int wss__http_has(const wss_request *request, const char *name, wss__span wanted,
+                         int (*equal)(wss__span, wss__span)) {
     wss__http_list list = wss__http_list_begin(request, name, ',');
     wss__span item;
     while (wss__http_list_next(&list, &item))
-        if (wss__base_equal_fold(item, wss__base_text(token))) return 1;
+        if (equal(item, wanted)) return 1;
     return 0;
 }
 
-/* The offered subprotocols. What is no token is left out: it must not be sent back. */
-static int wss__http_next_protocol(wss__http_list *list, wss__span *protocol) {
-    while (wss__http_list_next(list, protocol))
-        if (wss__http_is_token(*protocol)) return 1;
-    return 0;
-}
-
+/* An offered subprotocol that is no token must not be sent back. */
 static int wss__http_offers(const wss_request *request, wss__span protocol) {
-    wss__http_list list = wss__http_list_begin(request, "Sec-WebSocket-Protocol", ',');
-    wss__span item;
-    while (wss__http_next_protocol(&list, &item))
-        if (wss__base_equal(item, protocol)) return 1;
-    return 0;
+    return wss__http_is_token(protocol) && wss__http_has(request, "Sec-WebSocket-Protocol", protocol, wss__base_equal);
 }
 
 /* Upgrade rules. */
@@ -1780,11 +1751,10 @@ static wss__span wss__http_key(const wss_request *request) {
 static int wss__http_upgrade(const wss_request *request, int *status) {
     wss__span value;
     *status = 0;
-    if (!wss__http_has_token(request, "Upgrade", "websocket")) return 0;
-    wss__span version = wss__http_only(request, "Sec-WebSocket-Version");
+    if (!wss__http_has(request, "Upgrade", wss__base_text("websocket"), wss__base_equal_fold)) return 0;
     if (request->is_head) *status = 405;
-    else if (!wss__http_has_token(request, "Connection", "upgrade")) *status = 400;
-    else if (!wss__base_equal(version, wss__base_text("13"))) *status = 426;
+    else if (!wss__http_has(request, "Connection", wss__base_text("upgrade"), wss__base_equal_fold)) *status = 400;
+    else if (!wss__base_equal(wss__http_only(request, "Sec-WebSocket-Version"), wss__base_text("13"))) *status = 426;
     else if (!wss__hash_is_key(wss__http_key(request))) *status = 400;
     else if (wss__http_lines(request, "Origin", &value) > 1) *status = 400;
     return *status ? -1 : 1;
@@ -1792,21 +1762,17 @@ static int wss__http_upgrade(const wss_request *request, int *status) {
 
 /* Leaves the port out where it is this one. */
 static wss__span wss__http_without_port(wss__span host, const char *port) {
-    wss__span name = wss__http_host_name(host);
-    if (name.size == host.size || host.data[name.size] != ':') return host;
-    wss__span found = wss__base_span(host.data + name.size + 1, host.size - name.size - 1);
+    wss__span found;
+    wss__span name = wss__base_host(host, &found);
     return wss__base_equal(found, wss__base_text(port)) ? name : host;
 }
 
-/* Whole values, but that a default port may be written or not. */
-static int wss__http_same_origin(wss__span a, wss__span b) {
-    wss__span host_a = a;
-    wss__span host_b = b;
-    const char *port_a = wss__http_take_scheme(&host_a);
-    const char *port_b = wss__http_take_scheme(&host_b);
-    if (!port_a || !port_b || strcmp(port_a, port_b) != 0) return wss__base_equal_fold(a, b);
-    host_a = wss__http_without_port(host_a, port_a);
-    return wss__base_equal_fold(host_a, wss__http_without_port(host_b, port_b));
+/* Without the default port, which may be written or not. */
+static wss__span wss__http_short_origin(wss__span origin) {
+    wss__span host = origin;
+    const char *port = wss__http_take_scheme(&host);
+    if (port) origin.size -= host.size - wss__http_without_port(host, port).size;
+    return origin;
 }
 
 /* A browser tells the origin of the page that connects, and sends the user's cookies along whatever page that
@@ -1816,16 +1782,16 @@ static int wss__http_origin_allowed(const wss_request *request, const char *orig
     wss__span origin;
     wss__span entry;
     wss__span list = wss__base_text(origins);
-    wss__span any = wss__base_text("*");
     size_t lines = wss__http_lines(request, "Origin", &origin);
     if (lines != 1) return lines == 0;
+    origin = wss__http_short_origin(origin);
     wss__span page = origin;
     const char *port = wss__http_take_scheme(&page);
-    wss__span host = wss__http_only(request, "Host");
-    if (port && wss__base_equal_fold(wss__http_without_port(page, port), wss__http_without_port(host, port)))
-        return 1;
-    while (wss__base_next_item(&list, ',', &entry))
-        if (wss__base_equal(entry, any) || (entry.size && wss__http_same_origin(entry, origin))) return 1;
+    if (port && wss__base_equal_fold(page, wss__http_without_port(wss__http_only(request, "Host"), port))) return 1;
+    while (wss__base_next_item(&list, ',', &entry)) {
+        if (wss__base_equal(entry, wss__base_text("*"))) return 1;
+        if (entry.size && wss__base_equal_fold(wss__http_short_origin(entry), origin)) return 1;
+    }
     return 0;
 }
 
@@ -1836,7 +1802,8 @@ static int wss__http_host_allowed(const wss_request *request, const char *hosts)
     wss__span entry;
     wss__span list = wss__base_text(hosts);
     wss__span host = wss__http_only(request, "Host");
-    wss__span name = wss__http_host_name(host);
+    wss__span port;
+    wss__span name = wss__base_host(host, &port);
     while (wss__base_next_item(&list, ',', &entry)) {
         if (wss__base_equal_fold(entry, host) || wss__base_equal_fold(entry, name)) return 1;
         entry = wss__http_without_port(wss__http_without_port(entry, "80"), "443");
@@ -1915,12 +1882,11 @@ WSSERVER_API int wss_request_query(const wss_request *request, const char *name,
 
 WSSERVER_API int wss_request_cookie(const wss_request *request, const char *name, char *out, size_t size,
                                     size_t *length) {
-    wss__span key;
     wss__span value;
     if (!wss__http_may_read(request && name, out, size, length)) return WSS_ERR_ARGUMENT;
     wss__http_list list = wss__http_list_begin(request, "Cookie", ';');
     while (wss__http_list_next(&list, &value))
-        if (wss__base_cut(&value, '=', &key) && wss__base_equal(key, wss__base_text(name)))
+        if (wss__base_equal(wss__base_take(&value, '='), wss__base_text(name)) && value.data)
             return wss__base_copy_out(value, out, size, length);
     return WSS_ERR_MISSING;
 }
@@ -1930,8 +1896,8 @@ WSSERVER_API int wss_request_protocol(const wss_request *request, size_t index, 
     wss__span protocol;
     if (!wss__http_may_read(request != NULL, out, size, length)) return WSS_ERR_ARGUMENT;
     wss__http_list list = wss__http_list_begin(request, "Sec-WebSocket-Protocol", ',');
-    while (wss__http_next_protocol(&list, &protocol))
-        if (index-- == 0) return wss__base_copy_out(protocol, out, size, length);
+    while (wss__http_list_next(&list, &protocol))
+        if (wss__http_is_token(protocol) && index-- == 0) return wss__base_copy_out(protocol, out, size, length);
     return WSS_ERR_MISSING;
 }
 
@@ -1951,7 +1917,6 @@ typedef struct wss__http_status {
 
 /* Whoever connects for the first time and fails reads one of these texts: each says what to do. */
 static const wss__http_status wss__http_statuses[] = {
-    {101, WSS_REFUSED_OTHER, "Switching Protocols", ""},
     {400, WSS_REFUSED_MALFORMED, "Bad Request",
      "This request is not valid HTTP/1.1, or not a valid WebSocket handshake.\n"},
     {403, WSS_REFUSED_ORIGIN, "Forbidden",
@@ -1998,11 +1963,9 @@ static const wss__http_status *wss__http_find_status(int status) {
 /* Lines that frame the reply or decide the handshake are the server's own. */
 static int wss__http_is_reserved(wss__span name) {
     static const char *const names[] = {"Connection", "Upgrade", "Content-Length", "Content-Type", "Transfer-Encoding"};
-    static const char prefix[] = "Sec-WebSocket-";
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (wss__base_equal_fold(name, wss__base_text(names[i]))) return 1;
-    name.size = wss__base_min(name.size, sizeof prefix - 1);
-    return wss__base_equal_fold(name, wss__base_text(prefix));
+    return wss__base_take_prefix(&name, "Sec-WebSocket-", wss__base_equal_fold);
 }
 
 static int wss__http_check_headers(const wss_header *headers, size_t count) {
@@ -2060,36 +2023,28 @@ static void wss__http_put_line(wss__http_out *out, const char *name, const char 
     wss__http_put_text(out, "\r\n");
 }
 
-static void wss__http_put_number(wss__http_out *out, size_t value) {
-    char digits[24];
-    size_t at = sizeof digits;
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value);
-    wss__http_put(out, wss__base_span(digits + at, sizeof digits - at));
-}
-
 static void wss__http_put_upgrade(wss__http_out *out, const wss__http_reply *reply) {
-    wss__http_put_text(out, "Upgrade: websocket\r\nConnection: Upgrade\r\n");
+    wss__http_put_text(out, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
     wss__http_put_line(out, "Sec-WebSocket-Accept", reply->accept);
     if (reply->protocol) wss__http_put_line(out, "Sec-WebSocket-Protocol", reply->protocol);
 }
 
-/* What a status demands besides. An Upgrade line must be named in Connection: RFC 9110 section 7.8. */
+/* Any other status, and what it demands. An Upgrade line must be named in Connection: RFC 9110 section 7.8. */
 static void wss__http_put_demands(wss__http_out *out, const wss_answer *answer) {
-    wss__span allow = wss__base_text("Allow");
+    char line[64]; /* more than the longest of them */
+    char length[24];
     int own_allow = 0;
+    snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n", answer->status, wss__http_find_status(answer->status)->phrase);
+    snprintf(length, sizeof length, "%zu", answer->status == 205 ? 0 : answer->size);
     for (size_t i = 0; i < answer->header_count; i++)
-        if (wss__base_equal_fold(wss__base_text(answer->headers[i].name), allow)) own_allow = 1;
+        if (wss__base_equal_fold(wss__base_text(answer->headers[i].name), wss__base_text("Allow"))) own_allow = 1;
+    wss__http_put_text(out, line);
     wss__http_put_line(out, "Connection", answer->status == 426 ? "close, Upgrade" : "close");
     if (answer->status == 426) wss__http_put_text(out, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
     if (answer->status == 405 && !own_allow) wss__http_put_line(out, "Allow", "GET, HEAD");
     if (answer->status == 204 || answer->status == 304) return;
     wss__http_put_line(out, "Content-Type", answer->content_type ? answer->content_type : "text/plain; charset=utf-8");
-    wss__http_put_text(out, "Content-Length: ");
-    wss__http_put_number(out, answer->status == 205 ? 0 : answer->size);
-    wss__http_put_text(out, "\r\n");
+    wss__http_put_line(out, "Content-Length", length);
 }
 
 /* The one writer of answers, the body included where one may follow (RFC 9110 section 6.4.1). Returns the
@@ -2099,11 +2054,6 @@ static size_t wss__http_write(char *out, size_t capacity, const wss__http_reply 
     wss__http_out to = {out, capacity, 0};
     const wss_answer *answer = &reply->answer;
     int status = answer->status;
-    wss__http_put_text(&to, "HTTP/1.1 ");
-    wss__http_put_number(&to, (size_t)status);
-    wss__http_put_text(&to, " ");
-    wss__http_put_text(&to, wss__http_find_status(status)->phrase);
-    wss__http_put_text(&to, "\r\n");
     if (status == 101) wss__http_put_upgrade(&to, reply);
     else wss__http_put_demands(&to, answer);
     for (size_t i = 0; i < answer->header_count; i++)
@@ -2252,6 +2202,10 @@ enum {
     WSS__JSON_DEPTH_MAX = 1024 /* of any text */
 };
 
+/* What may stand behind a backslash, and which character it is. */
+static const char wss__json_names[] = "\"\\/bfnrt";
+static const char wss__json_values[] = "\"\\/\b\f\n\r\t";
+
 static const char *wss__json_space(const char *at, const char *end) {
     while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')) at++;
     return at;
@@ -2286,7 +2240,7 @@ static const char *wss__json_plain(const char *at, const char *end) {
 static const char *wss__json_escape_end(const char *at, const char *end) {
     size_t left = (size_t)(end - at);
     if (left < 2) return NULL;
-    if (at[1] != 'u') return at[1] && strchr("\"\\/bfnrt", at[1]) ? at + 2 : NULL;
+    if (at[1] != 'u') return at[1] && strchr(wss__json_names, at[1]) ? at + 2 : NULL;
     if (left < 6) return NULL;
     for (int i = 2; i < 6; i++)
         if (wss__base_hex(at[i]) < 0) return NULL;
@@ -2351,26 +2305,30 @@ static const char *wss__json_key(const char *at, const char *end, wss_args *key)
 /* The brackets open at one point of a text. */
 typedef struct wss__json_nest {
     int depth;
-    uint64_t objects[WSS__JSON_DEPTH_MAX / 64]; /* one bit a level, set for an object */
+    uint8_t kinds[WSS__JSON_DEPTH_MAX / 8]; /* one bit a level, set for an array */
 } wss__json_nest;
 
-static int wss__json_in_object(const wss__json_nest *nest) {
-    int level = nest->depth - 1;
-    return (int)(nest->objects[level / 64] >> level % 64 & 1);
+/* Whether the innermost of so many brackets is one of an array. */
+static int wss__json_in_array(const uint8_t *kinds, int depth) {
+    unsigned level = (unsigned)depth - 1;
+    return kinds[level / 8] >> level % 8 & 1;
+}
+
+static void wss__json_set_kind(uint8_t *kinds, unsigned level, char bracket) {
+    unsigned bit = 1u << level % 8;
+    kinds[level / 8] = (uint8_t)(bracket == '[' ? kinds[level / 8] | bit : kinds[level / 8] & ~bit);
 }
 
 /* Where the next item of the innermost bracket has its value. */
 static const char *wss__json_item(const wss__json_nest *nest, const char *at, const char *end) {
     wss_args key;
-    return wss__json_in_object(nest) ? wss__json_key(at, end, &key) : at;
+    return wss__json_in_array(nest->kinds, nest->depth) ? at : wss__json_key(at, end, &key);
 }
 
 /* At an opening bracket, with room for one more level. *more: a value must follow. */
 static const char *wss__json_open(wss__json_nest *nest, const char *at, const char *end, int *more) {
-    uint64_t bit = UINT64_C(1) << nest->depth % 64;
-    uint64_t *word = &nest->objects[nest->depth++ / 64];
     char close = (char)(*at + 2); /* in ASCII both kinds of bracket lie two apart */
-    *word = *at == '{' ? *word | bit : *word & ~bit;
+    wss__json_set_kind(nest->kinds, (unsigned)nest->depth++, *at);
     at = wss__json_space(at + 1, end);
     *more = at == end || *at != close;
     if (*more) return wss__json_item(nest, at, end);
@@ -2383,7 +2341,7 @@ static const char *wss__json_follow(wss__json_nest *nest, const char *at, const 
     if (at == end) return NULL;
     *more = *at == ',';
     if (*more) return wss__json_item(nest, wss__json_space(at + 1, end), end);
-    if (*at != (wss__json_in_object(nest) ? '}' : ']')) return NULL;
+    if (*at != (wss__json_in_array(nest->kinds, nest->depth) ? ']' : '}')) return NULL;
     nest->depth--;
     return at + 1;
 }
@@ -2454,17 +2412,14 @@ static void wss__json_walk_begin(wss_iterator *walk, wss__span text, int allow_a
 }
 
 /* False at the end of the text, which is valid if walk->value.error is WSS_OK. */
-static int wss__json_walk_next(wss_iterator *walk) {
+WSSERVER_API int wss_iterate_next(wss_iterator *walk) {
     if (!walk->kind) return 0;
     int error = WSS_ERR_JSON;
     const char *end = walk->end;
     const char *at = wss__json_space(walk->next, end);
     if (at == end) return wss__json_walk_stop(walk, error);
     if (*at == walk->kind + 2) return wss__json_walk_stop(walk, wss__json_space(at + 1, end) == end ? WSS_OK : error);
-    if (walk->value.text) {
-        if (*at != ',') return wss__json_walk_stop(walk, error);
-        at = wss__json_space(at + 1, end);
-    }
+    if (walk->value.text) at = *at == ',' ? wss__json_space(at + 1, end) : end; /* where no value can begin */
     if (walk->kind == '{') at = wss__json_key(at, end, &walk->key);
     const char *stop = at ? wss__json_value(at, end, walk->max_depth, &error) : NULL;
     if (!stop) return wss__json_walk_stop(walk, error);
@@ -2482,11 +2437,8 @@ static uint32_t wss__json_hex4(const char *at) {
 
 /* Reads a valid escape inside a valid string, a pair of surrogates as one. A lone one stays what it is. */
 static const char *wss__json_unescape_one(const char *at, uint32_t *code) {
-    static const char names[] = "bfnrt";
-    static const char values[] = "\b\f\n\r\t";
     if (at[1] != 'u') {
-        const char *name = strchr(names, at[1]);
-        *code = name ? (unsigned char)values[name - names] : (unsigned char)at[1];
+        *code = (unsigned char)wss__json_values[strchr(wss__json_names, at[1]) - wss__json_names];
         return at + 2;
     }
     *code = wss__json_hex4(at + 2);
@@ -2587,7 +2539,7 @@ static int wss__json_without(wss__span text, wss__span member, char *out, wss__j
     rest->type_size = 0;
     rest->has_members = 0;
     wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH);
-    while (wss__json_walk_next(&walk)) {
+    while (wss_iterate_next(&walk)) {
         int is_type = wss__json_equals(wss__base_span(walk.key.text, walk.key.length), member);
         if (before && (is_type || !rest->has_members)) wss__json_leave_out(rest, wss__json_space(before, walk.end), 1);
         if (is_type) wss__json_take_type(rest, &walk);
@@ -2600,19 +2552,16 @@ static int wss__json_without(wss__span text, wss__span member, char *out, wss__j
 
 /* Writes the escape of a byte that may not stand in a string as it is; returns its size. */
 static size_t wss__json_escape_one(char byte, char out[6]) {
-    static const char plain[] = "\"\\\b\f\n\r\t";
-    static const char names[] = "\"\\bfnrt";
-    static const char hex[] = "0123456789abcdef";
-    const char *short_form = byte ? strchr(plain, byte) : NULL;
+    const char *value = byte ? strchr(wss__json_values, byte) : NULL;
     out[0] = '\\';
-    if (short_form) {
-        out[1] = names[short_form - plain];
+    if (value) {
+        out[1] = wss__json_names[value - wss__json_values];
         return 2;
     }
     out[1] = 'u';
     memset(out + 2, '0', 2);
-    out[4] = hex[(unsigned char)byte >> 4];
-    out[5] = hex[byte & 15];
+    out[4] = (char)('0' + (byte >> 4)); /* it is below 0x20 */
+    out[5] = "0123456789abcdef"[byte & 15];
     return 6;
 }
 
@@ -2675,18 +2624,11 @@ static int wss__args_member(wss__span text, wss__span key, wss__span *value) {
     wss_iterator walk;
     *value = wss__base_span(NULL, 0);
     wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
-    while (wss__json_walk_next(&walk))
+    while (wss_iterate_next(&walk))
         if (wss__json_equals(wss__base_span(walk.key.text, walk.key.length), key))
             *value = wss__base_span(walk.value.text, walk.value.length);
     if (walk.value.error) return walk.value.error;
     return value->data ? WSS_OK : WSS_ERR_MISSING;
-}
-
-static int wss__args_find(wss_args args, const char *key, wss__span *value) {
-    wss__span text = wss__base_span(args.text, args.length);
-    if (args.error) return args.error;
-    if (!args.text) return WSS_ERR_MISSING;
-    return key ? wss__args_member(text, wss__base_text(key), value) : wss__json_scan(text, WSS__JSON_DEPTH_MAX, value);
 }
 
 /* Type of a valid value. */
@@ -2702,16 +2644,21 @@ static int wss__args_type(wss__span value) {
     }
 }
 
-static int wss__args_find_typed(wss_args args, const char *key, int type, wss__span *value) {
-    int error = wss__args_find(args, key, value);
-    if (error) return error;
+/* type: which it must have; 0: any. */
+static int wss__args_find(wss_args args, const char *key, int type, wss__span *value) {
+    wss__span text = wss__base_span(args.text, args.length);
+    if (args.error) return args.error;
+    if (!args.text) return WSS_ERR_MISSING;
+    int error = key ? wss__args_member(text, wss__base_text(key), value)
+                    : wss__json_scan(text, WSS__JSON_DEPTH_MAX, value);
+    if (error || !type) return error;
     return wss__args_type(*value) == type ? WSS_OK : WSS_ERR_TYPE;
 }
 
 WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_t size, size_t *length) {
     wss__span value;
     wss__base_end_text(0, out, size, length);
-    int error = wss__args_find_typed(args, key, WSS_JSON_STRING, &value);
+    int error = wss__args_find(args, key, WSS_JSON_STRING, &value);
     if (error) return error;
     if (wss__utf8_check(0, value.data, value.size) != 0) return WSS_ERR_UTF8;
     return wss__base_end_text(wss__json_unescape(value, out, size), out, size, length);
@@ -2735,7 +2682,8 @@ static int64_t wss__args_exponent(const char *at, const char *end) {
     return negative ? -value : value;
 }
 
-static void wss__args_digit(wss__args_number *number, char digit) {
+static void wss__args_digit(wss__args_number *number, char digit, int fraction) {
+    number->scale -= fraction;
     if (digit == '0' && !number->count) return;
     if (number->count < WSS__ARGS_DIGITS) {
         number->digits[number->count++] = digit;
@@ -2755,45 +2703,45 @@ static void wss__args_parse(wss__span text, wss__args_number *number) {
     number->negative = *at == '-';
     if (number->negative) at++;
     for (; at < end && *at != 'e' && *at != 'E'; at++) {
-        if (*at == '.') {
-            fraction = 1;
-            continue;
-        }
-        number->scale -= fraction;
-        wss__args_digit(number, *at);
+        if (*at == '.') fraction = 1;
+        else wss__args_digit(number, *at, fraction);
     }
     if (at < end) number->scale += wss__args_exponent(at + 1, end);
 }
 
 /* INT64_MIN has no positive counterpart: magnitudes are compared before the sign is put on. */
-static int wss__args_to_int(wss__args_number *number, int64_t *out) {
+static int wss__args_to_int(wss__span text, int64_t *out) {
+    wss__args_number number;
     uint64_t value = 0;
-    while (number->count && number->digits[number->count - 1] == '0') {
-        number->count--;
-        number->scale++;
+    wss__args_parse(text, &number);
+    while (number.count && number.digits[number.count - 1] == '0') {
+        number.count--;
+        number.scale++;
     }
-    if (!number->count) number->scale = 0;
-    if (number->more || number->scale < 0 || number->scale > 19 - (int64_t)number->count) return WSS_ERR_RANGE;
-    for (size_t i = 0; i < number->count; i++) value = value * 10 + (uint64_t)(number->digits[i] - '0');
-    for (int64_t i = 0; i < number->scale; i++) value *= 10;
-    if (value > (uint64_t)INT64_MAX + (uint64_t)number->negative) return WSS_ERR_RANGE;
-    *out = number->negative && value ? -(int64_t)(value - 1) - 1 : (int64_t)value;
+    if (!number.count) number.scale = 0;
+    if (number.more || number.scale < 0 || number.scale > 19 - (int64_t)number.count) return WSS_ERR_RANGE;
+    for (size_t i = 0; i < number.count; i++) value = value * 10 + (uint64_t)(number.digits[i] - '0');
+    for (int64_t i = 0; i < number.scale; i++) value *= 10;
+    if (value > (uint64_t)INT64_MAX + (uint64_t)number.negative) return WSS_ERR_RANGE;
+    *out = number.negative && value ? -(int64_t)(value - 1) - 1 : (int64_t)value;
     return WSS_OK;
 }
 
 /* strtod gets an integer and an exponent, so that the locale's decimal point does not matter. A digit 1 for
    all those left out puts the number on the right side of a halfway case. */
-static int wss__args_to_double(wss__args_number *number, double *out) {
+static int wss__args_to_double(wss__span from, double *out) {
+    wss__args_number number;
     char text[WSS__ARGS_DIGITS + 32];
-    if (!number->count) number->digits[number->count++] = '0';
-    if (number->more) {
-        number->digits[number->count++] = '1';
-        number->scale--;
+    wss__args_parse(from, &number);
+    if (!number.count) number.digits[number.count++] = '0';
+    if (number.more) {
+        number.digits[number.count++] = '1';
+        number.scale--;
     }
-    if (number->scale > WSS__ARGS_SCALE) number->scale = WSS__ARGS_SCALE;
-    if (number->scale < -WSS__ARGS_SCALE) number->scale = -WSS__ARGS_SCALE;
-    snprintf(text, sizeof text, "%s%.*se%d", number->negative ? "-" : "", (int)number->count, number->digits,
-             (int)number->scale);
+    if (number.scale > WSS__ARGS_SCALE) number.scale = WSS__ARGS_SCALE;
+    if (number.scale < -WSS__ARGS_SCALE) number.scale = -WSS__ARGS_SCALE;
+    snprintf(text, sizeof text, "%s%.*se%d", number.negative ? "-" : "", (int)number.count, number.digits,
+             (int)number.scale);
     int saved = errno;
     errno = 0;
     double value = strtod(text, NULL);
@@ -2805,39 +2753,33 @@ static int wss__args_to_double(wss__args_number *number, double *out) {
 
 WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out) {
     wss__span value;
-    wss__args_number number;
-    int error = wss__args_find_typed(args, key, WSS_JSON_NUMBER, &value);
-    if (error) return error;
-    wss__args_parse(value, &number);
-    return wss__args_to_int(&number, out);
+    int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
+    return error ? error : wss__args_to_int(value, out);
 }
 
 WSSERVER_API int wss_get_double(wss_args args, const char *key, double *out) {
     wss__span value;
-    wss__args_number number;
-    int error = wss__args_find_typed(args, key, WSS_JSON_NUMBER, &value);
-    if (error) return error;
-    wss__args_parse(value, &number);
-    return wss__args_to_double(&number, out);
+    int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
+    return error ? error : wss__args_to_double(value, out);
 }
 
 WSSERVER_API int wss_get_bool(wss_args args, const char *key, int *out) {
     wss__span value;
-    int error = wss__args_find_typed(args, key, WSS_JSON_BOOL, &value);
+    int error = wss__args_find(args, key, WSS_JSON_BOOL, &value);
     if (!error) *out = *value.data == 't';
     return error;
 }
 
 WSSERVER_API int wss_get_raw(wss_args args, const char *key, wss_args *out) {
     wss__span value;
-    int error = wss__args_find(args, key, &value);
+    int error = wss__args_find(args, key, 0, &value);
     if (!error) *out = wss__args_raw(value);
     return error;
 }
 
 WSSERVER_API int wss_json_type(wss_args args, const char *key) {
     wss__span value;
-    int error = wss__args_find(args, key, &value);
+    int error = wss__args_find(args, key, 0, &value);
     return error ? error : wss__args_type(value);
 }
 
@@ -2850,18 +2792,17 @@ WSSERVER_API wss_iterator wss_iterate(wss_args value) {
     return iterator;
 }
 
-WSSERVER_API int wss_iterate_next(wss_iterator *iterator) {
-    return wss__json_walk_next(iterator);
-}
-
 static void wss__args_fail(wss_writer *writer, int error) {
     if (!writer->error) writer->error = error;
 }
 
-static int wss__args_grow(wss_writer *writer, size_t need) {
+/* Makes room for so many bytes more, and NUL behind them. */
+static int wss__args_grow(wss_writer *writer, size_t size) {
+    size_t need = wss__base_add(wss__base_add(writer->length, size), 1);
     size_t capacity = wss__base_max(writer->capacity, WSS__ARGS_FIRST_SIZE);
     while (capacity < need) capacity = wss__base_multiply(capacity, 2);
-    char *text = (char *)wss__mem_default(NULL, writer->text, writer->capacity, capacity);
+    char *text = writer->growing ? (char *)wss__mem_default(NULL, writer->text, writer->capacity, capacity) : NULL;
+    if (!text) wss__args_fail(writer, writer->growing ? WSS_ERR_MEMORY : WSS_ERR_SPACE);
     if (!text) return 0;
     writer->text = text;
     writer->capacity = capacity;
@@ -2871,12 +2812,7 @@ static int wss__args_grow(wss_writer *writer, size_t need) {
 /* Takes size bytes at the end of the text; NUL still fits behind them. NULL after an error. */
 static char *wss__args_take(wss_writer *writer, size_t size) {
     if (writer->error) return NULL;
-    if (size >= writer->capacity - writer->length) {
-        size_t need = wss__base_add(wss__base_add(writer->length, size), 1);
-        if (!writer->growing) wss__args_fail(writer, WSS_ERR_SPACE);
-        else if (!wss__args_grow(writer, need)) wss__args_fail(writer, WSS_ERR_MEMORY);
-        if (writer->error) return NULL;
-    }
+    if (size >= writer->capacity - writer->length && !wss__args_grow(writer, size)) return NULL;
     char *to = writer->text + writer->length;
     writer->length += size;
     return to;
@@ -2893,14 +2829,10 @@ static void wss__args_append_string(wss_writer *writer, wss__span text) {
     if (to) wss__json_escape(text, to);
 }
 
-static int wss__args_in_array(const wss_writer *writer) {
-    int level = writer->depth - 1;
-    return writer->kinds[level / 8] >> level % 8 & 1;
-}
-
 /* What stands before a value. False after an error, this call's or an earlier one. */
 static int wss__args_begin(wss_writer *writer, const char *key) {
-    if (writer->depth == 0 || wss__args_in_array(writer) != !key) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    if (writer->depth == 0 || wss__json_in_array(writer->kinds, writer->depth) != !key)
+        wss__args_fail(writer, WSS_ERR_ARGUMENT);
     if (writer->error) return 0;
     if (!writer->empty) wss__args_append(writer, ",", 1);
     writer->empty = 0;
@@ -2912,19 +2844,15 @@ static int wss__args_begin(wss_writer *writer, const char *key) {
 }
 
 static void wss__args_open(wss_writer *writer, const char *bracket) {
-    int level = writer->depth;
-    if (level == WSS__ARGS_LEVELS) wss__args_fail(writer, WSS_ERR_DEPTH);
+    if (writer->depth == WSS__ARGS_LEVELS) wss__args_fail(writer, WSS_ERR_DEPTH);
     wss__args_append(writer, bracket, 1);
     if (writer->error) return;
-    unsigned bit = 1u << level % 8;
-    unsigned kinds = writer->kinds[level / 8];
-    writer->kinds[level / 8] = (uint8_t)(*bracket == '[' ? kinds | bit : kinds & ~bit);
-    writer->depth++;
+    wss__json_set_kind(writer->kinds, (unsigned)writer->depth++, *bracket);
     writer->empty = 1;
 }
 
 static void wss__args_close(wss_writer *writer) {
-    wss__args_append(writer, wss__args_in_array(writer) ? "]" : "}", 1);
+    wss__args_append(writer, wss__json_in_array(writer->kinds, writer->depth) ? "]" : "}", 1);
     writer->depth--;
     writer->empty = 0;
 }
@@ -2986,13 +2914,11 @@ static void wss__args_delocalize(char *text) {
 
 /* 15 digits are always kept by a double and 17 always tell it; the smallest ones hold fewer. */
 static void wss__args_print(double value, int digits, char *text, size_t size) {
-    wss__args_number number;
     double back = 0;
     for (; digits <= 17; digits++) { /* always: 17 digits are enough */
         snprintf(text, size, "%.*g", digits, value);
         wss__args_delocalize(text);
-        wss__args_parse(wss__base_text(text), &number);
-        if (wss__args_to_double(&number, &back) == WSS_OK && back == value) return;
+        if (wss__args_to_double(wss__base_text(text), &back) == WSS_OK && back == value) return;
     }
 }
 
@@ -3350,7 +3276,7 @@ typedef struct wss__timer_wheel {
     wss__timer_node *(*at)(void *owner, uint32_t number); /* finds the node of a number */
     void *owner;
     uint64_t now;
-    uint64_t occupied[WSS__TIMER_LEVELS];
+    uint64_t occupied[WSS__TIMER_LEVELS + 1]; /* a bit for each list; the last word is of the one that has expired */
     uint32_t lists[WSS__TIMER_LEVELS * WSS__TIMER_SLOTS + 1];
 } wss__timer_wheel;
 
@@ -3361,6 +3287,13 @@ static void wss__timer_init(wss__timer_wheel *wheel, wss__timer_node *(*at)(void
     wheel->owner = owner;
     wheel->now = now;
     memset(wheel->lists, 0xff, sizeof wheel->lists);
+}
+
+static void wss__timer_set_first(wss__timer_wheel *wheel, uint32_t list, uint32_t number) {
+    uint64_t *occupied = &wheel->occupied[list / WSS__TIMER_SLOTS];
+    uint64_t bit = (uint64_t)1 << (list % WSS__TIMER_SLOTS);
+    wheel->lists[list] = number;
+    *occupied = number == WSS__TIMER_NONE ? *occupied & ~bit : *occupied | bit;
 }
 
 static void wss__timer_link(wss__timer_wheel *wheel, uint32_t number, uint32_t list, int in_front) {
@@ -3374,9 +3307,7 @@ static void wss__timer_link(wss__timer_wheel *wheel, uint32_t number, uint32_t l
         if (!in_front) wheel->at(wheel->owner, head->previous - 1)->next = number;
         head->previous = number + 1;
     }
-    if (in_front || first == WSS__TIMER_NONE) wheel->lists[list] = number;
-    if (list < WSS__TIMER_EXPIRED)
-        wheel->occupied[list / WSS__TIMER_SLOTS] |= (uint64_t)1 << (list % WSS__TIMER_SLOTS);
+    if (in_front || first == WSS__TIMER_NONE) wss__timer_set_first(wheel, list, number);
 }
 
 /* Puts a node whose due is set where it belongs; what is due already goes to the expired list. in_front: before
@@ -3393,12 +3324,6 @@ static void wss__timer_place(wss__timer_wheel *wheel, uint32_t number, int in_fr
 
 static int wss__timer_pending(const wss__timer_node *node) {
     return node->previous != 0;
-}
-
-static void wss__timer_set_first(wss__timer_wheel *wheel, uint32_t list, uint32_t number) {
-    wheel->lists[list] = number;
-    if (number == WSS__TIMER_NONE && list < WSS__TIMER_EXPIRED)
-        wheel->occupied[list / WSS__TIMER_SLOTS] &= ~((uint64_t)1 << (list % WSS__TIMER_SLOTS));
 }
 
 /* The list of which number is the first or the last. When it is due tells where to look. */
@@ -4563,7 +4488,6 @@ enum {
 
 typedef struct wss__socket_listener {
     int fd;
-    int is_unix;
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* of a Unix socket that we made, to be unlinked; "" else */
 } wss__socket_listener;
 
@@ -4581,17 +4505,15 @@ typedef union wss__socket_address {
     struct sockaddr_storage storage;
 } wss__socket_address;
 
-/* Milliseconds that only grow. */
-static uint64_t wss__socket_clock(void) {
-    struct timespec now;
-    WSSERVER_SYSTEM(clock_gettime)(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
+/* Microseconds that only grow. */
 static uint64_t wss__socket_clock_us(void) {
     struct timespec now;
     WSSERVER_SYSTEM(clock_gettime)(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static uint64_t wss__socket_clock(void) {
+    return wss__socket_clock_us() / 1000;
 }
 
 /* An unpredictable number; handles only need it to differ between servers, so a clock will do where there is none. */
@@ -4736,14 +4658,8 @@ static int wss__socket_credentials(int fd, int *pid, int *uid, int *gid) {
 
 /* ---- listening ---- */
 
-static int wss__socket_fail(int number) {
-    errno = number;
-    return WSS_ERR_SYSTEM;
-}
-
 static int wss__socket_explain(wss_error *why, int code, const char *what, wss__span address) {
     char reason[64];
-    memset(why, 0, sizeof *why);
     why->code = code;
     why->system_errno = code == WSS_ERR_SYSTEM ? errno : 0;
     /* each Linux C library has this one; POSIX's come in two kinds */
@@ -4756,21 +4672,13 @@ static int wss__socket_explain(wss_error *why, int code, const char *what, wss__
 /* ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT into a socket address; 0 where it is neither IPv4 nor IPv6. */
 static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address *address) {
     char host[64];
-    const char *colon = text.size ? (const char *)memchr(text.data, ':', text.size) : NULL;
-    const char *bracket = text.size && text.data[0] == '[' ? (const char *)memchr(text.data, ']', text.size) : NULL;
-    wss__span name = text;
-    wss__span tail = wss__base_span(NULL, 0);
-    const char *end = text.data + text.size;
+    wss__span digits;
+    wss__span name = wss__base_host(text, &digits);
     memset(address, 0, sizeof *address);
-    if (bracket) {
-        name = wss__base_span(text.data + 1, (size_t)(bracket - text.data) - 1);
-        tail = wss__base_span(bracket + 1, (size_t)(end - bracket) - 1);
-    } else if (colon && !memchr(colon + 1, ':', (size_t)(end - colon) - 1)) {
-        name = wss__base_span(text.data, (size_t)(colon - text.data));
-        tail = wss__base_span(colon, (size_t)(end - colon));
-    }
-    if (tail.size && tail.data[0] != ':') return 0;
-    if (tail.size) port = wss__base_number(wss__base_span(tail.data + 1, tail.size - 1), 65535);
+    if (digits.size && memchr(digits.data, ':', digits.size)) name = text; /* IPv6 without brackets, so without port */
+    else if (digits.data) port = wss__base_number(digits, 65535);
+    if (name.size > 1 && name.data[0] == '[' && name.data[name.size - 1] == ']')
+        name = wss__base_span(name.data + 1, name.size - 2);
     if (port < 0 || wss__base_copy_out(name, host, sizeof host, NULL) != WSS_OK) return 0;
     if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &address->v4.sin_addr) == 1) {
         address->v4.sin_family = AF_INET;
@@ -4794,70 +4702,66 @@ static void wss__socket_remove_stale(const wss__socket_address *address, socklen
     wss__socket_close(fd);
 }
 
-static wss__socket_listener *wss__socket_add(wss__socket_listeners *all, int fd) {
-    wss__socket_listener *listener = &all->list[all->count++];
+/* Looks where a socket listens; returns the family. The first port goes to addresses behind it that name none. */
+static int wss__socket_note_port(wss__socket_listeners *all, int fd) {
     wss__socket_address address;
     socklen_t size = sizeof address;
-    memset(listener, 0, sizeof *listener);
     memset(&address, 0, sizeof address);
-    listener->fd = fd;
     WSSERVER_SYSTEM(getsockname)(fd, &address.any, &size);
-    listener->is_unix = address.any.sa_family == AF_UNIX;
     if (!all->port) all->port = wss__socket_port_of(&address);
-    return listener;
+    return address.any.sa_family;
 }
 
-/* Socket, options, bind, listen. NULL with errno set on failure. */
-static wss__socket_listener *wss__socket_bind(wss__socket_listeners *all, const wss__socket_address *address,
-                                              socklen_t size, const wss_options *options) {
+/* Socket, options, bind, listen. What it makes is in the list at once: who gives up closes that. Like the
+   functions below it returns 0, the number of the error, or WSS_ERR_ADDRESS. */
+static int wss__socket_bind(wss__socket_listeners *all, const wss__socket_address *address, socklen_t size,
+                            const wss_options *options) {
     int family = address->any.sa_family;
-    int off = 0;
+    int mode = options->unix_mode ? options->unix_mode : 0660;
     int fd = WSSERVER_SYSTEM(socket)(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) return NULL;
+    if (fd < 0) return errno;
+    wss__socket_listener *listener = &all->list[all->count++];
+    listener->fd = fd;
     if (family != AF_UNIX) {
         wss__socket_set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
         wss__socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* what it accepts inherits this */
     }
     if (options->reuse_port) wss__socket_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (family == AF_INET6) WSSERVER_SYSTEM(setsockopt)(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    int mode = options->unix_mode ? options->unix_mode : 0660;
-    int failed = WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0;
-    int made = !failed && family == AF_UNIX; /* a path that must not stay behind */
-    if (made) failed = WSSERVER_SYSTEM(chmod)(address->local.sun_path, (mode_t)mode) != 0;
-    if (!failed) failed = WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0;
-    if (!failed) return wss__socket_add(all, fd);
-    int number = errno;
-    if (made) WSSERVER_SYSTEM(unlink)(address->local.sun_path);
-    wss__socket_close(fd);
-    errno = number;
-    return NULL;
+    if (family == AF_INET6) wss__socket_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    if (WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0) return errno;
+    if (family == AF_UNIX) {
+        memcpy(listener->path, address->local.sun_path, sizeof listener->path);
+        if (WSSERVER_SYSTEM(chmod)(listener->path, (mode_t)mode) != 0) return errno;
+    }
+    if (WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0) return errno;
+    wss__socket_note_port(all, fd);
+    return 0;
 }
 
 static int wss__socket_listen_unix(wss__socket_listeners *all, wss__span path, const wss_options *options) {
     wss__socket_address address;
     memset(&address, 0, sizeof address);
-    if (!path.size || path.size >= sizeof address.local.sun_path) return wss__socket_fail(ENAMETOOLONG);
+    if (!path.size || path.size >= sizeof address.local.sun_path) return ENAMETOOLONG;
     address.local.sun_family = AF_UNIX;
     memcpy(address.local.sun_path, path.data, path.size);
     wss__socket_remove_stale(&address, sizeof address.local);
-    wss__socket_listener *listener = wss__socket_bind(all, &address, sizeof address.local, options);
-    if (listener) memcpy(listener->path, path.data, path.size);
-    return listener ? WSS_OK : WSS_ERR_SYSTEM;
+    return wss__socket_bind(all, &address, sizeof address.local, options);
 }
 
 /* A listening descriptor that somebody else made. */
 static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
     int listening = 0;
     socklen_t size = sizeof listening;
-    if (WSSERVER_SYSTEM(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) return WSS_ERR_SYSTEM;
+    if (WSSERVER_SYSTEM(getsockopt)(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0) return errno;
     for (int i = 0; i < all->count; i++)
         if (all->list[i].fd == fd) listening = 0; /* named twice it would be closed twice */
-    if (!listening) return wss__socket_fail(EINVAL);
+    if (!listening) return EINVAL;
     int flags = WSSERVER_SYSTEM(fcntl)(fd, F_GETFL, 0);
-    if (flags < 0 || WSSERVER_SYSTEM(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0) return WSS_ERR_SYSTEM;
-    if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0) return WSS_ERR_SYSTEM;
-    if (!wss__socket_add(all, fd)->is_unix) wss__socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
-    return WSS_OK;
+    if (flags < 0 || WSSERVER_SYSTEM(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0) return errno;
+    if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0) return errno;
+    all->list[all->count++].fd = fd;
+    if (wss__socket_note_port(all, fd) != AF_UNIX) wss__socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    return 0;
 }
 
 /* The descriptors that a service manager passes from number 3 on, if they are meant for this process. */
@@ -4866,10 +4770,10 @@ static int wss__socket_adopt_inherited(wss__socket_listeners *all) {
     const char *fds = getenv("LISTEN_FDS"); /* NOLINT(concurrency-mt-unsafe): likewise */
     int count = fds ? wss__base_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
     if (!pid || count < 1 || wss__base_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid())
-        return wss__socket_fail(ENOENT);
-    for (int i = 0; i < count; i++)
-        if (wss__socket_adopt(all, 3 + i) != WSS_OK) return WSS_ERR_SYSTEM;
-    return WSS_OK;
+        return ENOENT;
+    int number = 0;
+    for (int i = 0; i < count && !number; i++) number = wss__socket_adopt(all, 3 + i);
+    return number;
 }
 
 static int wss__socket_port(const wss__socket_listeners *all, const wss_options *options) {
@@ -4879,22 +4783,15 @@ static int wss__socket_port(const wss__socket_listeners *all, const wss_options 
 static int wss__socket_listen_tcp(wss__socket_listeners *all, wss__span text, const wss_options *options) {
     wss__socket_address address;
     socklen_t size = wss__socket_parse(text, wss__socket_port(all, options), &address);
-    if (!size) return WSS_ERR_ADDRESS;
-    return wss__socket_bind(all, &address, size, options) ? WSS_OK : WSS_ERR_SYSTEM;
-}
-
-static int wss__socket_starts(wss__span text, const char *prefix, wss__span *rest) {
-    size_t size = strlen(prefix);
-    if (text.size < size || memcmp(text.data, prefix, size) != 0) return 0;
-    *rest = wss__base_span(text.data + size, text.size - size);
-    return 1;
+    return size ? wss__socket_bind(all, &address, size, options) : WSS_ERR_ADDRESS;
 }
 
 static int wss__socket_listen_one(wss__socket_listeners *all, wss__span text, const wss_options *options) {
-    wss__span rest;
+    wss__span rest = text;
     if (all->count == WSS__SOCKET_LISTENERS_MAX) return WSS_ERR_ADDRESS;
-    if (wss__socket_starts(text, "unix:", &rest)) return wss__socket_listen_unix(all, rest, options);
-    if (wss__socket_starts(text, "fd:", &rest)) return wss__socket_adopt(all, wss__base_number(rest, INT_MAX / 10 - 1));
+    if (wss__base_take_prefix(&rest, "unix:", wss__base_equal)) return wss__socket_listen_unix(all, rest, options);
+    if (wss__base_take_prefix(&rest, "fd:", wss__base_equal))
+        return wss__socket_adopt(all, wss__base_number(rest, INT_MAX / 10 - 1));
     if (wss__base_equal(text, wss__base_text("systemd"))) return wss__socket_adopt_inherited(all);
     return wss__socket_listen_tcp(all, text, options);
 }
@@ -4904,38 +4801,37 @@ static void wss__socket_close_listeners(wss__socket_listeners *all) {
         wss__socket_close(all->list[i].fd);
         if (all->list[i].path[0]) WSSERVER_SYSTEM(unlink)(all->list[i].path);
     }
-    all->count = 0;
+    memset(all, 0, sizeof *all);
 }
 
 /* All interfaces: IPv6 that takes IPv4 too, or IPv4 alone on machines without IPv6. */
 static int wss__socket_listen_any(wss__socket_listeners *all, const wss_options *options) {
-    int result = wss__socket_listen_tcp(all, wss__base_text("::"), options);
-    if (result && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL))
-        result = wss__socket_listen_tcp(all, wss__base_text("0.0.0.0"), options);
-    return result;
+    int number = wss__socket_listen_tcp(all, wss__base_text("::"), options);
+    if (number != EAFNOSUPPORT && number != EADDRNOTAVAIL) return number;
+    wss__socket_close_listeners(all);
+    return wss__socket_listen_tcp(all, wss__base_text("0.0.0.0"), options);
 }
 
 /* Which of the addresses failed, and with which port where it takes the server's: then it does not parse
    without one. */
-static void wss__socket_explain_listen(wss_error *why, int code, wss__span text, int port) {
+static int wss__socket_explain_listen(wss_error *why, int number, wss__span text, int port) {
     char label[96];
     wss__socket_address unused;
-    int number = errno;
     int takes_port = !text.data || (wss__socket_parse(text, 0, &unused) && !wss__socket_parse(text, -1, &unused));
     if (!text.data) text = wss__base_text("all addresses");
     snprintf(label, sizeof label, "%.*s, port %d", (int)wss__base_min(text.size, 64), text.data, port);
     errno = number;
-    wss__socket_explain(why, code, "cannot listen on", takes_port ? wss__base_text(label) : text);
+    return wss__socket_explain(why, number > 0 ? WSS_ERR_SYSTEM : number, "cannot listen on",
+                               takes_port ? wss__base_text(label) : text);
 }
 
 static int wss__socket_listen(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
     wss__span rest = wss__base_text(options->address);
     wss__span item = rest;
-    int result = options->address ? WSS_OK : wss__socket_listen_any(all, options);
-    while (result == WSS_OK && wss__base_next_item(&rest, ',', &item))
-        result = wss__socket_listen_one(all, item, options);
-    if (result == WSS_OK) return WSS_OK;
-    wss__socket_explain_listen(why, result, item, wss__socket_port(all, options));
+    int number = options->address ? 0 : wss__socket_listen_any(all, options);
+    while (!number && wss__base_next_item(&rest, ',', &item)) number = wss__socket_listen_one(all, item, options);
+    if (!number) return WSS_OK;
+    int result = wss__socket_explain_listen(why, number, item, wss__socket_port(all, options));
     wss__socket_close_listeners(all);
     return result;
 }
@@ -4962,9 +4858,9 @@ typedef struct wss__event_list {
 typedef struct wss__event_type {
     struct wss__event_type *children[4]; /* atomic */
     struct wss__event_type *older;
-    size_t size;
-    size_t number; /* in the order of registration, from 1 on */
-    wss__event_list handlers; /* the name and its NUL follow */
+    wss__span name; /* its bytes and a NUL follow */
+    size_t number;  /* in the order of registration, from 1 on */
+    wss__event_list handlers;
 } wss__event_type;
 
 typedef struct wss__event_table {
@@ -5014,10 +4910,6 @@ typedef struct wss__event_args {
 
 static __thread wss__event_args wss__event_given;
 
-static const char *wss__event_type_name(const wss__event_type *type) {
-    return (const char *)(type + 1);
-}
-
 /* For wss__event_find_type; 0: no message is typed, as far as anybody here cares. */
 static size_t wss__event_type_count(const wss__event_table *table) {
     return __atomic_load_n(&table->type_count, __ATOMIC_ACQUIRE);
@@ -5028,7 +4920,7 @@ static wss__event_type **wss__event_type_at(wss__event_table *table, wss__span n
     uint64_t hash = wss__base_hash(name, table->seed);
     wss__event_type **at = &table->types;
     for (wss__event_type *type; (type = __atomic_load_n(at, __ATOMIC_ACQUIRE)) != NULL; hash <<= 2) {
-        if (wss__base_equal(wss__base_span(wss__event_type_name(type), type->size), name)) break;
+        if (wss__base_equal(type->name, name)) break;
         at = &type->children[hash >> 62];
     }
     return at;
@@ -5046,7 +4938,7 @@ static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span n
     if (type) return type;
     type = (wss__event_type *)wss__mem_get_zeroed(table->mem, wss__base_add(sizeof *type + 1, name.size));
     if (!type) return NULL;
-    type->size = name.size;
+    type->name = wss__base_span((const char *)(type + 1), name.size);
     type->number = table->type_count + 1;
     type->older = table->newest;
     table->newest = type;
@@ -5071,16 +4963,14 @@ static int wss__event_append(wss__event_table *table, wss__event_list *list, wss
 static int wss__event_register(wss__event_table *table, int kind, const char *type_name, wss_handler *handler,
                                void *context) {
     wss__span name = wss__base_span(NULL, 0);
-    wss__event_list *list = &table->lists[kind];
-    int result = kind != WSS_EVENT_MESSAGE ? WSS_OK : wss__utf8_name(type_name, &name);
+    int typed = kind == WSS_EVENT_MESSAGE;
+    int result = typed ? wss__utf8_name(type_name, &name) : WSS_OK;
     if (!handler) result = WSS_ERR_ARGUMENT;
     if (result) return result;
     pthread_mutex_lock(&table->mutex);
-    if (kind == WSS_EVENT_MESSAGE) {
-        wss__event_type *type = wss__event_add_type(table, name);
-        list = type ? &type->handlers : NULL;
-    }
-    int added = list && wss__event_append(table, list, handler, context);
+    wss__event_type *type = typed ? wss__event_add_type(table, name) : NULL;
+    wss__event_list *list = type ? &type->handlers : &table->lists[kind];
+    int added = (type || !typed) && wss__event_append(table, list, handler, context);
     pthread_mutex_unlock(&table->mutex);
     if (added) return WSS_OK;
     __atomic_store_n(&table->failed, 1, __ATOMIC_RELEASE);
@@ -5101,7 +4991,7 @@ static void wss__event_free(wss__event_table *table) {
         wss__event_type *type = table->newest;
         table->newest = type->older;
         wss__event_free_list(table, &type->handlers);
-        wss__mem_free(table->mem, type, sizeof *type + 1 + type->size);
+        wss__mem_free(table->mem, type, sizeof *type + 1 + type->name.size);
     }
     pthread_mutex_destroy(&table->mutex);
 }
@@ -5153,13 +5043,11 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     if (result || !type) return;
     wss_event typed = *event;
     wss__event_args outside = wss__event_given;
+    wss__event_args given = {options, data, rest.size, rest.has_members};
     data[rest.size] = 0; /* where the type stood there is room for it */
-    wss__event_given.options = options;
-    wss__event_given.text = data;
-    wss__event_given.length = rest.size;
-    wss__event_given.has_members = rest.has_members;
+    wss__event_given = given;
     typed.kind = WSS_EVENT_MESSAGE;
-    typed.type = wss__event_type_name(type);
+    typed.type = type->name.data;
     typed.args.text = data;
     typed.args.length = rest.size;
     typed.data = NULL;
@@ -7545,8 +7433,7 @@ static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
         if (loop->accept_backoff > WSS__ACCEPT_RETRY_MAX) loop->accept_backoff = WSS__ACCEPT_RETRY_MAX;
         loop->accept_at = loop->now + (uint64_t)loop->accept_backoff;
         wss__log_line(&loop->server->log, WSS_LOG_WARNING, loop->now, "cannot accept: error %d, next try in %d ms",
-                      errno,
-                      loop->accept_backoff);
+                      errno, loop->accept_backoff);
         wss__accept_watch_listeners(loop, 0);
         return 0;
     }
@@ -7998,26 +7885,27 @@ static int wss__public_copy_strings(wss_server *server) {
 static int wss__public_make_addresses(wss_server *server) {
     server->address_lists = 1;
     while (server->address_lists < server->conns.limit / 4) server->address_lists *= 2;
-    size_t size = server->address_lists * sizeof(void *);
-    server->addresses = (wss__conn_address **)wss__mem_get_zeroed(&server->mem, size);
+    server->addresses = (wss__conn_address **)wss__mem_get_zeroed(&server->mem, server->address_lists * sizeof(void *));
     return server->addresses != NULL;
 }
 
 static int wss__public_set_up(wss_server *server, wss_error *why) {
     uint64_t random = wss__socket_random();
     uint32_t limit = (uint32_t)server->options.max_connections;
-    wss__span what = wss__base_text("server");
     pthread_mutex_init(&server->handlers.mutex, NULL);
     server->handlers.mem = &server->mem;
     server->seed = wss__socket_random();
     server->handlers.seed = server->seed;
-    if (!wss__public_copy_strings(server)) return wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", what);
+    if (server->options.port < 0 || server->options.port > 65535)
+        return wss__socket_explain(why, WSS_ERR_ARGUMENT, "cannot listen on",
+                                   wss__base_text("a port outside 0 to 65535"));
     int result = wss__socket_listen(&server->listeners, &server->options, why);
     if (result) return result;
     if (server->listeners.port) server->options.port = server->listeners.port;
     server->loop_count = server->options.threads;
     server->loops = (wss__loop *)wss__mem_get_zeroed(&server->mem, (size_t)server->loop_count * sizeof *server->loops);
-    if (!server->loops || !wss__slot_init(&server->conns, &server->mem, sizeof(wss__conn), limit, random) ||
+    if (!wss__public_copy_strings(server) || !server->loops ||
+        !wss__slot_init(&server->conns, &server->mem, sizeof(wss__conn), limit, random) ||
         !wss__slot_init(&server->timers, &server->mem, sizeof(wss__deliver_timer), 1 << 20, random >> 20) ||
         (server->options.max_per_address != WSS_OFF && !wss__public_make_addresses(server)))
         result = WSS_ERR_MEMORY;
@@ -8025,7 +7913,7 @@ static int wss__public_set_up(wss_server *server, wss_error *why) {
         server->loops_made = i + 1;
         result = wss__loop_init(&server->loops[i], server, i);
     }
-    return result ? wss__socket_explain(why, result, "cannot make", what) : WSS_OK;
+    return result ? wss__socket_explain(why, result, "cannot make", wss__base_text("server")) : WSS_OK;
 }
 
 static void wss__public_tear_down(wss_server *server) {
@@ -8051,10 +7939,6 @@ WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) 
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
     wss__public_resolve(&resolved);
-    if (resolved.port < 0 || resolved.port > 65535) {
-        wss__socket_explain(why, WSS_ERR_ARGUMENT, "cannot listen on", wss__base_text("a port outside 0 to 65535"));
-        return NULL;
-    }
     wss__mem_init(&mem, &resolved);
     wss_server *server = (wss_server *)wss__mem_get_zeroed(&mem, sizeof *server);
     if (!server) {
@@ -8063,7 +7947,7 @@ WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) 
     }
     server->mem = mem;
     server->options = resolved;
-    wss__log_init(&server->log, &resolved);
+    wss__log_init(&server->log, &server->options);
     if (wss__public_set_up(server, why) != WSS_OK) {
         wss__public_tear_down(server);
         return NULL;
@@ -8243,21 +8127,20 @@ static void wss__public_server_ended(wss_queue *queue) {
    before a handler runs, which may end another server. */
 static void wss__public_deliver_rest(wss_server *server) {
     wss_queue *queue = server->options.queue;
-    wss__queue_job *lists[2]; /* this server's, others */
-    wss__queue_job **ends[2];
+    wss__queue_job *lists[2] = {NULL, NULL}; /* this server's, others */
+    wss__queue_job **ends[2] = {&lists[0], &lists[1]};
     wss__queue_put_back(&queue->inbox, queue->batch);
     queue->batch = NULL;
     wss__queue_job *next = wss__queue_take(&queue->inbox, 0);
-    for (int i = 0; i < 2; i++) ends[i] = &lists[i];
     while (next) {
         wss__queue_job *job = next;
         int ours = (job->kind == WSS__ORDER_ENDED && job->arg == server) ||
                    (job->kind == WSS__ORDER_EVENT && ((wss__conn_notice *)(void *)job)->event.server == server);
         next = job->next;
+        job->next = NULL;
         *ends[!ours] = job;
         ends[!ours] = &job->next;
     }
-    for (int i = 0; i < 2; i++) *ends[i] = NULL;
     wss__queue_put_back(&queue->inbox, lists[1]);
     while (lists[0]) {
         wss__queue_job *job = lists[0];
@@ -8869,14 +8752,18 @@ WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *
 
 /* ---- work ---- */
 
+static int wss__public_post(wss__mem *mem, wss__queue_inbox *inbox, void (*function)(void *arg), void *arg) {
+    wss__queue_job *job = wss__queue_new_post(mem, function, arg);
+    if (!job) return wss__mem_error(mem, sizeof *job);
+    int result = wss__queue_push(inbox, job);
+    if (result) wss__mem_free(mem, job, job->size);
+    return result;
+}
+
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg) {
     if (!server || !function) return WSS_ERR_ARGUMENT;
     if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
-    wss__queue_job *job = wss__queue_new_post(&server->mem, function, arg);
-    if (!job) return wss__mem_error(&server->mem, sizeof *job);
-    int result = wss__queue_push(&server->loops[0].inbox, job);
-    if (result) wss__mem_free(&server->mem, job, job->size);
-    return result;
+    return wss__public_post(&server->mem, &server->loops[0].inbox, function, arg);
 }
 
 /* Makes the first loop look at a timer; false where the word could not be sent. */
@@ -8947,24 +8834,15 @@ WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *
     resolved.memory_budget = WSS_UNLIMITED; /* what is posted has limits of its own */
     wss__mem_init(&mem, &resolved);
     wss_queue *queue = (wss_queue *)wss__mem_get_zeroed(&mem, sizeof *queue);
-    if (!queue) {
-        wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", wss__base_text("queue"));
-        return NULL;
-    }
-    queue->mem = mem;
-    if (wss__queue_init(&queue->inbox, &resolved)) return queue;
-    wss__socket_explain(why, WSS_ERR_SYSTEM, "cannot make", wss__base_text("queue"));
+    if (queue) queue->mem = mem;
+    if (queue && wss__queue_init(&queue->inbox, &resolved)) return queue;
+    wss__socket_explain(why, queue ? WSS_ERR_SYSTEM : WSS_ERR_MEMORY, "cannot make", wss__base_text("queue"));
     wss__mem_free(&mem, queue, sizeof *queue);
     return NULL;
 }
 
 WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), void *arg) {
-    if (!queue || !function) return WSS_ERR_ARGUMENT;
-    wss__queue_job *job = wss__queue_new_post(&queue->mem, function, arg);
-    if (!job) return wss__mem_error(&queue->mem, sizeof *job);
-    int result = wss__queue_push(&queue->inbox, job);
-    if (result) wss__mem_free(&queue->mem, job, job->size);
-    return result;
+    return queue && function ? wss__public_post(&queue->mem, &queue->inbox, function, arg) : WSS_ERR_ARGUMENT;
 }
 
 enum { WSS__PUBLIC_BATCH = 256 }; /* jobs of a queue that are run before others of the thread have their turn */

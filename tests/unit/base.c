@@ -133,6 +133,45 @@ static void items(void) {
     CHECK(!wss__base_next_item(&none, ',', &item));
 }
 
+/* A prefix is taken in the way it is compared, and nothing of the text where it is not there. */
+static void prefixes(void) {
+    char *copy = guard_copy("FD:7", 4);
+    wss__span rest = wss__base_span(copy, 4);
+    CHECK(!wss__base_take_prefix(&rest, "fd:", wss__base_equal));
+    CHECK(!wss__base_take_prefix(&rest, "fd:77", wss__base_equal_fold)); /* more than there is */
+    CHECK(rest.data == copy && rest.size == 4);
+    CHECK(wss__base_take_prefix(&rest, "fd:", wss__base_equal_fold));
+    CHECK(rest.data == copy + 3 && rest.size == 1);
+    CHECK(wss__base_take_prefix(&rest, "7", wss__base_equal));
+    CHECK(rest.data == copy + 4 && rest.size == 0);
+    guard_free(copy, 4);
+}
+
+/* port: NULL where the text has none. */
+static void check_host(const char *text, const char *name, const char *port) {
+    size_t size = strlen(text);
+    char *copy = guard_copy(text, size);
+    wss__span found;
+    CHECK(wss__base_equal(wss__base_host(wss__base_span(copy, size), &found), wss__base_text(name)));
+    CHECK(!found.data == !port && wss__base_equal(found, wss__base_text(port)));
+    guard_free(copy, size);
+}
+
+static void hosts(void) {
+    check_host("", "", NULL);
+    check_host("a", "a", NULL);
+    check_host("a:", "a", "");
+    check_host(":80", "", "80");
+    check_host("a:80", "a", "80");
+    check_host("a:80:90", "a", "80:90");
+    check_host("[::1]", "[::1]", NULL);
+    check_host("[::1]:80", "[::1]", "80");
+    check_host("[::1]x:80", "[::1]x", "80");
+    check_host("[::1", "[::1", NULL);
+    check_host("[", "[", NULL);
+    check_host("::1", "", ":1");
+}
+
 static void hex(void) {
     static const char digits[] = "0123456789abcdef";
     static const char upper[] = "0123456789ABCDEF";
@@ -233,6 +272,8 @@ int main(void) {
     RUN(smaller_and_larger);
     RUN(saturating);
     RUN(items);
+    RUN(prefixes);
+    RUN(hosts);
     RUN(hex);
     RUN(numbers);
     RUN(made_of);

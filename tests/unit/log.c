@@ -12,6 +12,7 @@ typedef struct lines {
 } lines;
 
 static lines seen;
+static wss_options options;
 
 static void keep(void *context, int level, const char *text) {
     lines *to = (lines *)context;
@@ -24,7 +25,6 @@ static void keep(void *context, int level, const char *text) {
 }
 
 static void begin(wss__log *log, int level) {
-    wss_options options;
     memset(&options, 0, sizeof options);
     memset(&seen, 0, sizeof seen);
     memset(log, 0, sizeof *log);
@@ -102,7 +102,7 @@ static void levels(void) {
 static void nobody_listens(void) {
     wss__log log;
     begin(&log, WSS_LOG_DEBUG);
-    log.write = NULL;
+    options.log = NULL;
     CHECK_INT(wss__log_wants(&log, WSS_LOG_ERROR), 0);
     wss__log_line(&log, WSS_LOG_ERROR, 5, "nobody");
     CHECK_INT(seen.count, 0);
