@@ -3149,6 +3149,7 @@ static int wss__buf_append(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame
     if (!wss__buf_make_room(mem, queue) || (frame->key_size && !wss__buf_make_key_room(mem, *queue))) {
         if (*queue && !(*queue)->count) wss__buf_free_queue(mem, queue);
         wss__buf_release(mem, frame);
+        if (*queue && !(*queue)->count) wss__buf_free_queue(mem, queue); /* an empty one would seem to hold something */
         return 0;
     }
     wss__buf_key key = {frame->hash, (*queue)->first + (*queue)->count};
