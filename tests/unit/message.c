@@ -330,19 +330,24 @@ static void frames(void) {
         memset(text + length, 'x', sizes[i]);
         memcpy(text + length + sizes[i], "\"}", 3);
         CHECK_INT(wss__message_init_typed(&message, &options, "t", wss_json(text)), WSS_OK);
-        wss__buf_frame *frame = wss__message_frame(&mem, &message, wss__base_text("key"));
+        CHECK_INT(message.key.size, 0); /* none, until one is given */
+        message.key = wss__base_text("key");
+        message.key_hash = 0x12345678;
+        wss__buf_frame *frame = wss__message_frame(&mem, &message);
         size_t payload = strlen("{\"__MESSAGE__\":\"t\",\"a\":\"\"}") + sizes[i];
         size_t head = wss__frame_head_size(payload);
         char want[10];
         wss__frame_encode(want, WSS_TEXT, payload);
         CHECK_INT(frame->size, head + payload);
+        CHECK_INT(frame->key_size, 3);
+        CHECK_INT(frame->hash, 0x12345678);
         CHECK(memcmp(wss__buf_frame_data(frame), want, head) == 0);
         CHECK(memcmp(wss__buf_frame_data(frame) + head, "{\"__MESSAGE__\":\"t\",\"a\":\"", 24) == 0);
         CHECK(memcmp(wss__buf_frame_data(frame) + head + 24 + sizes[i], "\"}key", 5) == 0);
         wss__buf_release(&mem, frame);
         CHECK_INT(mem.used, 0);
         refuse_all = 1;
-        CHECK(!wss__message_frame(&mem, &message, wss__base_text(NULL)));
+        CHECK(!wss__message_frame(&mem, &message));
         refuse_all = 0;
         CHECK_INT(mem.used, 0);
         free(text);

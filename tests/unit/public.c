@@ -180,8 +180,9 @@ static void defaults(void) {
     CHECK_INT(options.pong_ms, 20000);
     CHECK_INT(options.idle_ms, WSS_OFF);
     CHECK_INT(options.message_ms, 30000);
-    CHECK_INT(options.stall_ms, 10000);
+    CHECK_INT(options.stall_ms, 30000);
     CHECK_INT(options.close_ms, 5000);
+    CHECK_INT(options.least_rate, 256);
     CHECK_INT(options.log_level, WSS_LOG_INFO);
     CHECK_INT(options.send_policy, WSS_POLICY_REFUSE);
 }
@@ -435,24 +436,126 @@ static void closed_inbox(void) {
     step_end(server);
 }
 
-/* A full queue whose connection is to be closed for it, and the word does not get through. */
-static void closed_inbox_and_full_queue(void) {
+/* What of a frame's size its queue is charged. */
+static size_t cost_of(size_t size) {
+    return wss__mem_charge(sizeof(wss__buf_frame) + size) + 16;
+}
+
+/* A message that does not get through leaves nothing behind, in neither account, whatever waits already. */
+static void closed_inbox_beside_a_queue(void) {
     static char block[1000];
-    wss_options options = {0};
-    options.send_policy = WSS_POLICY_CLOSE;
-    options.max_queued = 500;
-    wss_server *server = step_server(&options);
-    wss_on_connect(server, on_connect, NULL);
-    step_client *client = step_open(server);
-    CHECK_INT(wss_send_data(server, last, WSS_BINARY, block, sizeof block), WSS_OK); /* not sent before the next turn */
-    server->loops[0].inbox.closed = 1;
-    size_t bytes = step_bytes;
-    CHECK_INT(wss_send_data(server, last, WSS_BINARY, block, sizeof block), WSS_ERR_STOPPED);
-    CHECK_INT(step_bytes, bytes);
-    server->loops[0].inbox.closed = 0;
-    step_free(client);
-    step(server);
-    step_end(server);
+    for (int policy = WSS_POLICY_REFUSE; policy <= WSS_POLICY_CLOSE; policy++) {
+        wss_options options = {0};
+        options.send_policy = policy;
+        options.max_queued = 5000;
+        wss_server *server = step_server(&options);
+        wss_on_connect(server, on_connect, NULL);
+        step_client *client = step_open(server);
+        CHECK_INT(wss_send_data(server, last, WSS_BINARY, block, sizeof block), WSS_OK); /* not sent before the next turn */
+        server->loops[0].inbox.closed = 1;
+        size_t bytes = step_bytes;
+        CHECK_INT(wss_send_data(server, last, WSS_BINARY, block, sizeof block), WSS_ERR_STOPPED);
+        CHECK_INT(step_bytes, bytes);
+        CHECK_INT(wss_buffered(server, last), cost_of(1004));
+        server->loops[0].inbox.closed = 0;
+        step_free(client);
+        step(server);
+        step_end(server);
+    }
+}
+
+/* ---- the limit, judged by other threads ---- */
+
+/* Of what is on its way at most as much as may wait, with either policy; what waits is judged here where it is to be refused,
+   together with what comes where a key may find its like in either. */
+static void full_for_other_threads(void) {
+    static const struct {
+        int policy;
+        int keyed;
+        size_t most;
+        uint32_t queued; /* units */
+        uint32_t coming;
+        int full;
+    } rows[] = {
+        {WSS_POLICY_REFUSE, 0, 1600, 0, 0, 0},     {WSS_POLICY_REFUSE, 0, 1600, 99, 0, 0},
+        {WSS_POLICY_REFUSE, 0, 1600, 100, 0, 1},   {WSS_POLICY_REFUSE, 0, 1601, 100, 0, 0},
+        {WSS_POLICY_REFUSE, 0, 1600, 0, 99, 0},    {WSS_POLICY_REFUSE, 0, 1600, 0, 100, 1},
+        {WSS_POLICY_REFUSE, 0, 1601, 0, 100, 0},   {WSS_POLICY_REFUSE, 0, 1600, 99, 99, 0},
+        {WSS_POLICY_REFUSE, 0, 1600, 100, 1, 1},   {WSS_POLICY_REFUSE, 0, 1, 0, 0, 0},
+        {WSS_POLICY_REFUSE, 0, 1, 4, 0, 1},        {WSS_POLICY_REFUSE, 0, 1, 0, 4, 1},
+        {WSS_POLICY_REFUSE, 1, 1600, 199, 0, 0},   {WSS_POLICY_REFUSE, 1, 1600, 200, 0, 1},
+        {WSS_POLICY_REFUSE, 1, 1601, 200, 0, 0},   {WSS_POLICY_REFUSE, 1, 1600, 100, 99, 0},
+        {WSS_POLICY_REFUSE, 1, 1600, 101, 99, 1},  {WSS_POLICY_REFUSE, 1, 1600, 0, 100, 1},
+        {WSS_POLICY_REFUSE, 1, 1, 0, 0, 0},        {WSS_POLICY_REFUSE, 1, 1, 4, 0, 1},
+        {WSS_POLICY_CLOSE, 0, 1600, 500, 99, 0},   {WSS_POLICY_CLOSE, 0, 1600, 0, 100, 1},
+        {WSS_POLICY_CLOSE, 1, 1600, 500, 99, 0},   {WSS_POLICY_CLOSE, 1, 1600, 0, 100, 1},
+        {WSS_POLICY_CLOSE, 0, 1, 4, 0, 0},         {WSS_POLICY_CLOSE, 0, 1, 0, 4, 1},
+        {WSS_POLICY_REFUSE, 0, WSS_UNLIMITED, UINT32_MAX, 0x7fffffff, 0},
+        {WSS_POLICY_REFUSE, 1, WSS_UNLIMITED, UINT32_MAX, 0x7fffffff, 0},
+    };
+    static wss_server server;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        wss__conn conn;
+        memset(&conn, 0, sizeof conn);
+        server.options.send_policy = rows[i].policy;
+        server.options.max_queued = rows[i].most;
+        conn.session.queued = rows[i].queued;
+        conn.session.coming = rows[i].coming;
+        CHECK_INT(wss__public_is_full(&server, &conn, rows[i].keyed), rows[i].full);
+        CHECK_INT(wss__public_refuses(&server, &conn, rows[i].keyed), rows[i].full);
+        /* only who was refused is told when to try again, and the mark counts for nothing */
+        CHECK_INT(conn.session.coming, rows[i].coming | (rows[i].full ? WSS__SESSION_OWED : 0));
+        CHECK_INT(wss__public_is_full(&server, &conn, rows[i].keyed), rows[i].full);
+        if (test_broken) {
+            printf("row %zu\n", i);
+            break;
+        }
+    }
+}
+
+static int drains;
+
+static void on_drain(const wss_event *e) {
+    (void)e;
+    drains++;
+}
+
+/* Refused for what is on its way, although nothing waits yet: told when that has left, once, and may send again. */
+static void refused_and_told(void) {
+    static char block[1000];
+    for (int policy = WSS_POLICY_REFUSE; policy <= WSS_POLICY_CLOSE; policy++) {
+        wss_options options = {0};
+        wss_stats stats;
+        options.send_policy = policy;
+        options.max_queued = 500;
+        wss_server *server = step_server(&options);
+        wss_on_connect(server, on_connect, NULL);
+        wss_on_drain(server, on_drain, NULL);
+        step_client *client = step_open(server);
+        drains = 0;
+        CHECK_INT(wss_send_data(server, last, WSS_BINARY, block, sizeof block), WSS_OK);
+        CHECK_INT(wss_buffered(server, last), cost_of(1004));
+        size_t bytes = step_bytes;
+        CHECK_INT(wss_send_data(server, last, WSS_BINARY, block, sizeof block), WSS_ERR_FULL);
+        CHECK_INT(wss_send_latest(server, last, "k", "t", wss_json("{}")), WSS_ERR_FULL);
+        CHECK_INT(step_bytes, bytes);
+        CHECK_INT(wss_buffered(server, last), cost_of(1004));
+        CHECK_INT(drains, 0);
+        step(server);
+        CHECK_INT(drains, 1);
+        CHECK_INT(wss_buffered(server, last), 0);
+        CHECK_INT(wss__conn_find(server, last)->session.coming, 0);
+        wss_get_stats(server, &stats);
+        CHECK_INT(stats.refused_full, 2);
+        CHECK_INT(stats.crowded, 0);
+        CHECK_INT(stats.closes[WSS_CAUSE_SLOW_READER], 0);
+        CHECK_INT(wss_send_data(server, last, WSS_BINARY, block, sizeof block), WSS_OK);
+        step(server);
+        CHECK_INT(drains, 2); /* more than half of the limit waited again */
+        step_free(client);
+        step(server);
+        step_end(server);
+    }
 }
 
 /* ---- wss_poll ---- */
@@ -768,7 +871,9 @@ int main(void) {
     RUN(no_thread_to_start);
     RUN(no_thread_for_a_loop);
     RUN(closed_inbox);
-    RUN(closed_inbox_and_full_queue);
+    RUN(closed_inbox_beside_a_queue);
+    RUN(full_for_other_threads);
+    RUN(refused_and_told);
     RUN(polled_on_another_thread);
     RUN(answered_twice);
     RUN(poll_needs_one_loop);
