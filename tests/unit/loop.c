@@ -70,6 +70,10 @@ static void arrive(step_client *client, const void *data, size_t size) {
     CHECK_INT(send(client->fd, data, size, MSG_NOSIGNAL), size);
 }
 
+static int loop_has_work(const wss_server *server) {
+    return server->loops[0].first_ready != WSS__SLOT_NONE;
+}
+
 static void make_up(uint64_t tag, uint32_t events) {
     made_up[made_up_count].data.u64 = tag;
     made_up[made_up_count++].events = events;
@@ -297,30 +301,251 @@ static void receive_that_fits_exactly(void) {
     step_end(server);
 }
 
+/* ---- pings ---- */
+
 /* The ping that is due finds no memory: the connection ends for that, it is not left without a deadline. */
 static void ping_without_memory(void) {
-    static char block[65536];
     wss_options options = {0};
-    options.ping_ms = 5000;
-    options.stall_ms = WSS_OFF;
+    options.ping_ms = 500;
     wss_server *server = serve(&options);
     step_client *client = step_open(server);
-    for (int i = 0; i < 10000 && wss_buffered(server, conns[0]) == 0; i++) {
-        CHECK_INT(wss_send_data(server, conns[0], WSS_BINARY, block, sizeof block), WSS_OK);
-        step(server);
-    }
-    step_now += 5000 + 2 * WSS__CONN_STEP;
+    wss__session_shared *shared = &server->loops[0].shared;
+    size_t capacity = shared->cork_capacity;
+    shared->cork_capacity = 0; /* others have taken all of it for what they broadcast */
+    step_now += 500 + 2 * WSS__CONN_STEP;
+    step_failed = 0;
     step_fail_in = 1;
     step_fail_on = 1;
-    wss_poll(server, 0);
+    step(server);
     step_fail_in = 0;
     step_fail_on = 0;
+    shared->cork_capacity = capacity;
+    CHECK(step_failed > 0);
     step(server);
     CHECK_INT(ends, 1);
-    CHECK_INT(server->loops[0].shared.stats.closes[WSS_CAUSE_MEMORY], 1);
+    CHECK_INT(shared->stats.closes[WSS_CAUSE_MEMORY], 1);
     step_free(client);
     step(server);
     step_end(server);
+}
+
+/* ---- time ---- */
+
+/* What a wait, or a turn, took beyond what it could is left out, but for the second that anything may take. */
+static void time_that_is_skipped(void) {
+    static const struct {
+        uint64_t took, expected, skipped;
+    } rows[] = {{0, 0, 0},          {1000, 0, 0},       {1001, 0, 1},           {5000, 0, 4000},       {5000, 4000, 0},
+                {5001, 4000, 1},    {5000, 6000, 0},    {3600000, 0, 3599000},  {60000, 60000, 0},     {0, 60000, 0},
+                {61001, 60000, 1}};
+    static wss__loop loop;
+    uint64_t all = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        wss__loop_skip(&loop, rows[i].took, rows[i].expected);
+        all += rows[i].skipped;
+        CHECK_INT(loop.skipped, all);
+    }
+}
+
+/* The loop's time is the clock's less what was skipped: in a wait without end nothing is, in another one what it was late. */
+static void time_of_the_loop(void) {
+    static wss__loop loop;
+    loop.turned = (uint64_t)step_now;
+    step_now += 100000;
+    wss__loop_read_clock(&loop, -1);
+    CHECK_INT(loop.now, step_now);
+    CHECK_INT(loop.time, step_now);
+    loop.turned = loop.now;
+    step_now += 7000;
+    wss__loop_read_clock(&loop, 6000);
+    CHECK_INT(loop.time, step_now);
+    loop.turned = loop.now;
+    step_now += 7000;
+    wss__loop_read_clock(&loop, 5999);
+    CHECK_INT(loop.now, step_now);
+    CHECK_INT(loop.time, step_now - 1);
+    loop.turned = loop.now;
+    step_now += 50000;
+    wss__loop_read_clock(&loop, 0);
+    CHECK_INT(loop.skipped, 1 + 49000);
+    CHECK_INT(loop.time, step_now - 49001);
+    uint64_t before = loop.time;
+    loop.turned = loop.now;
+    step_now += 1000;
+    wss__loop_read_clock(&loop, 0);
+    CHECK_INT(loop.time, before + 1000);
+}
+
+/* The process stands still for an hour: nobody is pinged or ended for that, and what is due afterwards is due as late. A timer
+   of the application goes by the clock. */
+static void stands_still(void) {
+    wss_options options = {0};
+    options.ping_ms = 5000;
+    options.pong_ms = 5000;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    CHECK(wss_timer_start(server, 1800000, 0, on_end, NULL).id != 0);
+    step(server);
+    step_now += 3600000;
+    step(server);
+    CHECK_INT(ends, 1); /* the timer */
+    CHECK_INT(server->loops[0].skipped, 3600000 - WSS__LOOP_STILL);
+    CHECK_INT(step_receive(client), 0);
+    step_time(server, 5000);
+    step_receive(client);
+    CHECK_INT(client->size, 10); /* the ping */
+    CHECK_INT(ends, 1);
+    step_time(server, 4900);
+    CHECK_INT(ends, 1);
+    step_time(server, 200);
+    CHECK_INT(ends, 2);
+    CHECK_INT(server->loops[0].shared.stats.closes[WSS_CAUSE_PONG_TIMEOUT], 1);
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
+static int turn_takes; /* milliseconds of the next message's handler */
+
+static void on_data_slow(const wss_event *e) {
+    (void)e;
+    step_now += turn_takes;
+}
+
+/* Turns are counted by how long they took; one of more than a second is skipped beyond that. */
+static void turns_by_length(void) {
+    static const struct {
+        int takes, kind;
+    } rows[] = {{0, 0},  {1, 0},   {2, 1},   {4, 1},   {5, 2},   {16, 2},   {17, 3},
+                {64, 3}, {65, 4},  {256, 4}, {257, 5}, {999, 5}, {1000, 5}, {5000, 5}};
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    wss__loop *loop = &server->loops[0];
+    wss_on_data(server, on_data_slow, NULL);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        uint64_t turns[6];
+        uint64_t skipped = loop->skipped;
+        memcpy(turns, loop->shared.stats.turns, sizeof turns);
+        turn_takes = rows[i].takes;
+        arrive(client, "\x81\x81\0\0\0\0x", 7);
+        wss_poll(server, 0);
+        for (int k = 0; k < 6; k++) CHECK_INT(loop->shared.stats.turns[k], turns[k] + (k == rows[i].kind));
+        CHECK_INT(loop->skipped, skipped + (rows[i].takes > 1000 ? (uint64_t)rows[i].takes - 1000 : 0));
+        CHECK_INT(loop->turned, step_now);
+    }
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
+/* ---- shares of a turn ---- */
+
+/* The time that handlers of one connection may take: less, the more have work, between two bounds. */
+static void share_of_a_turn(void) {
+    static const struct {
+        uint32_t ready;
+        uint64_t share;
+    } rows[] = {{0, 50}, {1, 1000}, {8, 1000}, {9, 888}, {80, 100}, {160, 50}, {161, 50}, {100000, 50}};
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    wss__loop *loop = &server->loops[0];
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        loop->ready_count = rows[i].ready;
+        loop->handed_out = 7;
+        wss__loop_run_ready(loop);
+        CHECK_INT(loop->share_us, rows[i].share);
+        CHECK_INT(loop->ready_count, 0);
+        CHECK_INT(loop->handed_out, 0);
+    }
+    step_end(server);
+}
+
+/* Each place on the ready list is counted once. */
+static void ready_are_counted(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    step_client *clients[3];
+    for (int i = 0; i < 3; i++) clients[i] = step_open(server);
+    wss__loop *loop = &server->loops[0];
+    CHECK_INT(loop->ready_count, 0);
+    for (int i = 0; i < 6; i++) wss__conn_make_ready(loop, wss__conn_find(server, conns[i / 2]));
+    CHECK_INT(loop->ready_count, 3);
+    wss__loop_run_ready(loop);
+    CHECK_INT(loop->ready_count, 0);
+    CHECK_INT(loop->share_us, 1000);
+    for (int i = 0; i < 3; i++) step_free(clients[i]);
+    step(server);
+    step_end(server);
+}
+
+/* Of messages that come together 128 at most are handled in a turn, the rest in the next ones, in which others have theirs. */
+static void messages_of_a_turn(void) {
+    static char frames[7 * 300];
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    step_client *many = step_open(server);
+    step_client *one = step_open(server);
+    for (int i = 0; i < 300; i++) memcpy(frames + 7 * i, "\x82\x81\0\0\0\0x", 7);
+    arrive(many, frames, sizeof frames);
+    wss_poll(server, 0);
+    CHECK_INT(messages, 128);
+    CHECK(loop_has_work(server));
+    arrive(one, "\x82\x81\0\0\0\0x", 7);
+    wss_poll(server, 0);
+    CHECK_INT(messages, 257);
+    wss_poll(server, 0);
+    CHECK_INT(messages, 301);
+    CHECK(!loop_has_work(server));
+    step_free(many);
+    step_free(one);
+    step(server);
+    step_end(server);
+}
+
+/* By the time that handlers take: looked at after each sixteenth message, from the first on. */
+static void time_of_a_share(void) {
+    static wss__loop loop;
+    loop.share_us = 1000;
+    uint64_t began = 0;
+    CHECK_INT(wss__read_is_over(&loop, 1, &began), 0);
+    CHECK_INT(began, step_now * 1000);
+    step_now += 1;
+    CHECK_INT(wss__read_is_over(&loop, 16, &began), 0); /* not more than its share */
+    CHECK_INT(began, (step_now - 1) * 1000);
+    step_now += 1;
+    CHECK_INT(wss__read_is_over(&loop, 17, &began), 0); /* the clock is not read */
+    CHECK_INT(wss__read_is_over(&loop, 32, &began), 1);
+    CHECK_INT(wss__read_is_over(&loop, 127, &began), 0);
+    CHECK_INT(wss__read_is_over(&loop, 128, &began), 1);
+    CHECK_INT(wss__read_is_over(&loop, 129, &began), 1);
+    began = (uint64_t)step_now * 1000;
+    CHECK_INT(wss__read_is_over(&loop, 112, &began), 0);
+    CHECK_INT(wss__read_is_over(&loop, 128, &began), 1);
+}
+
+/* A receive takes what a turn can deal with, and of a large frame that has begun what is still to come of it. */
+static void size_of_a_receive(void) {
+    static wss__loop loop;
+    wss__session_input input;
+    wss__conn conn;
+    memset(&input, 0, sizeof input);
+    memset(&conn, 0, sizeof conn);
+    loop.receive_size = WSS__LOOP_RECEIVE;
+    CHECK_INT(wss__read_size(&loop, &conn), 65536);
+    conn.session.input = &input;
+    input.frame_left = 500000;
+    CHECK_INT(wss__read_size(&loop, &conn), 65536); /* left over from a frame before */
+    input.in_frame = 1;
+    CHECK_INT(wss__read_size(&loop, &conn), 500000);
+    input.frame_left = 65537;
+    CHECK_INT(wss__read_size(&loop, &conn), 65537);
+    input.frame_left = 65535;
+    CHECK_INT(wss__read_size(&loop, &conn), 65536);
+    input.frame_left = (size_t)1 << 30;
+    CHECK_INT(wss__read_size(&loop, &conn), WSS__LOOP_RECEIVE);
+    loop.receive_size = 1000;
+    CHECK_INT(wss__read_size(&loop, &conn), 1000);
 }
 
 /* ---- options.spin_us ---- */
@@ -363,6 +588,15 @@ int main(void) {
     RUN(last_words_of_a_lingering_peer);
     RUN(receive_that_fits_exactly);
     RUN(ping_without_memory);
+    RUN(time_that_is_skipped);
+    RUN(time_of_the_loop);
+    RUN(stands_still);
+    RUN(turns_by_length);
+    RUN(share_of_a_turn);
+    RUN(ready_are_counted);
+    RUN(messages_of_a_turn);
+    RUN(time_of_a_share);
+    RUN(size_of_a_receive);
     RUN(spins_before_it_sleeps);
     return test_end("loop");
 }
