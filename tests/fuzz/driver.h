@@ -9,10 +9,11 @@
 #include "fuzz.h"
 
 enum { DRIVER_FRONT = 16 };         /* bytes before each block, where its size is noted */
-enum { DRIVER_CORK_MAX = 1 << 17 }; /* the largest cork */
+enum { DRIVER_CORK_MAX = 1 << 17 }; /* the largest cork that is like a server's, */
+enum { DRIVER_CORK_ALL = 1 << 23 }; /* and one that has room for every answer: what leaves is in the order in which it came */
 
 /* A cork is the end of this, so that one byte too far is seen. */
-static char driver_cork[DRIVER_CORK_MAX];
+static char driver_cork[DRIVER_CORK_ALL];
 
 /* How the driver serves. All zero: no cork, everything is sent at once, input is never held. */
 typedef struct driver_mode {
@@ -41,6 +42,7 @@ typedef struct driver {
     int paused;
     int broken; /* what was sent in part could not be kept */
     int ended;
+    int closed;  /* our Close came before the end */
     size_t live; /* bytes allocated now */
     size_t peak;
     size_t calls;   /* of the allocator, to get memory */
@@ -82,32 +84,31 @@ static inline void driver_begin(driver *d, const driver_mode *how, size_t max_me
     wss__mem_init(&d->mem, &d->options);
     d->host.mem = &d->mem;
     d->host.options = &d->options;
-    d->host.cork = d->how.cork ? driver_cork + DRIVER_CORK_MAX - d->how.cork : NULL;
+    d->host.cork = d->how.cork ? driver_cork + DRIVER_CORK_ALL - d->how.cork : NULL;
     d->host.cork_capacity = d->how.cork;
 }
 
 static inline void driver_finish(driver *d) {
     wss__session_free(&d->host, &d->session);
-    FUZZ_CHECK(d->live == 0 && d->mem.used == 0 && d->session.queued == 0);
+    FUZZ_CHECK(d->live == 0 && d->mem.used == 0 && d->session.queued == 0 && d->session.coming == 0);
     script_free(&d->trace);
     script_free(&d->output);
 }
 
-/* The account is what stands in the queue, not counting control frames; pongs are those in the queue, and bounded. */
+/* The account is what stands in the queue, control frames not counted, and a queue holds something. Of what may still be
+   overtaken at most one pong waits, however many pings came, and nothing stands ahead of it. */
 static inline void driver_check(const driver *d) {
     wss__buf_queue *queue = d->session.queue;
     size_t bytes = 0;
-    uint32_t pongs = 0;
+    if (queue) FUZZ_CHECK(queue->count > 0);
     for (uint32_t i = 0; queue && i < queue->count; i++) {
-        size_t size;
         wss__buf_frame *frame = *wss__buf_at(queue, i);
-        wss__buf_peek(queue, i, &size);
-        if (!frame->control) bytes += size;
-        pongs += frame->control && !frame->fixed &&
-                 ((unsigned char)wss__buf_frame_data(frame)[0] & 15) == WSS__FRAME_PONG;
+        uint32_t border = queue->sent || (*wss__buf_at(queue, 0))->fixed ? 1 : 0;
+        int is_pong = frame->control && !frame->fixed && (unsigned char)*wss__buf_frame_data(frame) == 0x8a;
+        FUZZ_CHECK(!is_pong || i <= border);
+        if (!frame->control) bytes += wss__mem_charge(sizeof *frame + frame->size) + 16;
     }
-    FUZZ_CHECK(d->session.queued == bytes);
-    if (queue) FUZZ_CHECK(queue->pongs == pongs && pongs <= WSS__SESSION_PONGS_MAX && queue->count > 0);
+    FUZZ_CHECK(wss__session_queued(&d->session) == bytes);
 }
 
 /* Output. */
@@ -157,6 +158,7 @@ static inline void driver_on_end(driver *d, const wss__session_event *event) {
     snprintf(line, sizeof line, "end %d %d %zu ", event->code, event->cause, event->size);
     driver_note(d, line, event->size ? event->data : "", event->size);
     FUZZ_CHECK(d->session.phase == WSS__SESSION_DONE);
+    FUZZ_CHECK(event->ours == d->closed);
     d->ended = 1;
 }
 
@@ -173,6 +175,7 @@ static inline void driver_lose(driver *d, int cause) {
 }
 
 static inline void driver_close(driver *d, int code, const char *reason) {
+    if (d->session.phase == WSS__SESSION_OPEN) d->closed = 1;
     wss__session_close(&d->host, &d->session, code, wss__base_text(reason), WSS_CAUSE_LOCAL_CLOSE);
 }
 
@@ -184,14 +187,23 @@ static inline void driver_accept(driver *d) {
     driver_lose(d, WSS_CAUSE_MEMORY);
 }
 
+/* With the cork, if it has room, else with the queue. */
 static inline void driver_echo(driver *d, const wss__session_event *event) {
     char *place = NULL;
+    if (d->session.phase == WSS__SESSION_OPEN)
+        place = wss__session_cork(&d->host, &d->session, event->size + wss__frame_head_size(event->size));
+    if (place) {
+        place += wss__frame_encode(place, event->opcode, event->size);
+        if (event->size) memcpy(place, event->data, event->size);
+        wss__session_count_message(&d->host);
+        return;
+    }
     wss__buf_frame *frame = wss__buf_new(&d->mem, event->opcode, event->size, wss__base_text(NULL), &place);
     FUZZ_CHECK(frame || d->fail_at);
     if (!frame) return;
     if (event->size) memcpy(place, event->data, event->size);
     d->echoed += event->size + sizeof *frame + 64;
-    wss__session_push(&d->host, &d->session, frame, WSS__SESSION_CHECK);
+    wss__session_push(&d->host, &d->session, frame, 1);
 }
 
 static inline void driver_on_message(driver *d, const wss__session_event *event) {

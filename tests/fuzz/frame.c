@@ -141,7 +141,7 @@ static void check_session(const reference *r, unsigned cutting) {
     driver_mode how;
     driver d;
     memset(&how, 0, sizeof how);
-    how.cork = DRIVER_CORK_MAX; /* so no pong has to give way to another */
+    how.cork = DRIVER_CORK_ALL; /* so no pong has to give way to another */
     driver_begin(&d, &how, MAX_MESSAGE);
     d.session.phase = WSS__SESSION_OPEN;
     if (r->closing) driver_close(&d, 4000, "enough");

@@ -24,6 +24,11 @@ typedef struct client {
     int status;      /* of the answer; 0: not yet */
     int closed;      /* a Close frame came */
     unsigned number; /* of the last numbered message */
+    int raw;         /* it may have written half a frame */
+    int pings;       /* written */
+    int answered;    /* of these, up to which */
+    unsigned char ping_sizes[OPERATIONS];
+    char ping_data[OPERATIONS][16];
 } client;
 
 typedef struct timer {
@@ -500,6 +505,15 @@ static void check_number(client *c, const char *data, size_t size) {
     FUZZ_CHECK(number_text(want, sizeof want, number, size - head) == size && memcmp(want, data, size) == 0);
 }
 
+/* A pong answers a ping, later than those before it. */
+static void check_pong(client *c, const char *data, size_t size) {
+    while (c->answered < c->pings) {
+        int i = c->answered++;
+        if (c->ping_sizes[i] == size && (!size || memcmp(c->ping_data[i], data, size) == 0)) return;
+    }
+    FUZZ_CHECK(c->raw);
+}
+
 /* Reads all that came: an answer, then frames, then nothing after a Close. */
 static void read_client(client *c) {
     const char *data;
@@ -524,6 +538,8 @@ static void read_client(client *c) {
         if (first == 0x88) c->closed = 1;
         if (first < 0x88) check_number(c, data, size);
         if (first < 0x88) check_back(data, size);
+        if (first == 0x8a) check_pong(c, data, size);
+        if (first == 0x89) FUZZ_CHECK(size == 8);
         peer_skip(c->peer, whole);
     }
     if (c->closed) FUZZ_CHECK(c->peer->got.size == 0);
@@ -561,6 +577,7 @@ static void write_raw(void) {
     size_t size;
     const char *data = fuzz_take(&w.in, fuzz_byte(&w.in) & 63, &size);
     if (c->peer) peer_write(c->peer, data, size);
+    c->raw = 1;
 }
 
 static void write_frame(void) {
@@ -569,7 +586,11 @@ static void write_frame(void) {
     unsigned how = fuzz_byte(&w.in);
     size_t size;
     const char *data = fuzz_take(&w.in, how >> 4, &size);
-    if (c->peer) peer_frame(c->peer, firsts[how & 15], data, size);
+    if (!c->peer) return;
+    peer_frame(c->peer, firsts[how & 15], data, size);
+    if (firsts[how & 15] != 0x89) return;
+    c->ping_sizes[c->pings] = (unsigned char)size;
+    memcpy(c->ping_data[c->pings++], data, size);
 }
 
 static void write_typed(void) {
@@ -722,6 +743,8 @@ static void choose_options(void) {
     w.options.stall_ms = c & 1 ? 900 : 0;
     w.options.ping_ms = c & 2 ? 700 : 0;
     w.options.close_ms = c & 8 ? WSS_OFF : c & 4 ? 1 : 0;
+    w.options.least_rate = c & 64 ? 1000 : 0;
+    w.options.pong_ms = c & 128 ? 300 : 0;
     if (!(c & 16)) return;
     sim_queue_options(&queue_options);
     queue_options.max_posted = c & 32 ? 4 : 0;
