@@ -3828,7 +3828,7 @@ static int wss__session_put_close(wss__session_shared *shared, wss__session *ses
 static int wss__session_has_room(const wss__session_shared *shared, const wss__session *session, int keyed) {
     size_t queued = wss__session_queued(session);
     size_t limit = wss__base_min(shared->options->max_queued, (size_t)UINT32_MAX * (WSS__SESSION_UNIT / 4));
-    return queued == 0 || queued < (keyed ? limit * 2 : limit);
+    return queued == 0 || (keyed ? queued / 2 : queued) < limit;
 }
 
 /* Puts a frame into the queue, or in front of it, and into the account; takes over the caller's reference. */
