@@ -4586,14 +4586,20 @@ static void wss__socket_set(int fd, int level, int name, int value) {
     WSSERVER_SYSTEM(setsockopt)(fd, level, name, &value, sizeof value);
 }
 
+/* Whole seconds, as many as the kernel takes of them for keep-alive. */
+static int wss__socket_seconds(int milliseconds) {
+    int seconds = milliseconds / 1000;
+    return seconds < 1 ? 1 : seconds > 32767 ? 32767 : seconds;
+}
+
 /* Lets the kernel notice, or no longer, that the host at the other end is lost, while nobody reads from it: asked after
    idle_ms of silence, given up limit_ms after that. */
 static void wss__socket_keep_alive(int fd, int on, int idle_ms, int limit_ms) {
-    int seconds = idle_ms / 1000 > 0 ? idle_ms / 1000 : 1;
+    int both = idle_ms > INT_MAX - limit_ms ? INT_MAX : idle_ms + limit_ms;
     wss__socket_set(fd, SOL_SOCKET, SO_KEEPALIVE, on);
-    wss__socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, on ? idle_ms + limit_ms : 0);
-    if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, seconds);
-    if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, limit_ms / 4000 > 0 ? limit_ms / 4000 : 1);
+    wss__socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, on ? both : 0);
+    if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, wss__socket_seconds(idle_ms));
+    if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, wss__socket_seconds(limit_ms / 4));
 }
 
 /* Bytes that the kernel was given and the peer has not acknowledged. None on Unix sockets: there what was given has
