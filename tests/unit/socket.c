@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -92,8 +93,23 @@ static int fake_getsockopt(int fd, int level, int name, void *value, socklen_t *
     return refused(sockopt_fails) ? -1 : getsockopt(fd, level, name, value, size);
 }
 
+static int ioctl_fails;
+
+static int fake_ioctl(int fd, unsigned long request, void *data) {
+    return refused(ioctl_fails) ? -1 : ioctl(fd, request, data);
+}
+
+static int option_calls; /* of setsockopt */
+
+static int fake_setsockopt(int fd, int level, int name, const void *value, socklen_t size) {
+    option_calls++;
+    return setsockopt(fd, level, name, value, size);
+}
+
 #include "../library.h"
 
+REPLACE(ioctl, fake_ioctl)
+REPLACE(setsockopt, fake_setsockopt)
 REPLACE(getrandom, fake_getrandom)
 REPLACE(fcntl, fake_fcntl)
 REPLACE(getpeername, fake_getpeername)
@@ -900,6 +916,92 @@ static void transfers(void) {
 }
 
 /* Number 0 is a descriptor like any other, where a program has closed its input; below it there is none. */
+static int option_of(int fd, int level, int name) {
+    int value = -1;
+    socklen_t size = sizeof value;
+    CHECK_INT(getsockopt(fd, level, name, &value, &size), 0);
+    return value;
+}
+
+static void options_are_set(void) {
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    for (int on = 1; on >= 0; on--) {
+        wss__socket_set(fd, SOL_SOCKET, SO_KEEPALIVE, on);
+        CHECK_INT(option_of(fd, SOL_SOCKET, SO_KEEPALIVE), on);
+    }
+    wss__socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 12345);
+    CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 12345);
+    close(fd);
+    wss__socket_set(-1, SOL_SOCKET, SO_KEEPALIVE, 1); /* what fails changes nothing */
+}
+
+/* Asked after the silence after which a ping would go out, given up when a pong would be too late; off, and on again. The longest
+   times of the options are longer than the kernel takes. */
+static void keep_alive(void) {
+    static const struct {
+        int idle_ms, limit_ms, seconds, step, timeout;
+    } rows[] = {{20000, 20000, 20, 5, 40000}, {500, 300, 1, 1, 800},        {1, 1, 1, 1, 2},
+                {1999, 7999, 1, 1, 9998},     {2000, 8000, 2, 2, 10000},    {INT_MAX, 4000, 32767, 1, INT_MAX},
+                {1, INT_MAX, 1, 32767, INT_MAX}, {INT_MAX, INT_MAX, 32767, 32767, INT_MAX},
+                {INT_MAX - 1, 1, 32767, 1, INT_MAX}, {INT_MAX - 2, 1, 32767, 1, INT_MAX - 1}};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        wss__socket_keep_alive(fd, 1, rows[i].idle_ms, rows[i].limit_ms);
+        CHECK_INT(option_of(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
+        CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_KEEPIDLE), rows[i].seconds);
+        CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_KEEPINTVL), rows[i].step);
+        CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), rows[i].timeout);
+        option_calls = 0;
+        wss__socket_keep_alive(fd, 0, rows[i].idle_ms, rows[i].limit_ms);
+        CHECK_INT(option_of(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
+        CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
+        CHECK_INT(option_calls, 2);
+    }
+    close(fd);
+}
+
+/* Bytes that the peer's kernel has not acknowledged: those that it has no room for. */
+static void unacknowledged(void) {
+    static char block[65536];
+    int client;
+    int server;
+    size_t sent = 0;
+    ssize_t got;
+    CHECK_INT(listen_on("127.0.0.1"), WSS_OK);
+    meet("127.0.0.1", all.port, &client, &server);
+    CHECK_INT(wss__socket_unacked(server), 0);
+    CHECK_INT(send(server, "ten bytes.", 10, MSG_NOSIGNAL), 10);
+    for (int i = 0; i < 1000 && wss__socket_unacked(server); i++) usleep(1000);
+    CHECK_INT(wss__socket_unacked(server), 0); /* although nobody has read them */
+    while ((got = send(server, block, sizeof block, MSG_NOSIGNAL)) > 0) sent += (size_t)got;
+    uint32_t left = wss__socket_unacked(server);
+    CHECK(left > 0 && left < sent);
+    ioctl_fails = EINVAL;
+    CHECK_INT(wss__socket_unacked(server), 0);
+    ioctl_fails = 0;
+    sockopt_fails = ENOPROTOOPT;
+    CHECK_INT(wss__socket_unacked(server), 0);
+    sockopt_fails = 0;
+    size_t taken = 0;
+    for (int i = 0; i < 10000 && taken < sent + 10; i++) {
+        got = recv(client, block, sizeof block, MSG_DONTWAIT);
+        if (got > 0) taken += (size_t)got;
+        else usleep(1000);
+    }
+    for (int i = 0; i < 1000 && wss__socket_unacked(server); i++) usleep(1000);
+    CHECK_INT(wss__socket_unacked(server), 0);
+    close(client);
+    close(server);
+    close_all();
+    int pair[2];
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
+    CHECK_INT(send(pair[0], "lies there", 10, MSG_NOSIGNAL), 10);
+    CHECK_INT(wss__socket_unacked(pair[0]), 0); /* it has arrived */
+    close(pair[0]);
+    close(pair[1]);
+    CHECK_INT(wss__socket_unacked(-1), 0);
+}
+
 static void closes_number_zero(void) {
     fflush(stdout);
     pid_t child = fork();
@@ -1088,6 +1190,9 @@ int main(void) {
     RUN(inherited_descriptors);
     RUN(peers);
     RUN(transfers);
+    RUN(options_are_set);
+    RUN(keep_alive);
+    RUN(unacknowledged);
     RUN(closes_number_zero);
     RUN(resets);
     RUN(watching);
