@@ -949,6 +949,168 @@ static void broadcasts_beside_a_full_queue(void) {
     step_end(server);
 }
 
+static int plan_next; /* number of the next broadcast */
+
+/* ---- what other threads have sent ---- */
+
+static wss__buf_frame *frame_of(wss_server *server, size_t size) {
+    char *payload = NULL;
+    wss__buf_frame *frame = wss__buf_new(&server->mem, WSS_BINARY, size, wss__base_span(NULL, 0), &payload);
+    if (!frame) abort();
+    memset(payload, 'a', size);
+    return frame;
+}
+
+/* An open connection whose kernel is full: what it is sent waits. */
+static wss__conn *blocked_conn(wss_server *server) {
+    wss__conn *conn = wss__conn_find(server, conns[0]);
+    conn->work &= (uint16_t)~WSS__WORK_WRITABLE;
+    return conn;
+}
+
+/* What was accepted elsewhere is judged once: there where a full queue refuses, here where it closes the connection, since only here
+   the kernel can be asked. A queue that empties meanwhile closes nobody. */
+static void accepted_elsewhere(void) {
+    for (int policy = WSS_POLICY_REFUSE; policy <= WSS_POLICY_CLOSE; policy++) {
+        for (int writable = 0; writable <= 1; writable++) {
+            wss_options options = {0};
+            options.send_policy = policy;
+            options.max_queued = 500;
+            wss_server *server = serve(&options);
+            ends = 0;
+            wss_on_disconnect(server, on_end, NULL);
+            reader r = open_reader(server);
+            wss__loop *loop = &server->loops[0];
+            wss__conn *conn = blocked_conn(server);
+            int closes = policy == WSS_POLICY_CLOSE && !writable;
+            wss__write_accepted(loop, conn, frame_of(server, 600)); /* an empty queue takes it */
+            CHECK_INT(wss__session_queued(&conn->session), cost_of(604));
+            CHECK(conn->work & WSS__WORK_CROWDED);
+            if (writable) conn->work |= WSS__WORK_WRITABLE;
+            wss__write_accepted(loop, conn, frame_of(server, 100));
+            CHECK_INT(conn->session.phase, closes ? WSS__SESSION_CLOSING : WSS__SESSION_OPEN);
+            CHECK_INT(loop->shared.stats.dropped_gone, closes ? 2 : 0); /* with what waited already */
+            CHECK_INT(loop->shared.stats.refused_full, closes);
+            conn->work |= WSS__WORK_WRITABLE;
+            wss__conn_make_ready(loop, conn);
+            step(server);
+            read_all(server, &r);
+            CHECK_INT(r.bytes.size, closes ? 4 + strlen("slow reader") : 604 + 102);
+            if (closes) CHECK_INT((unsigned char)r.bytes.data[0], 0x88);
+            close_reader(&r);
+            step(server);
+            CHECK_INT(ends, 1);
+            step_end(server);
+        }
+    }
+}
+
+/* What was accepted and cannot be kept: a gap would go unnoticed, so the connection ends, and the message is counted. */
+static void accepted_without_memory(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    ends = 0;
+    wss_on_disconnect(server, on_end, NULL);
+    reader r = open_reader(server);
+    wss__loop *loop = &server->loops[0];
+    wss__conn *conn = blocked_conn(server);
+    wss__buf_frame *frame = frame_of(server, 100);
+    step_fail_in = 1;
+    wss__write_accepted(loop, conn, frame);
+    step_fail_in = 0;
+    CHECK_INT(conn->session.phase, WSS__SESSION_CLOSING);
+    CHECK_INT(conn->session.cause, WSS_CAUSE_MEMORY);
+    CHECK_INT(loop->shared.stats.dropped_gone, 1);
+    CHECK_INT(loop->shared.stats.refused_full, 0);
+    close_reader(&r);
+    step(server);
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_cause, WSS_CAUSE_MEMORY);
+    step_end(server);
+}
+
+/* What comes is in the account of what comes until the loop takes it, and then in that of the queue; where the connection closes,
+   or is gone, in none. */
+static void accounts_of_what_comes(void) {
+    for (int closing = 0; closing <= 1; closing++) {
+        wss_options options = {0};
+        wss_server *server = serve(&options);
+        reader r = open_reader(server);
+        wss__loop *loop = &server->loops[0];
+        wss__conn *conn = blocked_conn(server);
+        wss__conn_order order;
+        memset(&order, 0, sizeof order);
+        CHECK_INT(wss_send_data(server, conns[0], WSS_BINARY, message_of(0, 100), 100), WSS_OK);
+        CHECK_INT(wss_send_data(server, conns[0], WSS_BINARY, message_of(1, 200), 200), WSS_OK);
+        CHECK_INT(wss__session_coming(&conn->session), cost_of(102) + cost_of(204));
+        CHECK_INT(wss__session_queued(&conn->session), 0);
+        CHECK_INT(wss_buffered(server, conns[0]), cost_of(102) + cost_of(204));
+        if (closing) wss__session_close(&loop->shared, &conn->session, 1000, wss__base_text(""), WSS_CAUSE_LOCAL_CLOSE);
+        wss_poll(server, 0);
+        CHECK_INT(wss__session_coming(&conn->session), 0);
+        CHECK_INT(wss__session_queued(&conn->session), closing ? 0 : cost_of(102) + cost_of(204));
+        CHECK_INT(loop->shared.stats.dropped_gone, closing ? 2 : 0);
+        order.frame = frame_of(server, 10);
+        wss__loop_run_send(loop, NULL, &order); /* it went before the order was looked at */
+        CHECK_INT(loop->shared.stats.dropped_gone, closing ? 3 : 1);
+        conn->work |= WSS__WORK_WRITABLE;
+        wss__conn_make_ready(loop, conn);
+        step(server);
+        if (!closing) read_all(server, &r);
+        if (!closing) check_message(&r, 100);
+        if (!closing) check_message(&r, 200);
+        close_reader(&r);
+        step(server);
+        step_end(server);
+    }
+}
+
+/* ---- broadcasts of a turn ---- */
+
+static void broadcasts_that_fill_a_turn(void) {
+    static wss__loop loop;
+    CHECK(!wss__write_is_full(&loop));
+    loop.broadcast_count = WSS__CONN_BROADCASTS - 1;
+    loop.handed_out = 8191;
+    loop.broadcast_size = 65535 - 16384;
+    CHECK(!wss__write_is_full(&loop));
+    loop.broadcast_count++;
+    CHECK(wss__write_is_full(&loop));
+    loop.broadcast_count--;
+    loop.handed_out++;
+    CHECK(wss__write_is_full(&loop));
+    loop.handed_out = 0;
+    loop.broadcast_size++;
+    CHECK(wss__write_is_full(&loop));
+}
+
+static void on_data_casts(const wss_event *e) {
+    CHECK_INT(wss_broadcast_data(e->server, WSS_BINARY, message_of(plan_next++, 300), 300), WSS_OK);
+}
+
+/* Messages that each make a broadcast wait for the next turn when so many leave together; all get all of them, in order. */
+static void broadcasts_of_many_messages(void) {
+    enum { ALL = 700 };
+    static char frames[ALL * 7];
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    wss_on_data(server, on_data_casts, NULL);
+    reader readers[CONNS];
+    for (int i = 0; i < CONNS; i++) readers[i] = open_reader(server);
+    plan_next = 0;
+    for (int i = 0; i < ALL; i++) memcpy(frames + 7 * i, "\x82\x81\0\0\0\0x", 7);
+    step_write(server, readers[0].client, frames, sizeof frames);
+    CHECK_INT(plan_next, ALL);
+    for (int i = 0; i < CONNS; i++) {
+        read_all(server, &readers[i]);
+        for (int k = 0; k < ALL; k++) check_message(&readers[i], 300);
+        CHECK_INT(readers[i].at, readers[i].bytes.size);
+        close_reader(&readers[i]);
+    }
+    step(server);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(answer_that_comes_too_late);
@@ -977,5 +1139,10 @@ int main(void) {
     RUN(sent_back_and_closed);
     RUN(sent_back_and_closed_elsewhere);
     RUN(rest_without_memory);
+    RUN(accepted_elsewhere);
+    RUN(accepted_without_memory);
+    RUN(accounts_of_what_comes);
+    RUN(broadcasts_that_fill_a_turn);
+    RUN(broadcasts_of_many_messages);
     return test_end("write");
 }
