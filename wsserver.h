@@ -3147,7 +3147,6 @@ static int wss__buf_make_key_room(wss__mem *mem, wss__buf_queue *queue) {
 /* Takes over the caller's reference, also on failure. */
 static int wss__buf_append(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame *frame) {
     if (!wss__buf_make_room(mem, queue) || (frame->key_size && !wss__buf_make_key_room(mem, *queue))) {
-        if (*queue && !(*queue)->count) wss__buf_free_queue(mem, queue);
         wss__buf_release(mem, frame);
         if (*queue && !(*queue)->count) wss__buf_free_queue(mem, queue); /* an empty one would seem to hold something */
         return 0;
@@ -4593,11 +4592,11 @@ static int wss__socket_seconds(int milliseconds) {
 }
 
 /* Lets the kernel notice, or no longer, that the host at the other end is lost, while nobody reads from it: asked after
-   idle_ms of silence, given up limit_ms after that. */
-static void wss__socket_keep_alive(int fd, int on, int idle_ms, int limit_ms) {
+   idle_ms of silence, given up limit_ms after that. stalls: it may also give up a peer that takes nothing for so long. */
+static void wss__socket_keep_alive(int fd, int on, int idle_ms, int limit_ms, int stalls) {
     int both = idle_ms > INT_MAX - limit_ms ? INT_MAX : idle_ms + limit_ms;
     wss__socket_set(fd, SOL_SOCKET, SO_KEEPALIVE, on);
-    wss__socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, on ? both : 0);
+    wss__socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, on && stalls ? both : 0);
     if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, wss__socket_seconds(idle_ms));
     if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, wss__socket_seconds(limit_ms / 4));
 }
@@ -5916,7 +5915,7 @@ static void wss__deadline_note_reading(wss__loop *loop, wss__conn *conn, int rea
         wss__deadline_begin(loop, conn, WSS__WORK_UNREAD);
         return;
     }
-    uint64_t gone = loop->time - wss__deadline_moment(loop, conn->since);
+    uint32_t gone = (uint32_t)loop->time - conn->since;
     wss__session_input *input = conn->session.input;
     wss__conn_clear_work(conn, WSS__WORK_UNREAD);
     wss__deadline_touch(loop, conn);
@@ -6605,7 +6604,7 @@ static void wss__pressure_relieve(wss__loop *loop) {
 
 /* ---- [read] ------------------------------------------------------------------------------------------------
    purpose  bytes in: received, taken apart by the session, and handed to the application
-   knows    base, mem, http, session, queue, socket, event, conn, deadline, notify, write
+   knows    base, mem, http, timer, session, queue, socket, event, conn, deadline, notify, write
    owns     after every call of user code the state is looked at again; input that may not be looked at is held
    threads  the loop's own, except where a function says otherwise */
 
@@ -7517,7 +7516,7 @@ static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, in
     else wss__conn_clear_work(conn, bits);
     const wss_options *options = &loop->server->options;
     if (bits && options->ping_ms != WSS_OFF && options->pong_ms != WSS_OFF)
-        wss__socket_keep_alive(conn->fd, set, options->ping_ms, options->pong_ms);
+        wss__socket_keep_alive(conn->fd, set, options->ping_ms, options->pong_ms, options->stall_ms != WSS_OFF);
     wss__conn_make_ready(loop, conn);
 }
 

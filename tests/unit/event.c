@@ -62,11 +62,13 @@ static void *text(const char *s) {
     return (void *)(uintptr_t)s;
 }
 
+static void *nobody;
+
 static void emit(wss__event_list *list) {
     wss_event event;
     memset(&event, 0, sizeof event);
     trace[0] = 0;
-    wss__event_emit(list, &event, NULL);
+    wss__event_emit(list, &event, &nobody, NULL);
 }
 
 /* ---- registration ---- */
@@ -127,7 +129,8 @@ static void each_has_its_context(void) {
     event.size = 3;
     wss__event_register(&table, WSS_EVENT_DATA, NULL, on_given, NULL);
     wss__event_register(&table, WSS_EVENT_DATA, NULL, on_given, &context);
-    wss__event_emit(&table.lists[WSS_EVENT_DATA], &event, NULL);
+    void *owner = &user;
+    wss__event_emit(&table.lists[WSS_EVENT_DATA], &event, &owner, NULL);
     CHECK_INT(given_count, 2);
     CHECK(given[0].context == NULL && given[1].context == &context);
     for (int i = 0; i < 2; i++) {
@@ -163,7 +166,36 @@ static void on_nest(const wss_event *event) {
     if (strlen(trace) > 20) return;
     note((const char *)event->context);
     wss_event inner = *event;
-    if (strlen(trace) < 5) wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &inner, NULL);
+    if (strlen(trace) < 5) wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &inner, &nobody, NULL);
+}
+
+static wss__atomic64 word;
+
+static void on_close_it(const wss_event *event) {
+    note((const char *)event->context);
+    word = (word & ~(uint64_t)WSS__EVENT_STAGE) | WSS__EVENT_SILENT;
+}
+
+/* Once the word says that the connection was closed, no further handler begins; where nobody asks it, all do. */
+static void closed_inside(void) {
+    wss_event event;
+    begin();
+    memset(&event, 0, sizeof event);
+    wss__event_register(&table, WSS_EVENT_DATA, NULL, on_note, text("1"));
+    wss__event_register(&table, WSS_EVENT_DATA, NULL, on_close_it, text("2"));
+    wss__event_register(&table, WSS_EVENT_DATA, NULL, on_note, text("3"));
+    static const struct {
+        uint64_t word;
+        const char *asked;
+    } rows[] = {{4 << 2, "12"}, {((uint64_t)77 << 24) + (5 << 2) + 2, "12"}, {6 << 2, ""}, {(6 << 2) + 3, ""}, {7 << 2, "12"}};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        for (int asked = 0; asked < 2; asked++) {
+            word = rows[i].word;
+            trace[0] = 0;
+            wss__event_emit(&table.lists[WSS_EVENT_DATA], &event, &nobody, asked ? &word : NULL);
+            CHECK_TEXT(trace, asked ? rows[i].asked : "123");
+        }
+    end();
 }
 
 /* An event inside an event, of the same list: each runs through on its own. */
@@ -293,7 +325,7 @@ static int tell_sized(const char *data, size_t size, int opcode) {
     got_count = 0;
     got_args[0] = 0;
     got_type[0] = 0;
-    wss__event_emit_message(&table, &options, &event, NULL, copy, size, wss__event_type_count(&table));
+    wss__event_emit_message(&table, &options, &event, &nobody, NULL, copy, size, wss__event_type_count(&table));
     CHECK(!wss__event_given.text); /* outside a handler nothing passes unseen */
     guard_free(copy, size);
     return got_count;
@@ -620,20 +652,20 @@ static void registered_by_other_threads(void) {
     int before = 0;
     for (int i = 0; i < 200; i++) {
         late_calls = 0;
-        wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &event, NULL);
+        wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &event, &nobody, NULL);
         CHECK(late_calls >= before);
         before = late_calls;
         char data[] = "{\"__MESSAGE__\":\"late19\"}";
         event.opcode = WSS_TEXT;
-        wss__event_emit_message(&table, &options, &event, NULL, data, sizeof data - 1, wss__event_type_count(&table));
+        wss__event_emit_message(&table, &options, &event, &nobody, NULL, data, sizeof data - 1, wss__event_type_count(&table));
     }
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
     late_calls = 0;
-    wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &event, NULL);
+    wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &event, &nobody, NULL);
     CHECK_INT(late_calls, 2 * LATE);
     late_calls = 0;
     char data[] = "{\"__MESSAGE__\":\"late7\"}";
-    wss__event_emit_message(&table, &options, &event, NULL, data, sizeof data - 1, wss__event_type_count(&table));
+    wss__event_emit_message(&table, &options, &event, &nobody, NULL, data, sizeof data - 1, wss__event_type_count(&table));
     CHECK_INT(late_calls, 2 * LATE / 20);
     end();
 }
@@ -644,6 +676,7 @@ int main(void) {
     RUN(bad_arguments);
     RUN(each_has_its_context);
     RUN(registered_inside);
+    RUN(closed_inside);
     RUN(nested);
     RUN(knows_where_it_is);
     RUN(last_one_counts);

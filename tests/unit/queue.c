@@ -476,6 +476,9 @@ static void stop_inside(void) {
     wss_queue_post(queue, note, text("5"));
     CHECK(is_readable(wss_queue_fd(queue)));
     CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
+    CHECK_TEXT(trace, "1234");
+    CHECK(is_readable(wss_queue_fd(queue)));
+    CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
     CHECK_TEXT(trace, "12345");
     wss_queue_post(queue, stop_here, text("6"));
     CHECK_INT(wss_queue_poll(queue, 0), WSS_ERR_STOPPED);

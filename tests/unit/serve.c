@@ -223,7 +223,7 @@ static void without_end(void) {
         while (send(client->fd, block, sizeof block, MSG_NOSIGNAL | MSG_DONTWAIT) > 0) {
         }
         step_now += 50;
-        wss_poll(server, 0);
+        wss__loop_turn(loop, 0);
         CHECK(ends || the(server)->work & WSS__WORK_READABLE);
     }
     loop->receive_size = WSS__LOOP_RECEIVE;

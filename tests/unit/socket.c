@@ -946,13 +946,13 @@ static void keep_alive(void) {
                 {INT_MAX - 1, 1, 32767, 1, INT_MAX}, {INT_MAX - 2, 1, 32767, 1, INT_MAX - 1}};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        wss__socket_keep_alive(fd, 1, rows[i].idle_ms, rows[i].limit_ms);
+        wss__socket_keep_alive(fd, 1, rows[i].idle_ms, rows[i].limit_ms, 1);
         CHECK_INT(option_of(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
         CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_KEEPIDLE), rows[i].seconds);
         CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_KEEPINTVL), rows[i].step);
         CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), rows[i].timeout);
         option_calls = 0;
-        wss__socket_keep_alive(fd, 0, rows[i].idle_ms, rows[i].limit_ms);
+        wss__socket_keep_alive(fd, 0, rows[i].idle_ms, rows[i].limit_ms, 1);
         CHECK_INT(option_of(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
         CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
         CHECK_INT(option_calls, 2);
