@@ -4592,7 +4592,8 @@ static int wss__socket_seconds(int milliseconds) {
 }
 
 /* Lets the kernel notice, or no longer, that the host at the other end is lost, while nobody reads from it: asked after
-   idle_ms of silence, given up limit_ms after that. stalls: it may also give up a peer that takes nothing for so long. */
+   idle_ms of silence, given up limit_ms after that. stalls: it may also give up a peer that takes nothing for that
+   long. */
 static void wss__socket_keep_alive(int fd, int on, int idle_ms, int limit_ms, int stalls) {
     int both = idle_ms > INT_MAX - limit_ms ? INT_MAX : idle_ms + limit_ms;
     wss__socket_set(fd, SOL_SOCKET, SO_KEEPALIVE, on);
