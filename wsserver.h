@@ -2986,6 +2986,7 @@ typedef struct wss__buf_frame {
     uint8_t control;     /* outside the limits and the account */
     uint8_t shared;      /* made for all: who has it in his queue does not hold it alone */
     uint8_t fixed;       /* several frames, or the rest of one: at the head of a queue it is never dropped */
+    uint16_t messages;   /* in it: more than one where broadcasts of a turn stand together */
 } wss__buf_frame;
 
 static size_t wss__buf_frame_bytes(const wss__buf_frame *frame) {
@@ -3020,6 +3021,7 @@ static wss__buf_frame *wss__buf_new_raw(wss__mem *mem, size_t size, wss__span ke
     memset(frame, 0, sizeof *frame);
     frame->size = size;
     frame->references = 1;
+    frame->messages = 1;
     frame->key_size = (uint16_t)key.size;
     if (key.size) memcpy(wss__buf_frame_data(frame) + size, key.data, key.size);
     return frame;
@@ -3195,7 +3197,7 @@ static size_t wss__buf_drop_all(wss__mem *mem, wss__buf_queue *queue, uint64_t *
     while (queue->count > wss__buf_unstarted(queue)) {
         wss__buf_frame *frame = *wss__buf_at(queue, queue->count - 1);
         if (queue->count == 1 && frame->fixed) break;
-        if (!frame->control) (*messages)++;
+        if (!frame->control) *messages += frame->messages;
         bytes += wss__buf_weigh(queue, frame, 0);
         wss__buf_release(mem, frame);
         queue->count--;
@@ -3699,9 +3701,9 @@ static void wss__session_skip(wss__session_bytes *bytes, size_t size) {
     bytes->size -= size;
 }
 
-static void wss__session_count_message(wss__session_shared *shared) {
-    WSS__COUNT(shared->stats.frames_out, 1);
-    WSS__COUNT(shared->stats.messages_out, 1);
+static void wss__session_count_messages(wss__session_shared *shared, int count) {
+    WSS__COUNT(shared->stats.frames_out, count);
+    WSS__COUNT(shared->stats.messages_out, count);
 }
 
 /* Bytes that the queue holds. */
@@ -3853,7 +3855,7 @@ static int wss__session_push(wss__session_shared *shared, wss__session *session,
         return WSS_ERR_FULL;
     }
     if (!wss__session_append(shared, session, frame, 0)) return WSS_ERR_MEMORY;
-    wss__session_count_message(shared);
+    wss__session_count_messages(shared, frame->messages);
     return WSS_OK;
 }
 
@@ -6271,7 +6273,7 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
         }
         wss__conn_mark_pressure(loop, conn);
     }
-    wss__session_count_message(&loop->shared);
+    wss__session_count_messages(&loop->shared, 1);
     return WSS_OK;
 }
 
@@ -6295,8 +6297,9 @@ static void wss__write_give_up(wss__loop *loop, wss__conn *conn, int cause) {
 static int wss__write_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int judge) {
     if (judge && conn->session.queue && !wss__session_has_room(&loop->shared, &conn->session, 0))
         wss__write_flush(loop, conn);
+    int messages = frame->messages;
     int result = wss__session_push(&loop->shared, &conn->session, frame, judge);
-    if (result == WSS_ERR_FULL) WSS__COUNT(loop->shared.stats.refused_full, 1);
+    if (result == WSS_ERR_FULL) WSS__COUNT(loop->shared.stats.refused_full, messages);
     wss__conn_mark_pressure(loop, conn);
     if (result == WSS_ERR_FULL && loop->server->options.send_policy == WSS_POLICY_CLOSE)
         wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
@@ -6314,7 +6317,8 @@ static void wss__write_accepted(wss__loop *loop, wss__conn *conn, wss__buf_frame
 
 /* Queues a broadcast for one connection. Takes over the caller's reference. */
 static void wss__write_share(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame) {
-    if (wss__write_push(loop, conn, frame, 1) == WSS_ERR_MEMORY) WSS__COUNT(loop->shared.stats.refused_full, 1);
+    int messages = frame->messages;
+    if (wss__write_push(loop, conn, frame, 1) == WSS_ERR_MEMORY) WSS__COUNT(loop->shared.stats.refused_full, messages);
 }
 
 /* Queues the rest of a broadcast that has begun to leave, whatever else is on its way. Takes over the caller's
@@ -6328,19 +6332,34 @@ static void wss__write_begun(wss__loop *loop, wss__conn *conn, wss__buf_frame *f
     wss__deadline_note_sent(loop, conn, begun);
 }
 
-/* What was broadcast, one after the other, at the end of the cork's memory; NULL: no room. The cork is smaller until
-   all have been sent it: queues that are flushed meanwhile must not write over it. */
-static char *wss__write_join_broadcasts(wss__loop *loop) {
-    wss__session_shared *shared = &loop->shared;
-    if (loop->broadcast_size > shared->cork_capacity - wss__write_used(loop)) return NULL;
-    shared->cork_capacity -= loop->broadcast_size;
-    char *place = shared->cork + shared->cork_capacity;
-    char *at = place;
+/* Writes what was broadcast, one after the other. */
+static void wss__write_copy_broadcasts(const wss__loop *loop, char *at) {
     for (uint32_t i = 0; i < loop->broadcast_count; i++) {
         memcpy(at, wss__buf_frame_data(loop->broadcasts[i]), loop->broadcasts[i]->size);
         at += loop->broadcasts[i]->size;
     }
-    return place;
+}
+
+/* What was broadcast, at the end of the cork's memory; NULL: no room. The cork is smaller until all have been sent it:
+   queues that are flushed meanwhile must not write over it. */
+static char *wss__write_join_broadcasts(wss__loop *loop) {
+    wss__session_shared *shared = &loop->shared;
+    if (loop->broadcast_size > shared->cork_capacity - wss__write_used(loop)) return NULL;
+    shared->cork_capacity -= loop->broadcast_size;
+    wss__write_copy_broadcasts(loop, shared->cork + shared->cork_capacity);
+    return shared->cork + shared->cork_capacity;
+}
+
+/* The same as one frame, for those who cannot be sent it at once: they share that, and none costs a step for each
+   broadcast. NULL: no memory, or it is one already. */
+static wss__buf_frame *wss__write_frame_broadcasts(wss__loop *loop) {
+    if (loop->broadcast_count == 1) return NULL;
+    wss__buf_frame *frame = wss__buf_new_raw(&loop->server->mem, loop->broadcast_size, wss__base_span(NULL, 0));
+    if (!frame) return NULL;
+    frame->shared = 1;
+    frame->messages = (uint16_t)loop->broadcast_count;
+    wss__write_copy_broadcasts(loop, wss__buf_frame_data(frame));
+    return frame;
 }
 
 /* Sends the last missing bytes of the joined broadcasts if nothing else waits for this connection: how many of them
@@ -6363,7 +6382,7 @@ static void wss__write_queue_broadcasts(wss__loop *loop, wss__conn *conn, size_t
         size_t begun = wss__base_min(sent, frame->size);
         sent -= begun;
         if (begun == frame->size) {
-            wss__session_count_message(&loop->shared);
+            wss__session_count_messages(&loop->shared, 1);
             continue;
         }
         wss__buf_retain(frame);
@@ -6383,7 +6402,8 @@ static void wss__write_catch_up(wss__loop *loop, wss__conn *conn) {
    else waits. */
 static void wss__write_give_broadcasts(wss__loop *loop) {
     size_t size = loop->broadcast_size;
-    uint64_t whole = 0;
+    int whole = 0;
+    wss__buf_frame *frame = NULL;
     wss__conn *conn;
     if (!loop->broadcast_count) return;
     char *joined = wss__write_join_broadcasts(loop);
@@ -6395,12 +6415,17 @@ static void wss__write_give_broadcasts(wss__loop *loop) {
         if (sent == size) {
             conn->session.given = loop->broadcast_end;
             whole++;
+        } else if (missing == size && (frame || (frame = wss__write_frame_broadcasts(loop)) != NULL)) {
+            conn->session.given = loop->broadcast_end;
+            wss__buf_retain(frame);
+            if (sent) wss__write_begun(loop, conn, frame, sent);
+            else wss__write_share(loop, conn, frame);
         } else {
             wss__write_queue_broadcasts(loop, conn, missing, sent);
         }
     }
-    WSS__COUNT(loop->shared.stats.frames_out, whole * loop->broadcast_count);
-    WSS__COUNT(loop->shared.stats.messages_out, whole * loop->broadcast_count);
+    wss__buf_release(&loop->server->mem, frame);
+    wss__session_count_messages(&loop->shared, whole * (int)loop->broadcast_count);
     for (uint32_t i = 0; i < loop->broadcast_count; i++) wss__buf_release(&loop->server->mem, loop->broadcasts[i]);
     if (joined) loop->shared.cork_capacity += size;
     loop->broadcast_count = 0;
@@ -6453,7 +6478,7 @@ static int wss__write_back(wss__loop *loop, wss_conn handle, int opcode, const v
         return 0;
     if (wss__conn_missing(loop, conn) || shared->cork_size >= shared->options->max_queued) return 0;
     if (!wss__session_send_back(shared, &conn->session, opcode)) return 0;
-    wss__session_count_message(shared);
+    wss__session_count_messages(shared, 1);
     return 1;
 }
 
@@ -6476,7 +6501,7 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     char *place = !keyed ? wss__session_cork(shared, &conn->session, whole) : NULL;
     if (place) {
         wss__message_write(message, place + wss__frame_encode(place, message->opcode, message->size));
-        wss__session_count_message(shared);
+        wss__session_count_messages(shared, 1);
         return WSS_OK;
     }
     wss__buf_frame *frame = wss__message_frame(&loop->server->mem, message);

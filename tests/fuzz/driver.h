@@ -195,7 +195,7 @@ static inline void driver_echo(driver *d, const wss__session_event *event) {
     if (place) {
         place += wss__frame_encode(place, event->opcode, event->size);
         if (event->size) memcpy(place, event->data, event->size);
-        wss__session_count_message(&d->host);
+        wss__session_count_messages(&d->host, 1);
         return;
     }
     wss__buf_frame *frame = wss__buf_new(&d->mem, event->opcode, event->size, wss__base_text(NULL), &place);

@@ -249,7 +249,7 @@ static void echo(driver *d, const wss__session_event *event) {
     if (place) {
         place += wss__frame_encode(place, event->opcode, event->size);
         if (event->size) memcpy(place, event->data, event->size);
-        wss__session_count_message(&d->host);
+        wss__session_count_messages(&d->host, 1);
         return;
     }
     wss__buf_frame *frame = frame_of(d, event->opcode, event->data, event->size, NULL);
