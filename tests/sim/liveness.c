@@ -5,7 +5,7 @@
 
    A point is a scenario, a disturbance, and the place where it strikes: the number of a wait, of a system call, of a call of
    a handler, of a drain of the queue. liveness alone runs one point in STRIDE, the same ones each time; LIVENESS_STRIDE=1 all
-   of them, "part=0/2" every second one of these, "scenario=NAME" those of one scenario, "verbose" tells what each actor of an
+   of them, "part=0/2" every second one of these, "scenario=NAME" those of one scenario, "once" no more of them behind the first that fails, "verbose" tells what each actor of an
    undisturbed run came to.
 
    Bounds of attackers, with default options, in milliseconds since they connected:
@@ -17,6 +17,7 @@
      reads a byte now and then                       first byte that found no room + one minute; two, where the first bytes of
                                                      a large message found room
      never answers a Close, or never ends TCP        Close has left + close_ms
+     sends no message, with idle_ms                  idle_ms, + close_ms where it does not answer the Close
    To each SLACK is added: timers are rounded up, twice where two follow on each other, and what has more to say is heard for a
    second. */
 #include "kernel.h"
@@ -24,7 +25,7 @@
 #include "../test.h"
 
 #ifndef STRIDE
-#define STRIDE 41
+#define STRIDE 61
 #endif
 
 enum {
@@ -77,6 +78,7 @@ typedef struct scenario {
     int broadcast_end;
     size_t max_queued;
     int idle_ms;
+    int stop_ms; /* wss_stop then, with a minute's time */
     role cast[CAST];
 } scenario;
 
@@ -88,7 +90,7 @@ enum {
     AFTER,       /* behind it */
     INTERRUPTED, /* the wait ends with EINTR, behind the stop */
     JUMP,        /* the clock jumps, and nobody has had that time; a wait runs out before */
-    FEW,         /* the waits from here on tell of one event each */
+    FEW,         /* stopped before the wait, and those from here on tell of one event each */
     OFTEN        /* every other wait from here on is interrupted */
 };
 
@@ -110,6 +112,7 @@ static int awake;
 static uint64_t began;
 static uint64_t stood_from, stood_until; /* the process did not run, or its queue's thread */
 static uint64_t drain_at; /* the queue's thread is held up until then */
+static int stopped; /* the server has ended, as it was asked to */
 
 /* ---- actors ---- */
 
@@ -143,7 +146,7 @@ typedef struct actor {
     unsigned told, told_got, told_next;
     unsigned echoes;  /* accepted */
     uint64_t opened_run, closed_run; /* running time */
-    int is_open, cause, ended, to_close, asked_to_close;
+    int is_open, cause, ended, to_pause, to_close, asked_to_close;
 } actor;
 
 static wss_server *server;
@@ -252,12 +255,17 @@ static void arrive(actor *a) {
     }
 }
 
+/* Masked with zeros: what the mask is makes no difference to time, and this is fast. */
 static void put_frame(sim_pipe *out, int first, const void *payload, size_t size) {
-    char small[200];
-    char *frame = size + 14 <= sizeof small ? small : (char *)malloc(size + 14);
-    if (!frame) abort();
-    sim_pipe_put(out, frame, peer_encode(frame, first, payload, size, 0x5a3c9617));
-    if (frame != small) free(frame);
+    char head[14];
+    size_t at = 0;
+    head[at++] = (char)(unsigned char)first;
+    head[at++] = (char)(unsigned char)(0x80 | (size < 126 ? (int)size : size <= 0xffff ? 126 : 127));
+    if (size >= 126)
+        for (int i = size <= 0xffff ? 1 : 7; i >= 0; i--) head[at++] = (char)(unsigned char)((uint64_t)size >> (8 * i) & 0xff);
+    for (int i = 0; i < 4; i++) head[at++] = 0;
+    sim_pipe_put(out, head, at);
+    sim_pipe_put(out, payload, size);
 }
 
 /* Whether the next message, or the end, is to be written, as far as time allows. */
@@ -579,7 +587,7 @@ static int live_epoll_wait(int epoll, struct epoll_event *events, int most, int 
         if (now_struck.ms) stop_for(now_struck.ms);
         return interrupted(epoll, events, most, timeout);
     }
-    if (struck && how == BEFORE) disturb();
+    if (struck && now_struck.ms && (how == BEFORE || how == FEW)) disturb();
     int count = wait_for(epoll, events, most, timeout);
     if (struck && (how == AFTER || how == JUMP)) disturb();
     if (armed && seen[AT_WAIT] < NOTED && !now_struck.where) ran_out[seen[AT_WAIT]] = !count;
@@ -609,7 +617,7 @@ static void make_message(char *out, char channel, unsigned number, size_t size) 
 
 static char outgoing[PATTERN];
 
-/* Where the process stood still it may not have connected: then it is closed when it has. */
+/* Where the process stood still it may not have connected: then it is closed, or paused, when it has. */
 static void close_it(actor *a) {
     a->to_close = 1;
     if (a->conn.id && wss_close(server, a->conn, 4001, "enough") == WSS_OK) a->asked_to_close = 1;
@@ -626,6 +634,7 @@ static void on_connect(const wss_event *e) {
         if (wss_send_data(e->server, e->conn, WSS_BINARY, outgoing, (size_t)a->role->greet) == WSS_OK) a->greeted++;
         else if (!a->role->bound_ms) fail(a, "a greeting that is refused");
     }
+    if (a->to_pause) wss_pause(e->server, e->conn);
     if (a->to_close) close_it(a);
     block(AFTER, struck);
 }
@@ -679,16 +688,24 @@ static void on_broadcast(const wss_event *e) {
 }
 
 static void on_pause(const wss_event *e) {
-    wss_pause(e->server, ((actor *)e->context)->conn);
+    actor *a = (actor *)e->context;
+    a->to_pause = 1;
+    wss_pause(e->server, a->conn);
 }
 
 static void on_resume(const wss_event *e) {
-    wss_resume(e->server, ((actor *)e->context)->conn);
+    actor *a = (actor *)e->context;
+    a->to_pause = 0;
+    wss_resume(e->server, a->conn);
 }
 
 static void on_close(const wss_event *e) {
     actor *a = (actor *)e->context;
     close_it(a);
+}
+
+static void on_stop(const wss_event *e) {
+    wss_stop(e->server, 60000);
 }
 
 /* ---- one run ---- */
@@ -728,6 +745,7 @@ static void begin_server(wss_options *options) {
     wss_on_data(server, on_data, NULL);
     wss_on_http(server, on_http, NULL);
     if (scene->broadcast_ms) wss_timer_start(server, scene->broadcast_ms, scene->broadcast_ms, on_broadcast, NULL);
+    if (scene->stop_ms) wss_timer_start(server, scene->stop_ms, 0, on_stop, NULL);
 }
 
 static void drain_queue(void) {
@@ -754,7 +772,15 @@ static int all_over(void) {
 static void turn(void) {
     int timeout = 60000;
     if (queue && sim.now < drain_at) timeout = (int)((drain_at - sim.now) / 1000 + 1);
-    wss_poll(server, timeout);
+    if (stopped) { /* what the kernel has of it still leaves */
+        pass_until(sim.now + us(1000));
+        return;
+    }
+    if (wss_poll(server, timeout) != WSS_OK) {
+        if (!scene->stop_ms) fail(NULL, "the server has ended");
+        stopped = 1;
+        return;
+    }
     sim_check(server);
     drain_queue();
 }
@@ -768,10 +794,22 @@ static void verify_attacker(actor *a) {
     fail(a, text);
 }
 
+/* How an honest peer is to end, by what it and the application do. */
+static int wanted_cause(const role *r) {
+    if (scene->stop_ms) return WSS_CAUSE_STOPPING;
+    if (r->close_ms) return WSS_CAUSE_LOCAL_CLOSE;
+    return r->ends == FINISHES ? WSS_CAUSE_PEER_VANISHED : WSS_CAUSE_PEER_CLOSED;
+}
+
+static int wanted_code(const role *r) {
+    if (scene->stop_ms) return WSS_CLOSE_GOING_AWAY;
+    return r->close_ms ? 4001 : WSS_CLOSE_NORMAL;
+}
+
 static void verify_opened(actor *a) {
     const role *r = a->role;
-    int wanted = r->close_ms ? WSS_CAUSE_LOCAL_CLOSE : r->ends == FINISHES ? WSS_CAUSE_PEER_VANISHED : WSS_CAUSE_PEER_CLOSED;
-    int code = r->close_ms ? 4001 : WSS_CLOSE_NORMAL;
+    int wanted = wanted_cause(r);
+    int code = wanted_code(r);
     char text[100];
     if (a->ended != 1 || a->cause != wanted) {
         snprintf(text, sizeof text, "an honest peer that is ended: %s", wss_cause_text(a->cause));
@@ -817,6 +855,7 @@ static void run_scene(const scenario *which) {
     memset(seen, 0, sizeof seen);
     broadcasts = 0;
     drain_at = 0;
+    stopped = 0;
     armed = 0;
     began = stood_from = stood_until = sim.now;
     begin_server(&options);
@@ -854,6 +893,12 @@ static const scenario scenarios[] = {
      .cast = {{.name = "silent from afar", .latency_ms = 5000, .reads = ALL, .close_ms = 130000},
               {.name = "silent", .connect_ms = 7000, .reads = ALL, .close_ms = 150000},
               NEVER_SPEAKS, SILENT, GONE_SILENT}},
+    {.name = "crowd", /* all are asked for a sign of life at once */
+     .cast = {{.name = "silent 1", .latency_ms = 5000, .reads = ALL, .close_ms = 90000},
+              {.name = "silent 2", .latency_ms = 5000, .reads = ALL, .close_ms = 90000},
+              {.name = "silent 3", .latency_ms = 5000, .reads = ALL, .close_ms = 90000},
+              {.name = "silent 4", .latency_ms = 5000, .reads = ALL, .close_ms = 90000},
+              {.name = "never answers a ping", .latency_ms = 5000, .reads = ALL, .mute = 1, .bound_ms = 45000}}},
     {.name = "broadcast", .broadcast_ms = 1000, .broadcast_size = 1000, .broadcast_end = 80000,
      .cast = {{.name = "reads all", .reads = ALL, .close_ms = 85000},
               {.name = "reads all from afar", .latency_ms = 5000, .reads = ALL, .close_ms = 85000},
@@ -867,8 +912,8 @@ static const scenario scenarios[] = {
      .cast = {{.name = "reads 80,000", .reads = 80000, .greet = 225000, .greets = 4, .out_limit = 1000000, .close_ms = 90000},
               {.name = "reads 20,000", .reads = 20000, .greet = 225000, .greets = 4, .out_limit = 450000, .close_ms = 90000},
               {.name = "reads 14,000", .reads = 14000, .greet = 150000, .greets = 3, .out_limit = 400000, .close_ms = 90000},
-              {.name = "reads 6,000", .reads = 6000, .greet = 150000, .greets = 3, .out_limit = 450000, .close_ms = 90000},
-              {.name = "reads 1,000", .reads = 1000, .greet = 20000, .greets = 4, .out_limit = 60000, .close_ms = 90000},
+              {.name = "reads 6,000", .reads = 6000, .greet = 225000, .greets = 4, .out_limit = 600000, .close_ms = 90000},
+              {.name = "reads 1,000", .reads = 1000, .greet = 30000, .greets = 5, .out_limit = 100000, .close_ms = 90000},
               {.name = "never reads", .greet = 225000, .greets = 4, .bound_ms = 30000},
               {.name = "reads a byte now and then", .reads = -2, .step_ms = 3000, .greet = 200000, .greets = 2, .bound_ms = 120000}}},
     {.name = "uploads",
@@ -886,7 +931,7 @@ static const scenario scenarios[] = {
      .cast = {{.name = "echoes", .reads = ALL, .messages = 8, .size = 200, .rest_ms = 5000, .waits = 1, .echo = 1, .ends = CLOSES},
               {.name = "silent from afar", .latency_ms = 5000, .reads = ALL, .close_ms = 60000},
               {.name = "floods messages", .messages = 1000000, .size = 20, .writes = 60000, .echo = 1, .in_limit = 4096, .out_limit = 4096, .bound_ms = 33000},
-              {.name = "floods pings", .messages = 1000000, .size = 100, .first = 0x89, .writes = 20000, .in_limit = 2048, .out_limit = 4096, .bound_ms = 32000}}},
+              {.name = "floods pings", .messages = 1000000, .size = 100, .first = 0x89, .writes = 8000, .in_limit = 2048, .out_limit = 4096, .bound_ms = 32000}}},
     {.name = "pages",
      .cast = {{.name = "reads a page", .way = ASKS, .reads = 5000, .greet = 300000, .out_limit = 16384},
               {.name = "reads a page from far away", .way = ASKS, .reads = 60000, .step_ms = 500, .greet = 1000000, .latency_ms = 5000, .out_limit = 900000},
@@ -904,6 +949,12 @@ static const scenario scenarios[] = {
               {.name = "goes on sending", .reads = ALL, .mute = 1, .messages = 100000, .size = 1000, .writes = 20000, .close_ms = 10000, .bound_ms = 15000},
               {.name = "reads nothing before a Close", .greet = 225000, .greets = 2, .close_ms = 10000, .bound_ms = 30000},
               {.name = "never ends TCP", .reads = ALL, .mute = 1, .messages = 1, .size = 10, .ends = CLOSES, .bound_ms = 5000}}},
+    {.name = "idle", .idle_ms = 30000,
+     .cast = {{.name = "sends now and then", .reads = ALL, .messages = 5, .size = 100, .rest_ms = 20000, .ends = CLOSES},
+              {.name = "sends while it is not read", .reads = ALL, .messages = 6, .size = 100, .rest_ms = 20000, .pause_ms = 10000, .resume_ms = 75000, .ends = CLOSES},
+              {.name = "is not read, and silent", .reads = ALL, .pause_ms = 10000, .resume_ms = 75000, .close_ms = 85000},
+              {.name = "sends nothing but pongs", .reads = ALL, .bound_ms = 30000},
+              {.name = "sends nothing", .reads = ALL, .mute = 1, .bound_ms = 35000}}},
     {.name = "queue", .queue = 1,
      .cast = {{.name = "echoes from afar", .latency_ms = 5000, .reads = ALL, .messages = 4, .size = 300, .rest_ms = 3000, .waits = 1, .echo = 1, .ends = CLOSES},
               {.name = "sends many", .reads = ALL, .messages = 300, .size = 500, .rest_ms = 200, .echo = 1, .ends = CLOSES},
@@ -917,6 +968,7 @@ enum { SCENARIOS = sizeof scenarios / sizeof *scenarios };
 /* ---- the sweep ---- */
 
 static const char *only;
+static int once; /* no more points behind the first that fails */
 static long stride = STRIDE, part, parts = 1;
 static long drawn; /* points of the whole set so far */
 
@@ -931,6 +983,7 @@ static const char *describe(const point *p) {
 
 static void try_point(const scenario *which, int where, int how, int milliseconds, long at) {
     long number = drawn++;
+    if (once && failures) return;
     if (number % stride || number / stride % parts != part) return;
     now_struck.where = where;
     now_struck.how = how;
@@ -950,6 +1003,7 @@ static void try_wait(const scenario *which, long at) {
     }
     try_point(which, AT_WAIT, INTERRUPTED, 0, at);
     try_point(which, AT_WAIT, FEW, 0, at);
+    try_point(which, AT_WAIT, FEW, 42000, at);
     try_point(which, AT_WAIT, OFTEN, 0, at);
     if (at < NOTED && ran_out[at]) try_point(which, AT_WAIT, JUMP, 42000, at);
     if (at < NOTED && ran_out[at]) try_point(which, AT_WAIT, JUMP, 3600000, at);
@@ -988,6 +1042,144 @@ static void test_sweep(void) {
         if (!only || strcmp(only, scenarios[i].name) == 0) sweep(&scenarios[i]);
 }
 
+/* ---- what was found before, each by its name ---- */
+
+static scenario found;
+
+static void run_found(const char *name) {
+    memset(&now_struck, 0, sizeof now_struck);
+    found.name = name;
+    scene = &found;
+    describe(&now_struck);
+    run_scene(&found);
+}
+
+static role *add_reader(int at, const char *name, int rate, int greets, size_t out_limit) {
+    role *r = &found.cast[at];
+    r->name = name;
+    r->reads = rate;
+    r->greet = 225000;
+    r->greets = greets;
+    r->out_limit = out_limit;
+    return r;
+}
+
+/* A process that was stopped for longer than ping_ms and pong_ms together took its time for that of its clients, and ended
+   both. */
+static void test_clients_outlive_a_stop_of_42_seconds(void) {
+    static const scenario healthy = {.name = "healthy",
+        .cast = {{.name = "echoes", .latency_ms = 20, .reads = ALL, .messages = 10, .size = 100, .rest_ms = 5000, .waits = 1, .echo = 1, .ends = CLOSES},
+                 {.name = "silent", .latency_ms = 20, .reads = ALL, .close_ms = 100000}}};
+    memset(&now_struck, 0, sizeof now_struck);
+    scene = &healthy;
+    describe(&now_struck);
+    run_scene(&healthy);
+    long waits = seen[AT_WAIT];
+    now_struck.where = AT_WAIT;
+    now_struck.ms = 42000;
+    for (now_struck.at = 1; now_struck.at <= waits; now_struck.at++)
+        for (now_struck.how = BEFORE; now_struck.how <= INTERRUPTED; now_struck.how++) {
+            describe(&now_struck);
+            run_scene(&healthy);
+        }
+}
+
+/* The kernel tells of room when a third of what it holds has left: with much in the network that was later than stall_ms. */
+static void test_steady_readers_behind_bursts(void) {
+    static const int rates[] = {80000, 40000, 20000, 14000, 6000};
+    static const char *const names[] = {"reads 80,000", "reads 40,000", "reads 20,000", "reads 14,000", "reads 6,000"};
+    static const size_t networks[] = {65536, 450000, 700000, 4000000};
+    for (int greets = 2; greets <= 4; greets += 2)
+        for (size_t n = 0; n < sizeof networks / sizeof *networks; n++) {
+            memset(&found, 0, sizeof found);
+            for (int i = 0; i < 5; i++) add_reader(i, names[i], rates[i], greets, networks[n])->close_ms = 90000;
+            run_found("bursts, networks of all sizes");
+        }
+}
+
+/* The time for the closing handshake ran out while what was to leave before the Close was still being read. */
+static void test_a_close_behind_much_arrives(void) {
+    static const size_t networks[] = {65536, 300000, 1000000};
+    for (int stops_too = 0; stops_too < 2; stops_too++) {
+        memset(&found, 0, sizeof found);
+        for (int i = 0; i < 3; i++) add_reader(i, "reads 60,000", 60000, 4, networks[i])->close_ms = stops_too ? 0 : 1000;
+        found.stop_ms = stops_too ? 1000 : 0;
+        run_found(stops_too ? "wss_stop behind 900,000 bytes" : "wss_close behind 900,000 bytes");
+    }
+}
+
+static void test_an_answer_of_a_mebibyte_arrives(void) {
+    static const size_t networks[] = {65536, 300000, 1100000};
+    memset(&found, 0, sizeof found);
+    for (int i = 0; i < 6; i++) {
+        role *r = &found.cast[i];
+        r->name = i < 3 ? "reads a large page" : "reads a large page, half-closed";
+        r->way = ASKS;
+        r->reads = 60000;
+        r->greet = 1 << 20;
+        r->out_limit = networks[i % 3];
+        r->ends = i < 3 ? STAYS : FINISHES;
+    }
+    run_found("an answer of 1 MiB");
+}
+
+/* What it had sent of a message came before its connection was full, and its rest could not come: that was its fault. */
+static void test_half_a_message_behind_a_full_queue(void) {
+    memset(&found, 0, sizeof found);
+    role *r = add_reader(0, "half a message, 20,000", 20000, 4, 65536);
+    r->messages = 1;
+    r->size = 40000;
+    r->writes = 1000;
+    r->in_limit = 4096;
+    r->ends = CLOSES;
+    found.cast[1] = *r;
+    found.cast[1].writes = 20000;
+    found.cast[1].echo = 1;
+    found.cast[1].name = "half a message at once";
+    run_found("half a message, and full");
+}
+
+static int ended_cause, ended_code;
+
+static void note_end(const wss_event *e) {
+    ended_cause = e->cause;
+    ended_code = e->code;
+}
+
+/* The socket was closed with unread input, which destroyed the Close on its way. */
+static void test_the_code_of_a_message_too_large_arrives_while_it_is_sent(void) {
+    static const char head[14] = {(char)0x82, (char)0xff, 0, 0, 0, 0, 1, 0x31, 0x2d, 0, 0, 0, 0, 0}; /* 20,000,000 bytes */
+    wss_options options;
+    char payload[125];
+    size_t left = 0x01312d00, size = 0;
+    sim_begin(1);
+    sim_on_violation = violated;
+    sim_options(&options);
+    snprintf(label, sizeof label, "a message of 20 MB");
+    server = wss_create(&options, NULL);
+    if (!server) abort();
+    actor_count = 0;
+    wss_on_disconnect(server, note_end, NULL);
+    sim_settle(server);
+    peer *client = peer_open(server);
+    peer_write(client, head, sizeof head);
+    while (left) { /* in four seconds */
+        size_t sent = peer_write(client, pattern, left < 65536 ? left : 65536);
+        if (!sent) break;
+        left -= sent;
+        sim_pass(server, 13);
+    }
+    CHECK_INT(left, 0);
+    CHECK(!client->reset);
+    CHECK_INT(peer_take(client, payload, sizeof payload, &size), 0x88);
+    CHECK(size >= 2 && ((unsigned char)payload[0] << 8 | (unsigned char)payload[1]) == WSS_CLOSE_TOO_BIG);
+    CHECK_INT(ended_cause, WSS_CAUSE_TOO_BIG);
+    CHECK_INT(ended_code, WSS_CLOSE_TOO_BIG);
+    peer_free(client);
+    CHECK_INT(sim_destroy(server), WSS_OK);
+    sim_finish();
+}
+
 static void prepare(void) {
     for (size_t i = 0; i < sizeof pattern; i++) pattern[i] = (char)('a' + (i * 7 + i / 26 + i / 1000) % 26);
     test_system.epoll_wait = live_epoll_wait;
@@ -1007,6 +1199,7 @@ static void read_arguments(int argc, char **argv) {
     if (wanted && atol(wanted) > 0) stride = atol(wanted);
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "verbose") == 0) verbose = 1;
+        else if (strcmp(argv[i], "once") == 0) once = 1;
         else if (strncmp(argv[i], "scenario=", 9) == 0) only = argv[i] + 9;
         else if (strncmp(argv[i], "stride=", 7) == 0) stride = atol(argv[i] + 7);
         else if (sscanf(argv[i], "part=%ld/%ld", &part, &parts) != 2) exit(2);
@@ -1017,6 +1210,14 @@ int main(int argc, char **argv) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     read_arguments(argc, argv);
     prepare();
+    if (!only && !part) {
+        RUN(test_clients_outlive_a_stop_of_42_seconds);
+        RUN(test_steady_readers_behind_bursts);
+        RUN(test_a_close_behind_much_arrives);
+        RUN(test_an_answer_of_a_mebibyte_arrives);
+        RUN(test_half_a_message_behind_a_full_queue);
+        RUN(test_the_code_of_a_message_too_large_arrives_while_it_is_sent);
+    }
     RUN(test_sweep);
     printf("liveness: %ld points, %d scenarios, one in %ld of %ld\n", points_run, SCENARIOS, stride, drawn);
     return test_end("liveness");
