@@ -360,7 +360,7 @@ typedef struct wss_options {
     size_t memory_budget;      /* bytes of everything the server holds; default 256 MiB */
     int max_posted;            /* posts and sends waiting for a networking thread; default 65536 */
     size_t max_posted_bytes;   /* their bytes; default 16 MiB */
-    int handshake_ms;          /* from accept to upgraded; default 10000 */
+    int handshake_ms;          /* from accept to the whole request, and from that to the answer; default 10000 */
     int ping_ms;               /* silence after which the peer is pinged; default 20000 */
     int pong_ms;               /* silence after the ping that ends the connection; default 20000 */
     int idle_ms;               /* time without a data message that ends the connection; default 0: WSS_OFF */
@@ -6700,6 +6700,7 @@ static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *r
         return;
     }
     wss__conn_set_state(loop, conn, WSS__STATE_ASKED);
+    conn->since = (uint32_t)loop->time; /* the application has its time, whenever the request came */
     wss__conn_lock(server);
     conn->cold->request = kept;
     wss__conn_raise(conn, WSS__STAGE_ASKED);
