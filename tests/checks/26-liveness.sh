@@ -4,7 +4,7 @@
 set -eu
 here=tests/sim
 build=build/liveness
-stride=${STRIDE:-1}
+stride=${STRIDE:-2}
 least=20000
 cc=${CC:-gcc}
 flags="-std=c11 -I. -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wundef -Wcast-qual -Wstrict-prototypes"
