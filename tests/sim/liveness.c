@@ -382,7 +382,8 @@ static void take_frames(actor *a) {
 }
 
 static void take_body(actor *a) {
-    if (memcmp(a->inbox.data + a->inbox.head, pattern + a->body_got, a->inbox.size) != 0) fail(a, "another answer than was given");
+    if (memcmp(a->inbox.data + a->inbox.head, pattern + a->body_got, a->inbox.size) != 0)
+        fail(a, "another answer than was given");
     a->body_got += a->inbox.size;
     sim_pipe_skip(&a->inbox, a->inbox.size);
 }
@@ -910,15 +911,19 @@ static void run_scene(const scenario *which) {
 #define NEVER_SPEAKS {.name = "says nothing", .way = SAYS_NOTHING, .bound_ms = 15000}
 #define SLOW_REQUEST {.name = "requests a byte at a time", .way = DRIBBLES, .step_ms = 500, .writes = 2, .bound_ms = 15000}
 #define SILENT {.name = "never answers a ping", .reads = ALL, .mute = 1, .bound_ms = 40000}
-#define DRIBBLER {.name = "dribbles a message", .reads = ALL, .messages = 1, .size = 1000, .step_ms = 10000, .writes = -1, .bound_ms = 31600}
+#define DRIBBLER {.name = "dribbles a message", .reads = ALL, .messages = 1, .size = 1000, .step_ms = 10000, \
+    .writes = -1, .bound_ms = 31600}
 #define GONE_SILENT {.name = "is gone while silent", .reads = ALL, .gone_ms = 25000, .bound_ms = 65000}
 
 static const scenario scenarios[] = {
     {.name = "talk",
-     .cast = {{.name = "echoes from afar", .latency_ms = 5000, .reads = ALL, .messages = 4, .size = 300, .rest_ms = 3000, .waits = 1, .echo = 1, .ends = CLOSES},
+     .cast = {{.name = "echoes from afar", .latency_ms = 5000, .reads = ALL, .messages = 4, .size = 300,
+               .rest_ms = 3000, .waits = 1, .echo = 1, .ends = CLOSES},
               {.name = "silent from afar", .latency_ms = 5000, .reads = ALL, .close_ms = 100000},
-              {.name = "writes 1 KB a second", .reads = ALL, .messages = 1, .size = 60000, .step_ms = 1000, .writes = 1000, .ends = CLOSES},
-              {.name = "ends its stream", .reads = ALL, .messages = 3, .size = 2000, .rest_ms = 20000, .echo = 1, .ends = FINISHES},
+              {.name = "writes 1 KB a second", .reads = ALL, .messages = 1, .size = 60000, .step_ms = 1000,
+               .writes = 1000, .ends = CLOSES},
+              {.name = "ends its stream", .reads = ALL, .messages = 3, .size = 2000, .rest_ms = 20000, .echo = 1,
+               .ends = FINISHES},
               SILENT, DRIBBLER, GONE_SILENT, SLOW_REQUEST}},
     {.name = "alone", /* so that waits are long */
      .cast = {{.name = "silent from afar", .latency_ms = 5000, .reads = ALL, .close_ms = 130000},
@@ -940,50 +945,69 @@ static const scenario scenarios[] = {
               {.name = "reads a byte now and then", .reads = -2, .step_ms = 3000, .out_limit = 10000, .bound_ms = 72000},
               NEVER_SPEAKS}},
     {.name = "bursts",
-     .cast = {{.name = "reads 80,000", .reads = 80000, .greet = 225000, .greets = 4, .out_limit = 1000000, .close_ms = 90000},
-              {.name = "reads 20,000", .reads = 20000, .greet = 225000, .greets = 4, .out_limit = 450000, .close_ms = 90000},
-              {.name = "reads 14,000", .reads = 14000, .greet = 150000, .greets = 3, .out_limit = 400000, .close_ms = 90000},
+     .cast = {{.name = "reads 80,000", .reads = 80000, .greet = 225000, .greets = 4, .out_limit = 1000000,
+               .close_ms = 90000},
+              {.name = "reads 20,000", .reads = 20000, .greet = 225000, .greets = 4, .out_limit = 450000,
+               .close_ms = 90000},
+              {.name = "reads 14,000", .reads = 14000, .greet = 150000, .greets = 3, .out_limit = 400000,
+               .close_ms = 90000},
               {.name = "reads 6,000", .reads = 6000, .greet = 225000, .greets = 4, .out_limit = 600000, .close_ms = 90000},
               {.name = "reads 1,000", .reads = 1000, .greet = 30000, .greets = 5, .out_limit = 100000, .close_ms = 90000},
               {.name = "never reads", .greet = 225000, .greets = 4, .bound_ms = 30000},
-              {.name = "reads a byte now and then", .reads = -2, .step_ms = 3000, .greet = 200000, .greets = 2, .bound_ms = 120000}}},
+              {.name = "reads a byte now and then", .reads = -2, .step_ms = 3000, .greet = 200000, .greets = 2,
+               .bound_ms = 120000}}},
     {.name = "uploads",
-     .cast = {{.name = "writes 1 KB a second from afar", .latency_ms = 5000, .reads = ALL, .messages = 2, .size = 30000, .step_ms = 1000, .writes = 1000, .echo = 1, .ends = CLOSES},
-              {.name = "writes 10 KB a second", .reads = ALL, .messages = 2, .size = 300000, .step_ms = 500, .writes = 10000, .in_limit = 32768, .ends = CLOSES_HALF},
-              {.name = "is paused", .reads = ALL, .messages = 2, .size = 20000, .step_ms = 1000, .writes = 1000, .in_limit = 8192, .pause_ms = 10000, .resume_ms = 75000, .echo = 1, .ends = CLOSES},
+     .cast = {{.name = "writes 1 KB a second from afar", .latency_ms = 5000, .reads = ALL, .messages = 2,
+               .size = 30000, .step_ms = 1000, .writes = 1000, .echo = 1, .ends = CLOSES},
+              {.name = "writes 10 KB a second", .reads = ALL, .messages = 2, .size = 300000, .step_ms = 500,
+               .writes = 10000, .in_limit = 32768, .ends = CLOSES_HALF},
+              {.name = "is paused", .reads = ALL, .messages = 2, .size = 20000, .step_ms = 1000, .writes = 1000,
+               .in_limit = 8192, .pause_ms = 10000, .resume_ms = 75000, .echo = 1, .ends = CLOSES},
               {.name = "is paused and silent", .reads = ALL, .pause_ms = 5000, .resume_ms = 90000, .close_ms = 120000},
               DRIBBLER, GONE_SILENT}},
     {.name = "full",
-     .cast = {{.name = "half a message behind a queue", .reads = 12000, .step_ms = 500, .messages = 1, .size = 40000, .writes = 1000, .greet = 225000, .greets = 4, .greet_ms = 5000, .in_limit = 8192, .ends = CLOSES},
-              {.name = "reads its echoes slowly", .reads = 20000, .step_ms = 500, .messages = 20, .size = 50000, .echo = 1, .in_limit = 65536, .ends = CLOSES},
+     .cast = {{.name = "half a message behind a queue", .reads = 12000, .step_ms = 500, .messages = 1, .size = 40000,
+               .writes = 1000, .greet = 225000, .greets = 4, .greet_ms = 5000, .in_limit = 8192, .ends = CLOSES},
+              {.name = "reads its echoes slowly", .reads = 20000, .step_ms = 500, .messages = 20, .size = 50000,
+               .echo = 1, .in_limit = 65536, .ends = CLOSES},
               {.name = "silent from afar", .latency_ms = 5000, .reads = ALL, .close_ms = 100000},
               {.name = "never reads its echoes", .messages = 1000, .size = 50000, .echo = 1, .bound_ms = 31000}}},
     {.name = "floods", .max_queued = 65536,
-     .cast = {{.name = "echoes", .reads = ALL, .messages = 8, .size = 200, .rest_ms = 5000, .waits = 1, .echo = 1, .ends = CLOSES},
+     .cast = {{.name = "echoes", .reads = ALL, .messages = 8, .size = 200, .rest_ms = 5000, .waits = 1, .echo = 1,
+               .ends = CLOSES},
               {.name = "silent from afar", .latency_ms = 5000, .reads = ALL, .close_ms = 60000},
-              {.name = "floods messages", .messages = 1000000, .size = 20, .writes = 60000, .echo = 1, .in_limit = 4096, .out_limit = 4096, .bound_ms = 33000},
-              {.name = "floods pings", .messages = 1000000, .size = 100, .first = 0x89, .writes = 8000, .in_limit = 2048, .out_limit = 4096, .bound_ms = 32000}}},
+              {.name = "floods messages", .messages = 1000000, .size = 20, .writes = 60000, .echo = 1,
+               .in_limit = 4096, .out_limit = 4096, .bound_ms = 33000},
+              {.name = "floods pings", .messages = 1000000, .size = 100, .first = 0x89, .writes = 8000,
+               .in_limit = 2048, .out_limit = 4096, .bound_ms = 32000}}},
     {.name = "pages",
      .cast = {{.name = "reads a page", .way = ASKS, .reads = 5000, .greet = 300000, .out_limit = 16384},
-              {.name = "reads a page from far away", .way = ASKS, .reads = 60000, .step_ms = 500, .greet = 1000000, .latency_ms = 5000, .out_limit = 900000},
+              {.name = "reads a page from far away", .way = ASKS, .reads = 60000, .step_ms = 500, .greet = 1000000,
+               .latency_ms = 5000, .out_limit = 900000},
               {.name = "half-closes behind its request", .way = ASKS, .reads = 10000, .greet = 300000, .ends = FINISHES},
               {.name = "is answered late", .way = ASKS, .reads = ALL, .greet = 1000, .answer_ms = 8000},
               {.name = "never reads a page", .way = ASKS, .greet = 300000, .bound_ms = 30000},
-              {.name = "reads a page a byte at a time", .way = ASKS, .reads = -2, .step_ms = 3000, .greet = 300000, .out_limit = 10000, .bound_ms = 60000},
+              {.name = "reads a page a byte at a time", .way = ASKS, .reads = -2, .step_ms = 3000, .greet = 300000,
+               .out_limit = 10000, .bound_ms = 60000},
               {.name = "never ends TCP", .way = ASKS, .reads = ALL, .mute = 1, .greet = 1000, .bound_ms = 5000},
               SLOW_REQUEST}},
     {.name = "closes",
      .cast = {{.name = "is closed behind 900,000 bytes", .reads = 60000, .greet = 225000, .greets = 4, .close_ms = 1000},
-              {.name = "is closed, network large", .reads = 60000, .greet = 225000, .greets = 4, .out_limit = 800000, .close_ms = 1000},
+              {.name = "is closed, network large", .reads = 60000, .greet = 225000, .greets = 4, .out_limit = 800000,
+               .close_ms = 1000},
               {.name = "is closed from afar", .latency_ms = 5000, .reads = ALL, .greet = 1000, .close_ms = 20000},
-              {.name = "closes behind 900,000 bytes", .reads = 60000, .messages = 1, .size = 100, .greet = 225000, .greets = 4, .ends = CLOSES_HALF},
+              {.name = "closes behind 900,000 bytes", .reads = 60000, .messages = 1, .size = 100, .greet = 225000,
+               .greets = 4, .ends = CLOSES_HALF},
               {.name = "never answers a Close", .reads = ALL, .mute = 1, .close_ms = 10000, .bound_ms = 15000},
-              {.name = "goes on sending", .reads = ALL, .mute = 1, .messages = 100000, .size = 1000, .writes = 20000, .close_ms = 10000, .bound_ms = 15000},
+              {.name = "goes on sending", .reads = ALL, .mute = 1, .messages = 100000, .size = 1000, .writes = 20000,
+               .close_ms = 10000, .bound_ms = 15000},
               {.name = "reads nothing before a Close", .greet = 225000, .greets = 2, .close_ms = 10000, .bound_ms = 30000},
-              {.name = "never ends TCP", .reads = ALL, .mute = 1, .messages = 1, .size = 10, .ends = CLOSES, .bound_ms = 5000}}},
+              {.name = "never ends TCP", .reads = ALL, .mute = 1, .messages = 1, .size = 10, .ends = CLOSES,
+               .bound_ms = 5000}}},
     {.name = "idle", .idle_ms = 30000,
      .cast = {{.name = "sends now and then", .reads = ALL, .messages = 5, .size = 100, .rest_ms = 20000, .ends = CLOSES},
-              {.name = "sends while it is not read", .reads = ALL, .messages = 6, .size = 100, .rest_ms = 20000, .pause_ms = 10000, .resume_ms = 75000, .ends = CLOSES},
+              {.name = "sends while it is not read", .reads = ALL, .messages = 6, .size = 100, .rest_ms = 20000,
+               .pause_ms = 10000, .resume_ms = 75000, .ends = CLOSES},
               {.name = "is not read, and silent", .reads = ALL, .pause_ms = 10000, .resume_ms = 75000, .close_ms = 85000},
               {.name = "sends nothing but pongs", .reads = ALL, .bound_ms = 30000},
               {.name = "sends nothing", .reads = ALL, .mute = 1, .bound_ms = 35000}}},
@@ -996,15 +1020,18 @@ static const scenario scenarios[] = {
               {.name = "never reads", .greet = 225000, .greets = 4, .bound_ms = 30000},
               NEVER_SPEAKS, SLOW_REQUEST}},
     {.name = "queue and broadcast", .queue = 1, .broadcast_ms = 1000, .broadcast_size = 1000, .broadcast_end = 50000,
-     .cast = {{.name = "reads all", .reads = ALL, .messages = 5, .size = 1000, .rest_ms = 5000, .waits = 1, .echo = 1, .close_ms = 60000},
+     .cast = {{.name = "reads all", .reads = ALL, .messages = 5, .size = 1000, .rest_ms = 5000, .waits = 1, .echo = 1,
+               .close_ms = 60000},
               {.name = "reads 1.2 KB a second", .reads = 1200, .close_ms = 60000},
               {.name = "is paused", .reads = ALL, .pause_ms = 3000, .resume_ms = 50000, .close_ms = 60000},
               {.name = "never reads", .out_limit = 10000, .bound_ms = 41000},
               {.name = "is gone", .reads = ALL, .gone_ms = 20000, .bound_ms = 60000}}},
     {.name = "queue", .queue = 1,
-     .cast = {{.name = "echoes from afar", .latency_ms = 5000, .reads = ALL, .messages = 4, .size = 300, .rest_ms = 3000, .waits = 1, .echo = 1, .ends = CLOSES},
+     .cast = {{.name = "echoes from afar", .latency_ms = 5000, .reads = ALL, .messages = 4, .size = 300,
+               .rest_ms = 3000, .waits = 1, .echo = 1, .ends = CLOSES},
               {.name = "sends many", .reads = ALL, .messages = 300, .size = 500, .rest_ms = 200, .echo = 1, .ends = CLOSES},
-              {.name = "writes 2 KB a second", .reads = ALL, .messages = 3, .size = 30000, .step_ms = 1000, .writes = 2000, .echo = 1, .ends = CLOSES},
+              {.name = "writes 2 KB a second", .reads = ALL, .messages = 3, .size = 30000, .step_ms = 1000,
+               .writes = 2000, .echo = 1, .ends = CLOSES},
               {.name = "silent", .reads = ALL, .close_ms = 90000},
               {.name = "never reads its echoes", .messages = 1000, .size = 50000, .echo = 1, .bound_ms = 31000},
               SILENT, DRIBBLER, GONE_SILENT}},
@@ -1020,11 +1047,12 @@ static long drawn; /* points of the whole set so far */
 
 static const int stops[] = {1000, 10000, 42000, 600000, 3600000};
 
-static const char *describe(const point *p) {
+static void describe(const point *p) {
     static const char *const places[] = {"undisturbed", "wait", "call", "handler", "drain"};
-    static const char *const hows[] = {"before", "behind", "and interrupted", "clock", "few events", "interrupted often", "again and again"};
-    snprintf(label, sizeof label, "scenario %s, %s %ld, %s, %d ms", scene ? scene->name : "", places[p->where], p->at, hows[p->how], p->ms);
-    return label;
+    static const char *const hows[] = {"before", "behind",           "and interrupted", "clock",
+                                       "few events", "interrupted often", "again and again"};
+    snprintf(label, sizeof label, "scenario %s, %s %ld, %s, %d ms", scene->name, places[p->where], p->at, hows[p->how],
+             p->ms);
 }
 
 static void try_point(const scenario *which, int where, int how, int milliseconds, long at) {
@@ -1068,7 +1096,9 @@ static void sweep(const scenario *which) {
     run_scene(which);
     verbose = 0;
     memcpy(counts, seen, sizeof counts);
-    if (told) printf("  %ld waits, %ld calls, %ld handlers, %ld drains\n", counts[AT_WAIT], counts[AT_CALL], counts[AT_HANDLER], counts[AT_DRAIN]);
+    if (told)
+        printf("  %ld waits, %ld calls, %ld handlers, %ld drains\n", counts[AT_WAIT], counts[AT_CALL], counts[AT_HANDLER],
+               counts[AT_DRAIN]);
     for (long at = 1; at <= counts[AT_WAIT]; at++) try_wait(which, at);
     for (long at = 1; at <= counts[AT_CALL]; at++) {
         try_point(which, AT_CALL, BEFORE, 42000, at);
@@ -1116,7 +1146,8 @@ static role *add_reader(int at, const char *name, int rate, int greets, size_t o
    both. */
 static void test_clients_outlive_a_stop_of_42_seconds(void) {
     static const scenario healthy = {.name = "healthy",
-        .cast = {{.name = "echoes", .latency_ms = 20, .reads = ALL, .messages = 10, .size = 100, .rest_ms = 5000, .waits = 1, .echo = 1, .ends = CLOSES},
+        .cast = {{.name = "echoes", .latency_ms = 20, .reads = ALL, .messages = 10, .size = 100, .rest_ms = 5000,
+                  .waits = 1, .echo = 1, .ends = CLOSES},
                  {.name = "silent", .latency_ms = 20, .reads = ALL, .close_ms = 100000}}};
     memset(&now_struck, 0, sizeof now_struck);
     scene = &healthy;
