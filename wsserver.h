@@ -6137,7 +6137,7 @@ static void wss__notify_ended(wss__loop *loop, wss__conn *conn, const wss__sessi
 }
 
 enum { /* what the peer of a connection that ends is told, and what becomes of the socket */
-    WSS__NOTIFY_SAY = 0, /* the cause, in a Close; what is queued leaves */
+    WSS__NOTIFY_SAY = 0, /* the cause, in a Close, if there is a code for it; what is queued leaves */
     WSS__NOTIFY_LEAVE,   /* nothing: it has gone */
     WSS__NOTIFY_RESET    /* nothing, and the kernel resets the connection */
 };
@@ -6779,14 +6779,20 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
     if (input && !input->since) input->since = loop->time;
 }
 
-/* End of stream, or an error. */
+/* End of stream, or an error. Who has ended its stream may have ended but that: what is queued for it leaves. */
 static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
     if (got < 0 && errno == EAGAIN && !(conn->work & WSS__WORK_HANGUP)) {
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
         return;
     }
-    if (got < 0) wss__notify_reset(conn);
-    wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_LEAVE); /* nothing is left to reset */
+    if (got < 0) {
+        wss__notify_reset(conn);
+        wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_LEAVE); /* nothing is left to reset */
+        return;
+    }
+    wss__conn_clear_work(conn, WSS__WORK_READABLE);
+    conn->work |= WSS__WORK_ENDED_INPUT;
+    wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_SAY); /* no Close, for who may still read */
 }
 
 /* How much is received at once: what can be dealt with in this turn or held; more only of a large message that has
