@@ -30,7 +30,7 @@
 
 enum {
     ALL = 1 << 30, /* reads: whatever is there */
-    CAST = 8,
+    CAST = 10,
     CHUNKS = 512,
     AIR = 65536, /* bytes that one peer has under way */
     PATTERN = 2200000,
@@ -995,9 +995,13 @@ static const scenario scenarios[] = {
      .cast = {{.name = "is closed behind 900,000 bytes", .reads = 60000, .greet = 225000, .greets = 4, .close_ms = 1000},
               {.name = "is closed, network large", .reads = 60000, .greet = 225000, .greets = 4, .out_limit = 800000,
                .close_ms = 1000},
+              {.name = "ends its stream behind 600,000", .reads = 60000, .messages = 3, .size = 200000, .echo = 1,
+               .ends = FINISHES},
               {.name = "is closed from afar", .latency_ms = 5000, .reads = ALL, .greet = 1000, .close_ms = 20000},
               {.name = "closes behind 900,000 bytes", .reads = 60000, .messages = 1, .size = 100, .greet = 225000,
                .greets = 4, .ends = CLOSES_HALF},
+              {.name = "ends its stream and never reads", .messages = 3, .size = 200000, .echo = 1, .ends = FINISHES,
+               .bound_ms = 31000},
               {.name = "never answers a Close", .reads = ALL, .mute = 1, .close_ms = 10000, .bound_ms = 15000},
               {.name = "goes on sending", .reads = ALL, .mute = 1, .messages = 100000, .size = 1000, .writes = 20000,
                .close_ms = 10000, .bound_ms = 15000},
