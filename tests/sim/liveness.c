@@ -25,7 +25,7 @@
 #include "../test.h"
 
 #ifndef STRIDE
-#define STRIDE 61
+#define STRIDE 71
 #endif
 
 enum {
