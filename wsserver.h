@@ -7729,8 +7729,15 @@ static void wss__loop_skip(wss__loop *loop, uint64_t took, uint64_t expected) {
     __atomic_store_n(&loop->skipped, loop->skipped + (took - expected - WSS__LOOP_STILL), __ATOMIC_RELAXED);
 }
 
+/* The program did something else between two turns. */
+static void wss__loop_note_gap(wss__loop *loop) {
+    uint64_t now = wss__socket_clock();
+    wss__loop_skip(loop, now - loop->turned, 0);
+    loop->turned = now;
+}
+
 /* Reads the clock, after at most so many milliseconds of waiting; -1: any number. What has passed beyond them, the
-   process stood still, or was busy elsewhere. */
+   process stood still. */
 static void wss__loop_read_clock(wss__loop *loop, int timeout) {
     loop->now = wss__socket_clock();
     if (timeout >= 0) wss__loop_skip(loop, loop->now - loop->turned, (uint64_t)timeout);
@@ -8120,6 +8127,7 @@ static int wss__public_turn(wss_server *server, int milliseconds) {
     }
     if (!pthread_equal(loop->thread, pthread_self()))
         wss__public_misused(server, "wss_poll on another thread than before", 0);
+    wss__loop_note_gap(loop);
     wss__loop_turn(loop, milliseconds);
     if (!loop->finished) return WSS_OK;
     wss__public_end(server);
