@@ -5720,6 +5720,16 @@ static wss__conn *wss__conn_take_ready(wss__loop *loop, uint32_t *first) {
     return conn;
 }
 
+/* Puts those behind this one, which must be on the list, ahead of all others. */
+static void wss__conn_prefer_behind(wss__loop *loop, uint32_t index) {
+    wss__conn *last = wss__conn_at(loop->server, index);
+    if (loop->last_ready == index) return;
+    wss__conn_at(loop->server, loop->last_ready)->slot.next = loop->first_ready;
+    loop->first_ready = last->slot.next;
+    loop->last_ready = index;
+    last->slot.next = WSS__SLOT_NONE;
+}
+
 /* Whether broadcasts are for this connection: not before its connect handlers, nor after a Close. On its loop. */
 static int wss__conn_is_receiver(const wss__conn *conn) {
     return wss__conn_state(conn) == WSS__STATE_OPEN && conn->session.phase == WSS__SESSION_OPEN;
@@ -7629,9 +7639,11 @@ static uint64_t wss__loop_stop_at(const wss__loop *loop) {
 
 /* ---- turns ---- */
 
-/* Gives each connection that has work its share of the turn; who has more, goes on in the next. */
+/* Gives each connection that has work its share of the turn; who has more, goes on in the next. When the turn is full
+   the others are not read from: they come first in the next one, or who fills it each time would be the only one. */
 static void wss__loop_run_ready(wss__loop *loop) {
     uint32_t first = loop->first_ready;
+    uint32_t last_read = WSS__SLOT_NONE;
     wss__conn *conn;
     size_t share = loop->ready_count ? WSS__LOOP_SHARES / loop->ready_count : 0;
     loop->share_us = wss__base_min(wss__base_max(share, WSS__LOOP_SHARE_LEAST), WSS__LOOP_SHARE_MOST);
@@ -7641,9 +7653,12 @@ static void wss__loop_run_ready(wss__loop *loop) {
     loop->first_ready = WSS__SLOT_NONE;
     loop->last_ready = WSS__SLOT_NONE;
     while ((conn = wss__conn_take_ready(loop, &first)) != NULL) {
+        int was_full = loop->full;
         if (wss__conn_state(conn) == WSS__STATE_DEAD) wss__serve_free(loop, conn);
         else wss__serve_turn(loop, conn);
+        if (loop->full && !was_full) last_read = loop->last_ready;
     }
+    if (last_read != WSS__SLOT_NONE) wss__conn_prefer_behind(loop, last_read);
 }
 
 /* Frees what has died in this turn: nobody waits for the next to see a socket closed. */
