@@ -6553,7 +6553,7 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
    purpose  who holds much memory by himself, and who has to go when nearly all of the server's is used
    knows    base, mem, slot, session, conn, deadline, notify, write
    owns     who holds 64 KiB or more of queue and input that nobody shares stands in a list of his loop, one for each
-            power of two, those that moved last at its end: whoever has to go is found without a search
+            power of two, in the order in which they moved: whoever has to go is found without a search
    threads  the loop's own */
 
 enum {
@@ -6568,27 +6568,35 @@ static size_t wss__pressure_holds(const wss__conn *conn) {
     return input ? held + input->capacity + input->held_size : held;
 }
 
+static wss__conn_cold *wss__pressure_at(const wss__loop *loop, uint32_t index) {
+    return wss__conn_at(loop->server, index)->cold;
+}
+
+/* Makes these two neighbours in a list; NONE: its end. */
+static void wss__pressure_join(const wss__loop *loop, wss__conn_list *list, uint32_t before, uint32_t after) {
+    *(before == WSS__SLOT_NONE ? &list->first : &wss__pressure_at(loop, before)->heavy_after) = after;
+    *(after == WSS__SLOT_NONE ? &list->last : &wss__pressure_at(loop, after)->heavy_before) = before;
+}
+
 static void wss__pressure_unlink(wss__loop *loop, wss__conn *conn) {
     wss__conn_cold *cold = conn->cold;
     if (!cold || !cold->heavy) return;
-    wss__conn_list *list = &loop->heavy[cold->heavy - 1];
-    *(cold->heavy_before == WSS__SLOT_NONE ? &list->first
-                                           : &wss__conn_at(loop->server, cold->heavy_before)->cold->heavy_after) =
-        cold->heavy_after;
-    *(cold->heavy_after == WSS__SLOT_NONE ? &list->last
-                                          : &wss__conn_at(loop->server, cold->heavy_after)->cold->heavy_before) =
-        cold->heavy_before;
+    wss__pressure_join(loop, &loop->heavy[cold->heavy - 1], cold->heavy_before, cold->heavy_after);
     cold->heavy = 0;
 }
 
+/* Behind those that have not moved for longer: at the end, but for who grows without having moved. */
 static void wss__pressure_link(wss__loop *loop, wss__conn *conn, int number) {
     wss__conn_list *list = &loop->heavy[number - 1];
-    uint32_t last = list->last;
+    uint32_t before = list->last;
+    uint32_t after = WSS__SLOT_NONE;
+    while (before != WSS__SLOT_NONE && wss__pressure_at(loop, before)->moved_at > conn->cold->moved_at) {
+        after = before;
+        before = wss__pressure_at(loop, before)->heavy_before;
+    }
     conn->cold->heavy = number;
-    conn->cold->heavy_before = last;
-    conn->cold->heavy_after = WSS__SLOT_NONE;
-    *(last == WSS__SLOT_NONE ? &list->first : &wss__conn_at(loop->server, last)->cold->heavy_after) = conn->slot.index;
-    list->last = conn->slot.index;
+    wss__pressure_join(loop, list, before, conn->slot.index);
+    wss__pressure_join(loop, list, conn->slot.index, after);
 }
 
 /* Keeps a connection in the list where it belongs, at its end if it has moved. Where there is no memory to remember it,
