@@ -1,0 +1,568 @@
+/* Unit tests of [pressure]: who stands in which list, and where in it, at every border; who has to go; and what becomes of him. */
+#define _GNU_SOURCE 1
+#include <errno.h>
+#include <sys/socket.h>
+
+static int full;         /* the kernel takes nothing, */
+static size_t send_most; /* or so many bytes at a time; 0: all */
+
+static ssize_t fake_send(int fd, const void *data, size_t size, int flags) {
+    errno = EAGAIN;
+    return full ? -1 : send(fd, data, send_most && size > send_most ? send_most : size, flags);
+}
+
+static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags) {
+    errno = EAGAIN;
+    if (!full && !send_most) return sendmsg(fd, message, flags);
+    return full ? -1 : fake_send(fd, message->msg_iov[0].iov_base, message->msg_iov[0].iov_len, flags);
+}
+
+#include "../step.h"
+
+REPLACE(send, fake_send)
+REPLACE(sendmsg, fake_sendmsg)
+
+enum { MANY = 60, STEPS = 20000 };
+
+static wss_server *server;
+static wss__loop *loop;
+static step_client *clients[MANY];
+static wss_conn handles[MANY];
+static wss__conn *conns[MANY];
+static wss__session_input inputs[MANY]; /* what some seem to have received */
+static int count;
+static wss_conn newest;
+static int ends, last_cause, last_code;
+static uint64_t ended_id;
+
+static void on_connect(const wss_event *e) {
+    newest = e->conn;
+}
+
+static void on_upgrade(const wss_event *e) {
+    newest = e->conn;
+}
+
+static void on_end(const wss_event *e) {
+    ends++;
+    last_cause = e->cause;
+    last_code = e->code;
+    ended_id = e->conn.id;
+}
+
+static void serve(wss_options *options, int number) {
+    full = 0;
+    send_most = 0;
+    ends = last_cause = last_code = 0;
+    options->ping_ms = WSS_OFF;
+    options->stall_ms = WSS_OFF;
+    options->least_rate = WSS_OFF;
+    server = step_server(options);
+    loop = &server->loops[0];
+    wss_on_connect(server, on_connect, NULL);
+    wss_on_disconnect(server, on_end, NULL);
+    memset(inputs, 0, sizeof inputs);
+    for (count = 0; count < number; count++) {
+        clients[count] = step_open(server);
+        handles[count] = newest;
+        conns[count] = wss__conn_find(server, newest);
+    }
+}
+
+static void end(void) {
+    full = 0;
+    send_most = 0;
+    for (int i = 0; i < count; i++) {
+        wss__conn *conn = wss__conn_find(server, handles[i]);
+        if (conn && conn->session.input == &inputs[i]) conn->session.input = NULL;
+        step_free(clients[i]);
+    }
+    step(server);
+    step_end(server);
+}
+
+/* It seems to hold so much. */
+static void hold(int i, size_t bytes) {
+    inputs[i].capacity = bytes;
+    conns[i]->session.input = bytes ? &inputs[i] : NULL;
+}
+
+static void note(int i, size_t bytes) {
+    hold(i, bytes);
+    wss__pressure_note(loop, conns[i]);
+}
+
+/* It has sent something, or taken. */
+static void move(int i) {
+    conns[i]->bytes_in++;
+}
+
+static int class_of(int i) {
+    return conns[i]->cold ? conns[i]->cold->heavy : 0;
+}
+
+/* Which list is meant for so much: 0 none. */
+static int class_for(size_t bytes) {
+    int number = 0;
+    for (size_t least = 65536; number < WSS__CONN_HEAVY && least <= bytes; least *= 2) number++;
+    return number;
+}
+
+/* Each list is whole in both directions, holds who belongs there and nobody else, and is in the order of their moves. */
+static void check_lists(void) {
+    int listed = 0, wanted = 0;
+    for (int number = 1; number <= WSS__CONN_HEAVY; number++) {
+        const wss__conn_list *list = &loop->heavy[number - 1];
+        uint32_t before = WSS__SLOT_NONE;
+        uint64_t moved_at = 0;
+        for (uint32_t at = list->first; at != WSS__SLOT_NONE; at = wss__conn_at(server, at)->cold->heavy_after) {
+            const wss__conn *conn = wss__conn_at(server, at);
+            CHECK_INT(conn->cold->heavy, number);
+            CHECK_INT(conn->cold->heavy_before, before);
+            CHECK(conn->cold->moved_at >= moved_at);
+            CHECK_INT(class_for(wss__pressure_holds(conn)), number);
+            moved_at = conn->cold->moved_at;
+            before = at;
+            if (++listed > count) break;
+        }
+        CHECK_INT(list->last, before);
+    }
+    for (int i = 0; i < count; i++) {
+        wanted += class_of(i) != 0;
+        CHECK(class_of(i) || !conns[i]->cold);
+    }
+    CHECK_INT(listed, wanted);
+}
+
+/* ---- who stands where ---- */
+
+/* One byte below each power of two, on it, and above it; beyond the last list everything is in that. */
+static void the_list_at_every_border(void) {
+    wss_options options = {0};
+    serve(&options, 1);
+    for (int power = 10; power < 40 && power < (int)sizeof(size_t) * 8; power++) {
+        for (int off = -1; off <= 1; off++) {
+            size_t bytes = ((size_t)1 << power) + (size_t)off;
+            note(0, bytes);
+            CHECK_INT(class_of(0), class_for(bytes));
+            check_lists();
+        }
+    }
+    note(0, 65535);
+    CHECK_INT(class_of(0), 0);
+    note(0, 65536);
+    CHECK_INT(class_of(0), 1);
+    note(0, 131071);
+    CHECK_INT(class_of(0), 1);
+    note(0, 131072);
+    CHECK_INT(class_of(0), 2);
+    note(0, SIZE_MAX);
+    CHECK_INT(class_of(0), WSS__CONN_HEAVY);
+    note(0, 0);
+    CHECK_INT(class_of(0), 0);
+    end();
+}
+
+/* The message so far, what is held unread, and the queue count together; not what is shared, or outside the account. */
+static void what_counts(void) {
+    static char text[200000];
+    wss_options options = {0};
+    serve(&options, 2);
+    full = 1;
+    inputs[0].capacity = 30000;
+    inputs[0].held_size = 35000;
+    conns[0]->session.input = &inputs[0];
+    CHECK_INT(wss__pressure_holds(conns[0]), 65000);
+    conns[0]->session.input = NULL;
+    CHECK_INT(wss_broadcast_data(server, WSS_BINARY, text, sizeof text), WSS_OK);
+    step(server);
+    CHECK_INT(wss__pressure_holds(conns[0]), 0); /* all have it */
+    CHECK_INT(wss__pressure_holds(conns[1]), 0);
+    CHECK(wss_buffered(server, handles[0]) > sizeof text);
+    CHECK_INT(wss_send_data(server, handles[0], WSS_BINARY, text, 40000), WSS_OK);
+    step(server);
+    size_t own = wss__pressure_holds(conns[0]);
+    CHECK(own >= 40000 && own < 40200);
+    CHECK_INT(class_of(0), 0);
+    conns[0]->session.input = &inputs[0];
+    CHECK_INT(wss__pressure_holds(conns[0]), own + 65000);
+    wss__pressure_note(loop, conns[0]);
+    CHECK_INT(class_of(0), 1);
+    conns[0]->session.input = NULL;
+    wss__pressure_note(loop, conns[0]);
+    CHECK(!conns[0]->cold); /* what was needed for a while is given back */
+    CHECK_INT(class_of(1), 0);
+    end();
+}
+
+/* At the end of its list whoever has moved; who has not keeps his place, and his time. */
+static void the_order_in_a_list(void) {
+    wss_options options = {0};
+    serve(&options, 4);
+    uint64_t began = loop->time;
+    for (int i = 0; i < 4; i++) {
+        loop->time = began + (uint64_t)i * 10;
+        note(i, 70000);
+    }
+    CHECK_INT(loop->heavy[0].first, conns[0]->slot.index);
+    CHECK_INT(loop->heavy[0].last, conns[3]->slot.index);
+    loop->time = began + 100;
+    note(0, 80000); /* as much, as far as that goes, and it has not moved */
+    CHECK_INT(loop->heavy[0].first, conns[0]->slot.index);
+    CHECK_INT(conns[0]->cold->moved_at, began);
+    move(0);
+    note(0, 80000);
+    CHECK_INT(loop->heavy[0].first, conns[1]->slot.index);
+    CHECK_INT(loop->heavy[0].last, conns[0]->slot.index);
+    CHECK_INT(conns[0]->cold->moved_at, began + 100);
+    note(2, 1000); /* out of the middle, the front, the end, and the last */
+    check_lists();
+    note(1, 1000);
+    check_lists();
+    note(0, 1000);
+    check_lists();
+    CHECK_INT(loop->heavy[0].first, conns[3]->slot.index);
+    note(3, 65535);
+    CHECK_INT(loop->heavy[0].first, WSS__SLOT_NONE);
+    CHECK_INT(loop->heavy[0].last, WSS__SLOT_NONE);
+    end();
+}
+
+/* Who grows into the list of others without having moved stands before those that have: they are spared, he is not. */
+static void growing_is_no_move(void) {
+    wss_options options = {0};
+    serve(&options, 4);
+    uint64_t began = loop->time;
+    note(0, 65536);
+    loop->time = began + 500;
+    note(1, 131072);
+    loop->time = began + 1000;
+    note(2, 131072);
+    note(3, 65536);
+    note(0, 140000); /* what was sent to it, not taken */
+    check_lists();
+    CHECK(wss__pressure_heaviest(loop) == conns[0]);
+    note(0, 300000);
+    CHECK(wss__pressure_heaviest(loop) == conns[0]);
+    note(0, 70000);
+    loop->time = began + 1500;
+    CHECK(wss__pressure_heaviest(loop) == conns[1]);
+    note(1, 1000);
+    CHECK(wss__pressure_heaviest(loop) == conns[0]);
+    end();
+}
+
+/* As the lists should say, found by looking at all. */
+static int heaviest_of_all(void) {
+    for (int number = WSS__CONN_HEAVY; number > 0; number--) {
+        int best = -1;
+        for (int i = 0; i < count; i++)
+            if (class_of(i) == number && (best < 0 || conns[i]->cold->moved_at < conns[best]->cold->moved_at)) best = i;
+        if (best >= 0 && conns[best]->cold->moved_at + WSS__PRESSURE_STILL <= loop->time) return best;
+    }
+    return -1;
+}
+
+/* Whatever is held, by whom, and whoever moves: the lists are whole, and name the one who has to go. */
+static void many_that_come_and_go(void) {
+    wss_options options = {0};
+    uint64_t random = 88172645463325252u;
+    int found = 0;
+    serve(&options, MANY);
+    for (int k = 0; k < STEPS; k++) {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        int who = (int)(random % MANY);
+        size_t bytes = ((size_t)1 << (14 + (random >> 8) % 8)) + (random >> 16) % 3 - 1;
+        if ((random >> 24) % 3 == 0) move(who);
+        loop->time += (random >> 32) % 40;
+        note(who, (random >> 40) % 8 ? bytes : 0);
+        if (k % 16 == 0) check_lists();
+        int best = heaviest_of_all();
+        const wss__conn *first = wss__pressure_heaviest(loop);
+        CHECK_INT(first != NULL, best >= 0);
+        if (!first || best < 0) continue;
+        found++;
+        CHECK_INT(first->cold->heavy, class_of(best));
+        CHECK_INT(first->cold->moved_at, conns[best]->cold->moved_at);
+    }
+    CHECK(found > STEPS / 2);
+    end();
+}
+
+/* A second, to the millisecond; then the next lighter ones are looked at. */
+static void who_has_moved_is_spared(void) {
+    wss_options options = {0};
+    serve(&options, 3);
+    uint64_t began = loop->time;
+    CHECK(wss__pressure_heaviest(loop) == NULL);
+    note(0, 65536);
+    note(1, 1 << 20);
+    loop->time = began + 999;
+    CHECK(wss__pressure_heaviest(loop) == NULL);
+    loop->time = began + 1000;
+    CHECK(wss__pressure_heaviest(loop) == conns[1]);
+    move(1);
+    note(1, 1 << 20);
+    CHECK(wss__pressure_heaviest(loop) == conns[0]);
+    note(2, 1 << 20);
+    loop->time = began + 1999;
+    CHECK(wss__pressure_heaviest(loop) == conns[0]);
+    loop->time = began + 2000;
+    CHECK(wss__pressure_heaviest(loop) == conns[1]);
+    end();
+}
+
+/* It is not in a list then, and the next turn tries again. */
+static void no_memory_to_remember_it(void) {
+    wss_options options = {0};
+    serve(&options, 2);
+    step_fail_in = 1;
+    note(0, 100000);
+    CHECK_INT(step_fail_in, 0);
+    CHECK(!conns[0]->cold);
+    check_lists();
+    note(0, 100000);
+    CHECK_INT(class_of(0), 1);
+    step_fail_in = 1;
+    note(0, 200000); /* what it has is enough */
+    CHECK_INT(class_of(0), 2);
+    CHECK_INT(step_fail_in, 1);
+    step_fail_in = 0;
+    check_lists();
+    end();
+}
+
+/* Whoever leaves takes himself out of his list: first, last, or in the middle. */
+static void released_while_listed(void) {
+    for (int leaver = 0; leaver < 3; leaver++) {
+        static char text[100000];
+        wss_options options = {0};
+        serve(&options, 3);
+        full = 1;
+        for (int i = 0; i < 3; i++) {
+            CHECK_INT(wss_send_data(server, handles[i], WSS_BINARY, text, sizeof text), WSS_OK);
+            step(server);
+            CHECK_INT(class_of(i), 1);
+        }
+        struct linger reset = {1, 0};
+        setsockopt(clients[leaver]->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+        close(clients[leaver]->fd);
+        clients[leaver]->fd = -1;
+        step(server);
+        CHECK_INT(ends, 1);
+        CHECK(ended_id == handles[leaver].id);
+        int listed = 0;
+        for (uint32_t at = loop->heavy[0].first; at != WSS__SLOT_NONE; at = wss__conn_at(server, at)->cold->heavy_after) {
+            CHECK(at != wss__slot_index(handles[leaver].id));
+            listed++;
+        }
+        CHECK_INT(listed, 2);
+        CHECK_INT(loop->heavy[0].last, conns[leaver == 2 ? 1 : 2]->slot.index);
+        end();
+    }
+}
+
+/* ---- who has to go ---- */
+
+/* Four fifths of the budget are used from now on. */
+static void press(void) {
+    server->mem.budget = server->mem.used + server->mem.used / 4;
+}
+
+static void relax(void) {
+    server->mem.budget = (size_t)256 << 20;
+}
+
+/* Lets it hold so much that was sent to it; begun: the first bytes have left. */
+static void burden(int i, size_t size, int begun) {
+    static char text[400000];
+    full = !begun;
+    send_most = begun ? 100 : 0;
+    CHECK_INT(wss_send_data(server, handles[i], WSS_BINARY, text, size), WSS_OK);
+    wss__loop_turn(loop, 0);
+    full = 1;
+    send_most = 0;
+    CHECK(class_of(i) > 0);
+}
+
+static void a_turn(void) {
+    wss__loop_turn(loop, 0);
+}
+
+/* From three quarters on and not before, the heaviest first, one a turn. */
+static void one_a_turn(void) {
+    wss_options options = {0};
+    serve(&options, 5);
+    burden(0, 70000, 0);
+    burden(1, 150000, 0);
+    burden(2, 300000, 0);
+    burden(3, 300000, 0);
+    step_now += 1100;
+    server->mem.budget = server->mem.used / 3 * 4 + 8; /* three quarters of it are a little more than is used */
+    CHECK(!wss__mem_is_pressed(&server->mem));
+    a_turn();
+    CHECK_INT(ends, 0);
+    press();
+    static const int order[] = {2, 3, 1, 0};
+    for (int i = 0; i < 4; i++) {
+        press();
+        a_turn();
+        CHECK_INT(ends, i + 1);
+        CHECK(ended_id == handles[order[i]].id);
+        CHECK_INT(last_cause, WSS_CAUSE_PRESSURE);
+        CHECK_INT(last_code, WSS_CLOSE_TRY_LATER);
+        CHECK_INT(class_of(order[i]), 0);
+    }
+    press();
+    a_turn();
+    CHECK_INT(ends, 4); /* the fifth holds nothing */
+    CHECK_INT(server->loops[0].shared.stats.closes[WSS_CAUSE_PRESSURE], 4);
+    relax();
+    full = 0;
+    for (int i = 0; i < 4; i++) {
+        char payload[200];
+        size_t size = 0;
+        wss__serve_on_deadline(loop, conns[i]); /* the kernel has room again, and has told nobody */
+        CHECK_INT(step_take(server, clients[i], payload, &size), 0x88);
+        CHECK_INT((unsigned char)payload[0] << 8 | (unsigned char)payload[1], WSS_CLOSE_TRY_LATER);
+        CHECK_TEXT(payload + 2, "memory pressure");
+        CHECK_INT(size, 2 + 15);
+    }
+    end();
+}
+
+/* Part of a message has left: its rest stays, and the Close behind it. Still too much: reset. */
+static void the_second_time_it_is_reset(void) {
+    wss_options options = {0};
+    serve(&options, 2);
+    burden(0, 200000, 1);
+    step_now += 1100;
+    press();
+    a_turn();
+    CHECK_INT(ends, 1);
+    CHECK_INT(last_cause, WSS_CAUSE_PRESSURE);
+    CHECK_INT(class_of(0), 2); /* its rest cannot be dropped */
+    CHECK_INT(wss__conn_state(conns[0]), WSS__STATE_FLUSHING);
+    CHECK_INT(conns[0]->session.queue->count, 2);
+    a_turn();
+    CHECK_INT(ends, 1);
+    CHECK(!wss__conn_find(server, handles[0]) || wss__conn_state(conns[0]) == WSS__STATE_DEAD);
+    a_turn();
+    CHECK(!wss__conn_find(server, handles[0]));
+    CHECK_INT(loop->heavy[1].first, WSS__SLOT_NONE);
+    relax();
+    full = 0;
+    while (step_receive(clients[0])) clients[0]->size = 0;
+    CHECK(clients[0]->ended);
+    end();
+}
+
+/* Where the pressure ends in time, it may take the rest, and the Close comes behind it. */
+static void what_has_begun_may_be_taken(void) {
+    wss_options options = {0};
+    serve(&options, 1);
+    burden(0, 100000, 1);
+    step_now += 1100;
+    press();
+    a_turn();
+    CHECK_INT(ends, 1);
+    relax();
+    full = 0;
+    size_t got = 0;
+    wss__serve_on_deadline(loop, conns[0]);
+    for (int i = 0; i < 10; i++) {
+        step(server);
+        while (step_receive(clients[0])) {
+            got += clients[0]->size;
+            clients[0]->size = 0;
+            step(server);
+        }
+    }
+    CHECK_INT(got, 100000 + 10 + 2 + 2 + 15);
+    end();
+}
+
+/* Input of a message that is under way is given back at once. */
+static void half_a_message(void) {
+    static char half[300000];
+    static const char head[] = "\x82\xff\0\0\0\0\0\x06\0\0\0\0\0\0";
+    wss_options options = {0};
+    serve(&options, 1);
+    step_write(server, clients[0], head, sizeof head - 1);
+    step_write(server, clients[0], half, sizeof half);
+    step(server);
+    CHECK(class_of(0) >= 3);
+    size_t before = step_bytes;
+    step_now += 1100;
+    press();
+    a_turn();
+    CHECK_INT(last_cause, WSS_CAUSE_PRESSURE);
+    CHECK(before - step_bytes >= sizeof half);
+    CHECK(conns[0]->session.input == NULL);
+    CHECK_INT(class_of(0), 0);
+    relax();
+    CHECK_INT(step_take(server, clients[0], NULL, NULL), 0x88);
+    end();
+}
+
+/* A request that waits for an answer, with much behind it, gets 503; one whose head is not whole hears nothing. */
+static void requests(void) {
+    wss_options options = {0};
+    options.max_head = 200000;
+    serve(&options, 0);
+    wss_on_upgrade(server, on_upgrade, NULL);
+    step_client *asking = step_connect(server);
+    step_write(server, asking, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n", strlen("GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n"));
+    step_write(server, asking, "more", 4);
+    wss__conn *conn = wss__conn_find(server, newest);
+    CHECK_INT(conn->session.phase, WSS__SESSION_ASKED);
+    wss__session_bytes bytes = {(char *)calloc(1, 70000), 70000};
+    CHECK(wss__session_hold(&loop->shared, &conn->session, &bytes));
+    free(bytes.data);
+    wss__pressure_note(loop, conn);
+    CHECK_INT(conn->cold->heavy, 1);
+    step_now += 1100;
+    press();
+    a_turn();
+    relax();
+    step(server);
+    step_receive(asking);
+    CHECK(strncmp(asking->data, "HTTP/1.1 503 ", 13) == 0);
+    step_free(asking);
+    step_client *begins = step_connect(server);
+    step_write(server, begins, "GET / HTTP/1.1\r\nHost: localhost\r\nX: ", 37);
+    static char rest[100000];
+    memset(rest, 'a', sizeof rest);
+    step_write(server, begins, rest, sizeof rest);
+    step_now += 1100;
+    press();
+    a_turn();
+    relax();
+    step(server);
+    step_receive(begins);
+    CHECK_INT(begins->size, 0);
+    CHECK(begins->ended);
+    CHECK_INT(ends, 0); /* neither was told of by a connect */
+    CHECK_INT(loop->shared.stats.closes[WSS_CAUSE_PRESSURE], 1);
+    step_free(begins);
+    end();
+}
+
+int main(void) {
+    RUN(the_list_at_every_border);
+    RUN(what_counts);
+    RUN(the_order_in_a_list);
+    RUN(growing_is_no_move);
+    RUN(many_that_come_and_go);
+    RUN(who_has_moved_is_spared);
+    RUN(no_memory_to_remember_it);
+    RUN(released_while_listed);
+    RUN(one_a_turn);
+    RUN(the_second_time_it_is_reset);
+    RUN(what_has_begun_may_be_taken);
+    RUN(half_a_message);
+    RUN(requests);
+    return test_end("pressure");
+}
