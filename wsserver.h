@@ -6599,6 +6599,13 @@ static void wss__pressure_link(wss__loop *loop, wss__conn *conn, int number) {
     wss__pressure_join(loop, list, conn->slot.index, after);
 }
 
+/* What grows when it moves: the bytes that it has taken, if most of what it holds waits to be sent to it, else those that
+   it has sent. Who sends and never reads does not move. */
+static uint64_t wss__pressure_moved(const wss__conn *conn, size_t holds) {
+    size_t waiting = conn->session.queue ? conn->session.queue->own : 0;
+    return waiting >= holds - waiting ? conn->bytes_out : conn->bytes_in;
+}
+
 /* Keeps a connection in the list where it belongs, at its end if it has moved. Where there is no memory to remember it,
    the next turn tries again. */
 static void wss__pressure_note(wss__loop *loop, wss__conn *conn) {
@@ -6613,7 +6620,7 @@ static void wss__pressure_note(wss__loop *loop, wss__conn *conn) {
     while (number < WSS__CONN_HEAVY && holds >> number >= WSS__PRESSURE_LEAST) number++;
     wss__conn_cold *cold = wss__conn_need_cold(loop->server, conn);
     if (!cold) return;
-    uint64_t moved = conn->bytes_in + conn->bytes_out;
+    uint64_t moved = wss__pressure_moved(conn, holds);
     if (cold->heavy == number && cold->moved == moved) return;
     if (!cold->heavy || cold->moved != moved) cold->moved_at = loop->time;
     cold->moved = moved;
