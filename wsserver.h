@@ -7705,11 +7705,16 @@ static uint64_t wss__loop_due(const wss__loop *loop) {
     return loop->first_ready != WSS__SLOT_NONE ? loop->now : due;
 }
 
-static int wss__loop_timeout(const wss__loop *loop, int milliseconds) {
+/* Milliseconds from a moment until then; -1: never. */
+static int wss__loop_left(const wss__loop *loop, uint64_t from) {
     uint64_t due = wss__loop_due(loop);
-    if (due == UINT64_MAX) return milliseconds;
-    uint64_t left = due <= loop->now ? 0 : wss__deadline_earlier(due - loop->now, INT_MAX);
-    return milliseconds >= 0 && (uint64_t)milliseconds < left ? milliseconds : (int)left;
+    if (due == UINT64_MAX) return -1;
+    return due <= from ? 0 : (int)wss__deadline_earlier(due - from, INT_MAX);
+}
+
+static int wss__loop_timeout(const wss__loop *loop, int milliseconds) {
+    int left = wss__loop_left(loop, loop->now);
+    return left >= 0 && (milliseconds < 0 || left < milliseconds) ? left : milliseconds;
 }
 
 /* Keeps the descriptor of wss_fd readable while there is work that no socket announces. */
@@ -7767,10 +7772,10 @@ static void wss__loop_note_gap(wss__loop *loop) {
 }
 
 /* Reads the clock, after at most so many milliseconds of waiting; -1: any number. What has passed beyond them, the
-   process stood still. */
-static void wss__loop_read_clock(wss__loop *loop, int timeout) {
+   process stood still, or was busy elsewhere. */
+static void wss__loop_read_clock(wss__loop *loop, int expected) {
     loop->now = wss__socket_clock();
-    if (timeout >= 0) wss__loop_skip(loop, loop->now - loop->turned, (uint64_t)timeout);
+    if (expected >= 0) wss__loop_skip(loop, loop->now - loop->turned, (uint64_t)expected);
     loop->time = loop->now - loop->skipped;
 }
 
@@ -7794,9 +7799,11 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     struct epoll_event events[WSS__LOOP_EVENTS];
     wss__event_place place;
     int timeout = wss__loop_timeout(loop, milliseconds);
+    /* who watches wss_fd waits elsewhere until then, and calls without waiting here */
+    int expected = loop->timer_fd >= 0 ? wss__loop_left(loop, loop->turned) : timeout;
     int count = wss__loop_wait(loop, events, timeout);
     wss__event_enter(&place, loop->server, loop);
-    wss__loop_read_clock(loop, timeout);
+    wss__loop_read_clock(loop, expected);
     if (count < 0 && errno != EINTR) {
         loop->result = WSS_ERR_SYSTEM;
         wss__conn_stop(loop->server, 0);

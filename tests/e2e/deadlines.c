@@ -512,6 +512,39 @@ static void idle_costs_nothing(void) {
     step_end(server);
 }
 
+/* A program that watches wss_fd waits there, and calls wss_poll when something is due: what it waited for has passed. It was
+   taken for a process that had stood still, and each wait counted as a second. */
+static void waiting_elsewhere(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    CHECK(wss_fd(server) >= 0);
+    step_client *client = step_open(server);
+    step_client *silent = step_connect(server);
+    step(server);
+    long long began = step_now;
+    long long refused = 0;
+    while (!ends && step_now - began < 100000) {
+        step_now = (long long)wss__loop_due(&server->loops[0]);
+        step(server);
+        if (!refused && server->loops[0].shared.stats.refused) refused = step_now - began;
+    }
+    CHECK(refused >= 10000 && refused <= 10000 + STEP);
+    CHECK(step_now - began >= 40000 && step_now - began <= 40000 + 2 * STEP);
+    CHECK_INT(last_cause, WSS_CAUSE_PONG_TIMEOUT);
+    step_time(server, 1000);
+    step_free(client);
+    client = step_open(server);
+    step_now += 60000; /* beyond what was due first: then it was busy, or stood still */
+    step(server);
+    step(server);
+    CHECK_INT(ends, 1);
+    CHECK(server->loops[0].skipped >= 39000 - STEP);
+    step_free(silent);
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(handshake_deadline);
@@ -531,6 +564,7 @@ int main(void) {
     RUN(linger_after_what_was_queued);
     RUN(stop_deadline);
     RUN(timers);
+    RUN(waiting_elsewhere);
     RUN(idle_costs_nothing);
     return test_end("deadlines");
 }
