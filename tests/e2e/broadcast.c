@@ -297,6 +297,43 @@ static void limits_hold_while_catching_up(void) {
     }
 }
 
+static int filled, heard;
+
+static void on_fill_turn(const wss_event *e) {
+    static char block[13000];
+    if (e->conn.id != conns[0].id) heard++;
+    for (int i = 0; i < 4 && e->conn.id == conns[0].id; i++)
+        CHECK_INT(wss_broadcast_data(e->server, WSS_BINARY, block, sizeof block), WSS_OK);
+    filled += e->conn.id == conns[0].id;
+}
+
+/* Each of his messages fills a turn with broadcasts, and he sends on. He was the first of each turn: nobody else was read, and
+   newcomers got 408. */
+static void who_fills_each_turn_keeps_nobody_out(void) {
+    static const char request[] = "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n";
+    static char frames[32 * 1000];
+    wss_options options = {0};
+    char payload[26] = "";
+    wss_server *server = serve(&options, on_fill_turn);
+    step_client *clients[3];
+    filled = heard = 0;
+    for (int i = 0; i < 2; i++) clients[i] = step_open(server);
+    clients[2] = step_connect(server);
+    step(server);
+    for (int i = 0; i < 1000; i++) CHECK_INT(step_make_frame(frames + i * 32, 0x82, payload, sizeof payload), 32);
+    CHECK_INT(send(clients[0]->fd, frames, sizeof frames, MSG_NOSIGNAL), sizeof frames);
+    wss__loop_turn(&server->loops[0], 0);
+    CHECK_INT(filled, 1);
+    CHECK_INT(send(clients[1]->fd, frames, 32, MSG_NOSIGNAL), 32);
+    CHECK_INT(send(clients[2]->fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+    for (int i = 0; i < 3; i++) wss__loop_turn(&server->loops[0], 0);
+    CHECK_INT(heard, 1);
+    CHECK_INT(connects, 3);
+    CHECK_INT(filled, 4); /* and he goes on beside them */
+    for (int i = 0; i < 3; i++) step_free(clients[i]);
+    step_end(server);
+}
+
 /* ---- any mix, against a model: what each connection must get, in order ---- */
 
 enum { MEMBERS = 6, LIST = 2000, ROUNDS = 300 };
@@ -514,6 +551,7 @@ int main(void) {
     RUN(positions_go_round);
     RUN(as_many_as_there_are_positions);
     RUN(limits_hold_while_catching_up);
+    RUN(who_fills_each_turn_keeps_nobody_out);
     RUN(any_mix_keeps_the_order);
     return test_end("broadcast");
 }
