@@ -6760,9 +6760,10 @@ static void wss__read_handle(wss__loop *loop, wss__conn *conn, int kind, const w
     }
 }
 
-/* What was broadcast before is not for this one. */
+/* What was broadcast before is not for this one; and before it was open it could send nothing. */
 static void wss__read_connect(wss__loop *loop, wss__conn *conn) {
     conn->session.given = loop->broadcast_end;
+    if (conn->cold) conn->cold->last_message = loop->time;
     wss__timer_remove(&loop->wheel, conn->slot.index); /* that of the handshake may be far */
     wss__notify_connect(loop, conn);
 }

@@ -271,6 +271,36 @@ static void idle_deadline(void) {
     step_end(server);
 }
 
+static wss_conn asked_conn;
+
+static void on_ask(const wss_event *e) {
+    asked_conn = e->conn;
+}
+
+/* Before it is open a client can send no message: who was let in late was told at once that it had been idle. */
+static void idle_begins_when_it_opens(void) {
+    for (int asks = 0; asks < 2; asks++) {
+        wss_options options = {0};
+        options.idle_ms = 5000;
+        wss_server *server = serve(&options);
+        if (asks) wss_on_upgrade(server, on_ask, NULL);
+        step_client *client = step_connect(server);
+        const char *request = "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n";
+        if (asks) CHECK_TEXT(step_ask(server, client, request), "");
+        step_time(server, 8000);
+        if (asks) CHECK_INT(wss_accept(server, asked_conn, NULL, NULL, 0, NULL), WSS_OK);
+        CHECK(strncmp(step_ask(server, client, asks ? "" : request), "HTTP/1.1 101 ", 13) == 0);
+        step_time(server, 4999);
+        CHECK_INT(ends, 0);
+        CHECK_INT(wss_count(server), 1);
+        step_time(server, 1 + STEP);
+        CHECK_INT(ends, 1);
+        CHECK_INT(last_cause, WSS_CAUSE_IDLE_TIMEOUT);
+        step_free(client);
+        step_end(server);
+    }
+}
+
 static void stall_deadline(void) {
     wss_options options = {0};
     static char block[60000];
@@ -557,6 +587,7 @@ int main(void) {
     RUN(silence_during_a_pause);
     RUN(message_deadline_starts_anew);
     RUN(idle_deadline);
+    RUN(idle_begins_when_it_opens);
     RUN(stall_deadline);
     RUN(close_deadline);
     RUN(closed_at_once_when_answered);
