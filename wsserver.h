@@ -5894,10 +5894,15 @@ static wss__deadline wss__deadline_of(const wss__loop *loop, const wss__conn *co
     return first;
 }
 
+/* When the timer rings for it. Nothing is due before: it makes the kernel be asked. */
+static uint64_t wss__deadline_rings(uint64_t due) {
+    return due == UINT64_MAX ? due : (due + WSS__CONN_STEP - 1) / WSS__CONN_STEP * WSS__CONN_STEP;
+}
+
 /* A timer that rings too early is cheap, moving it at every byte is not: it is only ever moved forward. */
 static void wss__deadline_schedule(wss__loop *loop, wss__conn *conn, uint64_t due) {
     if (due == UINT64_MAX) return;
-    due = (due + WSS__CONN_STEP - 1) / WSS__CONN_STEP * WSS__CONN_STEP;
+    due = wss__deadline_rings(due);
     if (wss__timer_pending(&conn->timer) && (int32_t)(conn->timer.due - (uint32_t)due) <= 0) return;
     wss__timer_set(&loop->wheel, conn->slot.index, due);
 }
@@ -7036,7 +7041,7 @@ static void wss__serve_check_deadline(wss__loop *loop, wss__conn *conn) {
     wss__serve_note(loop, conn);
     int more = conn->work & WSS__WORK_READABLE && wss__serve_reads(conn);
     wss__deadline due = wss__deadline_of(loop, conn);
-    if (due.at > loop->now || (more && due.at + WSS__CONN_MORE > loop->now)) return;
+    if (wss__deadline_rings(due.at) > loop->now || (more && due.at + WSS__CONN_MORE > loop->now)) return;
     wss__serve_judge(loop, conn, due.what);
     wss__write_flush(loop, conn);
 }

@@ -375,8 +375,9 @@ static void reserved_when_it_ends(void) {
         CHECK_INT(wss_send_data(server, reserved, WSS_BINARY, big, sizeof big), WSS_OK);
         step(server);
     }
+    step_time(server, 500);
     CHECK_INT(wss_post(server, reserve_elsewhere, NULL), WSS_OK);
-    step_now += 2 * options.stall_ms;
+    step_now += options.stall_ms;
     CHECK_INT(wss_poll(server, 0), WSS_OK);
     CHECK_INT(wss_count(server), 0);
     CHECK_INT(wss_buffered(server, reserved), 0);

@@ -281,6 +281,35 @@ static void test_the_invariants_notice(void) {
     end(client);
 }
 
+/* Its timer is rounded up, and had not rung; a byte of the client took it back, and then was judged what the kernel had not been
+   asked about: a slow reader was cut that had taken enough for a send, and too little for EPOLLOUT. */
+static void test_nothing_is_judged_before_the_kernel_was_asked(void) {
+    static char much[100000];
+    wss_options options;
+    reset(&options);
+    begin(&options);
+    sim_settle(server);
+    peer *client = peer_open(server);
+    for (int i = 0; i < 5; i++) CHECK_INT(wss_send_data(server, newest, WSS_BINARY, much, sizeof much), WSS_OK);
+    sim_settle(server);
+    CHECK(wss_buffered(server, newest) > sizeof much);
+    sim_pass(server, 29000);
+    sim_peer_drain(client, 1000);
+    sim_pass(server, 1000);
+    CHECK(server->loops[0].now % WSS__CONN_STEP != 0); /* it is due, and its timer rings later */
+    peer_frame(client, 0x8a, "", 0);
+    sim_settle(server);
+    CHECK_INT(ended, 0);
+    sim_pass(server, WSS__CONN_STEP);
+    CHECK_INT(ended, 0);
+    sim_pass(server, 29000);
+    CHECK_INT(ended, 0);
+    sim_pass(server, 1000 + WSS__CONN_STEP); /* and it is cut when nothing more was taken */
+    CHECK_INT(ended, 1);
+    CHECK_INT(ended_cause, WSS_CAUSE_SLOW_READER);
+    end(client);
+}
+
 int main(void) {
     RUN(test_a_listener_that_epoll_has_no_room_for_is_tried_again);
     RUN(test_a_stop_after_a_failed_accept_does_not_spin);
@@ -291,5 +320,6 @@ int main(void) {
     RUN(test_a_stop_sends_no_http_to_one_that_is_closing);
     RUN(test_the_kernel_notices);
     RUN(test_the_invariants_notice);
+    RUN(test_nothing_is_judged_before_the_kernel_was_asked);
     return test_end("found");
 }
