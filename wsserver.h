@@ -4594,12 +4594,13 @@ static int wss__socket_seconds(int milliseconds) {
 }
 
 /* Lets the kernel notice, or no longer, that the host at the other end is lost, while nobody reads from it: asked after
-   idle_ms of silence, given up limit_ms after that. stalls: it may also give up a peer that takes nothing for that
-   long. */
-static void wss__socket_keep_alive(int fd, int on, int idle_ms, int limit_ms, int stalls) {
+   idle_ms of silence, given up limit_ms after that. It also gives up a peer that takes nothing for so long, but not
+   before its stall_ms; where that is off, never. */
+static void wss__socket_keep_alive(int fd, int on, int idle_ms, int limit_ms, int stall_ms) {
     int both = idle_ms > INT_MAX - limit_ms ? INT_MAX : idle_ms + limit_ms;
+    int most = stall_ms == WSS_OFF ? 0 : stall_ms > both ? stall_ms : both;
     wss__socket_set(fd, SOL_SOCKET, SO_KEEPALIVE, on);
-    wss__socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, on && stalls ? both : 0);
+    wss__socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, on ? most : 0);
     if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, wss__socket_seconds(idle_ms));
     if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, wss__socket_seconds(limit_ms / 4));
 }
@@ -7580,7 +7581,7 @@ static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, in
     else wss__conn_clear_work(conn, bits);
     const wss_options *options = &loop->server->options;
     if (bits && options->ping_ms != WSS_OFF && options->pong_ms != WSS_OFF)
-        wss__socket_keep_alive(conn->fd, set, options->ping_ms, options->pong_ms, options->stall_ms != WSS_OFF);
+        wss__socket_keep_alive(conn->fd, set, options->ping_ms, options->pong_ms, options->stall_ms);
     wss__conn_make_ready(loop, conn);
 }
 

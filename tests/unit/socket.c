@@ -957,6 +957,11 @@ static void keep_alive(void) {
         CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
         CHECK_INT(option_calls, 2);
     }
+    static const int stalls[][2] = {{1, 40000}, {40000, 40000}, {40001, 40001}, {INT_MAX, INT_MAX}, {WSS_OFF, 0}};
+    for (size_t i = 0; i < sizeof stalls / sizeof stalls[0]; i++) {
+        wss__socket_keep_alive(fd, 1, 20000, 20000, stalls[i][0]);
+        CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), stalls[i][1]);
+    }
     close(fd);
 }
 
