@@ -2997,11 +2997,15 @@ static char *wss__buf_frame_data(wss__buf_frame *frame) {
     return (char *)(frame + 1);
 }
 
-/* What a frame costs each queue that it stands in, however many share it: a multiple of 16, at least 64. */
-static size_t wss__buf_charge(const wss__buf_frame *frame) {
-    if (frame->control) return 0;
+/* What a queue holds with a frame in it: a multiple of 16, at least 64. */
+static size_t wss__buf_holds(const wss__buf_frame *frame) {
     size_t node = frame->key_size ? WSS__BUF_NODE + WSS__BUF_KEY_NODE : WSS__BUF_NODE;
     return wss__base_add(wss__mem_charge(wss__buf_frame_bytes(frame)), node);
+}
+
+/* What a frame costs each queue that it stands in, however many share it: what it holds, or nothing. */
+static size_t wss__buf_charge(const wss__buf_frame *frame) {
+    return frame->control ? 0 : wss__buf_holds(frame);
 }
 
 static void wss__buf_release(wss__mem *mem, wss__buf_frame *frame) {
@@ -3054,7 +3058,7 @@ typedef struct wss__buf_queue {
     uint64_t window;   /* when counting them began */
     uint64_t since;    /* when bytes last left; 0: nobody has tried yet */
     size_t sent;       /* bytes of the first frame that have left */
-    size_t own;        /* what the frames cost that are not shared */
+    size_t own;        /* what is held with the frames that are not shared, control frames and answers included */
 } wss__buf_queue;
 
 static wss__buf_frame **wss__buf_at(wss__buf_queue *queue, uint32_t index) {
@@ -3100,9 +3104,9 @@ static wss__span wss__buf_key_of(wss__buf_frame *frame) {
 
 /* A frame has come into the queue, or has gone from it: what it costs. */
 static size_t wss__buf_weigh(wss__buf_queue *queue, const wss__buf_frame *frame, int come) {
-    size_t charge = wss__buf_charge(frame);
-    if (!frame->shared) queue->own = come ? queue->own + charge : queue->own - charge;
-    return charge;
+    size_t holds = wss__buf_holds(frame);
+    if (!frame->shared) queue->own = come ? queue->own + holds : queue->own - holds;
+    return wss__buf_charge(frame);
 }
 
 /* The waiting frame that a key's place names; NULL: that has left, or begun to. */
@@ -3181,6 +3185,8 @@ static int wss__buf_interject(wss__mem *mem, wss__buf_queue **queue, wss__buf_fr
     for (uint32_t i = border; *queue && i < border + 2 && i < (*queue)->count; i++) {
         wss__buf_frame **place = wss__buf_at(*queue, i);
         if (!wss__buf_is_like(*place, frame)) continue;
+        wss__buf_weigh(*queue, *place, 0);
+        wss__buf_weigh(*queue, frame, 1);
         wss__buf_release(mem, *place);
         *place = frame;
         return 1;

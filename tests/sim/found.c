@@ -310,6 +310,42 @@ static void test_nothing_is_judged_before_the_kernel_was_asked(void) {
     end(client);
 }
 
+static void on_page(const wss_event *e) {
+    static char page[300000];
+    wss_answer answer;
+    memset(&answer, 0, sizeof answer);
+    answer.body = page;
+    answer.size = sizeof page;
+    wss_reply(e->server, e->conn, &answer);
+}
+
+/* An answer weighed nothing, as the control frames do that have no limit: clients that asked for a page and did not read it kept
+   the memory, however little was left of it for the others. */
+static void test_who_does_not_read_an_answer_goes_under_pressure(void) {
+    wss_options options;
+    wss_stats stats;
+    peer *clients[18];
+    reset(&options);
+    options.memory_budget = 6 << 20;
+    options.stall_ms = options.least_rate = WSS_OFF;
+    begin(&options);
+    wss_on_http(server, on_page, NULL);
+    sim_settle(server);
+    for (int i = 0; i < 18; i++) {
+        clients[i] = peer_connect(server->options.port);
+        peer_text(clients[i], "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        sim_settle(server);
+    }
+    wss_get_stats(server, &stats);
+    CHECK(stats.memory > stats.memory_budget / 4 * 3);
+    sim_pass(server, 5000);
+    wss_get_stats(server, &stats);
+    CHECK(stats.memory <= stats.memory_budget / 4 * 3);
+    CHECK(server->loops[0].connections > 9); /* and no more than need be */
+    for (int i = 1; i < 18; i++) peer_free(clients[i]);
+    end(clients[0]);
+}
+
 int main(void) {
     RUN(test_a_listener_that_epoll_has_no_room_for_is_tried_again);
     RUN(test_a_stop_after_a_failed_accept_does_not_spin);
@@ -321,5 +357,6 @@ int main(void) {
     RUN(test_the_kernel_notices);
     RUN(test_the_invariants_notice);
     RUN(test_nothing_is_judged_before_the_kernel_was_asked);
+    RUN(test_who_does_not_read_an_answer_goes_under_pressure);
     return test_end("found");
 }

@@ -1204,6 +1204,17 @@ static size_t sim_queue_charge(wss__conn *conn) {
     return charge;
 }
 
+/* What it holds by itself, whatever the limits say of it. */
+static size_t sim_queue_own(wss__conn *conn) {
+    wss__buf_queue *queue = conn->session.queue;
+    size_t own = 0;
+    for (uint32_t i = 0; queue && i < queue->count; i++) {
+        const wss__buf_frame *frame = *wss__buf_at(queue, i);
+        if (!frame->shared) own += wss__buf_holds(frame);
+    }
+    return own;
+}
+
 /* And what is on its way there. */
 static size_t sim_coming(const wss__loop *loop, uint64_t id) {
     size_t coming = 0;
@@ -1231,6 +1242,7 @@ static void sim_check_conn(wss_server *server, wss__conn *conn) {
     if (!file) return;
     SIM_TRUE(file->epoll == loop->epoll && file->tag == wss__slot_id(&conn->slot) && file->events == mask, "epoll mask or tag");
     SIM_TRUE(wss__session_queued(&conn->session) == sim_queue_charge(conn), "what is queued and its account differ");
+    SIM_TRUE(!conn->session.queue || conn->session.queue->own == sim_queue_own(conn), "what it holds alone and its account differ");
     SIM_TRUE(wss__session_coming(&conn->session) == sim_coming(loop, wss__slot_id(&conn->slot)),
              "what is on its way and its account differ");
     SIM_TRUE(!conn->session.queue || conn->session.queue->count, "an empty queue that takes memory");
