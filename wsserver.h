@@ -6665,6 +6665,13 @@ static void wss__pressure_relieve(wss__loop *loop) {
     wss__conn_make_ready(loop, conn);
 }
 
+/* When to look again although nothing comes: memory may become short elsewhere. UINT64_MAX: nobody holds much. */
+static uint64_t wss__pressure_due(const wss__loop *loop) {
+    for (int number = 0; number < WSS__CONN_HEAVY; number++)
+        if (loop->heavy[number].first != WSS__SLOT_NONE) return loop->now + WSS__PRESSURE_STILL;
+    return UINT64_MAX;
+}
+
 /* ---- [read] ------------------------------------------------------------------------------------------------
    purpose  bytes in: received, taken apart by the session, and handed to the application
    knows    base, mem, http, timer, session, queue, socket, event, conn, deadline, notify, write
@@ -7714,6 +7721,7 @@ static void wss__loop_rearm(wss__loop *loop) {
 /* Moment at which something must be done although nothing comes. */
 static uint64_t wss__loop_due(const wss__loop *loop) {
     uint64_t due = wss__deadline_earlier(wss__timer_next(&loop->wheel), wss__loop_stop_at(loop));
+    due = wss__deadline_earlier(due, wss__pressure_due(loop));
     if (loop->index == 0 && !loop->accepting && !loop->stopping) due = wss__deadline_earlier(due, loop->accept_at);
     return loop->first_ready != WSS__SLOT_NONE ? loop->now : due;
 }

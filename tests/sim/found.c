@@ -346,6 +346,36 @@ static void test_who_does_not_read_an_answer_goes_under_pressure(void) {
     end(clients[0]);
 }
 
+/* Everybody had moved when memory became short, and then nothing came: the loop slept until somebody was to be pinged, while other
+   threads were refused memory. */
+static void test_a_loop_looks_again_while_memory_is_short(void) {
+    static char much[200000];
+    wss_options options;
+    wss_stats stats;
+    peer *clients[10];
+    reset(&options);
+    options.memory_budget = 4 << 20;
+    begin(&options);
+    sim_settle(server);
+    for (int i = 0; i < 10; i++) {
+        clients[i] = peer_open(server);
+        for (int k = 0; k < 3; k++) wss_send_data(server, newest, WSS_BINARY, much, sizeof much);
+        sim_settle(server);
+    }
+    wss_get_stats(server, &stats);
+    CHECK(stats.memory > stats.memory_budget / 4 * 3);
+    uint64_t began = server->loops[0].now;
+    for (int i = 0; i < 100 && stats.memory > stats.memory_budget / 4 * 3; i++) {
+        sim_move_clock((uint64_t)wss__loop_timeout(&server->loops[0], -1)); /* it sleeps as long as it wants */
+        sim_turn(server, 0);
+        wss_get_stats(server, &stats);
+    }
+    CHECK(stats.memory <= stats.memory_budget / 4 * 3);
+    CHECK(server->loops[0].now - began <= 2000);
+    for (int i = 1; i < 10; i++) peer_free(clients[i]);
+    end(clients[0]);
+}
+
 int main(void) {
     RUN(test_a_listener_that_epoll_has_no_room_for_is_tried_again);
     RUN(test_a_stop_after_a_failed_accept_does_not_spin);
@@ -358,5 +388,6 @@ int main(void) {
     RUN(test_the_invariants_notice);
     RUN(test_nothing_is_judged_before_the_kernel_was_asked);
     RUN(test_who_does_not_read_an_answer_goes_under_pressure);
+    RUN(test_a_loop_looks_again_while_memory_is_short);
     return test_end("found");
 }
