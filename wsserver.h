@@ -5353,6 +5353,7 @@ typedef struct wss__loop {
     wss__atomic64 skipped;     /* milliseconds in which the process stood still or a turn took too long: they pass for
                                   no deadline but a stop's; atomic */
     uint64_t turned;           /* when the last turn ended */
+    uint64_t waits;            /* since when it waits: the same, or when wss_poll was called after that */
     uint32_t first_ready;
     uint32_t last_ready;
     uint32_t ready_count;
@@ -7734,21 +7735,18 @@ static int wss__loop_left(const wss__loop *loop, uint64_t from) {
 }
 
 static int wss__loop_timeout(const wss__loop *loop, int milliseconds) {
-    int left = wss__loop_left(loop, loop->now);
+    int left = wss__loop_left(loop, loop->waits);
     return left >= 0 && (milliseconds < 0 || left < milliseconds) ? left : milliseconds;
 }
 
 /* Keeps the descriptor of wss_fd readable while there is work that no socket announces. */
 static void wss__loop_arm_timer(wss__loop *loop) {
     struct itimerspec when;
-    uint64_t due = wss__loop_due(loop);
     if (loop->timer_fd < 0) return;
     memset(&when, 0, sizeof when);
-    if (due != UINT64_MAX) {
-        uint64_t left = due > loop->now ? due - loop->now : 0;
-        when.it_value.tv_sec = (time_t)(left / 1000);
-        when.it_value.tv_nsec = left ? (long)(left % 1000) * 1000000 : 1;
-    }
+    int left = wss__loop_left(loop, wss__socket_clock());
+    if (left > 0) when.it_value.tv_sec = left / 1000;
+    if (left >= 0) when.it_value.tv_nsec = left ? (long)(left % 1000) * 1000000 : 1;
     WSSERVER_SYSTEM(timerfd_settime)(loop->timer_fd, 0, &when, NULL);
 }
 
@@ -7805,6 +7803,7 @@ static void wss__loop_measure(wss__loop *loop) {
     static const int longest[] = {1, 4, 16, 64, 256};
     size_t kind = 0;
     loop->turned = wss__socket_clock();
+    loop->waits = loop->turned;
     uint64_t lag = loop->turned - loop->now;
     while (kind < sizeof longest / sizeof longest[0] && lag > (uint64_t)longest[kind]) kind++;
     WSS__COUNT(loop->shared.stats.turns[kind], 1);
@@ -8080,6 +8079,7 @@ static void wss__public_begin(wss_server *server) {
         wss__loop_read_clock(loop, -1);
         loop->wheel.now = loop->now;
         loop->turned = loop->now;
+        loop->waits = loop->now;
     }
     wss__loop_rearm(&server->loops[0]);
 }

@@ -376,6 +376,46 @@ static void test_a_loop_looks_again_while_memory_is_short(void) {
     end(clients[0]);
 }
 
+static uint64_t rang[8];
+static int rings;
+
+static void on_ring(const wss_event *e) {
+    rang[rings++] = sim.now / 1000;
+    sim_move_clock(90);
+    if (rings == 4) wss_stop(e->server, 0);
+}
+
+/* The wait was counted from where the last turn had begun: what it took, and what the program did after it, made timers late. */
+static void test_timers_ring_in_time_after_long_work(void) {
+    wss_options options;
+    reset(&options);
+    begin(&options);
+    sim_settle(server);
+    uint64_t began = sim.now / 1000;
+    rings = 0;
+    CHECK(wss_timer_start(server, 300, 0, on_ring, NULL).id != 0);
+    sim_settle(server);
+    sim_move_clock(250);
+    while (!rings) CHECK_INT(wss_poll(server, 1000), WSS_OK);
+    CHECK_INT(rang[0] - began, 300);
+    began = sim.now / 1000;
+    CHECK(wss_timer_start(server, 100, 100, on_ring, NULL).id != 0);
+    while (wss__public_turn(server, -1) == WSS_OK) { /* as wss_run does, one turn after the other */
+    }
+    for (int i = 1; i < 4; i++) CHECK_INT(rang[i] - began, (uint64_t)i * 100);
+    CHECK_INT(sim_destroy(server), WSS_OK);
+    reset(&options);
+    begin(&options);
+    rings = 0;
+    began = sim.now / 1000;
+    CHECK(wss_timer_start(server, 100, 100, on_ring, NULL).id != 0);
+    CHECK(wss_timer_start(server, 350, 0, on_ring, NULL).id != 0);
+    CHECK_INT(wss_run(server), WSS_OK);
+    for (int i = 0; i < 3; i++) CHECK_INT(rang[i] - began, (uint64_t)(i + 1) * 100);
+    CHECK_INT(sim_destroy(server), WSS_OK);
+    sim_finish();
+}
+
 int main(void) {
     RUN(test_a_listener_that_epoll_has_no_room_for_is_tried_again);
     RUN(test_a_stop_after_a_failed_accept_does_not_spin);
@@ -389,5 +429,6 @@ int main(void) {
     RUN(test_nothing_is_judged_before_the_kernel_was_asked);
     RUN(test_who_does_not_read_an_answer_goes_under_pressure);
     RUN(test_a_loop_looks_again_while_memory_is_short);
+    RUN(test_timers_ring_in_time_after_long_work);
     return test_end("found");
 }
