@@ -6651,19 +6651,28 @@ static wss__conn *wss__pressure_heaviest(const wss__loop *loop) {
     return NULL;
 }
 
+/* Offers it what waits: who takes some has moved, and of little the kernel does not tell. Whether it has. */
+static int wss__pressure_moves(wss__loop *loop, wss__conn *conn) {
+    uint64_t before = conn->bytes_out;
+    conn->work |= WSS__WORK_WRITABLE;
+    wss__write_flush(loop, conn);
+    wss__pressure_note(loop, conn);
+    wss__conn_make_ready(loop, conn);
+    return conn->bytes_out != before;
+}
+
 /* From three quarters of the budget on, one connection of the loop ends a turn: it is told so where it can be, and else
    reset, as is one that has been told and still holds as much. */
 static void wss__pressure_relieve(wss__loop *loop) {
     wss__mem *mem = &loop->server->mem;
     wss__conn *conn = wss__mem_is_pressed(mem) ? wss__pressure_heaviest(loop) : NULL;
-    if (!conn) return;
+    if (!conn || wss__pressure_moves(loop, conn)) return;
     int open = conn->session.phase == WSS__SESSION_OPEN;
     if (open) wss__session_drop_unsent(&loop->shared, &conn->session);
     if (conn->session.phase == WSS__SESSION_ASKED) wss__notify_reject(loop, conn, 503);
     else wss__notify_end(loop, conn, WSS_CAUSE_PRESSURE, open ? WSS__NOTIFY_SAY : WSS__NOTIFY_RESET);
     wss__session_free_input(&loop->shared, &conn->session);
     wss__pressure_note(loop, conn);
-    wss__conn_make_ready(loop, conn);
 }
 
 /* When to look again although nothing comes: memory may become short elsewhere. UINT64_MAX: nobody holds much. */

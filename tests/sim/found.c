@@ -416,6 +416,39 @@ static void test_timers_ring_in_time_after_long_work(void) {
     sim_finish();
 }
 
+/* Who reads steadily, but less at a time than the kernel tells, seemed not to move, and had to go before those who do not read. */
+static void test_who_reads_a_little_at_a_time_is_spared_under_pressure(void) {
+    static char much[700000];
+    wss_options options;
+    wss_stats stats;
+    wss_info info;
+    peer *clients[20];
+    int count = 0;
+    reset(&options);
+    options.memory_budget = 6 << 20;
+    begin(&options);
+    sim_settle(server);
+    wss_conn first = {0};
+    do {
+        clients[count] = peer_open(server);
+        if (!count) first = newest; /* it holds most */
+        CHECK_INT(wss_send_data(server, newest, WSS_BINARY, much, count++ ? 300000 : sizeof much), WSS_OK);
+        sim_settle(server);
+        wss_get_stats(server, &stats);
+    } while (stats.memory <= stats.memory_budget / 4 * 3 && count < 20);
+    for (int i = 0; i < 8; i++) {
+        sim_pass(server, 500);
+        sim_peer_drain(clients[0], 2000);
+        sim_settle(server);
+    }
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.closes[WSS_CAUSE_PRESSURE], 1);
+    CHECK(stats.memory <= stats.memory_budget / 4 * 3);
+    CHECK_INT(wss_get_info(server, first, &info), WSS_OK);
+    for (int i = 1; i < count; i++) peer_free(clients[i]);
+    end(clients[0]);
+}
+
 int main(void) {
     RUN(test_a_listener_that_epoll_has_no_room_for_is_tried_again);
     RUN(test_a_stop_after_a_failed_accept_does_not_spin);
@@ -430,5 +463,6 @@ int main(void) {
     RUN(test_who_does_not_read_an_answer_goes_under_pressure);
     RUN(test_a_loop_looks_again_while_memory_is_short);
     RUN(test_timers_ring_in_time_after_long_work);
+    RUN(test_who_reads_a_little_at_a_time_is_spared_under_pressure);
     return test_end("found");
 }
