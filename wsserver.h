@@ -5352,8 +5352,7 @@ typedef struct wss__loop {
     uint64_t time;             /* the same, less what was skipped: by this deadlines are judged */
     wss__atomic64 skipped;     /* milliseconds in which the process stood still or a turn took too long: they pass for
                                   no deadline but a stop's; atomic */
-    uint64_t turned;           /* when the last turn ended */
-    uint64_t waits;            /* since when it waits: the same, or when wss_poll was called after that */
+    uint64_t turned;           /* since when it waits: when the last turn ended, or wss_poll was called after that */
     uint32_t first_ready;
     uint32_t last_ready;
     uint32_t ready_count;
@@ -7744,7 +7743,7 @@ static int wss__loop_left(const wss__loop *loop, uint64_t from) {
 }
 
 static int wss__loop_timeout(const wss__loop *loop, int milliseconds) {
-    int left = wss__loop_left(loop, loop->waits);
+    int left = wss__loop_left(loop, loop->turned);
     return left >= 0 && (milliseconds < 0 || left < milliseconds) ? left : milliseconds;
 }
 
@@ -7792,18 +7791,19 @@ static void wss__loop_skip(wss__loop *loop, uint64_t took, uint64_t expected) {
     __atomic_store_n(&loop->skipped, loop->skipped + (took - expected - WSS__LOOP_STILL), __ATOMIC_RELAXED);
 }
 
-/* The program did something else between two turns. */
+/* The program did something else between two turns; who watches wss_fd waited, as long as there was nothing to do. */
 static void wss__loop_note_gap(wss__loop *loop) {
     uint64_t now = wss__socket_clock();
-    wss__loop_skip(loop, now - loop->turned, 0);
+    int expected = loop->timer_fd >= 0 ? wss__loop_left(loop, loop->turned) : 0;
+    if (expected >= 0) wss__loop_skip(loop, now - loop->turned, (uint64_t)expected);
     loop->turned = now;
 }
 
 /* Reads the clock, after at most so many milliseconds of waiting; -1: any number. What has passed beyond them, the
-   process stood still, or was busy elsewhere. */
-static void wss__loop_read_clock(wss__loop *loop, int expected) {
+   process stood still. */
+static void wss__loop_read_clock(wss__loop *loop, int timeout) {
     loop->now = wss__socket_clock();
-    if (expected >= 0) wss__loop_skip(loop, loop->now - loop->turned, (uint64_t)expected);
+    if (timeout >= 0) wss__loop_skip(loop, loop->now - loop->turned, (uint64_t)timeout);
     loop->time = loop->now - loop->skipped;
 }
 
@@ -7812,7 +7812,6 @@ static void wss__loop_measure(wss__loop *loop) {
     static const int longest[] = {1, 4, 16, 64, 256};
     size_t kind = 0;
     loop->turned = wss__socket_clock();
-    loop->waits = loop->turned;
     uint64_t lag = loop->turned - loop->now;
     while (kind < sizeof longest / sizeof longest[0] && lag > (uint64_t)longest[kind]) kind++;
     WSS__COUNT(loop->shared.stats.turns[kind], 1);
@@ -7828,11 +7827,9 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     struct epoll_event events[WSS__LOOP_EVENTS];
     wss__event_place place;
     int timeout = wss__loop_timeout(loop, milliseconds);
-    /* who watches wss_fd waits elsewhere until then, and calls without waiting here */
-    int expected = loop->timer_fd >= 0 ? wss__loop_left(loop, loop->turned) : timeout;
     int count = wss__loop_wait(loop, events, timeout);
     wss__event_enter(&place, loop->server, loop);
-    wss__loop_read_clock(loop, expected);
+    wss__loop_read_clock(loop, timeout);
     if (count < 0 && errno != EINTR) {
         loop->result = WSS_ERR_SYSTEM;
         wss__conn_stop(loop->server, 0);
@@ -8088,7 +8085,6 @@ static void wss__public_begin(wss_server *server) {
         wss__loop_read_clock(loop, -1);
         loop->wheel.now = loop->now;
         loop->turned = loop->now;
-        loop->waits = loop->now;
     }
     wss__loop_rearm(&server->loops[0]);
 }
