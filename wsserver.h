@@ -6978,6 +6978,8 @@ static int wss__serve_rests(wss__loop *loop, wss__conn *conn) {
 
 /* ---- deadlines ---- */
 
+enum { WSS__SERVE_PING = 2 + 8 }; /* bytes of a ping */
+
 /* Asks a silent peer for a sign of life: a pong, or that it acknowledges bytes; those of the ping alone are none. Where
    other bytes wait for it there is no ping: they ask as well. */
 static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
@@ -6987,15 +6989,16 @@ static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
     wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
     conn->acked = (uint32_t)conn->bytes_out - unacked;
     if (conn->session.queue) return;
-    if (!unacked) conn->acked += 2 + sizeof payload;
+    if (!unacked) conn->acked += WSS__SERVE_PING;
     if (!wss__session_put_control(&loop->shared, &conn->session, WSS__FRAME_PING, wss__base_span(payload, 8)))
         wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
 }
 
-/* No byte has come since the ping: it lives if it has acknowledged some. */
+/* No byte has come since the ping: it lives if it has acknowledged some, gigabytes perhaps. Else it is as far as it
+   was, or short of that by the ping. */
 static void wss__serve_no_pong(wss__loop *loop, wss__conn *conn) {
     uint32_t acked = (uint32_t)conn->bytes_out - wss__socket_unacked(conn->fd);
-    if ((int32_t)(acked - conn->acked) > 0) wss__serve_ping(loop, conn);
+    if (conn->acked - acked > WSS__SERVE_PING) wss__serve_ping(loop, conn);
     else wss__notify_end(loop, conn, WSS_CAUSE_PONG_TIMEOUT, WSS__NOTIFY_RESET);
 }
 

@@ -144,6 +144,25 @@ static void bytes_that_were_under_way(void) {
     }
 }
 
+/* However many: of two gigabytes and more within pong_ms it was said that they were none. */
+static void gigabytes_are_a_sign_of_life(void) {
+    static const uint32_t gone[] = {0, 1, 0x7fffffffu, 0x80000000u, 3000000000u, 0xfffffff0u};
+    for (int i = 0; i < 6; i++) {
+        step_client *client;
+        wss_server *server = serve_pings(&client);
+        full = 1;
+        CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "waits", 5), WSS_OK);
+        step(server);
+        unacked = 50;
+        step_time(server, 5100);
+        CHECK(the(server)->work & WSS__WORK_AWAITED);
+        the(server)->bytes_out += gone[i];
+        step_time(server, 2100);
+        CHECK_INT(ends, i == 0);
+        end(server, client);
+    }
+}
+
 /* Where bytes wait there is no ping: they ask. The peer lives if it takes some, or acknowledges some. */
 static void no_ping_behind_what_waits(void) {
     for (int lives = 0; lives <= 1; lives++) {
@@ -429,6 +448,7 @@ int main(void) {
     alarm(100);
     RUN(acknowledged_bytes_are_a_sign_of_life);
     RUN(bytes_that_were_under_way);
+    RUN(gigabytes_are_a_sign_of_life);
     RUN(no_ping_behind_what_waits);
     RUN(what_comes_ends_the_wait);
     RUN(what_the_kernel_has_came_in_time);
