@@ -7114,7 +7114,7 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
         if (conn->work & WSS__WORK_READABLE) wss__read_linger(loop, conn);
     } else if (wss__conn_is_serving(conn) && conn->session.phase != WSS__SESSION_ASKED) {
         if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
-        if (!wss__conn_update_pause(loop->server, conn) && !loop->full) {
+        if (!wss__conn_update_pause(loop->server, conn)) {
             if (wss__session_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
             else if (conn->work & WSS__WORK_READABLE) wss__read_some(loop, conn);
         }

@@ -334,6 +334,35 @@ static void who_fills_each_turn_keeps_nobody_out(void) {
     step_end(server);
 }
 
+/* Nor does he keep the oldest handshake from making room: its turn came when no more broadcasts fitted, so it was not read, and
+   nobody knew whether its request had come. */
+static void who_fills_each_turn_and_handshakes(void) {
+    static const char request[] = "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n";
+    static char frames[32 * 1000];
+    wss_options options = {0};
+    char payload[26] = "";
+    options.max_connections = 100;
+    wss_server *server = serve(&options, on_fill_turn);
+    step_client *clients[66];
+    filled = heard = 0;
+    clients[0] = step_open(server);
+    for (int i = 1; i < 66; i++) {
+        clients[i] = step_connect(server);
+        step(server);
+    }
+    CHECK_INT(send(clients[65]->fd, request, sizeof request - 1, MSG_NOSIGNAL), sizeof request - 1);
+    for (int i = 0; i < 1000; i++) CHECK_INT(step_make_frame(frames + i * 32, 0x82, payload, sizeof payload), 32);
+    CHECK_INT(send(clients[0]->fd, frames, sizeof frames, MSG_NOSIGNAL), sizeof frames);
+    for (int i = 0; i < 20; i++) {
+        wss__loop_turn(&server->loops[0], 0);
+        CHECK(server->loops[0].full);
+        step_now += 100;
+    }
+    CHECK_INT(connects, 2);
+    for (int i = 0; i < 66; i++) step_free(clients[i]);
+    step_end(server);
+}
+
 /* ---- any mix, against a model: what each connection must get, in order ---- */
 
 enum { MEMBERS = 6, LIST = 2000, ROUNDS = 300 };
@@ -552,6 +581,7 @@ int main(void) {
     RUN(as_many_as_there_are_positions);
     RUN(limits_hold_while_catching_up);
     RUN(who_fills_each_turn_keeps_nobody_out);
+    RUN(who_fills_each_turn_and_handshakes);
     RUN(any_mix_keeps_the_order);
     return test_end("broadcast");
 }
