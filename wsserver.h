@@ -399,7 +399,7 @@ typedef struct wss_info {
     char path[128];            /* as sent, undecoded */
     char protocol[64];         /* subprotocol, "" if none */
     uint64_t age_ms;           /* since accept */
-    uint64_t silent_ms;        /* since the last byte from the peer; time in which it was not read is left out */
+    uint64_t silent_ms;        /* since the last byte from the peer, or since it is read from again after a pause */
     uint64_t bytes_in;
     uint64_t bytes_out;
     size_t buffered;           /* as wss_buffered */

@@ -208,6 +208,7 @@ static void message_deadline_after_a_pause(void) {
 static void silence_during_a_pause(void) {
     wss_options options = {0};
     wss_conn none = {0};
+    wss_info info;
     options.ping_ms = 20000;
     options.pong_ms = 7000;
     wss_server *server = serve(&options);
@@ -218,8 +219,12 @@ static void silence_during_a_pause(void) {
     for (int i = 0; i < 10; i++) step_time(server, 10000);
     CHECK_INT(step_take(server, client, NULL, NULL), -1);
     CHECK_INT(ends, 0);
+    CHECK_INT(wss_get_info(server, conn, &info), WSS_OK);
+    CHECK_INT(info.silent_ms, 100000);
     CHECK_INT(wss_resume(server, conn), WSS_OK);
     step(server);
+    CHECK_INT(wss_get_info(server, conn, &info), WSS_OK);
+    CHECK_INT(info.silent_ms, 0);
     step_time(server, 19999);
     CHECK_INT(step_take(server, client, NULL, NULL), -1);
     step_time(server, 1 + STEP);
