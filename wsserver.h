@@ -92,20 +92,22 @@
        bytes       [config]  switches, system headers      [base]    bytes and numbers
                    [mem]     the one way to allocate       [log]     lines for the application's log
                    [hash]    SHA-1 and base64              [utf8]    validator
-       protocol    [http]    request head, answers         [frame]   RFC 6455 frames
-                   [json]    scanner and cutter            [args]    JSON readers and writer
-                   [buf]     frames waiting to be sent     [timer]   wheel of deadlines
-                   [slot]    handles                       [session] protocol of one connection
-       connection  [queue]   work between threads          [socket]  system calls
-                   [event]   handlers, and who calls them  [message] what a send is given
-                   [conn]    connection, loop and server   [deadline] when something is due, and what
-                   [notify]  events to the application, ends [write] bytes out [pressure] who has to go
-                   [read]    bytes in                      [serve]   one connection's turn
-                   [deliver] handlers on a queue's thread  [accept]  new sockets
-                   [loop]    turns of an epoll set
-       surface     [public]  the calls                     [tail]    versions, license
+       protocol    [http]    request head              [answer]   what is said to it
+                   [frame]   RFC 6455 frames           [json]     scanner and cutter
+                   [args]    JSON readers and writer   [buf]      frames waiting to be sent
+                   [timer]   wheel of deadlines        [slot]     handles
+                   [session] protocol of a connection: out, ends  [input]  in
+       connection  [queue]   work between threads      [socket]   system calls
+                   [event]   handlers, who calls them  [message]  what a send is given
+                   [conn]    connection, loop, server  [deadline] when something is due, and what
+                   [notify]  events, ends              [write]    bytes out
+                   [pressure] who has to go            [read]     bytes in
+                   [serve]   one connection's turn     [deliver]  handlers on a queue's thread
+                   [accept]  new sockets               [loop]     turns of an epoll set
+       surface     [send]    orders and messages       [public]   connections, requests, work
+                   [server]  making, running, ending   [tail]     versions, license
 
-   A message's way:      wss__loop_turn > wss__serve_turn > wss__read_some > wss__session_next > wss__notify_tell >
+   A message's way:      wss__loop_turn > wss__serve_turn > wss__read_some > wss__input_next > wss__notify_tell >
                          your handler > wss_send > wss__write_message > wss__write_flush
    Another thread's way: wss_send > wss__queue_push > wss__loop_run_jobs > wss__loop_run_order > wss__write_push
 */
@@ -1908,15 +1910,22 @@ WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port)
 
 /* Replies. */
 
-typedef struct wss__http_status {
+/* ---- [answer] ----------------------------------------------------------------------------------------------
+   purpose  what is said to a request: the statuses, and one writer of answers
+   knows    base, hash, http
+   owns     no state; whatever is written was checked before: no header line can be broken
+   threads  any
+   spec     RFC 9110 section 15, RFC 9112 section 4, RFC 6455 section 4.2.2 */
+
+typedef struct wss__answer_status {
     int status;
     int refused; /* the counter of such refusals, WSS_REFUSED_* */
     const char *phrase;
     const char *text; /* body of the refusals that the server makes by itself */
-} wss__http_status;
+} wss__answer_status;
 
 /* Whoever connects for the first time and fails reads one of these texts: each says what to do. */
-static const wss__http_status wss__http_statuses[] = {
+static const wss__answer_status wss__answer_statuses[] = {
     {400, WSS_REFUSED_MALFORMED, "Bad Request",
      "This request is not valid HTTP/1.1, or not a valid WebSocket handshake.\n"},
     {403, WSS_REFUSED_ORIGIN, "Forbidden",
@@ -1952,115 +1961,117 @@ static const wss__http_status wss__http_statuses[] = {
 };
 
 /* Never NULL. */
-static const wss__http_status *wss__http_find_status(int status) {
-    const wss__http_status *last = wss__http_statuses + sizeof wss__http_statuses / sizeof wss__http_statuses[0] - 1;
+static const wss__answer_status *wss__answer_find_status(int status) {
+    const size_t count = sizeof wss__answer_statuses / sizeof wss__answer_statuses[0];
+    const wss__answer_status *last = wss__answer_statuses + count - 1;
     for (; status > 0; status /= 100)
-        for (const wss__http_status *row = wss__http_statuses; row < last; row++)
+        for (const wss__answer_status *row = wss__answer_statuses; row < last; row++)
             if (row->status == status) return row;
     return last;
 }
 
 /* Lines that frame the reply or decide the handshake are the server's own. */
-static int wss__http_is_reserved(wss__span name) {
+static int wss__answer_is_reserved(wss__span name) {
     static const char *const names[] = {"Connection", "Upgrade", "Content-Length", "Content-Type", "Transfer-Encoding"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (wss__base_equal_fold(name, wss__base_text(names[i]))) return 1;
     return wss__base_take_prefix(&name, "Sec-WebSocket-", wss__base_equal_fold);
 }
 
-static int wss__http_check_headers(const wss_header *headers, size_t count) {
+static int wss__answer_check_headers(const wss_header *headers, size_t count) {
     if (!headers && count) return WSS_ERR_HEADER;
     for (size_t i = 0; i < count; i++) {
         wss__span name = wss__base_text(headers[i].name);
-        if (!wss__http_is_token(name) || wss__http_is_reserved(name)) return WSS_ERR_HEADER;
+        if (!wss__http_is_token(name) || wss__answer_is_reserved(name)) return WSS_ERR_HEADER;
         if (!headers[i].value || !wss__http_is_value(wss__base_text(headers[i].value))) return WSS_ERR_HEADER;
     }
     return WSS_OK;
 }
 
 /* lowest: 200, or 300 where the answer must be a refusal. */
-static int wss__http_check_answer(const wss_answer *answer, int lowest) {
+static int wss__answer_check(const wss_answer *answer, int lowest) {
     if (answer->status < lowest || answer->status > 599 || (!answer->body && answer->size)) return WSS_ERR_ARGUMENT;
     if (!wss__http_is_value(wss__base_text(answer->content_type))) return WSS_ERR_HEADER;
-    return wss__http_check_headers(answer->headers, answer->header_count);
+    return wss__answer_check_headers(answer->headers, answer->header_count);
 }
 
 /* An answer as it is written. */
-typedef struct wss__http_reply {
+typedef struct wss__answer_reply {
     wss_answer answer;             /* status 101: the client is let in */
     const char *protocol;          /* of a 101; NULL: none */
     int is_head;                   /* the request's method is HEAD: no body may follow */
     char accept[WSS__HASH_ACCEPT]; /* of a 101 */
-} wss__http_reply;
+} wss__answer_reply;
 
 /* Makes a reply that is all zero, but for what is added, a 101. key must have passed wss__hash_is_key. */
-static void wss__http_welcome(wss__http_reply *reply, wss__span key) {
+static void wss__answer_welcome(wss__answer_reply *reply, wss__span key) {
     reply->answer.status = 101;
     wss__hash_accept(key, reply->accept);
 }
 
 /* Writes while there is room and counts in any case. */
-typedef struct wss__http_out {
+typedef struct wss__answer_out {
     char *data;
     size_t capacity;
     size_t size;
-} wss__http_out;
+} wss__answer_out;
 
-static void wss__http_put(wss__http_out *out, wss__span text) {
+static void wss__answer_put(wss__answer_out *out, wss__span text) {
     if (text.size && out->size <= out->capacity && text.size <= out->capacity - out->size)
         memcpy(out->data + out->size, text.data, text.size);
     out->size = wss__base_add(out->size, text.size);
 }
 
-static void wss__http_put_text(wss__http_out *out, const char *text) {
-    wss__http_put(out, wss__base_text(text));
+static void wss__answer_put_text(wss__answer_out *out, const char *text) {
+    wss__answer_put(out, wss__base_text(text));
 }
 
-static void wss__http_put_line(wss__http_out *out, const char *name, const char *value) {
-    wss__http_put_text(out, name);
-    wss__http_put_text(out, ": ");
-    wss__http_put_text(out, value);
-    wss__http_put_text(out, "\r\n");
+static void wss__answer_put_line(wss__answer_out *out, const char *name, const char *value) {
+    wss__answer_put_text(out, name);
+    wss__answer_put_text(out, ": ");
+    wss__answer_put_text(out, value);
+    wss__answer_put_text(out, "\r\n");
 }
 
-static void wss__http_put_upgrade(wss__http_out *out, const wss__http_reply *reply) {
-    wss__http_put_text(out, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
-    wss__http_put_line(out, "Sec-WebSocket-Accept", reply->accept);
-    if (reply->protocol) wss__http_put_line(out, "Sec-WebSocket-Protocol", reply->protocol);
+static void wss__answer_put_upgrade(wss__answer_out *out, const wss__answer_reply *reply) {
+    wss__answer_put_text(out, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n");
+    wss__answer_put_line(out, "Sec-WebSocket-Accept", reply->accept);
+    if (reply->protocol) wss__answer_put_line(out, "Sec-WebSocket-Protocol", reply->protocol);
 }
 
 /* Any other status, and what it demands. An Upgrade line must be named in Connection: RFC 9110 section 7.8. */
-static void wss__http_put_demands(wss__http_out *out, const wss_answer *answer) {
+static void wss__answer_put_demands(wss__answer_out *out, const wss_answer *answer) {
     char line[64]; /* more than the longest of them */
     char length[24];
     int own_allow = 0;
-    snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n", answer->status, wss__http_find_status(answer->status)->phrase);
+    snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n", answer->status, wss__answer_find_status(answer->status)->phrase);
     snprintf(length, sizeof length, "%zu", answer->status == 205 ? 0 : answer->size);
     for (size_t i = 0; i < answer->header_count; i++)
         if (wss__base_equal_fold(wss__base_text(answer->headers[i].name), wss__base_text("Allow"))) own_allow = 1;
-    wss__http_put_text(out, line);
-    wss__http_put_line(out, "Connection", answer->status == 426 ? "close, Upgrade" : "close");
-    if (answer->status == 426) wss__http_put_text(out, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
-    if (answer->status == 405 && !own_allow) wss__http_put_line(out, "Allow", "GET, HEAD");
+    wss__answer_put_text(out, line);
+    wss__answer_put_line(out, "Connection", answer->status == 426 ? "close, Upgrade" : "close");
+    if (answer->status == 426) wss__answer_put_text(out, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+    if (answer->status == 405 && !own_allow) wss__answer_put_line(out, "Allow", "GET, HEAD");
     if (answer->status == 204 || answer->status == 304) return;
-    wss__http_put_line(out, "Content-Type", answer->content_type ? answer->content_type : "text/plain; charset=utf-8");
-    wss__http_put_line(out, "Content-Length", length);
+    const char *type = answer->content_type ? answer->content_type : "text/plain; charset=utf-8";
+    wss__answer_put_line(out, "Content-Type", type);
+    wss__answer_put_line(out, "Content-Length", length);
 }
 
 /* The one writer of answers, the body included where one may follow (RFC 9110 section 6.4.1). Returns the
    length; out holds the answer only where that is not above capacity. No Date: there is no clock here, and an
    application may add one. */
-static size_t wss__http_write(char *out, size_t capacity, const wss__http_reply *reply) {
-    wss__http_out to = {out, capacity, 0};
+static size_t wss__answer_write(char *out, size_t capacity, const wss__answer_reply *reply) {
+    wss__answer_out to = {out, capacity, 0};
     const wss_answer *answer = &reply->answer;
     int status = answer->status;
-    if (status == 101) wss__http_put_upgrade(&to, reply);
-    else wss__http_put_demands(&to, answer);
+    if (status == 101) wss__answer_put_upgrade(&to, reply);
+    else wss__answer_put_demands(&to, answer);
     for (size_t i = 0; i < answer->header_count; i++)
-        wss__http_put_line(&to, answer->headers[i].name, answer->headers[i].value);
-    wss__http_put_text(&to, "\r\n");
+        wss__answer_put_line(&to, answer->headers[i].name, answer->headers[i].value);
+    wss__answer_put_text(&to, "\r\n");
     if (status != 204 && status != 205 && status != 304 && !reply->is_head)
-        wss__http_put(&to, wss__base_span((const char *)answer->body, answer->size));
+        wss__answer_put(&to, wss__base_span((const char *)answer->body, answer->size));
     return to.size;
 }
 
@@ -3947,64 +3958,70 @@ static int wss__session_close(wss__session_shared *shared, wss__session *session
     return put;
 }
 
-/* ---- input ---- */
+/* ---- [input] -----------------------------------------------------------------------------------------------
+   purpose  the protocol of one connection, inwards: bytes are taken apart, events come out when asked for
+   knows    base, mem, utf8, http, answer, frame, buf, session
+   owns     input that is not used up at once is kept in one block that exists only meanwhile; after the end event
+            nothing follows
+   threads  the loop's
+   spec     RFC 6455 sections 4 to 7 */
 
-static wss__session_input *wss__session_need_input(wss__session_shared *shared, wss__session *session) {
+static wss__session_input *wss__input_need_input(wss__session_shared *shared, wss__session *session) {
     if (!session->input)
         session->input = (wss__session_input *)wss__mem_get_zeroed(shared->mem, sizeof *session->input);
     return session->input;
 }
 
-static void wss__session_free_data(wss__session_shared *shared, wss__session_input *input) {
+static void wss__input_free_data(wss__session_shared *shared, wss__session_input *input) {
     wss__mem_free(shared->mem, input->data, input->capacity);
     input->data = NULL;
     input->size = 0;
     input->capacity = 0;
 }
 
-static void wss__session_free_held(wss__session_shared *shared, wss__session_input *input) {
+static void wss__input_free_held(wss__session_shared *shared, wss__session_input *input) {
     wss__mem_free(shared->mem, input->held, input->held_size);
     input->held = NULL;
     input->held_size = 0;
     input->held_at = 0;
 }
 
-static void wss__session_free_input(wss__session_shared *shared, wss__session *session) {
+static void wss__input_free_input(wss__session_shared *shared, wss__session *session) {
     wss__session_input *input = session->input;
     if (!input) return;
-    wss__session_free_data(shared, input);
-    wss__session_free_held(shared, input);
+    wss__input_free_data(shared, input);
+    wss__input_free_held(shared, input);
     wss__mem_free(shared->mem, input, sizeof *input);
     session->input = NULL;
 }
 
 /* After an event has been handled: gives back what held it. */
-static inline void wss__session_event_done(wss__session_shared *shared, wss__session *session) {
+static inline void wss__input_event_done(wss__session_shared *shared, wss__session *session) {
     wss__session_input *input = session->input;
     shared->in_place.message.data = NULL;
     shared->in_place.head = NULL;
     if (!input || session->phase == WSS__SESSION_HEAD) return; /* the head so far is in it */
-    if (!input->in_message) wss__session_free_data(shared, input);
+    if (!input->in_message) wss__input_free_data(shared, input);
     if (!input->in_message && !input->in_frame && !input->head_size && !input->held)
-        wss__session_free_input(shared, session);
+        wss__input_free_input(shared, session);
 }
 
 /* Part of a head or message has come and the rest has not. */
-static int wss__session_is_partial(const wss__session *session) {
+static int wss__input_is_partial(const wss__session *session) {
     const wss__session_input *input = session->input;
     return input && (input->in_message || input->in_frame || input->head_size);
 }
 
 /* Keeps input that may not be looked at now; false where memory is short. */
-static int wss__session_hold(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes) {
+static int wss__input_hold(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes) {
     wss__session_input *input = session->input;
     if (input && input->held) { /* nothing else is looked at before it: the bytes are its rest */
         input->held_at = (size_t)(bytes->data - input->held);
-        if (!bytes->size) wss__session_free_held(shared, input);
+        if (!bytes->size) wss__input_free_held(shared, input);
         return 1;
     }
     if (!bytes->size) return 1;
-    input = wss__session_need_input(shared, session);
+    input = wss__input_need_input(shared, session);
     if (!input) return 0;
     input->held = (char *)wss__mem_get(shared->mem, bytes->size);
     if (!input->held) return 0;
@@ -4013,8 +4030,8 @@ static int wss__session_hold(wss__session_shared *shared, wss__session *session,
     return 1;
 }
 
-/* The held input, to be looked at now and given to wss__session_hold again afterwards. False: there is none. */
-static int wss__session_take_held(wss__session *session, wss__session_bytes *bytes) {
+/* The held input, to be looked at now and given to wss__input_hold again afterwards. False: there is none. */
+static int wss__input_take_held(wss__session *session, wss__session_bytes *bytes) {
     wss__session_input *input = session->input;
     if (!input || !input->held) return 0;
     bytes->data = input->held + input->held_at;
@@ -4024,7 +4041,7 @@ static int wss__session_take_held(wss__session *session, wss__session_bytes *byt
 
 /* Capacity for more bytes and a NUL, and ahead of them for as many as have come. Grows with what has come,
    never with what was announced; only a small rest of a large message is not left to another step. */
-static int wss__session_grow(wss__session_shared *shared, wss__session_input *input, size_t more, size_t ahead,
+static int wss__input_grow(wss__session_shared *shared, wss__session_input *input, size_t more, size_t ahead,
                              size_t most) {
     if (more < input->capacity - input->size) return 1;
     size_t least = wss__base_add(wss__base_add(input->size, more), 1);
@@ -4038,11 +4055,11 @@ static int wss__session_grow(wss__session_shared *shared, wss__session_input *in
     return 1;
 }
 
-static int wss__session_deliver(wss__session_shared *shared, wss__session *session, int opcode, char *data, size_t size,
+static int wss__input_deliver(wss__session_shared *shared, wss__session *session, int opcode, char *data, size_t size,
                                 wss__session_event *event) {
     WSS__COUNT(shared->stats.messages_in, 1);
     if (session->phase == WSS__SESSION_CLOSING) {
-        wss__session_event_done(shared, session);
+        wss__input_event_done(shared, session);
         return WSS__SESSION_AGAIN;
     }
     event->opcode = opcode;
@@ -4055,7 +4072,7 @@ static int wss__session_deliver(wss__session_shared *shared, wss__session *sessi
 }
 
 /* RFC 6455 section 5.5.1. */
-static int wss__session_on_close(wss__session_shared *shared, wss__session *session, wss__span payload,
+static int wss__input_on_close(wss__session_shared *shared, wss__session *session, wss__span payload,
                                  wss__session_event *event) {
     int code = payload.size > 1 ? (int)wss__base_load_be(payload.data, 2) : WSS_CLOSE_NO_CODE;
     if (payload.size && !wss__frame_code_valid(code)) /* one byte is no code either */
@@ -4069,10 +4086,10 @@ static int wss__session_on_close(wss__session_shared *shared, wss__session *sess
     return kind;
 }
 
-static int wss__session_control(wss__session_shared *shared, wss__session *session, int opcode, char *data, size_t size,
+static int wss__input_control(wss__session_shared *shared, wss__session *session, int opcode, char *data, size_t size,
                                 wss__session_event *event) {
     wss__span payload = wss__base_span(data, size);
-    if (opcode == WSS__FRAME_CLOSE) return wss__session_on_close(shared, session, payload, event);
+    if (opcode == WSS__FRAME_CLOSE) return wss__input_on_close(shared, session, payload, event);
     if (session->phase != WSS__SESSION_OPEN) return WSS__SESSION_AGAIN;
     if (opcode == WSS__FRAME_PING && wss__session_put_control(shared, session, WSS__FRAME_PONG, payload))
         return WSS__SESSION_AGAIN;
@@ -4083,14 +4100,14 @@ static int wss__session_control(wss__session_shared *shared, wss__session *sessi
 }
 
 /* The next frame's header: its length, 0 where input ended, or minus a cause. */
-static int wss__session_take_head(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
+static int wss__input_take_head(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                                   wss__frame_head *head) {
     wss__session_input *input = session->input;
     if (!input || !input->head_size) {
         int length = wss__frame_decode(bytes->data, bytes->size, head);
         if (length > 0) wss__session_skip(bytes, (size_t)length);
         if (length != 0 || !bytes->size) return length;
-        input = wss__session_need_input(shared, session);
+        input = wss__input_need_input(shared, session);
         if (!input) return -WSS_CAUSE_MEMORY;
         memcpy(input->head, bytes->data, bytes->size);
         input->head_size = (uint8_t)bytes->size;
@@ -4109,7 +4126,7 @@ static int wss__session_take_head(wss__session_shared *shared, wss__session *ses
 }
 
 /* Whether a data frame may come now, and this large. 0 or the cause. */
-static int wss__session_check_frame(const wss__session_shared *shared, const wss__session *session,
+static int wss__input_check_frame(const wss__session_shared *shared, const wss__session *session,
                                     const wss__frame_head *head) {
     const wss__session_input *input = session->input;
     int in_message = input && input->in_message;
@@ -4122,7 +4139,7 @@ static int wss__session_check_frame(const wss__session_shared *shared, const wss
 }
 
 /* Takes what has come of the payload of the frame in hand. */
-static int wss__session_payload(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
+static int wss__input_payload(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                                 wss__session_event *event) {
     wss__session_input *input = session->input;
     size_t size = wss__base_min(bytes->size, input->frame_left);
@@ -4131,7 +4148,7 @@ static int wss__session_payload(wss__session_shared *shared, wss__session *sessi
     /* How large the message in hand can still become. Room for the frame in hand alone would be used up by each
        small fragment, and the message copied for each. */
     size_t most = input->frame.final ? input->size + input->frame_left : shared->options->max_message;
-    if (!control && !wss__session_grow(shared, input, size, input->size + size, most))
+    if (!control && !wss__input_grow(shared, input, size, input->size + size, most))
         return wss__session_fail(shared, session, WSS_CAUSE_MEMORY, event);
     char *place = control ? input->control + offset : input->data + input->size;
     wss__frame_unmask(place, bytes->data, size, input->frame.mask, offset);
@@ -4143,16 +4160,16 @@ static int wss__session_payload(wss__session_shared *shared, wss__session *sessi
     if (input->frame_left) return WSS__SESSION_NEED;
     input->in_frame = 0;
     if (control)
-        return wss__session_control(shared, session, input->frame.opcode, input->control, (size_t)input->frame.size,
+        return wss__input_control(shared, session, input->frame.opcode, input->control, (size_t)input->frame.size,
                                     event);
     if (!input->frame.final) return WSS__SESSION_AGAIN;
     if (input->utf8 != 0) return wss__session_fail(shared, session, WSS_CAUSE_UTF8, event);
     input->in_message = 0;
-    return wss__session_deliver(shared, session, input->opcode, input->data, input->size, event);
+    return wss__input_deliver(shared, session, input->opcode, input->data, input->size, event);
 }
 
 /* A frame that has come whole and is a message or control frame by itself: unmasked and used where it lies. */
-static int wss__session_whole(wss__session_shared *shared, wss__session *session, const wss__frame_head *head,
+static int wss__input_whole(wss__session_shared *shared, wss__session *session, const wss__frame_head *head,
                               wss__session_bytes *bytes, wss__session_event *event) {
     char *from = bytes->data;
     size_t size = (size_t)head->size;
@@ -4160,26 +4177,26 @@ static int wss__session_whole(wss__session_shared *shared, wss__session *session
     char *data = control ? from : wss__session_place(shared, session, from, size);
     wss__session_skip(bytes, size);
     wss__frame_unmask(data, from, size, head->mask, 0);
-    if (control) return wss__session_control(shared, session, head->opcode, data, size, event);
+    if (control) return wss__input_control(shared, session, head->opcode, data, size, event);
     if (head->opcode == WSS_TEXT && wss__utf8_check(0, data, size) != 0)
         return wss__session_fail(shared, session, WSS_CAUSE_UTF8, event);
-    return wss__session_deliver(shared, session, head->opcode, data, size, event);
+    return wss__input_deliver(shared, session, head->opcode, data, size, event);
 }
 
-static int wss__session_frame(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
+static int wss__input_frame(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                               wss__session_event *event) {
-    if (session->input && session->input->in_frame) return wss__session_payload(shared, session, bytes, event);
-    if (session->input && !wss__session_is_partial(session)) session->input->since = 0;
+    if (session->input && session->input->in_frame) return wss__input_payload(shared, session, bytes, event);
+    if (session->input && !wss__input_is_partial(session)) session->input->since = 0;
     wss__frame_head head;
-    int taken = wss__session_take_head(shared, session, bytes, &head);
+    int taken = wss__input_take_head(shared, session, bytes, &head);
     if (taken == 0) return WSS__SESSION_NEED;
     int control = taken > 0 && wss__frame_is_control(head.opcode);
-    int cause = taken < 0 ? -taken : control ? 0 : wss__session_check_frame(shared, session, &head);
+    int cause = taken < 0 ? -taken : control ? 0 : wss__input_check_frame(shared, session, &head);
     if (cause) return wss__session_fail(shared, session, cause, event);
     WSS__COUNT(shared->stats.frames_in, 1);
     int alone = control || (head.final && head.opcode != WSS__FRAME_CONTINUATION);
-    if (alone && head.size <= bytes->size) return wss__session_whole(shared, session, &head, bytes, event);
-    wss__session_input *input = wss__session_need_input(shared, session);
+    if (alone && head.size <= bytes->size) return wss__input_whole(shared, session, &head, bytes, event);
+    wss__session_input *input = wss__input_need_input(shared, session);
     if (!input) return wss__session_fail(shared, session, WSS_CAUSE_MEMORY, event);
     if (!control && !input->in_message) {
         input->in_message = 1;
@@ -4192,52 +4209,52 @@ static int wss__session_frame(wss__session_shared *shared, wss__session *session
     input->frame = head;
     input->frame_left = (size_t)head.size;
     input->in_frame = 1;
-    return wss__session_payload(shared, session, bytes, event);
+    return wss__input_payload(shared, session, bytes, event);
 }
 
 /* ---- handshake ---- */
 
 /* Answers a request in the library's own words, which need no memory where the cork is at hand. False where
    memory is short: the session is then done, as it is after any answer but 101. */
-static int wss__session_answer(wss__session_shared *shared, wss__session *session, const wss__http_reply *reply) {
+static int wss__input_answer(wss__session_shared *shared, wss__session *session, const wss__answer_reply *reply) {
     char text[1024]; /* more than the longest of them */
-    size_t size = wss__http_write(text, sizeof text, reply);
+    size_t size = wss__answer_write(text, sizeof text, reply);
     int put = wss__session_put_raw(shared, session, wss__base_span(text, size), wss__base_span(NULL, 0), 0);
     session->phase = put && reply->answer.status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
     return put;
 }
 
-static void wss__session_count_refusal(wss__session_shared *shared, int status, int cause) {
+static void wss__input_count_refusal(wss__session_shared *shared, int status, int cause) {
     WSS__COUNT(shared->stats.refused, 1);
     WSS__COUNT(shared->stats.refused_status[status / 100], 1);
     WSS__COUNT(shared->stats.refused_cause[cause], 1);
 }
 
-static int wss__session_reject(wss__session_shared *shared, wss__session *session, int status, int with_body,
+static int wss__input_reject(wss__session_shared *shared, wss__session *session, int status, int with_body,
                                wss__session_event *event) {
-    const wss__http_status *found = wss__http_find_status(status);
-    wss__http_reply reply;
+    const wss__answer_status *found = wss__answer_find_status(status);
+    wss__answer_reply reply;
     memset(&reply, 0, sizeof reply);
     reply.answer.status = status;
     reply.answer.body = found->text;
     reply.answer.size = strlen(found->text);
     reply.is_head = !with_body;
     int kind = wss__session_end(shared, session, WSS_CAUSE_HANDSHAKE, 0, event);
-    wss__session_answer(shared, session, &reply);
-    wss__session_count_refusal(shared, status, found->refused);
+    wss__input_answer(shared, session, &reply);
+    wss__input_count_refusal(shared, status, found->refused);
     event->status = status;
     return kind;
 }
 
 /* Lets the client in. False where memory is short: the session is then done. */
-static int wss__session_accept(wss__session_shared *shared, wss__session *session, wss__span key) {
-    wss__http_reply reply;
+static int wss__input_accept(wss__session_shared *shared, wss__session *session, wss__span key) {
+    wss__answer_reply reply;
     memset(&reply, 0, sizeof reply);
-    wss__http_welcome(&reply, key);
-    return wss__session_answer(shared, session, &reply);
+    wss__answer_welcome(&reply, key);
+    return wss__input_answer(shared, session, &reply);
 }
 
-static int wss__session_request(wss__session_shared *shared, wss__session *session, char *head, size_t size,
+static int wss__input_request(wss__session_shared *shared, wss__session *session, char *head, size_t size,
                                 wss__session_event *event) {
     const wss_options *options = shared->options;
     wss_request *request = &event->request;
@@ -4247,63 +4264,63 @@ static int wss__session_request(wss__session_shared *shared, wss__session *sessi
     if (!status && !wss__http_host_allowed(request, options->hosts)) status = 421;
     if (!status && upgrade && !wss__http_origin_allowed(request, options->origins)) status = 403;
     if (!status && wss__mem_is_tight(shared->mem)) status = 503;
-    if (status) return wss__session_reject(shared, session, status, with_body, event);
+    if (status) return wss__input_reject(shared, session, status, with_body, event);
     session->phase = WSS__SESSION_ASKED;
     return upgrade ? WSS__SESSION_UPGRADE : WSS__SESSION_HTTP;
 }
 
 /* Keeps bytes of a request head; false where memory is short. */
-static int wss__session_keep_head(wss__session_shared *shared, wss__session *session, const char *data, size_t size) {
-    wss__session_input *input = wss__session_need_input(shared, session);
-    if (!input || !wss__session_grow(shared, input, size, 0, (size_t)shared->options->max_head)) return 0;
+static int wss__input_keep_head(wss__session_shared *shared, wss__session *session, const char *data, size_t size) {
+    wss__session_input *input = wss__input_need_input(shared, session);
+    if (!input || !wss__input_grow(shared, input, size, 0, (size_t)shared->options->max_head)) return 0;
     memcpy(input->data + input->size, data, size);
     input->size += size;
     return 1;
 }
 
 /* Gathers the request head. It is looked for once per byte, however it trickles in. */
-static int wss__session_head(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
+static int wss__input_head(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                              wss__session_event *event) {
     int begun = session->input != NULL;
     size_t before = begun ? session->input->size : 0;
     size_t size = wss__base_min(bytes->size, (size_t)shared->options->max_head + 1 - before);
     if (!bytes->size) return WSS__SESSION_NEED;
-    if (begun && !wss__session_keep_head(shared, session, bytes->data, size))
-        return wss__session_reject(shared, session, 503, 1, event);
+    if (begun && !wss__input_keep_head(shared, session, bytes->data, size))
+        return wss__input_reject(shared, session, 503, 1, event);
     char *data = begun ? session->input->data : bytes->data;
     size_t end = wss__http_find_end(data, before + size, before);
     int status = wss__http_prefix_status(data, end ? end : before + size, shared->options->max_head);
-    if (status) return wss__session_reject(shared, session, status, 1, event);
+    if (status) return wss__input_reject(shared, session, status, 1, event);
     wss__session_skip(bytes, end ? end - before : size);
-    if (end) return wss__session_request(shared, session, data, end, event);
-    if (!begun && !wss__session_keep_head(shared, session, data, size))
-        return wss__session_reject(shared, session, 503, 1, event);
+    if (end) return wss__input_request(shared, session, data, end, event);
+    if (!begun && !wss__input_keep_head(shared, session, data, size))
+        return wss__input_reject(shared, session, 503, 1, event);
     return WSS__SESSION_NEED;
 }
 
 /* The next event in the input, which is modified and used up step by step. After NEED nothing is left of it, unless the
-   request waits for an answer: then the rest must be held. After any event call wss__session_event_done. */
-static int wss__session_next(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
+   request waits for an answer: then the rest must be held. After any event call wss__input_event_done. */
+static int wss__input_next(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                              wss__session_event *event) {
     int kind = WSS__SESSION_AGAIN;
     while (kind == WSS__SESSION_AGAIN) {
         if (session->phase == WSS__SESSION_ASKED) return WSS__SESSION_NEED;
         if (session->phase == WSS__SESSION_DONE) wss__session_skip(bytes, bytes->size);
         if (session->phase == WSS__SESSION_DONE) return WSS__SESSION_NEED;
-        if (session->phase == WSS__SESSION_HEAD) kind = wss__session_head(shared, session, bytes, event);
-        else kind = wss__session_frame(shared, session, bytes, event);
+        if (session->phase == WSS__SESSION_HEAD) kind = wss__input_head(shared, session, bytes, event);
+        else kind = wss__input_frame(shared, session, bytes, event);
     }
     return kind;
 }
 
-static void wss__session_free(wss__session_shared *shared, wss__session *session) {
+static void wss__input_free_session(wss__session_shared *shared, wss__session *session) {
     size_t rest;
     wss__session_drop_unsent(shared, session);
     if (session->queue) {
         wss__buf_peek(session->queue, 0, &rest); /* of the one frame that had begun to leave */
         wss__session_sent(shared, session, rest);
     }
-    wss__session_free_input(shared, session);
+    wss__input_free_input(shared, session);
 }
 
 /* ---- [queue] -----------------------------------------------------------------------------------------------
@@ -5621,6 +5638,12 @@ static void wss__conn_release(wss_server *server, wss__conn *conn) {
     wss__conn_tell_acceptor(server);
 }
 
+/* Names a call that has no effect because it comes too late, or that comes from the wrong place. */
+static void wss__conn_misused(wss_server *server, const char *what, uint64_t id) {
+    if (wss__log_wants(&server->log, WSS_LOG_DEBUG))
+        wss__log_line(&server->log, WSS_LOG_DEBUG, wss__socket_clock(), "%s (%llx)", what, (unsigned long long)id);
+}
+
 /* Asks all loops to stop; the earliest end counts. Async-signal-safe. */
 static void wss__conn_stop(wss_server *server, int milliseconds) {
     int number = errno;
@@ -5815,7 +5838,7 @@ static inline int wss__conn_update_pause(const wss_server *server, wss__conn *co
 
 /* ---- [deadline] --------------------------------------------------------------------------------------------
    purpose  when something is due for a connection although nothing comes, and what
-   knows    base, timer, buf, session, conn
+   knows    base, timer, buf, session, input, conn
    owns     one function says when a deadline is, and which; each begins at the event that it is about, in its loop's
             time; what is due is judged where a turn ends, when the kernel was asked for what it has
    threads  the loop's own */
@@ -5865,7 +5888,7 @@ static void wss__deadline_offer_open(const wss__loop *loop, const wss__conn *con
     uint64_t seen = wss__deadline_moment(loop, conn->session.seen);
     if (conn->work & WSS__WORK_AWAITED) wss__deadline_offer(first, WSS__DEADLINE_PONG, since, options->pong_ms);
     else wss__deadline_offer(first, WSS__DEADLINE_PING, seen, options->ping_ms);
-    if (wss__session_is_partial(&conn->session)) {
+    if (wss__input_is_partial(&conn->session)) {
         int rate = options->least_rate;
         uint64_t more = rate == WSS_OFF ? 0 : (uint64_t)input->size * 1000 / (unsigned)rate;
         wss__deadline_offer(first, WSS__DEADLINE_MESSAGE, input->since + more, options->message_ms);
@@ -5968,7 +5991,7 @@ static int wss__deadline_takes_enough(wss__loop *loop, wss__conn *conn) {
 
 /* ---- [notify] ----------------------------------------------------------------------------------------------
    purpose  what befalls a connection, told to the application: here on the loop, or handed to the queue
-   knows    base, mem, log, http, timer, slot, frame, session, queue, socket, event, conn, deadline
+   knows    base, mem, log, http, timer, slot, frame, session, input, queue, socket, event, conn, deadline
    owns     connect before all else, disconnect once, nothing after it; the ends of connections all pass here
    threads  the loop's own, except where a function says otherwise */
 
@@ -6179,13 +6202,13 @@ static void wss__notify_end(wss__loop *loop, wss__conn *conn, int cause, int how
 
 static void wss__notify_reject(wss__loop *loop, wss__conn *conn, int status) {
     wss__session_event end;
-    wss__session_reject(&loop->shared, &conn->session, status, 1, &end);
+    wss__input_reject(&loop->shared, &conn->session, status, 1, &end);
     wss__notify_ended(loop, conn, &end);
 }
 
 /* ---- [write] -----------------------------------------------------------------------------------------------
    purpose  bytes out: the cork, the queue, and what is sent from the caller's memory
-   knows    base, mem, frame, buf, slot, session, socket, event, message, conn, deadline
+   knows    base, mem, frame, buf, slot, session, input, socket, event, message, conn, deadline
    owns     what was begun is finished or the connection dies; nothing here calls a handler
    threads  the loop's own, except where a function says otherwise */
 
@@ -6553,7 +6576,7 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
     if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__WORK_BROKEN;
     if (status != 101) {
         if (!conn->cold->request->upgrade) WSS__COUNT(loop->shared.stats.http_answers, 1);
-        else wss__session_count_refusal(&loop->shared, status, WSS_REFUSED_APPLICATION);
+        else wss__input_count_refusal(&loop->shared, status, WSS_REFUSED_APPLICATION);
         wss__conn_set_state(loop, conn, WSS__STATE_FLUSHING);
         wss__conn_set_stage(server, conn, WSS__STAGE_CLOSING);
     }
@@ -6563,7 +6586,7 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
 
 /* ---- [pressure] --------------------------------------------------------------------------------------------
    purpose  who holds much memory by himself, and who has to go when nearly all of the server's is used
-   knows    base, mem, slot, session, conn, deadline, notify, write
+   knows    base, mem, slot, session, input, conn, deadline, notify, write
    owns     who holds 64 KiB or more of queue and input that nobody shares stands in a list of his loop, one for each
             power of two, in the order in which they moved: whoever has to go is found without a search
    threads  the loop's own */
@@ -6611,8 +6634,8 @@ static void wss__pressure_link(wss__loop *loop, wss__conn *conn, int number) {
     wss__pressure_join(loop, list, conn->slot.index, after);
 }
 
-/* What grows when it moves: the bytes that it has taken, if most of what it holds waits to be sent to it, else those that
-   it has sent. Who sends and never reads does not move. */
+/* What grows when it moves: the bytes that it has taken, if most of what it holds waits to be sent to it, else those
+   that it has sent. Who sends and never reads does not move. */
 static uint64_t wss__pressure_moved(const wss__conn *conn, size_t holds) {
     size_t waiting = conn->session.queue ? conn->session.queue->own : 0;
     return waiting >= holds - waiting ? conn->bytes_out : conn->bytes_in;
@@ -6670,7 +6693,7 @@ static void wss__pressure_relieve(wss__loop *loop) {
     if (open) wss__session_drop_unsent(&loop->shared, &conn->session);
     if (conn->session.phase == WSS__SESSION_ASKED) wss__notify_reject(loop, conn, 503);
     else wss__notify_end(loop, conn, WSS_CAUSE_PRESSURE, open ? WSS__NOTIFY_SAY : WSS__NOTIFY_RESET);
-    wss__session_free_input(&loop->shared, &conn->session);
+    wss__input_free_input(&loop->shared, &conn->session);
     wss__pressure_note(loop, conn);
 }
 
@@ -6683,7 +6706,7 @@ static uint64_t wss__pressure_due(const wss__loop *loop) {
 
 /* ---- [read] ------------------------------------------------------------------------------------------------
    purpose  bytes in: received, taken apart by the session, and handed to the application
-   knows    base, mem, http, timer, session, queue, socket, event, conn, deadline, notify, write
+   knows    base, mem, http, timer, session, input, queue, socket, event, conn, deadline, notify, write
    owns     after every call of user code the state is looked at again; input that may not be looked at is held
    threads  the loop's own, except where a function says otherwise */
 
@@ -6767,7 +6790,7 @@ static void wss__read_upgrade(wss__loop *loop, wss__conn *conn, const wss_reques
     wss__read_keep_path(loop, conn, request);
     if (!wss__event_is_empty(&loop->server->handlers, WSS_EVENT_UPGRADE)) {
         wss__read_ask(loop, conn, request, 1);
-    } else if (!wss__session_accept(&loop->shared, &conn->session, wss__http_key(request))) { /* always: good */
+    } else if (!wss__input_accept(&loop->shared, &conn->session, wss__http_key(request))) { /* always: good */
         conn->session.phase = WSS__SESSION_ASKED;          /* never: the cork is empty and takes it */
         wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_RESET); /* never: likewise */
     }
@@ -6816,19 +6839,19 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
         if (shared->cork_size >= WSS__WRITE_CORK / 2 || shared->cork_size > wss__conn_half(loop->server))
             wss__write_flush(loop, conn);
         if (wss__conn_update_pause(loop->server, conn)) break;
-        int kind = wss__session_next(shared, &conn->session, bytes, &event);
+        int kind = wss__input_next(shared, &conn->session, bytes, &event);
         if (kind == WSS__SESSION_NEED) break;
         if (bytes->size) event.final = 0; /* it goes on behind its Close, against the rules */
         wss__read_handle(loop, conn, kind, &event);
-        wss__session_event_done(shared, &conn->session);
+        wss__input_event_done(shared, &conn->session);
         if (loop->full) break;
         if (kind != WSS__SESSION_MESSAGE || !bytes->size || ++messages % 16 > 1) continue;
         if (wss__read_is_over(loop, messages, &began)) break;
     }
-    if (!wss__conn_is_serving(conn)) wss__session_free_input(shared, &conn->session);
-    else if (!wss__session_hold(shared, &conn->session, bytes))
+    if (!wss__conn_is_serving(conn)) wss__input_free_input(shared, &conn->session);
+    else if (!wss__input_hold(shared, &conn->session, bytes))
         wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
-    wss__session_event_done(shared, &conn->session);
+    wss__input_event_done(shared, &conn->session);
     wss__session_input *input = conn->session.input;
     if (input && !input->since) input->since = loop->time;
 }
@@ -6897,7 +6920,8 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
 
 /* ---- [serve] -----------------------------------------------------------------------------------------------
    purpose  one connection's turn, its deadlines, and its end
-   knows    base, mem, timer, slot, frame, buf, session, socket, event, conn, deadline, notify, write, pressure, read
+   knows    base, mem, timer, slot, frame, buf, session, input, socket, event, conn, deadline, notify, write, pressure,
+            read
    owns     a connection is freed in one function, at its turn on the ready list; after each turn its deadline is set
    threads  the loop's own, except where a function says otherwise */
 
@@ -6911,7 +6935,7 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss__pressure_unlink(loop, conn);
     wss__conn_unlink(loop, conn);
     wss__socket_unwatch(loop->epoll, fd);
-    wss__session_free(&loop->shared, &conn->session);
+    wss__input_free_session(&loop->shared, &conn->session);
     wss__conn_lock(server);
     conn->fd = -1;
     wss__conn_address *address = wss__conn_leave_address(server, conn);
@@ -7115,7 +7139,7 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
     } else if (wss__conn_is_serving(conn) && conn->session.phase != WSS__SESSION_ASKED) {
         if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
         if (!wss__conn_update_pause(loop->server, conn)) {
-            if (wss__session_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
+            if (wss__input_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
             else if (conn->work & WSS__WORK_READABLE) wss__read_some(loop, conn);
         }
     }
@@ -7909,455 +7933,24 @@ static void wss__loop_destroy(wss__loop *loop) {
     if (loop->shared.cork) wss__mem_free(mem, loop->shared.cork, loop->shared.cork_capacity);
 }
 
-/* ---- [public] ----------------------------------------------------------------------------------------------
-   purpose  the calls: arguments are checked, handles resolved, work is done here or handed to the loop it
-            belongs to
+/* ---- [send] ------------------------------------------------------------------------------------------------
+   purpose  orders and messages to connections: checked, then carried out here or handed to the loop they belong to
    knows    all
-   owns     nothing the user calls runs a handler, but for wss_run, wss_poll, wss_destroy and the queue's run
-            and poll */
+   owns     nothing is queued by a call that fails; no handler runs in any of them
+   threads  any */
 
-/* Names a call that has no effect because it comes too late, or that comes from the wrong place. */
-static void wss__public_misused(wss_server *server, const char *what, uint64_t id) {
-    if (wss__log_wants(&server->log, WSS_LOG_DEBUG))
-        wss__log_line(&server->log, WSS_LOG_DEBUG, wss__socket_clock(), "%s (%llx)", what, (unsigned long long)id);
-}
-
-/* ---- making and ending a server ---- */
-
-static void wss__public_default(int *option, int value) {
-    if (*option == 0) *option = value;
-    if (*option < 0) *option = WSS_OFF;
-}
-
-static void wss__public_default_size(size_t *option, size_t value) {
-    if (*option == 0) *option = value;
-}
-
-/* Limits that cannot be switched off take their largest value instead. */
-static void wss__public_default_limit(int *option, int value, int most) {
-    wss__public_default(option, value);
-    if (*option == WSS_OFF || *option > most) *option = most;
-}
-
-static int wss__public_descriptors(void) {
-    struct rlimit limit;
-    if (WSSERVER_SYSTEM(getrlimit)(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= (rlim_t)INT_MAX) return INT_MAX;
-    return limit.rlim_cur > 64 ? (int)limit.rlim_cur - 32 : (int)limit.rlim_cur;
-}
-
-/* What a queue needs of them, too. */
-static void wss__public_resolve_posted(wss_options *options) {
-    wss__public_default(&options->max_posted, 65536);
-    wss__public_default_size(&options->max_posted_bytes, (size_t)16 * 1024 * 1024);
-}
-
-static void wss__public_resolve(wss_options *options) {
-    const size_t mebibyte = (size_t)1024 * 1024;
-    if (!options->type_member) options->type_member = "__MESSAGE__";
-    const int most = (int)wss__base_min(WSS__SLOT_LIMIT, (size_t)wss__public_descriptors());
-    wss__public_default_limit(&options->threads, 1, WSS__QUEUE_INBOXES);
-    wss__public_default_size(&options->max_message, mebibyte);
-    wss__public_default_limit(&options->max_head, 8192, 1024 * 1024);
-    wss__public_default_limit(&options->max_connections, 10000, most);
-    wss__public_default(&options->max_per_address, WSS_OFF);
-    wss__public_default_size(&options->max_queued, mebibyte);
-    wss__public_default_size(&options->memory_budget, 256 * mebibyte);
-    wss__public_resolve_posted(options);
-    wss__public_default(&options->handshake_ms, 10000);
-    wss__public_default(&options->ping_ms, 20000);
-    wss__public_default(&options->pong_ms, 20000);
-    wss__public_default(&options->idle_ms, WSS_OFF);
-    wss__public_default(&options->message_ms, 30000);
-    wss__public_default(&options->stall_ms, 30000);
-    wss__public_default(&options->close_ms, 5000);
-    wss__public_default(&options->log_level, WSS_LOG_INFO);
-    wss__public_default(&options->least_rate, 256);
-}
-
-/* All strings of the options in one block. */
-static int wss__public_copy_strings(wss_server *server) {
-    wss_options *options = &server->options;
-    const char **strings[4] = {&options->address, &options->type_member, &options->origins, &options->hosts};
-    for (int i = 0; i < 4; i++)
-        if (*strings[i]) server->strings_size = wss__base_add(server->strings_size, strlen(*strings[i]) + 1);
-    server->strings = (char *)wss__mem_get(&server->mem, server->strings_size);
-    if (!server->strings) return 0;
-    char *at = server->strings;
-    for (int i = 0; i < 4; i++) {
-        if (!*strings[i]) continue;
-        size_t size = strlen(*strings[i]) + 1;
-        memcpy(at, *strings[i], size);
-        *strings[i] = at;
-        at += size;
-    }
-    return 1;
-}
-
-/* A list for every four connections that there may be. */
-static int wss__public_make_addresses(wss_server *server) {
-    server->address_lists = 1;
-    while (server->address_lists < server->conns.limit / 4) server->address_lists *= 2;
-    server->addresses = (wss__conn_address **)wss__mem_get_zeroed(&server->mem, server->address_lists * sizeof(void *));
-    return server->addresses != NULL;
-}
-
-static int wss__public_set_up(wss_server *server, wss_error *why) {
-    uint64_t random = wss__socket_random();
-    uint32_t limit = (uint32_t)server->options.max_connections;
-    pthread_mutex_init(&server->handlers.mutex, NULL);
-    server->handlers.mem = &server->mem;
-    server->seed = wss__socket_random();
-    server->handlers.seed = server->seed;
-    if (server->options.port < 0 || server->options.port > 65535)
-        return wss__socket_explain(why, WSS_ERR_ARGUMENT, "cannot listen on",
-                                   wss__base_text("a port outside 0 to 65535"));
-    int result = wss__socket_listen(&server->listeners, &server->options, why);
-    if (result) return result;
-    if (server->listeners.port) server->options.port = server->listeners.port;
-    server->loop_count = server->options.threads;
-    server->loops = (wss__loop *)wss__mem_get_zeroed(&server->mem, (size_t)server->loop_count * sizeof *server->loops);
-    if (!wss__public_copy_strings(server) || !server->loops ||
-        !wss__slot_init(&server->conns, &server->mem, sizeof(wss__conn), limit, random) ||
-        !wss__slot_init(&server->timers, &server->mem, sizeof(wss__deliver_timer), 1 << 20, random >> 20) ||
-        (server->options.max_per_address != WSS_OFF && !wss__public_make_addresses(server)))
-        result = WSS_ERR_MEMORY;
-    for (int i = 0; i < server->loop_count && !result; i++) {
-        server->loops_made = i + 1;
-        result = wss__loop_init(&server->loops[i], server, i);
-    }
-    return result ? wss__socket_explain(why, result, "cannot make", wss__base_text("server")) : WSS_OK;
-}
-
-static void wss__public_tear_down(wss_server *server) {
-    wss__mem mem = server->mem;
-    wss__socket_close_listeners(&server->listeners);
-    for (int i = 0; i < server->loops_made; i++) wss__loop_destroy(&server->loops[i]);
-    wss__mem_free(&server->mem, server->loops, (size_t)server->loop_count * sizeof *server->loops);
-    wss__mem_free(&server->mem, server->addresses, server->address_lists * sizeof(void *));
-    wss__slot_destroy(&server->conns);
-    wss__slot_destroy(&server->timers);
-    wss__event_free(&server->handlers);
-    pthread_mutex_destroy(&server->log.mutex);
-    wss__mem_free(&server->mem, server->strings, server->strings_size);
-    wss__mem_free(&mem, server, sizeof *server);
-}
-
-WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) {
-    wss_options resolved;
-    wss_error unused;
-    wss__mem mem;
-    if (!why) why = &unused;
-    memset(why, 0, sizeof *why);
-    memset(&resolved, 0, sizeof resolved);
-    if (options) resolved = *options;
-    wss__public_resolve(&resolved);
-    wss__mem_init(&mem, &resolved);
-    wss_server *server = (wss_server *)wss__mem_get_zeroed(&mem, sizeof *server);
-    if (!server) {
-        wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", wss__base_text("server"));
-        return NULL;
-    }
-    server->mem = mem;
-    server->options = resolved;
-    wss__log_init(&server->log, &server->options);
-    if (wss__public_set_up(server, why) != WSS_OK) {
-        wss__public_tear_down(server);
-        return NULL;
-    }
-    if (resolved.queue) __atomic_add_fetch(&resolved.queue->attached, 1, __ATOMIC_ACQ_REL);
-    if (resolved.queue) __atomic_add_fetch(&resolved.queue->serving, 1, __ATOMIC_ACQ_REL);
-    return server;
-}
-
-WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options) {
-    if (server && options) *options = server->options;
-}
-
-/* Keeps the others out of what only one thread may do; false while one does it, or inside a handler. */
-static int wss__public_enter(wss_server *server) {
-    return !wss__event_is_inside(server) && !__atomic_exchange_n(&server->entered, 1, __ATOMIC_ACQ_REL);
-}
-
-static void wss__public_leave(wss_server *server) {
-    __atomic_store_n(&server->entered, 0, __ATOMIC_RELEASE);
-}
-
-static void wss__public_begin(wss_server *server) {
-    for (int i = 0; i < server->loop_count; i++) {
-        wss__loop *loop = &server->loops[i];
-        wss__loop_read_clock(loop, -1);
-        loop->wheel.now = loop->now;
-        loop->turned = loop->now;
-    }
-    wss__loop_rearm(&server->loops[0]);
-}
-
-static void *wss__public_run_loop(void *arg) {
-    wss__loop *loop = (wss__loop *)arg;
-    while (!loop->finished) wss__loop_turn(loop, -1);
-    return NULL;
-}
-
-/* A thread that takes none of the program's signals, but those that are about the thread itself: a crash is reported as
-   the program wants, and profilers see it. */
-static int wss__public_thread(pthread_t *thread, void *(*function)(void *), void *arg) {
-    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) sigdelset(&all, own[i]);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    int failed = WSSERVER_SYSTEM(pthread_create)(thread, NULL, function, arg);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed == 0;
-}
-
-/* Tells the queue, behind all of this server's events, that there will be no more. */
-static void wss__public_end(wss_server *server) {
-    wss_queue *queue = server->options.queue;
-    if (__atomic_exchange_n(&server->ended, 1, __ATOMIC_ACQ_REL) || !queue) return;
-    server->ended_job.kind = WSS__ORDER_ENDED;
-    server->ended_job.arg = server;
-    wss__queue_push(&queue->inbox, &server->ended_job);
-}
-
-static int wss__public_serve(wss_server *server) {
-    int result = WSS_OK;
-    wss__public_begin(server);
-    for (int i = 1; i < server->loop_count; i++) {
-        wss__loop *loop = &server->loops[i];
-        loop->has_thread = wss__public_thread(&loop->thread, wss__public_run_loop, loop);
-        if (loop->has_thread) continue;
-        result = WSS_ERR_SYSTEM;
-        loop->finished = 1;
-        wss_stop(server, 0);
-    }
-    wss__public_run_loop(&server->loops[0]);
-    for (int i = 0; i < server->loop_count; i++) {
-        if (server->loops[i].has_thread) pthread_join(server->loops[i].thread, NULL);
-        if (server->loops[i].result) result = server->loops[i].result;
-    }
-    wss__public_end(server);
-    return result;
-}
-
-/* WSS_OK for the one call that runs this server. Where a registration had failed, it has ended before it began. */
-static int wss__public_may_run(wss_server *server) {
-    if (__atomic_exchange_n(&server->running, 1, __ATOMIC_ACQ_REL)) return WSS_ERR_BUSY;
-    if (!__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) return WSS_OK;
-    wss__public_end(server);
-    return WSS_ERR_MEMORY;
-}
-
-static void *wss__public_run_thread(void *arg) {
-    wss__public_serve((wss_server *)arg);
-    return NULL;
-}
-
-static int wss__public_serve_apart(wss_server *server) {
-    server->has_thread = wss__public_thread(&server->thread, wss__public_run_thread, server);
-    if (server->has_thread) return WSS_OK;
-    wss__public_end(server);
-    return WSS_ERR_SYSTEM;
-}
-
-static int wss__public_run(wss_server *server, int (*serve)(wss_server *)) {
-    if (!server) return WSS_ERR_ARGUMENT;
-    if (!wss__public_enter(server)) return WSS_ERR_BUSY;
-    int result = wss__public_may_run(server);
-    if (!result) result = serve(server);
-    wss__public_leave(server);
-    return result;
-}
-
-WSSERVER_API int wss_run(wss_server *server) {
-    return wss__public_run(server, wss__public_serve);
-}
-
-WSSERVER_API int wss_start(wss_server *server) {
-    return wss__public_run(server, wss__public_serve_apart);
-}
-
-enum { WSS__PUBLIC_POLL = 4 }; /* milliseconds for which wss_poll goes on where connections have more to do */
-
-/* One turn, by the thread that has entered. */
-static int wss__public_turn(wss_server *server, int milliseconds) {
-    wss__loop *loop = &server->loops[0];
-    if (server->has_thread) return WSS_ERR_BUSY;
-    if (__atomic_load_n(&server->ended, __ATOMIC_ACQUIRE)) return WSS_ERR_STOPPED;
-    if (!__atomic_load_n(&server->running, __ATOMIC_ACQUIRE)) {
-        int result = wss__public_may_run(server);
-        if (result) return result;
-        wss__public_begin(server);
-        loop->thread = pthread_self();
-    }
-    if (!pthread_equal(loop->thread, pthread_self()))
-        wss__public_misused(server, "wss_poll on another thread than before", 0);
-    wss__loop_note_gap(loop);
-    wss__loop_turn(loop, milliseconds);
-    if (!loop->finished) return WSS_OK;
-    wss__public_end(server);
-    return loop->result ? loop->result : WSS_ERR_STOPPED;
-}
-
-WSSERVER_API int wss_poll(wss_server *server, int milliseconds) {
-    if (!server || server->loop_count != 1) return WSS_ERR_ARGUMENT;
-    if (!wss__public_enter(server)) return WSS_ERR_BUSY;
-    wss__loop *loop = &server->loops[0];
-    int result = wss__public_turn(server, milliseconds);
-    uint64_t began = loop->now;
-    while (!result && loop->first_ready != WSS__SLOT_NONE && loop->turned - began < WSS__PUBLIC_POLL)
-        result = wss__public_turn(server, 0);
-    wss__public_leave(server);
-    return result;
-}
-
-WSSERVER_API int wss_fd(wss_server *server) {
-    if (!server || server->loop_count != 1) return WSS_ERR_ARGUMENT;
-    wss__loop *loop = &server->loops[0];
-    if (loop->timer_fd >= 0) return loop->epoll;
-    int fd = WSSERVER_SYSTEM(timerfd_create)(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-    if (fd < 0 || wss__socket_watch(loop->epoll, fd, EPOLLIN, WSS__LOOP_TAG_TIMER) != 0) {
-        wss__socket_close(fd);
-        return WSS_ERR_SYSTEM;
-    }
-    loop->timer_fd = fd;
-    wss__loop_rearm(loop);
-    wss__loop_arm_timer(loop);
-    return loop->epoll;
-}
-
-WSSERVER_API void wss_stop(wss_server *server, int milliseconds) {
-    if (server) wss__conn_stop(server, milliseconds);
-}
-
-static void wss__public_server_ended(wss_queue *queue) {
-    queue->ended = 1;
-    __atomic_sub_fetch(&queue->serving, 1, __ATOMIC_ACQ_REL);
-}
-
-/* Runs this server's events and drops them from the queue; other jobs keep their place. They are back in it
-   before a handler runs, which may end another server. */
-static void wss__public_deliver_rest(wss_server *server) {
-    wss_queue *queue = server->options.queue;
-    wss__queue_job *lists[2] = {NULL, NULL}; /* this server's, others */
-    wss__queue_job **ends[2] = {&lists[0], &lists[1]};
-    wss__queue_put_back(&queue->inbox, queue->batch);
-    queue->batch = NULL;
-    wss__queue_job *next = wss__queue_take(&queue->inbox, 0);
-    while (next) {
-        wss__queue_job *job = next;
-        int ours = (job->kind == WSS__ORDER_ENDED && job->arg == server) ||
-                   (job->kind == WSS__ORDER_EVENT && ((wss__conn_notice *)(void *)job)->event.server == server);
-        next = job->next;
-        job->next = NULL;
-        *ends[!ours] = job;
-        ends[!ours] = &job->next;
-    }
-    wss__queue_put_back(&queue->inbox, lists[1]);
-    while (lists[0]) {
-        wss__queue_job *job = lists[0];
-        lists[0] = job->next;
-        if (job->kind == WSS__ORDER_ENDED) wss__public_server_ended(queue);
-        else wss__deliver_event((wss__conn_notice *)(void *)job);
-    }
-}
-
-/* This thread is the one that drains a queue; false while another does. It may be that already. */
-static int wss__public_enter_queue(wss_queue *queue, wss__event_place *place) {
-    if (!wss__event_is_inside(queue) && __atomic_exchange_n(&queue->draining, 1, __ATOMIC_ACQ_REL)) return 0;
-    wss__event_enter(place, queue, NULL);
-    return 1;
-}
-
-static void wss__public_leave_queue(wss_queue *queue, const wss__event_place *place) {
-    wss__event_leave(place);
-    if (!wss__event_is_inside(queue)) __atomic_store_n(&queue->draining, 0, __ATOMIC_RELEASE);
-}
-
-static int wss__public_enter_both(wss_server *server, wss__event_place *place) {
-    wss_queue *queue = server->options.queue;
-    /* looked at first, so that a refusal is noticed by nobody who drains or polls */
-    if (queue && !wss__event_is_inside(queue) && __atomic_load_n(&queue->draining, __ATOMIC_ACQUIRE)) return 0;
-    if (!wss__public_enter(server)) return 0;
-    if (!queue || wss__public_enter_queue(queue, place)) return 1; /* always: good but in a race */
-    wss__public_leave(server); /* never: in a race only */
-    return 0; /* never: likewise */
-}
-
-WSSERVER_API int wss_destroy(wss_server *server) {
-    wss__event_place place;
-    wss__event_place draining;
-    if (!server) return WSS_OK;
-    if (!wss__public_enter_both(server, &draining)) {
-        wss__public_misused(server, "wss_destroy in a handler, or while others run the server or drain its queue", 0);
-        return WSS_ERR_BUSY;
-    }
-    wss_queue *queue = server->options.queue;
-    int polled = __atomic_load_n(&server->running, __ATOMIC_ACQUIRE) && !server->has_thread;
-    int most = server->options.close_ms == WSS_OFF ? WSS__CONN_LINGER : server->options.close_ms;
-    if (!__atomic_load_n(&server->stop_at, __ATOMIC_ACQUIRE)) wss_stop(server, most); /* else that one counts */
-    if (server->has_thread) pthread_join(server->thread, NULL);
-    while (polled && wss__public_turn(server, -1) == WSS_OK) {
-    }
-    wss__public_end(server);
-    wss__event_enter(&place, server, NULL);
-    if (queue) wss__public_deliver_rest(server);
-    wss__public_tear_down(server);
-    wss__event_leave(&place);
-    if (queue) wss__public_leave_queue(queue, &draining);
-    if (queue) __atomic_sub_fetch(&queue->attached, 1, __ATOMIC_ACQ_REL);
-    return WSS_OK;
-}
-
-/* ---- handlers ---- */
-
-static int wss__public_on(wss_server *server, int kind, const char *type, wss_handler *handler, void *context) {
-    return server ? wss__event_register(&server->handlers, kind, type, handler, context) : WSS_ERR_ARGUMENT;
-}
-
-WSSERVER_API int wss_on_connect(wss_server *server, wss_handler *handler, void *context) {
-    return wss__public_on(server, WSS_EVENT_CONNECT, NULL, handler, context);
-}
-
-WSSERVER_API int wss_on_disconnect(wss_server *server, wss_handler *handler, void *context) {
-    return wss__public_on(server, WSS_EVENT_DISCONNECT, NULL, handler, context);
-}
-
-WSSERVER_API int wss_on_message(wss_server *server, const char *type, wss_handler *handler, void *context) {
-    return wss__public_on(server, WSS_EVENT_MESSAGE, type, handler, context);
-}
-
-WSSERVER_API int wss_on_data(wss_server *server, wss_handler *handler, void *context) {
-    return wss__public_on(server, WSS_EVENT_DATA, NULL, handler, context);
-}
-
-WSSERVER_API int wss_on_drain(wss_server *server, wss_handler *handler, void *context) {
-    return wss__public_on(server, WSS_EVENT_DRAIN, NULL, handler, context);
-}
-
-WSSERVER_API int wss_on_upgrade(wss_server *server, wss_handler *handler, void *context) {
-    return wss__public_on(server, WSS_EVENT_UPGRADE, NULL, handler, context);
-}
-
-WSSERVER_API int wss_on_http(wss_server *server, wss_handler *handler, void *context) {
-    return wss__public_on(server, WSS_EVENT_HTTP, NULL, handler, context);
-}
-
-/* ---- sending ---- */
-
-static int wss__public_is_stopping(const wss_server *server) {
+static int wss__send_is_stopping(const wss_server *server) {
     return __atomic_load_n(&server->stopping, __ATOMIC_ACQUIRE);
 }
 
-static void wss__public_make_order(wss__conn_order *order, int kind, wss_conn conn) {
+static void wss__send_make_order(wss__conn_order *order, int kind, wss_conn conn) {
     memset(order, 0, sizeof *order);
     order->job.kind = kind;
     order->conn = conn;
 }
 
 /* An order that can wait for another thread. cost: in the limits of what may wait. */
-static wss__conn_order *wss__public_copy(wss_server *server, const wss__conn_order *order, size_t cost) {
+static wss__conn_order *wss__send_copy(wss_server *server, const wss__conn_order *order, size_t cost) {
     size_t size = wss__base_add(sizeof *order, order->text.size);
     wss__conn_order *copy = (wss__conn_order *)wss__mem_get(&server->mem, size);
     if (!copy) return NULL;
@@ -8370,14 +7963,14 @@ static wss__conn_order *wss__public_copy(wss_server *server, const wss__conn_ord
 }
 
 /* The connection until its disconnect handlers have run; under the mutex. */
-static wss__conn *wss__public_find(const wss_server *server, wss_conn handle) {
+static wss__conn *wss__send_find(const wss_server *server, wss_conn handle) {
     wss__conn *conn = wss__conn_find(server, handle);
     return conn && wss__conn_stage(conn) != WSS__STAGE_TOLD ? conn : NULL;
 }
 
 /* The connection, if this thread may act on it at once: its loop may, unless orders wait behind which this has to go,
    or another thread has accepted it and that still waits in the inbox. */
-static wss__conn *wss__public_find_here(wss__loop *loop, wss_conn handle) {
+static wss__conn *wss__send_find_here(wss__loop *loop, wss_conn handle) {
     wss__conn *conn = loop && !loop->inbox.left ? wss__conn_find_own(loop, handle) : NULL;
     int behind = conn && conn->session.phase == WSS__SESSION_ASKED && wss__conn_stage(conn) == WSS__STAGE_ACCEPTED;
     return behind ? NULL : conn;
@@ -8385,7 +7978,7 @@ static wss__conn *wss__public_find_here(wss__loop *loop, wss_conn handle) {
 
 /* Whether a connection takes an order now; under the mutex. here: by its own loop, which must have seen that
    it is open. */
-static int wss__public_check_order(const wss__conn *conn, const wss__conn_order *order, int here) {
+static int wss__send_check_order(const wss__conn *conn, const wss__conn_order *order, int here) {
     int stage = conn ? wss__conn_stage(conn) : WSS__STAGE_TOLD;
     if (stage >= WSS__STAGE_CLOSING) return WSS_ERR_GONE;
     if (order->job.kind != WSS__ORDER_ANSWER) {
@@ -8397,7 +7990,7 @@ static int wss__public_check_order(const wss__conn *conn, const wss__conn_order 
 }
 
 /* What an order changes at once, for whatever is asked or ordered next; under the mutex. */
-static void wss__public_admit(wss__conn *conn, const wss__conn_order *order) {
+static void wss__send_admit(wss__conn *conn, const wss__conn_order *order) {
     if (order->job.kind == WSS__ORDER_CLOSE) wss__conn_raise(conn, WSS__STAGE_SILENT);
     if (order->job.kind != WSS__ORDER_ANSWER) return;
     int accepted = order->status == 101;
@@ -8408,7 +8001,7 @@ static void wss__public_admit(wss__conn *conn, const wss__conn_order *order) {
 }
 
 /* Pausing, timers and answers count where they have to wait; what ends something comes once, and never waits. */
-static size_t wss__public_cost(const wss__conn_order *order) {
+static size_t wss__send_cost(const wss__conn_order *order) {
     int ends = order->job.kind == WSS__ORDER_CLOSE || (order->job.kind == WSS__ORDER_TIMER && !order->set);
     return ends ? 0 : sizeof *order;
 }
@@ -8416,24 +8009,24 @@ static size_t wss__public_cost(const wss__conn_order *order) {
 /* The one way to order: where this thread is the loop that has to carry it out it does so now, else a copy
    goes there, behind what this thread has ordered before. Timers belong to the first loop. Takes the order's
    frame over. */
-static int wss__public_do(wss_server *server, const wss__conn_order *order) {
+static int wss__send_do(wss_server *server, const wss__conn_order *order) {
     int timer = order->job.kind == WSS__ORDER_TIMER;
     wss__loop *own = wss__conn_own_loop(server);
     wss__loop *loop = &server->loops[0];
-    int here = timer ? own == loop : wss__public_find_here(own, order->conn) != NULL;
-    wss__conn_order *copy = here ? NULL : wss__public_copy(server, order, wss__public_cost(order));
+    int here = timer ? own == loop : wss__send_find_here(own, order->conn) != NULL;
+    wss__conn_order *copy = here ? NULL : wss__send_copy(server, order, wss__send_cost(order));
     int result = here || copy ? WSS_OK : wss__mem_error(&server->mem, sizeof *copy + order->text.size);
     wss__conn_lock(server);
     wss__conn *conn = timer ? NULL : wss__conn_find(server, order->conn);
-    if (!result && !timer) result = wss__public_check_order(conn, order, here);
+    if (!result && !timer) result = wss__send_check_order(conn, order, here);
     if (!result && conn) loop = wss__conn_loop_of(server, conn);
     wss__queue_inbox *inbox = !result && copy ? &loop->inbox : NULL;
     if (inbox) result = wss__conn_put(loop, copy, NULL);
-    if (!result && conn) wss__public_admit(conn, order);
+    if (!result && conn) wss__send_admit(conn, order);
     wss__conn_unlock(server);
     if (inbox) wss__queue_finish(&inbox, 1);
     if (!result && here) wss__loop_run_order(own, order);
-    if (result == WSS_ERR_GONE) wss__public_misused(server, "order to a dead handle", order->conn.id);
+    if (result == WSS_ERR_GONE) wss__conn_misused(server, "order to a dead handle", order->conn.id);
     if (result) wss__buf_release(&server->mem, order->frame);
     if (result && copy) wss__mem_free(&server->mem, copy, copy->job.size);
     return result;
@@ -8441,7 +8034,7 @@ static int wss__public_do(wss_server *server, const wss__conn_order *order) {
 
 /* Whether another thread's message is refused: too much of its kind is on its way already, or too much waits, if that
    is not for the loop to judge, which can offer it to the kernel. One with a key may take the place of what waits. */
-static int wss__public_is_full(const wss_server *server, const wss__conn *conn, int keyed) {
+static int wss__send_is_full(const wss_server *server, const wss__conn *conn, int keyed) {
     size_t most = server->options.max_queued;
     size_t coming = wss__session_coming(&conn->session);
     size_t queued = wss__session_queued(&conn->session);
@@ -8453,27 +8046,27 @@ static int wss__public_is_full(const wss_server *server, const wss__conn *conn, 
 
 /* The same; and where it is refused, its loop will tell when to try again. Looked at once more when that is known: what
    made it full may be gone already. */
-static int wss__public_refuses(const wss_server *server, wss__conn *conn, int keyed) {
-    if (!wss__public_is_full(server, conn, keyed)) return 0;
+static int wss__send_refuses(const wss_server *server, wss__conn *conn, int keyed) {
+    if (!wss__send_is_full(server, conn, keyed)) return 0;
     __atomic_or_fetch(&conn->session.coming, WSS__SESSION_OWED, __ATOMIC_SEQ_CST);
-    return wss__public_is_full(server, conn, keyed);
+    return wss__send_is_full(server, conn, keyed);
 }
 
 /* Judges the limit, then hands the frame to the connection's loop; both under the mutex. */
-static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const wss__message *message) {
+static int wss__send_elsewhere(wss_server *server, wss_conn handle, const wss__message *message) {
     wss__conn_order order;
     wss__queue_inbox *inbox = NULL;
-    wss__public_make_order(&order, WSS__ORDER_SEND, handle);
+    wss__send_make_order(&order, WSS__ORDER_SEND, handle);
     order.frame = wss__message_frame(&server->mem, message);
-    wss__conn_order *copy = order.frame ? wss__public_copy(server, &order, sizeof order + order.frame->size) : NULL;
+    wss__conn_order *copy = order.frame ? wss__send_copy(server, &order, sizeof order + order.frame->size) : NULL;
     if (!copy) {
         wss__buf_release(&server->mem, order.frame);
         return wss__mem_error(&server->mem, message->size);
     }
     wss__conn_lock(server);
     wss__conn *conn = wss__conn_find(server, handle);
-    int result = wss__public_check_order(conn, copy, 0);
-    if (!result && wss__public_refuses(server, conn, message->key.size != 0)) result = WSS_ERR_FULL;
+    int result = wss__send_check_order(conn, copy, 0);
+    if (!result && wss__send_refuses(server, conn, message->key.size != 0)) result = WSS_ERR_FULL;
     if (!result) {
         wss__loop *loop = wss__conn_loop_of(server, conn);
         inbox = &loop->inbox;
@@ -8486,7 +8079,7 @@ static int wss__public_send_elsewhere(wss_server *server, wss_conn handle, const
     return result;
 }
 
-static int wss__public_send_here(wss__loop *loop, wss__conn *conn, const wss__message *message) {
+static int wss__send_here(wss__loop *loop, wss__conn *conn, const wss__message *message) {
     if (wss__conn_stage(conn) >= WSS__STAGE_CLOSING) return WSS_ERR_GONE;
     int result = wss__write_message(loop, conn, message);
     return result == WSS_ERR_MEMORY ? wss__mem_error(&loop->server->mem, message->size) : result;
@@ -8494,7 +8087,7 @@ static int wss__public_send_here(wss__loop *loop, wss__conn *conn, const wss__me
 
 /* Hands a frame to every loop, or to none: all the memory is got before, and all inboxes are asked together. This
    thread's own loop gets it at once, unless orders wait behind which it has to go. */
-static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_conn except) {
+static int wss__send_spread(wss_server *server, wss__buf_frame *frame, wss_conn except) {
     wss__queue_inbox *inboxes[WSS__QUEUE_INBOXES];
     wss__loop *own = wss__conn_own_loop(server);
     wss__loop *here = own && !own->inbox.left ? own : NULL;
@@ -8502,11 +8095,11 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
     wss__conn_order order;
     int count = 0;
     int result = WSS_OK;
-    wss__public_make_order(&order, WSS__ORDER_BROADCAST, except);
+    wss__send_make_order(&order, WSS__ORDER_BROADCAST, except);
     order.frame = frame;
     for (int i = 0; i < server->loop_count && !result; i++) {
         if (here == &server->loops[i]) continue;
-        wss__conn_order *copy = wss__public_copy(server, &order, sizeof order + frame->size);
+        wss__conn_order *copy = wss__send_copy(server, &order, sizeof order + frame->size);
         if (!copy) result = wss__mem_error(&server->mem, sizeof *copy);
         if (!copy) break;
         wss__buf_retain(frame);
@@ -8531,36 +8124,36 @@ static int wss__public_spread(wss_server *server, wss__buf_frame *frame, wss_con
     return WSS_OK;
 }
 
-static int wss__public_broadcast(wss_server *server, const wss__message *message, wss_conn except) {
+static int wss__send_broadcast(wss_server *server, const wss__message *message, wss_conn except) {
     wss__buf_frame *frame = wss__message_frame(&server->mem, message);
     if (!frame) return wss__mem_error(&server->mem, message->size);
     frame->shared = 1;
-    int result = wss__public_spread(server, frame, except);
+    int result = wss__send_spread(server, frame, except);
     wss__buf_release(&server->mem, frame);
     return result;
 }
 
-static wss_conn wss__public_none(void) {
+static wss_conn wss__send_none(void) {
     wss_conn none;
     none.id = 0;
     return none;
 }
 
 /* Sends to one connection, or to all but that one. */
-static int wss__public_send(wss_server *server, wss_conn handle, int all, const wss__message *message) {
-    if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
+static int wss__send_message(wss_server *server, wss_conn handle, int all, const wss__message *message) {
+    if (wss__send_is_stopping(server)) return WSS_ERR_STOPPED;
     if (message->size > wss__mem_largest(&server->mem)) return WSS_ERR_TOO_BIG;
-    if (all) return wss__public_broadcast(server, message, handle);
+    if (all) return wss__send_broadcast(server, message, handle);
     wss__loop *loop = wss__conn_own_loop(server);
-    wss__conn *conn = wss__public_find_here(loop, handle);
-    int result = conn ? wss__public_send_here(loop, conn, message)
-                      : wss__public_send_elsewhere(server, handle, message);
-    if (result == WSS_ERR_GONE) wss__public_misused(server, "send to a dead handle", handle.id);
+    wss__conn *conn = wss__send_find_here(loop, handle);
+    int result = conn ? wss__send_here(loop, conn, message)
+                      : wss__send_elsewhere(server, handle, message);
+    if (result == WSS_ERR_GONE) wss__conn_misused(server, "send to a dead handle", handle.id);
     return result;
 }
 
 /* key: NULL without one. */
-static int wss__public_send_typed(wss_server *server, wss_conn conn, int all, const char *key, const char *type,
+static int wss__send_typed(wss_server *server, wss_conn conn, int all, const char *key, const char *type,
                                   wss_args args) {
     wss__message message;
     wss__span span = wss__base_text(key);
@@ -8569,54 +8162,60 @@ static int wss__public_send_typed(wss_server *server, wss_conn conn, int all, co
     message.key = span;
     message.key_hash = (uint32_t)(wss__base_hash(span, server->seed) >> 32);
     if (!message.key_hash) message.key_hash = 1;
-    return result ? result : wss__public_send(server, conn, all, &message);
+    return result ? result : wss__send_message(server, conn, all, &message);
 }
 
-static int wss__public_send_plain(wss_server *server, wss_conn conn, int all, int opcode, const void *data,
+static int wss__send_plain(wss_server *server, wss_conn conn, int all, int opcode, const void *data,
                                   size_t size) {
     wss__message message;
     if (!server) return WSS_ERR_ARGUMENT;
     wss__loop *loop = wss__conn_own_loop(server);
     int checked = loop && wss__session_is_checked(&loop->shared, data, size);
     int result = wss__message_init_data(&message, opcode, data, size, checked);
-    return result ? result : wss__public_send(server, conn, all, &message);
+    return result ? result : wss__send_message(server, conn, all, &message);
 }
 
 WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args) {
-    return wss__public_send_typed(server, conn, 0, NULL, type, args);
+    return wss__send_typed(server, conn, 0, NULL, type, args);
 }
 
 WSSERVER_API int wss_send_data(wss_server *server, wss_conn conn, int opcode, const void *data, size_t size) {
     wss__loop *loop = server ? wss__conn_own_loop(server) : NULL;
-    int direct = loop && !loop->inbox.left && !wss__public_is_stopping(server);
+    int direct = loop && !loop->inbox.left && !wss__send_is_stopping(server);
     if (direct && wss__write_back(loop, conn, opcode, data, size)) return WSS_OK;
-    return wss__public_send_plain(server, conn, 0, opcode, data, size);
+    return wss__send_plain(server, conn, 0, opcode, data, size);
 }
 
 WSSERVER_API int wss_send_latest(wss_server *server, wss_conn conn, const char *key, const char *type, wss_args args) {
-    return wss__public_send_typed(server, conn, 0, key ? key : "", type, args);
+    return wss__send_typed(server, conn, 0, key ? key : "", type, args);
 }
 
 WSSERVER_API int wss_broadcast(wss_server *server, const char *type, wss_args args) {
-    return wss__public_send_typed(server, wss__public_none(), 1, NULL, type, args);
+    return wss__send_typed(server, wss__send_none(), 1, NULL, type, args);
 }
 
 WSSERVER_API int wss_broadcast_except(wss_server *server, wss_conn except, const char *type, wss_args args) {
-    return wss__public_send_typed(server, except, 1, NULL, type, args);
+    return wss__send_typed(server, except, 1, NULL, type, args);
 }
 
 WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, int opcode, const void *data,
                                            size_t size) {
-    return wss__public_send_plain(server, except, 1, opcode, data, size);
+    return wss__send_plain(server, except, 1, opcode, data, size);
 }
 
 WSSERVER_API int wss_broadcast_data(wss_server *server, int opcode, const void *data, size_t size) {
-    return wss__public_send_plain(server, wss__public_none(), 1, opcode, data, size);
+    return wss__send_plain(server, wss__send_none(), 1, opcode, data, size);
 }
 
 WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const char *type, wss_args args) {
-    return wss__public_send_typed(server, wss__public_none(), 1, key ? key : "", type, args);
+    return wss__send_typed(server, wss__send_none(), 1, key ? key : "", type, args);
 }
+
+/* ---- [public] ----------------------------------------------------------------------------------------------
+   purpose  the calls about connections, requests and work
+   knows    all
+   owns     no handler runs in any of them
+   threads  any */
 
 /* ---- connections ---- */
 
@@ -8625,10 +8224,10 @@ WSSERVER_API int wss_close(wss_server *server, wss_conn handle, int code, const 
     if (!server || !wss__frame_code_valid(code) || text.size > WSS__FRAME_CONTROL_MAX - 2) return WSS_ERR_ARGUMENT;
     if (wss__utf8_check(0, text.data, text.size) != 0) return WSS_ERR_UTF8;
     wss__conn_order order;
-    wss__public_make_order(&order, WSS__ORDER_CLOSE, handle);
+    wss__send_make_order(&order, WSS__ORDER_CLOSE, handle);
     order.code = code;
     order.text = text;
-    return wss__public_do(server, &order);
+    return wss__send_do(server, &order);
 }
 
 WSSERVER_API size_t wss_count(const wss_server *server) {
@@ -8658,7 +8257,7 @@ WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn handle) {
     size_t queued = 0;
     if (!server) return 0;
     wss__conn_lock(server);
-    wss__conn *conn = wss__public_find(server, handle);
+    wss__conn *conn = wss__send_find(server, handle);
     if (conn) queued = wss__public_waiting(server, conn);
     wss__conn_unlock(server);
     return queued;
@@ -8667,7 +8266,7 @@ WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn handle) {
 WSSERVER_API int wss_set_user(wss_server *server, wss_conn handle, void *user) {
     if (!server) return WSS_ERR_ARGUMENT;
     wss__conn_lock(server);
-    wss__conn *conn = wss__public_find(server, handle);
+    wss__conn *conn = wss__send_find(server, handle);
     if (conn) __atomic_store_n(&conn->user, user, __ATOMIC_RELEASE);
     wss__conn_unlock(server);
     return conn ? WSS_OK : WSS_ERR_GONE;
@@ -8676,10 +8275,10 @@ WSSERVER_API int wss_set_user(wss_server *server, wss_conn handle, void *user) {
 static int wss__public_set_paused(wss_server *server, wss_conn handle, int paused) {
     wss__conn_order order;
     if (!server) return WSS_ERR_ARGUMENT;
-    wss__public_make_order(&order, WSS__ORDER_READ, handle);
+    wss__send_make_order(&order, WSS__ORDER_READ, handle);
     order.bits = WSS__WORK_PAUSED;
     order.set = (uint8_t)paused;
-    return wss__public_do(server, &order);
+    return wss__send_do(server, &order);
 }
 
 WSSERVER_API int wss_pause(wss_server *server, wss_conn conn) {
@@ -8691,7 +8290,7 @@ WSSERVER_API int wss_resume(wss_server *server, wss_conn conn) {
 }
 
 WSSERVER_API wss_conn wss_next(const wss_server *server, wss_conn conn) {
-    wss_conn next = wss__public_none();
+    wss_conn next = wss__send_none();
     if (!server) return next;
     wss__conn_lock(server);
     uint32_t index = wss__slot_skip(&server->conns, conn.id ? wss__slot_index(conn.id) + 1 : 0);
@@ -8734,7 +8333,7 @@ WSSERVER_API int wss_get_info(wss_server *server, wss_conn handle, wss_info *inf
     none.uid = none.gid = none.pid = -1;
     found = none;
     wss__conn_lock(server);
-    wss__conn *conn = wss__public_find(server, handle);
+    wss__conn *conn = wss__send_find(server, handle);
     int fd = conn ? conn->fd : -1;
     wss__conn_unlock(server);
     /* under no mutex: by now another socket may have the number, so it is looked at once more */
@@ -8742,7 +8341,7 @@ WSSERVER_API int wss_get_info(wss_server *server, wss_conn handle, wss_info *inf
     uint64_t now = wss__socket_clock();
     if (strcmp(found.address, "unix") == 0) wss__socket_credentials(fd, &found.pid, &found.uid, &found.gid);
     wss__conn_lock(server);
-    conn = wss__public_find(server, handle);
+    conn = wss__send_find(server, handle);
     if (conn) *info = conn->fd == fd ? found : none;
     if (conn) wss__public_fill_info(server, conn, now, info);
     wss__conn_unlock(server);
@@ -8790,31 +8389,31 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
 static int wss__public_hold_request(wss_server *server, const wss__conn_order *answer, wss__conn_request **kept) {
     wss__conn_lock(server);
     wss__conn *conn = wss__conn_find(server, answer->conn);
-    int result = wss__public_check_order(conn, answer, 0);
+    int result = wss__send_check_order(conn, answer, 0);
     if (!result) {
         *kept = conn->cold->request;
         __atomic_add_fetch(&(*kept)->references, 1, __ATOMIC_RELAXED);
     }
     wss__conn_unlock(server);
-    if (result == WSS_ERR_ANSWERED) wss__public_misused(server, "second answer to request", answer->conn.id);
+    if (result == WSS_ERR_ANSWERED) wss__conn_misused(server, "second answer to request", answer->conn.id);
     return result;
 }
 
 /* A frame for it. WSS_OK, or for want of memory an error. */
-static int wss__public_answer_frame(wss_server *server, const wss__http_reply *reply, wss__buf_frame **frame) {
-    size_t size = wss__http_write(NULL, 0, reply);
+static int wss__public_answer_frame(wss_server *server, const wss__answer_reply *reply, wss__buf_frame **frame) {
+    size_t size = wss__answer_write(NULL, 0, reply);
     *frame = wss__buf_new_raw(&server->mem, size, wss__base_span(NULL, 0));
     if (!*frame) return wss__mem_error(&server->mem, size);
     (*frame)->control = 1;
-    wss__http_write(wss__buf_frame_data(*frame), size, reply);
+    wss__answer_write(wss__buf_frame_data(*frame), size, reply);
     return WSS_OK;
 }
 
 /* Writes the answer to a request and hands it in; another thread's may come first. user: of a client that is let in. */
-static int wss__public_answer(wss_server *server, wss_conn handle, wss__http_reply *reply, int upgrade, void *user) {
+static int wss__public_answer(wss_server *server, wss_conn handle, wss__answer_reply *reply, int upgrade, void *user) {
     wss__conn_order order;
     wss__conn_request *kept;
-    wss__public_make_order(&order, WSS__ORDER_ANSWER, handle);
+    wss__send_make_order(&order, WSS__ORDER_ANSWER, handle);
     order.job.arg = user;
     order.status = reply->answer.status;
     order.upgrade = (uint8_t)upgrade;
@@ -8822,11 +8421,11 @@ static int wss__public_answer(wss_server *server, wss_conn handle, wss__http_rep
     if (result) return result;
     wss__span protocol = wss__base_text(reply->protocol);
     if (reply->protocol && !wss__http_offers(&kept->request, protocol)) result = WSS_ERR_PROTOCOL;
-    if (order.status == 101) wss__http_welcome(reply, wss__http_key(&kept->request));
+    if (order.status == 101) wss__answer_welcome(reply, wss__http_key(&kept->request));
     reply->is_head = kept->request.is_head;
     if (!result) result = wss__public_answer_frame(server, reply, &order.frame);
     if (!result && protocol.size) order.protocol.data = wss__conn_copy(server, protocol, &order.protocol.size);
-    if (!result) result = wss__public_do(server, &order);
+    if (!result) result = wss__send_do(server, &order);
     if (result) wss__mem_free(&server->mem, (void *)(uintptr_t)order.protocol.data, order.protocol.size);
     wss__conn_release_request(server, kept);
     return result;
@@ -8834,9 +8433,9 @@ static int wss__public_answer(wss_server *server, wss_conn handle, wss__http_rep
 
 WSSERVER_API int wss_accept(wss_server *server, wss_conn handle, const char *protocol, const wss_header *headers,
                             size_t header_count, void *user) {
-    wss__http_reply reply;
+    wss__answer_reply reply;
     if (!server || (!headers && header_count)) return WSS_ERR_ARGUMENT;
-    if (wss__http_check_headers(headers, header_count) != WSS_OK) return WSS_ERR_HEADER;
+    if (wss__answer_check_headers(headers, header_count) != WSS_OK) return WSS_ERR_HEADER;
     memset(&reply, 0, sizeof reply);
     reply.answer.status = 101;
     reply.answer.headers = headers;
@@ -8846,12 +8445,12 @@ WSSERVER_API int wss_accept(wss_server *server, wss_conn handle, const char *pro
 }
 
 static int wss__public_reply(wss_server *server, wss_conn handle, const wss_answer *given, int upgrade) {
-    wss__http_reply reply;
+    wss__answer_reply reply;
     memset(&reply, 0, sizeof reply);
     if (given) reply.answer = *given;
     if (!reply.answer.status) reply.answer.status = upgrade ? 403 : 200;
     if (!server) return WSS_ERR_ARGUMENT;
-    int result = wss__http_check_answer(&reply.answer, upgrade ? 300 : 200);
+    int result = wss__answer_check(&reply.answer, upgrade ? 300 : 200);
     return result ? result : wss__public_answer(server, handle, &reply, upgrade, NULL);
 }
 
@@ -8875,7 +8474,7 @@ static int wss__public_post(wss__mem *mem, wss__queue_inbox *inbox, void (*funct
 
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg) {
     if (!server || !function) return WSS_ERR_ARGUMENT;
-    if (wss__public_is_stopping(server)) return WSS_ERR_STOPPED;
+    if (wss__send_is_stopping(server)) return WSS_ERR_STOPPED;
     return wss__public_post(&server->mem, &server->loops[0].inbox, function, arg);
 }
 
@@ -8884,16 +8483,16 @@ static int wss__public_tell_timer(wss_server *server, uint64_t id, int start) {
     wss__conn_order order;
     wss_conn carrier;
     carrier.id = id;
-    wss__public_make_order(&order, WSS__ORDER_TIMER, carrier);
+    wss__send_make_order(&order, WSS__ORDER_TIMER, carrier);
     order.set = (uint8_t)start;
-    return wss__public_do(server, &order) == WSS_OK;
+    return wss__send_do(server, &order) == WSS_OK;
 }
 
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
                                        void *context) {
     wss_timer handle;
     handle.id = 0;
-    if (!server || !handler || delay_ms < 0 || wss__public_is_stopping(server)) return handle;
+    if (!server || !handler || delay_ms < 0 || wss__send_is_stopping(server)) return handle;
     wss__slot_table *table = &server->timers;
     wss__deliver_timer *timer = (wss__deliver_timer *)(void *)wss__slot_take(table);
     if (!timer) return handle;
@@ -8933,6 +8532,401 @@ WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer handle) {
     return elsewhere ? WSS_ERR_BUSY : result;
 }
 
+/* ---- [server] ----------------------------------------------------------------------------------------------
+   purpose  making, running and ending servers and queues
+   knows    all
+   owns     handlers run in wss_run, wss_poll, wss_destroy and in a queue's run, poll and destroy, and nowhere else the
+            user calls
+   threads  one runs or ends a server, one drains a queue; who comes second is told so */
+
+/* ---- making and ending a server ---- */
+
+static void wss__server_default(int *option, int value) {
+    if (*option == 0) *option = value;
+    if (*option < 0) *option = WSS_OFF;
+}
+
+static void wss__server_default_size(size_t *option, size_t value) {
+    if (*option == 0) *option = value;
+}
+
+/* Limits that cannot be switched off take their largest value instead. */
+static void wss__server_default_limit(int *option, int value, int most) {
+    wss__server_default(option, value);
+    if (*option == WSS_OFF || *option > most) *option = most;
+}
+
+static int wss__server_descriptors(void) {
+    struct rlimit limit;
+    if (WSSERVER_SYSTEM(getrlimit)(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= (rlim_t)INT_MAX) return INT_MAX;
+    return limit.rlim_cur > 64 ? (int)limit.rlim_cur - 32 : (int)limit.rlim_cur;
+}
+
+/* What a queue needs of them, too. */
+static void wss__server_resolve_posted(wss_options *options) {
+    wss__server_default(&options->max_posted, 65536);
+    wss__server_default_size(&options->max_posted_bytes, (size_t)16 * 1024 * 1024);
+}
+
+static void wss__server_resolve(wss_options *options) {
+    const size_t mebibyte = (size_t)1024 * 1024;
+    if (!options->type_member) options->type_member = "__MESSAGE__";
+    const int most = (int)wss__base_min(WSS__SLOT_LIMIT, (size_t)wss__server_descriptors());
+    wss__server_default_limit(&options->threads, 1, WSS__QUEUE_INBOXES);
+    wss__server_default_size(&options->max_message, mebibyte);
+    wss__server_default_limit(&options->max_head, 8192, 1024 * 1024);
+    wss__server_default_limit(&options->max_connections, 10000, most);
+    wss__server_default(&options->max_per_address, WSS_OFF);
+    wss__server_default_size(&options->max_queued, mebibyte);
+    wss__server_default_size(&options->memory_budget, 256 * mebibyte);
+    wss__server_resolve_posted(options);
+    wss__server_default(&options->handshake_ms, 10000);
+    wss__server_default(&options->ping_ms, 20000);
+    wss__server_default(&options->pong_ms, 20000);
+    wss__server_default(&options->idle_ms, WSS_OFF);
+    wss__server_default(&options->message_ms, 30000);
+    wss__server_default(&options->stall_ms, 30000);
+    wss__server_default(&options->close_ms, 5000);
+    wss__server_default(&options->log_level, WSS_LOG_INFO);
+    wss__server_default(&options->least_rate, 256);
+}
+
+/* All strings of the options in one block. */
+static int wss__server_copy_strings(wss_server *server) {
+    wss_options *options = &server->options;
+    const char **strings[4] = {&options->address, &options->type_member, &options->origins, &options->hosts};
+    for (int i = 0; i < 4; i++)
+        if (*strings[i]) server->strings_size = wss__base_add(server->strings_size, strlen(*strings[i]) + 1);
+    server->strings = (char *)wss__mem_get(&server->mem, server->strings_size);
+    if (!server->strings) return 0;
+    char *at = server->strings;
+    for (int i = 0; i < 4; i++) {
+        if (!*strings[i]) continue;
+        size_t size = strlen(*strings[i]) + 1;
+        memcpy(at, *strings[i], size);
+        *strings[i] = at;
+        at += size;
+    }
+    return 1;
+}
+
+/* A list for every four connections that there may be. */
+static int wss__server_make_addresses(wss_server *server) {
+    server->address_lists = 1;
+    while (server->address_lists < server->conns.limit / 4) server->address_lists *= 2;
+    server->addresses = (wss__conn_address **)wss__mem_get_zeroed(&server->mem, server->address_lists * sizeof(void *));
+    return server->addresses != NULL;
+}
+
+static int wss__server_set_up(wss_server *server, wss_error *why) {
+    uint64_t random = wss__socket_random();
+    uint32_t limit = (uint32_t)server->options.max_connections;
+    pthread_mutex_init(&server->handlers.mutex, NULL);
+    server->handlers.mem = &server->mem;
+    server->seed = wss__socket_random();
+    server->handlers.seed = server->seed;
+    if (server->options.port < 0 || server->options.port > 65535)
+        return wss__socket_explain(why, WSS_ERR_ARGUMENT, "cannot listen on",
+                                   wss__base_text("a port outside 0 to 65535"));
+    int result = wss__socket_listen(&server->listeners, &server->options, why);
+    if (result) return result;
+    if (server->listeners.port) server->options.port = server->listeners.port;
+    server->loop_count = server->options.threads;
+    server->loops = (wss__loop *)wss__mem_get_zeroed(&server->mem, (size_t)server->loop_count * sizeof *server->loops);
+    if (!wss__server_copy_strings(server) || !server->loops ||
+        !wss__slot_init(&server->conns, &server->mem, sizeof(wss__conn), limit, random) ||
+        !wss__slot_init(&server->timers, &server->mem, sizeof(wss__deliver_timer), 1 << 20, random >> 20) ||
+        (server->options.max_per_address != WSS_OFF && !wss__server_make_addresses(server)))
+        result = WSS_ERR_MEMORY;
+    for (int i = 0; i < server->loop_count && !result; i++) {
+        server->loops_made = i + 1;
+        result = wss__loop_init(&server->loops[i], server, i);
+    }
+    return result ? wss__socket_explain(why, result, "cannot make", wss__base_text("server")) : WSS_OK;
+}
+
+static void wss__server_tear_down(wss_server *server) {
+    wss__mem mem = server->mem;
+    wss__socket_close_listeners(&server->listeners);
+    for (int i = 0; i < server->loops_made; i++) wss__loop_destroy(&server->loops[i]);
+    wss__mem_free(&server->mem, server->loops, (size_t)server->loop_count * sizeof *server->loops);
+    wss__mem_free(&server->mem, server->addresses, server->address_lists * sizeof(void *));
+    wss__slot_destroy(&server->conns);
+    wss__slot_destroy(&server->timers);
+    wss__event_free(&server->handlers);
+    pthread_mutex_destroy(&server->log.mutex);
+    wss__mem_free(&server->mem, server->strings, server->strings_size);
+    wss__mem_free(&mem, server, sizeof *server);
+}
+
+WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) {
+    wss_options resolved;
+    wss_error unused;
+    wss__mem mem;
+    if (!why) why = &unused;
+    memset(why, 0, sizeof *why);
+    memset(&resolved, 0, sizeof resolved);
+    if (options) resolved = *options;
+    wss__server_resolve(&resolved);
+    wss__mem_init(&mem, &resolved);
+    wss_server *server = (wss_server *)wss__mem_get_zeroed(&mem, sizeof *server);
+    if (!server) {
+        wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", wss__base_text("server"));
+        return NULL;
+    }
+    server->mem = mem;
+    server->options = resolved;
+    wss__log_init(&server->log, &server->options);
+    if (wss__server_set_up(server, why) != WSS_OK) {
+        wss__server_tear_down(server);
+        return NULL;
+    }
+    if (resolved.queue) __atomic_add_fetch(&resolved.queue->attached, 1, __ATOMIC_ACQ_REL);
+    if (resolved.queue) __atomic_add_fetch(&resolved.queue->serving, 1, __ATOMIC_ACQ_REL);
+    return server;
+}
+
+WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options) {
+    if (server && options) *options = server->options;
+}
+
+/* Keeps the others out of what only one thread may do; false while one does it, or inside a handler. */
+static int wss__server_enter(wss_server *server) {
+    return !wss__event_is_inside(server) && !__atomic_exchange_n(&server->entered, 1, __ATOMIC_ACQ_REL);
+}
+
+static void wss__server_leave(wss_server *server) {
+    __atomic_store_n(&server->entered, 0, __ATOMIC_RELEASE);
+}
+
+static void wss__server_begin(wss_server *server) {
+    for (int i = 0; i < server->loop_count; i++) {
+        wss__loop *loop = &server->loops[i];
+        wss__loop_read_clock(loop, -1);
+        loop->wheel.now = loop->now;
+        loop->turned = loop->now;
+    }
+    wss__loop_rearm(&server->loops[0]);
+}
+
+static void *wss__server_run_loop(void *arg) {
+    wss__loop *loop = (wss__loop *)arg;
+    while (!loop->finished) wss__loop_turn(loop, -1);
+    return NULL;
+}
+
+/* A thread that takes none of the program's signals, but those that are about the thread itself: a crash is reported as
+   the program wants, and profilers see it. */
+static int wss__server_thread(pthread_t *thread, void *(*function)(void *), void *arg) {
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS, SIGPROF};
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++) sigdelset(&all, own[i]);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    int failed = WSSERVER_SYSTEM(pthread_create)(thread, NULL, function, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return failed == 0;
+}
+
+/* Tells the queue, behind all of this server's events, that there will be no more. */
+static void wss__server_end(wss_server *server) {
+    wss_queue *queue = server->options.queue;
+    if (__atomic_exchange_n(&server->ended, 1, __ATOMIC_ACQ_REL) || !queue) return;
+    server->ended_job.kind = WSS__ORDER_ENDED;
+    server->ended_job.arg = server;
+    wss__queue_push(&queue->inbox, &server->ended_job);
+}
+
+static int wss__server_serve(wss_server *server) {
+    int result = WSS_OK;
+    wss__server_begin(server);
+    for (int i = 1; i < server->loop_count; i++) {
+        wss__loop *loop = &server->loops[i];
+        loop->has_thread = wss__server_thread(&loop->thread, wss__server_run_loop, loop);
+        if (loop->has_thread) continue;
+        result = WSS_ERR_SYSTEM;
+        loop->finished = 1;
+        wss_stop(server, 0);
+    }
+    wss__server_run_loop(&server->loops[0]);
+    for (int i = 0; i < server->loop_count; i++) {
+        if (server->loops[i].has_thread) pthread_join(server->loops[i].thread, NULL);
+        if (server->loops[i].result) result = server->loops[i].result;
+    }
+    wss__server_end(server);
+    return result;
+}
+
+/* WSS_OK for the one call that runs this server. Where a registration had failed, it has ended before it began. */
+static int wss__server_may_run(wss_server *server) {
+    if (__atomic_exchange_n(&server->running, 1, __ATOMIC_ACQ_REL)) return WSS_ERR_BUSY;
+    if (!__atomic_load_n(&server->handlers.failed, __ATOMIC_ACQUIRE)) return WSS_OK;
+    wss__server_end(server);
+    return WSS_ERR_MEMORY;
+}
+
+static void *wss__server_run_thread(void *arg) {
+    wss__server_serve((wss_server *)arg);
+    return NULL;
+}
+
+static int wss__server_serve_apart(wss_server *server) {
+    server->has_thread = wss__server_thread(&server->thread, wss__server_run_thread, server);
+    if (server->has_thread) return WSS_OK;
+    wss__server_end(server);
+    return WSS_ERR_SYSTEM;
+}
+
+static int wss__server_run(wss_server *server, int (*serve)(wss_server *)) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    if (!wss__server_enter(server)) return WSS_ERR_BUSY;
+    int result = wss__server_may_run(server);
+    if (!result) result = serve(server);
+    wss__server_leave(server);
+    return result;
+}
+
+WSSERVER_API int wss_run(wss_server *server) {
+    return wss__server_run(server, wss__server_serve);
+}
+
+WSSERVER_API int wss_start(wss_server *server) {
+    return wss__server_run(server, wss__server_serve_apart);
+}
+
+enum { WSS__SERVER_POLL = 4 }; /* milliseconds for which wss_poll goes on where connections have more to do */
+
+/* One turn, by the thread that has entered. */
+static int wss__server_turn(wss_server *server, int milliseconds) {
+    wss__loop *loop = &server->loops[0];
+    if (server->has_thread) return WSS_ERR_BUSY;
+    if (__atomic_load_n(&server->ended, __ATOMIC_ACQUIRE)) return WSS_ERR_STOPPED;
+    if (!__atomic_load_n(&server->running, __ATOMIC_ACQUIRE)) {
+        int result = wss__server_may_run(server);
+        if (result) return result;
+        wss__server_begin(server);
+        loop->thread = pthread_self();
+    }
+    if (!pthread_equal(loop->thread, pthread_self()))
+        wss__conn_misused(server, "wss_poll on another thread than before", 0);
+    wss__loop_note_gap(loop);
+    wss__loop_turn(loop, milliseconds);
+    if (!loop->finished) return WSS_OK;
+    wss__server_end(server);
+    return loop->result ? loop->result : WSS_ERR_STOPPED;
+}
+
+WSSERVER_API int wss_poll(wss_server *server, int milliseconds) {
+    if (!server || server->loop_count != 1) return WSS_ERR_ARGUMENT;
+    if (!wss__server_enter(server)) return WSS_ERR_BUSY;
+    wss__loop *loop = &server->loops[0];
+    int result = wss__server_turn(server, milliseconds);
+    uint64_t began = loop->now;
+    while (!result && loop->first_ready != WSS__SLOT_NONE && loop->turned - began < WSS__SERVER_POLL)
+        result = wss__server_turn(server, 0);
+    wss__server_leave(server);
+    return result;
+}
+
+WSSERVER_API int wss_fd(wss_server *server) {
+    if (!server || server->loop_count != 1) return WSS_ERR_ARGUMENT;
+    wss__loop *loop = &server->loops[0];
+    if (loop->timer_fd >= 0) return loop->epoll;
+    int fd = WSSERVER_SYSTEM(timerfd_create)(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (fd < 0 || wss__socket_watch(loop->epoll, fd, EPOLLIN, WSS__LOOP_TAG_TIMER) != 0) {
+        wss__socket_close(fd);
+        return WSS_ERR_SYSTEM;
+    }
+    loop->timer_fd = fd;
+    wss__loop_rearm(loop);
+    wss__loop_arm_timer(loop);
+    return loop->epoll;
+}
+
+WSSERVER_API void wss_stop(wss_server *server, int milliseconds) {
+    if (server) wss__conn_stop(server, milliseconds);
+}
+
+static void wss__server_note_end(wss_queue *queue) {
+    queue->ended = 1;
+    __atomic_sub_fetch(&queue->serving, 1, __ATOMIC_ACQ_REL);
+}
+
+/* Runs this server's events and drops them from the queue; other jobs keep their place. They are back in it
+   before a handler runs, which may end another server. */
+static void wss__server_deliver_rest(wss_server *server) {
+    wss_queue *queue = server->options.queue;
+    wss__queue_job *lists[2] = {NULL, NULL}; /* this server's, others */
+    wss__queue_job **ends[2] = {&lists[0], &lists[1]};
+    wss__queue_put_back(&queue->inbox, queue->batch);
+    queue->batch = NULL;
+    wss__queue_job *next = wss__queue_take(&queue->inbox, 0);
+    while (next) {
+        wss__queue_job *job = next;
+        int ours = (job->kind == WSS__ORDER_ENDED && job->arg == server) ||
+                   (job->kind == WSS__ORDER_EVENT && ((wss__conn_notice *)(void *)job)->event.server == server);
+        next = job->next;
+        job->next = NULL;
+        *ends[!ours] = job;
+        ends[!ours] = &job->next;
+    }
+    wss__queue_put_back(&queue->inbox, lists[1]);
+    while (lists[0]) {
+        wss__queue_job *job = lists[0];
+        lists[0] = job->next;
+        if (job->kind == WSS__ORDER_ENDED) wss__server_note_end(queue);
+        else wss__deliver_event((wss__conn_notice *)(void *)job);
+    }
+}
+
+/* This thread is the one that drains a queue; false while another does. It may be that already. */
+static int wss__server_enter_queue(wss_queue *queue, wss__event_place *place) {
+    if (!wss__event_is_inside(queue) && __atomic_exchange_n(&queue->draining, 1, __ATOMIC_ACQ_REL)) return 0;
+    wss__event_enter(place, queue, NULL);
+    return 1;
+}
+
+static void wss__server_leave_queue(wss_queue *queue, const wss__event_place *place) {
+    wss__event_leave(place);
+    if (!wss__event_is_inside(queue)) __atomic_store_n(&queue->draining, 0, __ATOMIC_RELEASE);
+}
+
+static int wss__server_enter_both(wss_server *server, wss__event_place *place) {
+    wss_queue *queue = server->options.queue;
+    /* looked at first, so that a refusal is noticed by nobody who drains or polls */
+    if (queue && !wss__event_is_inside(queue) && __atomic_load_n(&queue->draining, __ATOMIC_ACQUIRE)) return 0;
+    if (!wss__server_enter(server)) return 0;
+    if (!queue || wss__server_enter_queue(queue, place)) return 1; /* always: good but in a race */
+    wss__server_leave(server); /* never: in a race only */
+    return 0; /* never: likewise */
+}
+
+WSSERVER_API int wss_destroy(wss_server *server) {
+    wss__event_place place;
+    wss__event_place draining;
+    if (!server) return WSS_OK;
+    if (!wss__server_enter_both(server, &draining)) {
+        wss__conn_misused(server, "wss_destroy in a handler, or while others run the server or drain its queue", 0);
+        return WSS_ERR_BUSY;
+    }
+    wss_queue *queue = server->options.queue;
+    int polled = __atomic_load_n(&server->running, __ATOMIC_ACQUIRE) && !server->has_thread;
+    int most = server->options.close_ms == WSS_OFF ? WSS__CONN_LINGER : server->options.close_ms;
+    if (!__atomic_load_n(&server->stop_at, __ATOMIC_ACQUIRE)) wss_stop(server, most); /* else that one counts */
+    if (server->has_thread) pthread_join(server->thread, NULL);
+    while (polled && wss__server_turn(server, -1) == WSS_OK) {
+    }
+    wss__server_end(server);
+    wss__event_enter(&place, server, NULL);
+    if (queue) wss__server_deliver_rest(server);
+    wss__server_tear_down(server);
+    wss__event_leave(&place);
+    if (queue) wss__server_leave_queue(queue, &draining);
+    if (queue) __atomic_sub_fetch(&queue->attached, 1, __ATOMIC_ACQ_REL);
+    return WSS_OK;
+}
+
 /* ---- queues ---- */
 
 WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *why) {
@@ -8943,7 +8937,7 @@ WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *
     memset(why, 0, sizeof *why);
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
-    wss__public_resolve_posted(&resolved);
+    wss__server_resolve_posted(&resolved);
     resolved.memory_budget = WSS_UNLIMITED; /* what is posted has limits of its own */
     wss__mem_init(&mem, &resolved);
     wss_queue *queue = (wss_queue *)wss__mem_get_zeroed(&mem, sizeof *queue);
@@ -8958,21 +8952,21 @@ WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), v
     return queue && function ? wss__public_post(&queue->mem, &queue->inbox, function, arg) : WSS_ERR_ARGUMENT;
 }
 
-enum { WSS__PUBLIC_BATCH = 256 }; /* jobs of a queue that are run before others of the thread have their turn */
+enum { WSS__SERVER_BATCH = 256 }; /* jobs of a queue that are run before others of the thread have their turn */
 
 /* Runs what was there when it was asked, or what was left over then: so many of it. What it leaves keeps its place. */
-static void wss__public_run_batch(wss_queue *queue) {
+static void wss__server_run_batch(wss_queue *queue) {
     if (!queue->batch) { /* else the descriptor stays readable: more may have come behind what was left over */
         wss__queue_clear(&queue->inbox);
         queue->batch = wss__queue_take(&queue->inbox, 0);
     }
-    for (int i = 0; i < WSS__PUBLIC_BATCH && queue->batch; i++) {
+    for (int i = 0; i < WSS__SERVER_BATCH && queue->batch; i++) {
         wss__queue_job *job = queue->batch;
         if (__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE)) break;
         queue->batch = job->next;
         if (job->kind == WSS__QUEUE_POST) wss__queue_call(&queue->mem, job);
         else if (job->kind == WSS__ORDER_EVENT) wss__deliver_event((wss__conn_notice *)(void *)job);
-        else wss__public_server_ended(queue);
+        else wss__server_note_end(queue);
     }
     if (queue->batch) wss__queue_signal(queue->inbox.fd);
 }
@@ -8980,12 +8974,12 @@ static void wss__public_run_batch(wss_queue *queue) {
 /* True once what has run says that the draining ends: a stop, or the end of the last server. What was posted
    until then is run before; what that posts waits for the next run, so that work which posts itself does not
    hold this one. */
-static int wss__public_queue_done(wss_queue *queue) {
+static int wss__server_queue_done(wss_queue *queue) {
     if (__atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL)) return 1;
     if (!queue->ended || __atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) return 0;
     wss__queue_put_back(&queue->inbox, queue->batch); /* in one with what came behind it */
     queue->batch = NULL;
-    do wss__public_run_batch(queue);
+    do wss__server_run_batch(queue);
     while (queue->batch && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE));
     queue->ended = 0;
     int stopped = __atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL);
@@ -8993,33 +8987,33 @@ static int wss__public_queue_done(wss_queue *queue) {
 }
 
 /* One step. True: the draining ends. */
-static int wss__public_drain(wss_queue *queue, int milliseconds) {
+static int wss__server_drain(wss_queue *queue, int milliseconds) {
     struct pollfd ready;
     ready.fd = queue->inbox.fd;
     ready.events = POLLIN;
     ready.revents = 0;
-    if (wss__public_queue_done(queue)) return 1;
+    if (wss__server_queue_done(queue)) return 1;
     if (WSSERVER_SYSTEM(poll)(&ready, 1, milliseconds) <= 0) return 0;
-    wss__public_run_batch(queue);
-    return wss__public_queue_done(queue);
+    wss__server_run_batch(queue);
+    return wss__server_queue_done(queue);
 }
 
 WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds) {
     wss__event_place place;
     if (!queue) return WSS_ERR_ARGUMENT;
-    if (wss__event_is_inside(queue) || !wss__public_enter_queue(queue, &place)) return WSS_ERR_BUSY;
-    int done = wss__public_drain(queue, milliseconds);
-    wss__public_leave_queue(queue, &place);
+    if (wss__event_is_inside(queue) || !wss__server_enter_queue(queue, &place)) return WSS_ERR_BUSY;
+    int done = wss__server_drain(queue, milliseconds);
+    wss__server_leave_queue(queue, &place);
     return done ? WSS_ERR_STOPPED : WSS_OK;
 }
 
 WSSERVER_API int wss_queue_run(wss_queue *queue) {
     wss__event_place place;
     if (!queue) return WSS_ERR_ARGUMENT;
-    if (wss__event_is_inside(queue) || !wss__public_enter_queue(queue, &place)) return WSS_ERR_BUSY;
-    while (!wss__public_drain(queue, -1)) {
+    if (wss__event_is_inside(queue) || !wss__server_enter_queue(queue, &place)) return WSS_ERR_BUSY;
+    while (!wss__server_drain(queue, -1)) {
     }
-    wss__public_leave_queue(queue, &place);
+    wss__server_leave_queue(queue, &place);
     return WSS_OK;
 }
 
@@ -9039,7 +9033,7 @@ WSSERVER_API int wss_queue_destroy(wss_queue *queue) {
     if (!queue) return WSS_OK;
     wss__event_place place;
     int busy = __atomic_load_n(&queue->attached, __ATOMIC_ACQUIRE) || wss__event_is_inside(queue);
-    if (busy || !wss__public_enter_queue(queue, &place)) return WSS_ERR_BUSY;
+    if (busy || !wss__server_enter_queue(queue, &place)) return WSS_ERR_BUSY;
     wss__queue_put_back(&queue->inbox, queue->batch);
     wss__queue_job *job = wss__queue_take(&queue->inbox, 1);
     while (job) {
@@ -9052,6 +9046,40 @@ WSSERVER_API int wss_queue_destroy(wss_queue *queue) {
     wss__mem mem = queue->mem;
     wss__mem_free(&mem, queue, sizeof *queue);
     return WSS_OK;
+}
+
+/* ---- handlers ---- */
+
+static int wss__server_on(wss_server *server, int kind, const char *type, wss_handler *handler, void *context) {
+    return server ? wss__event_register(&server->handlers, kind, type, handler, context) : WSS_ERR_ARGUMENT;
+}
+
+WSSERVER_API int wss_on_connect(wss_server *server, wss_handler *handler, void *context) {
+    return wss__server_on(server, WSS_EVENT_CONNECT, NULL, handler, context);
+}
+
+WSSERVER_API int wss_on_disconnect(wss_server *server, wss_handler *handler, void *context) {
+    return wss__server_on(server, WSS_EVENT_DISCONNECT, NULL, handler, context);
+}
+
+WSSERVER_API int wss_on_message(wss_server *server, const char *type, wss_handler *handler, void *context) {
+    return wss__server_on(server, WSS_EVENT_MESSAGE, type, handler, context);
+}
+
+WSSERVER_API int wss_on_data(wss_server *server, wss_handler *handler, void *context) {
+    return wss__server_on(server, WSS_EVENT_DATA, NULL, handler, context);
+}
+
+WSSERVER_API int wss_on_drain(wss_server *server, wss_handler *handler, void *context) {
+    return wss__server_on(server, WSS_EVENT_DRAIN, NULL, handler, context);
+}
+
+WSSERVER_API int wss_on_upgrade(wss_server *server, wss_handler *handler, void *context) {
+    return wss__server_on(server, WSS_EVENT_UPGRADE, NULL, handler, context);
+}
+
+WSSERVER_API int wss_on_http(wss_server *server, wss_handler *handler, void *context) {
+    return wss__server_on(server, WSS_EVENT_HTTP, NULL, handler, context);
 }
 
 #endif /* WSSERVER_IMPLEMENTATION */

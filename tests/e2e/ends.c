@@ -157,7 +157,7 @@ static void count_post(void *arg) {
 static int posts_run;
 
 static void *stop_now(void *arg) {
-    wss_conn conn = wss_next(host, wss__public_none());
+    wss_conn conn = wss_next(host, wss__send_none());
     (void)arg;
     pthread_barrier_wait(&gate);
     wss_stop(host, 300);
@@ -292,7 +292,7 @@ static void fork_and_execute(void) {
         wss_post(host, count_post, &posts_run);
         CHECK_INT(inherited(), before);
     }
-    CHECK_INT(wss_send_data(host, wss_next(host, wss__public_none()), WSS_TEXT, "still here", 10), WSS_OK);
+    CHECK_INT(wss_send_data(host, wss_next(host, wss__send_none()), WSS_TEXT, "still here", 10), WSS_OK);
     CHECK_TEXT(client_read_text(c), "still here");
     client_free(c);
     host_end();
@@ -312,7 +312,7 @@ static void places_wear_out(void) {
     client_turn = host_turn;
     client *stays = client_open(host_port);
     UNTIL(connects == 1);
-    wss_conn first = wss_next(host, wss__public_none());
+    wss_conn first = wss_next(host, wss__send_none());
     for (int i = 0; i < PLACES * USES; i++) {
         client *c = client_open(host_port);
         UNTIL(connects == i + 2);

@@ -89,7 +89,7 @@ static inline void driver_begin(driver *d, const driver_mode *how, size_t max_me
 }
 
 static inline void driver_finish(driver *d) {
-    wss__session_free(&d->host, &d->session);
+    wss__input_free_session(&d->host, &d->session);
     FUZZ_CHECK(d->live == 0 && d->mem.used == 0 && d->session.queued == 0 && d->session.coming == 0);
     script_free(&d->trace);
     script_free(&d->output);
@@ -181,7 +181,7 @@ static inline void driver_close(driver *d, int code, const char *reason) {
 
 static inline void driver_accept(driver *d) {
     d->asked = 0;
-    if (wss__session_accept(&d->host, &d->session, wss__base_span(d->key, sizeof d->key))) return;
+    if (wss__input_accept(&d->host, &d->session, wss__base_span(d->key, sizeof d->key))) return;
     FUZZ_CHECK(d->fail_at);
     d->session.phase = WSS__SESSION_ASKED;
     driver_lose(d, WSS_CAUSE_MEMORY);
@@ -224,7 +224,7 @@ static inline void driver_on_request(driver *d, int kind, const wss__session_eve
     FUZZ_CHECK(d->session.phase == WSS__SESSION_ASKED);
     if (kind == WSS__SESSION_HTTP) {
         wss__session_event end;
-        FUZZ_CHECK(wss__session_reject(&d->host, &d->session, 426, !request->is_head, &end) == WSS__SESSION_END);
+        FUZZ_CHECK(wss__input_reject(&d->host, &d->session, 426, !request->is_head, &end) == WSS__SESSION_END);
         driver_on_end(d, &end);
         return;
     }
@@ -249,7 +249,7 @@ static inline void driver_handle(driver *d, int kind, const wss__session_event *
 /* After the end nothing may follow, whatever comes. */
 static inline void driver_check_silence(driver *d, wss__session_bytes *bytes) {
     wss__session_event event;
-    FUZZ_CHECK(wss__session_next(&d->host, &d->session, bytes, &event) == WSS__SESSION_NEED);
+    FUZZ_CHECK(wss__input_next(&d->host, &d->session, bytes, &event) == WSS__SESSION_NEED);
     FUZZ_CHECK(bytes->size == 0);
 }
 
@@ -257,19 +257,19 @@ static inline void driver_dispatch(driver *d, wss__session_bytes *bytes) {
     wss__session_event event;
     while (!d->ended && !d->paused) {
         memset(&event, 0x77, sizeof event);
-        int kind = wss__session_next(&d->host, &d->session, bytes, &event);
+        int kind = wss__input_next(&d->host, &d->session, bytes, &event);
         if (kind == WSS__SESSION_NEED) {
             FUZZ_CHECK(bytes->size == 0 || d->session.phase == WSS__SESSION_ASKED);
             break;
         }
         driver_handle(d, kind, &event);
-        wss__session_event_done(&d->host, &d->session);
+        wss__input_event_done(&d->host, &d->session);
         driver_check(d);
     }
     if (d->ended) driver_check_silence(d, bytes);
-    if (d->ended) wss__session_free_input(&d->host, &d->session);
-    else if (!wss__session_hold(&d->host, &d->session, bytes)) driver_fail(d, WSS_CAUSE_MEMORY);
-    wss__session_event_done(&d->host, &d->session);
+    if (d->ended) wss__input_free_input(&d->host, &d->session);
+    else if (!wss__input_hold(&d->host, &d->session, bytes)) driver_fail(d, WSS_CAUSE_MEMORY);
+    wss__input_event_done(&d->host, &d->session);
 }
 
 static inline void driver_turn(driver *d, wss__session_bytes *bytes) {
@@ -284,7 +284,7 @@ static inline void driver_turn(driver *d, wss__session_bytes *bytes) {
 static inline void driver_go_on(driver *d) {
     wss__session_bytes bytes;
     d->paused = 0;
-    while (!d->ended && (d->asked || wss__session_take_held(&d->session, &bytes))) {
+    while (!d->ended && (d->asked || wss__input_take_held(&d->session, &bytes))) {
         if (d->asked) {
             driver_accept(d);
             continue;

@@ -139,26 +139,26 @@ static void check_answers(const wss_request *request) {
     size_t lines;
     for (size_t i = 0; i < request->count; i++) {
         headers[count].name = wss_request_header_at(request, i, &headers[count].value);
-        if (wss__http_check_headers(&headers[count], 1) == WSS_OK) count++;
+        if (wss__answer_check_headers(&headers[count], 1) == WSS_OK) count++;
     }
-    wss__http_reply reply;
+    wss__answer_reply reply;
     memset(&reply, 0, sizeof reply);
-    wss__http_welcome(&reply, wss__base_text(SCRIPT_KEY));
+    wss__answer_welcome(&reply, wss__base_text(SCRIPT_KEY));
     reply.protocol = "chat";
     reply.answer.headers = headers;
     reply.answer.header_count = count;
-    size_t size = wss__http_write(out, sizeof out, &reply);
+    size_t size = wss__answer_write(out, sizeof out, &reply);
     FUZZ_CHECK(size <= sizeof out);
     FUZZ_CHECK(count_lines(out, size) == 5 + count + 1);
     for (size_t i = 0; i < 4; i++) {
         reply.answer.status = statuses[i];
-        FUZZ_CHECK(wss__http_check_answer(&reply.answer, 200) == WSS_OK);
-        size = wss__http_write(out, sizeof out, &reply);
+        FUZZ_CHECK(wss__answer_check(&reply.answer, 200) == WSS_OK);
+        size = wss__answer_write(out, sizeof out, &reply);
         FUZZ_CHECK(size <= sizeof out);
         lines = count_lines(out, size);
         FUZZ_CHECK(lines >= 5 + count && lines <= 7 + count);
         FUZZ_CHECK(memcmp(out + size - 4, "\r\n\r\n", 4) == 0);
-        FUZZ_CHECK(wss__http_write(out, size - 1, &reply) == size);
+        FUZZ_CHECK(wss__answer_write(out, size - 1, &reply) == size);
     }
 }
 
@@ -182,7 +182,7 @@ static void take_reply(setting *s, wss__session *session, script *reply) {
         const char *data = wss__buf_peek(session->queue, i, &size);
         script_bytes(reply, data, size);
     }
-    wss__session_free(&s->host, session);
+    wss__input_free_session(&s->host, session);
     FUZZ_CHECK(s->mem.used == 0);
 }
 
@@ -205,7 +205,7 @@ static outcome run(setting *s, const char *data, size_t size, unsigned cutting) 
         bytes.size = piece;
         memset(&event, 0x5a, sizeof event);
         work_done = 0;
-        int kind = wss__session_next(&s->host, &session, &bytes, &event);
+        int kind = wss__input_next(&s->host, &session, &bytes, &event);
         work += work_done;
         FUZZ_CHECK(work <= 4000 + 64 * (at + piece) + 200 * ++calls);
         FUZZ_CHECK(kind == WSS__SESSION_NEED || kind == WSS__SESSION_UPGRADE || kind == WSS__SESSION_HTTP ||
@@ -214,7 +214,7 @@ static outcome run(setting *s, const char *data, size_t size, unsigned cutting) 
         at += piece - bytes.size;
         FUZZ_CHECK(s->mem.used <= 4096 + 4 * (size_t)s->options.max_head);
         if (kind != WSS__SESSION_NEED) note(&o, kind, &event);
-        wss__session_event_done(&s->host, &session);
+        wss__input_event_done(&s->host, &session);
         free(copy);
     }
     o.consumed = at;

@@ -176,7 +176,7 @@ static void begin(const wss_options *options) {
     if (!server) abort();
     wss_on_connect(server, on_connect, NULL);
     wss_on_data(server, on_data, NULL);
-    wss__public_begin(server);
+    wss__server_begin(server);
     server->running = 1;
 }
 

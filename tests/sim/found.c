@@ -400,7 +400,7 @@ static void test_timers_ring_in_time_after_long_work(void) {
     CHECK_INT(rang[0] - began, 300);
     began = sim.now / 1000;
     CHECK(wss_timer_start(server, 100, 100, on_ring, NULL).id != 0);
-    while (wss__public_turn(server, -1) == WSS_OK) { /* as wss_run does, one turn after the other */
+    while (wss__server_turn(server, -1) == WSS_OK) { /* as wss_run does, one turn after the other */
     }
     for (int i = 1; i < 4; i++) CHECK_INT(rang[i] - began, (uint64_t)i * 100);
     CHECK_INT(sim_destroy(server), WSS_OK);

@@ -1336,13 +1336,13 @@ static inline int sim_turn(wss_server *server, int milliseconds) {
     if (server->loop_count == 1) return wss_poll(server, milliseconds);
     int finished = 1;
     if (__atomic_load_n(&server->ended, __ATOMIC_ACQUIRE)) return WSS_ERR_STOPPED;
-    if (!__atomic_exchange_n(&server->running, 1, __ATOMIC_ACQ_REL)) wss__public_begin(server);
+    if (!__atomic_exchange_n(&server->running, 1, __ATOMIC_ACQ_REL)) wss__server_begin(server);
     for (int i = 0; i < server->loop_count; i++) {
         int waits = finished ? milliseconds : 0; /* the first that still runs */
         if (!server->loops[i].finished) wss__loop_turn(&server->loops[i], waits);
         finished &= server->loops[i].finished;
     }
-    if (finished) wss__public_end(server);
+    if (finished) wss__server_end(server);
     return finished ? WSS_ERR_STOPPED : WSS_OK;
 }
 

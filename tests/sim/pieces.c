@@ -175,10 +175,10 @@ static void handle(wss__session *session, int kind, wss__session_event *event) {
     switch (kind) {
     case WSS__SESSION_UPGRADE:
         add_event("upgrade", 0, 0, wss_request_target(&event->request), strlen(wss_request_target(&event->request)));
-        CHECK(wss__session_accept(&host, session, wss__http_key(&event->request)));
+        CHECK(wss__input_accept(&host, session, wss__http_key(&event->request)));
         break;
     case WSS__SESSION_HTTP:
-        wss__session_reject(&host, session, 426, 1, &refused);
+        wss__input_reject(&host, session, 426, 1, &refused);
         add_event("refused", refused.cause, refused.status, NULL, 0);
         break;
     case WSS__SESSION_MESSAGE: {
@@ -207,13 +207,13 @@ static void feed(wss__session *session, const char *data, size_t size) {
     char *copy = bytes.data;
     memcpy(bytes.data, data, size);
     bytes.size = size;
-    for (int kind; (kind = wss__session_next(&host, session, &bytes, &event)) != WSS__SESSION_NEED;) {
+    for (int kind; (kind = wss__input_next(&host, session, &bytes, &event)) != WSS__SESSION_NEED;) {
         handle(session, kind, &event);
-        wss__session_event_done(&host, session);
+        wss__input_event_done(&host, session);
     }
-    if (session->phase == WSS__SESSION_DONE) wss__session_free_input(&host, session);
-    else CHECK(wss__session_hold(&host, session, &bytes));
-    wss__session_event_done(&host, session);
+    if (session->phase == WSS__SESSION_DONE) wss__input_free_input(&host, session);
+    else CHECK(wss__input_hold(&host, session, &bytes));
+    wss__input_event_done(&host, session);
     if (copy != receive) free(copy);
     collect(session);
 }
@@ -229,14 +229,14 @@ static void session_run(const size_t *cuts, int count) {
         if (at < end) feed(&session, input + at, end - at);
         at = end;
     }
-    wss__session_free(&host, &session);
+    wss__input_free_session(&host, &session);
     if (sim.account.bytes) CHECK_INT(sim.account.bytes, 0);
 }
 
 static void session_begin(void) {
     sim_begin(1);
     sim_options(&session_options);
-    wss__public_resolve(&session_options);
+    wss__server_resolve(&session_options);
     limits(&session_options);
     wss__mem_init(&session_mem, &session_options);
     memset(&host, 0, sizeof host);

@@ -73,13 +73,13 @@ static void post_until_stopped(int self) {
             results[0] = wss_broadcast_data(server, WSS_TEXT, "x", 1);
             sched_yield();
         }
-        results[1] = wss_send_data(server, wss_next(server, wss__public_none()), WSS_TEXT, "x", 1);
+        results[1] = wss_send_data(server, wss_next(server, wss__send_none()), WSS_TEXT, "x", 1);
         EXPECT(results[1] == WSS_OK || results[1] == WSS_ERR_GONE || results[1] == WSS_ERR_STOPPED);
         EXPECT(results[0] == WSS_OK || results[0] == WSS_ERR_STOPPED || results[0] == WSS_ERR_QUEUE_FULL);
     }
     ADD(refused, 1);
     results[0] = wss_post(server, run_job, NULL);
-    results[1] = wss_send_data(server, wss__public_none(), WSS_TEXT, "x", 1);
+    results[1] = wss_send_data(server, wss__send_none(), WSS_TEXT, "x", 1);
     results[2] = wss_broadcast_data(server, WSS_TEXT, "x", 1);
     for (int i = 0; i < 3; i++) EXPECT(results[i] == WSS_ERR_STOPPED);
 }

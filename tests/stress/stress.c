@@ -338,7 +338,7 @@ static void *look(void *arg) {
         if (now.connections > SLOTS) ODD(now.connections);
         if (now.memory > now.memory_budget) ODD(now.memory);
         if (wss_count(server) > SLOTS) ODD(wss_count(server));
-        for (wss_conn conn = wss_next(server, wss__public_none()); conn.id; conn = wss_next(server, conn)) {
+        for (wss_conn conn = wss_next(server, wss__send_none()); conn.id; conn = wss_next(server, conn)) {
             check_info(conn);
             size_t buffered = wss_buffered(server, conn);
             if (buffered > 400000) ODD(buffered);

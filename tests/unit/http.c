@@ -1263,17 +1263,17 @@ static void headers_allowed(void) {
         wss_header pair[2];
         pair[0] = samples[0].header;
         pair[1] = samples[i].header;
-        CHECK_INT(wss__http_check_headers(&samples[i].header, 1), samples[i].want);
-        CHECK_INT(wss__http_check_headers(pair, 2), samples[i].want);
+        CHECK_INT(wss__answer_check_headers(&samples[i].header, 1), samples[i].want);
+        CHECK_INT(wss__answer_check_headers(pair, 2), samples[i].want);
     }
-    CHECK_INT(wss__http_check_headers(NULL, 0), WSS_OK);
-    CHECK_INT(wss__http_check_headers(NULL, 1), WSS_ERR_HEADER);
+    CHECK_INT(wss__answer_check_headers(NULL, 0), WSS_OK);
+    CHECK_INT(wss__answer_check_headers(NULL, 1), WSS_ERR_HEADER);
     for (int c = 1; c < 256; c++) {
         char text[4] = {'a', (char)c, 'b', 0};
         wss_header name = {text, "x"};
         wss_header value = {"x", text};
-        CHECK_INT(wss__http_check_headers(&name, 1), is_token(c) ? WSS_OK : WSS_ERR_HEADER);
-        CHECK_INT(wss__http_check_headers(&value, 1), is_text(c) ? WSS_OK : WSS_ERR_HEADER);
+        CHECK_INT(wss__answer_check_headers(&name, 1), is_token(c) ? WSS_OK : WSS_ERR_HEADER);
+        CHECK_INT(wss__answer_check_headers(&value, 1), is_text(c) ? WSS_OK : WSS_ERR_HEADER);
     }
 }
 
@@ -1285,31 +1285,31 @@ static void answer_allowed(void) {
         answer.status = s;
         int any = s >= 200 && s <= 599;
         int refusal = s >= 300 && s <= 599;
-        CHECK_INT(wss__http_check_answer(&answer, 200), any ? WSS_OK : WSS_ERR_ARGUMENT);
-        CHECK_INT(wss__http_check_answer(&answer, 300), refusal ? WSS_OK : WSS_ERR_ARGUMENT);
+        CHECK_INT(wss__answer_check(&answer, 200), any ? WSS_OK : WSS_ERR_ARGUMENT);
+        CHECK_INT(wss__answer_check(&answer, 300), refusal ? WSS_OK : WSS_ERR_ARGUMENT);
     }
     memset(&answer, 0, sizeof answer);
     answer.status = 200;
     answer.size = 1;
-    CHECK_INT(wss__http_check_answer(&answer, 200), WSS_ERR_ARGUMENT);
+    CHECK_INT(wss__answer_check(&answer, 200), WSS_ERR_ARGUMENT);
     answer.body = "x";
-    CHECK_INT(wss__http_check_answer(&answer, 200), WSS_OK);
+    CHECK_INT(wss__answer_check(&answer, 200), WSS_OK);
     answer.content_type = "text/html\r\nX: y";
-    CHECK_INT(wss__http_check_answer(&answer, 200), WSS_ERR_HEADER);
+    CHECK_INT(wss__answer_check(&answer, 200), WSS_ERR_HEADER);
     answer.content_type = "text/html";
     answer.header_count = 1;
-    CHECK_INT(wss__http_check_answer(&answer, 200), WSS_ERR_HEADER);
+    CHECK_INT(wss__answer_check(&answer, 200), WSS_ERR_HEADER);
 }
 
 /* Every capacity gives the same length; the text is there when it fits; nothing past the capacity
    is written. */
-static void check_written(const char *want, const wss__http_reply *reply) {
+static void check_written(const char *want, const wss__answer_reply *reply) {
     size_t full = strlen(want);
     for (size_t capacity = 0; capacity <= full + 1; capacity++) {
         char *out = guard_copy(want, capacity <= full ? capacity : full);
         size_t room = capacity <= full ? capacity : full;
         memset(out, 0, room);
-        size_t size = wss__http_write(room ? out : NULL, room, reply);
+        size_t size = wss__answer_write(room ? out : NULL, room, reply);
         CHECK_INT(size, full);
         if (size == room && memcmp(out, want, full) != 0) printf("got: %.*s\n", (int)full, out);
         if (size == room) CHECK(memcmp(out, want, full) == 0);
@@ -1319,9 +1319,9 @@ static void check_written(const char *want, const wss__http_reply *reply) {
 
 static void write_accept(void) {
     static const wss_header headers[] = {{"Set-Cookie", "a=b"}, {"X-Empty", ""}};
-    wss__http_reply reply;
+    wss__answer_reply reply;
     memset(&reply, 0, sizeof reply);
-    wss__http_welcome(&reply, wss__base_text(KEY));
+    wss__answer_welcome(&reply, wss__base_text(KEY));
     check_written("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                   "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
                   &reply);
@@ -1341,7 +1341,7 @@ static void write_accept(void) {
 
 /* want: with the body; to HEAD the same without it. */
 static void check_answer(const char *want, int status, const char *type, const char *body) {
-    wss__http_reply reply;
+    wss__answer_reply reply;
     char head[400];
     snprintf(head, sizeof head, "%.*s", (int)(strstr(want, "\r\n\r\n") + 4 - want), want);
     memset(&reply, 0, sizeof reply);
@@ -1372,7 +1372,7 @@ static void write_answer(void) {
 /* An application's own Allow takes the place of the usual one. */
 static void write_answer_headers(void) {
     static const wss_header headers[] = {{"Location", "/"}, {"aLLOW", "GET"}};
-    wss__http_reply reply;
+    wss__answer_reply reply;
     memset(&reply, 0, sizeof reply);
     reply.answer.headers = headers;
     reply.answer.header_count = 1;
@@ -1387,21 +1387,21 @@ static void write_answer_headers(void) {
 
 /* A body whose size is nonsense is counted, not copied: no memory is ever found for it. */
 static void write_impossible_body(void) {
-    wss__http_reply reply;
+    wss__answer_reply reply;
     char out[300];
     memset(&reply, 0, sizeof reply);
     reply.answer.status = 200;
     reply.answer.body = "x";
     reply.answer.size = SIZE_MAX;
-    CHECK(wss__http_write(out, sizeof out, &reply) == SIZE_MAX);
+    CHECK(wss__answer_write(out, sizeof out, &reply) == SIZE_MAX);
 }
 
 static const char *phrase_of(int status) {
-    return wss__http_find_status(status)->phrase;
+    return wss__answer_find_status(status)->phrase;
 }
 
 static const char *text_of(int status) {
-    return wss__http_find_status(status)->text;
+    return wss__answer_find_status(status)->text;
 }
 
 static void statuses(void) {
@@ -1413,7 +1413,7 @@ static void statuses(void) {
     int texts = 0;
     int counters[WSS_REFUSED_APPLICATION + 1] = {0};
     for (int status = 0; status < 600; status++) {
-        const wss__http_status *row = wss__http_find_status(status);
+        const wss__answer_status *row = wss__answer_find_status(status);
         if (status >= 200) CHECK(strlen(row->phrase) > 1);
         if (row->text[0]) texts++;
         CHECK(row->refused >= WSS_REFUSED_OTHER && row->refused < WSS_REFUSED_APPLICATION);
@@ -1425,7 +1425,7 @@ static void statuses(void) {
         const char *text = text_of(own[i][0]);
         CHECK(strlen(text) > 20 && strlen(text) < 200);
         CHECK(text[strlen(text) - 1] == '\n');
-        CHECK_INT(wss__http_find_status(own[i][0])->refused, own[i][1]);
+        CHECK_INT(wss__answer_find_status(own[i][0])->refused, own[i][1]);
     }
     CHECK_TEXT(phrase_of(399), "Redirection");
     CHECK_TEXT(phrase_of(599), "Server Error");

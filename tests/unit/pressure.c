@@ -519,7 +519,7 @@ static void requests(void) {
     wss__conn *conn = wss__conn_find(server, newest);
     CHECK_INT(conn->session.phase, WSS__SESSION_ASKED);
     wss__session_bytes bytes = {(char *)calloc(1, 70000), 70000};
-    CHECK(wss__session_hold(&loop->shared, &conn->session, &bytes));
+    CHECK(wss__input_hold(&loop->shared, &conn->session, &bytes));
     free(bytes.data);
     wss__pressure_note(loop, conn);
     CHECK_INT(conn->cold->heavy, 1);

@@ -159,7 +159,7 @@ static void bad_arguments(void) {
 /* ---- options ---- */
 
 static void resolve(wss_options *options) {
-    wss__public_resolve(options);
+    wss__server_resolve(options);
 }
 
 static void defaults(void) {
@@ -226,10 +226,10 @@ static void descriptors(void) {
         CHECK_INT(options.max_connections, samples[i].want);
     }
     limit_is = (rlim_t)INT_MAX;
-    CHECK_INT(wss__public_descriptors(), INT_MAX);
+    CHECK_INT(wss__server_descriptors(), INT_MAX);
     limit_is = 0;
     limit_fails = 1;
-    CHECK_INT(wss__public_descriptors(), INT_MAX);
+    CHECK_INT(wss__server_descriptors(), INT_MAX);
     limit_fails = 0;
 }
 
@@ -501,11 +501,11 @@ static void full_for_other_threads(void) {
         server.options.max_queued = rows[i].most;
         conn.session.queued = rows[i].queued;
         conn.session.coming = rows[i].coming;
-        CHECK_INT(wss__public_is_full(&server, &conn, rows[i].keyed), rows[i].full);
-        CHECK_INT(wss__public_refuses(&server, &conn, rows[i].keyed), rows[i].full);
+        CHECK_INT(wss__send_is_full(&server, &conn, rows[i].keyed), rows[i].full);
+        CHECK_INT(wss__send_refuses(&server, &conn, rows[i].keyed), rows[i].full);
         /* only who was refused is told when to try again, and the mark counts for nothing */
         CHECK_INT(conn.session.coming, rows[i].coming | (rows[i].full ? WSS__SESSION_OWED : 0));
-        CHECK_INT(wss__public_is_full(&server, &conn, rows[i].keyed), rows[i].full);
+        CHECK_INT(wss__send_is_full(&server, &conn, rows[i].keyed), rows[i].full);
         if (test_broken) {
             printf("row %zu\n", i);
             break;

@@ -118,7 +118,7 @@ static void begin_open(driver *d, const mode *how) {
 }
 
 static void finish(driver *d) {
-    wss__session_free(&d->host, &d->session);
+    wss__input_free_session(&d->host, &d->session);
     CHECK_INT(d->live, 0);
     CHECK_INT(d->mem.used, 0);
     CHECK_INT(d->session.queued, 0);
@@ -238,7 +238,7 @@ static void close_it(driver *d, int code, const char *reason) {
 
 static void accept_it(driver *d) {
     d->asked = 0;
-    if (wss__session_accept(&d->host, &d->session, wss__base_span(d->key, sizeof d->key))) return;
+    if (wss__input_accept(&d->host, &d->session, wss__base_span(d->key, sizeof d->key))) return;
     d->session.phase = WSS__SESSION_ASKED;
     lose(d, WSS_CAUSE_MEMORY);
 }
@@ -272,7 +272,7 @@ static void on_request(driver *d, int kind, const wss__session_event *event) {
     CHECK_INT(d->session.phase, WSS__SESSION_ASKED);
     if (kind == WSS__SESSION_HTTP) {
         wss__session_event end;
-        CHECK_INT(wss__session_reject(&d->host, &d->session, 426, !request->is_head, &end), WSS__SESSION_END);
+        CHECK_INT(wss__input_reject(&d->host, &d->session, 426, !request->is_head, &end), WSS__SESSION_END);
         on_end(d, &end);
         return;
     }
@@ -298,7 +298,7 @@ static void handle(driver *d, int kind, const wss__session_event *event) {
 /* After the end nothing may follow, whatever comes. */
 static void check_silence(driver *d, wss__session_bytes *bytes) {
     wss__session_event event;
-    CHECK_INT(wss__session_next(&d->host, &d->session, bytes, &event), WSS__SESSION_NEED);
+    CHECK_INT(wss__input_next(&d->host, &d->session, bytes, &event), WSS__SESSION_NEED);
     CHECK_INT(bytes->size, 0);
 }
 
@@ -306,19 +306,19 @@ static void dispatch(driver *d, wss__session_bytes *bytes) {
     wss__session_event event;
     while (!d->ended && !d->paused) {
         memset(&event, 0x77, sizeof event);
-        int kind = wss__session_next(&d->host, &d->session, bytes, &event);
+        int kind = wss__input_next(&d->host, &d->session, bytes, &event);
         if (kind == WSS__SESSION_NEED) {
             CHECK(bytes->size == 0 || d->session.phase == WSS__SESSION_ASKED);
             break;
         }
         handle(d, kind, &event);
-        wss__session_event_done(&d->host, &d->session);
+        wss__input_event_done(&d->host, &d->session);
         check_account(d);
     }
     if (d->ended) check_silence(d, bytes);
-    if (d->ended) wss__session_free_input(&d->host, &d->session);
-    else if (!wss__session_hold(&d->host, &d->session, bytes)) fail(d, WSS_CAUSE_MEMORY);
-    wss__session_event_done(&d->host, &d->session);
+    if (d->ended) wss__input_free_input(&d->host, &d->session);
+    else if (!wss__input_hold(&d->host, &d->session, bytes)) fail(d, WSS_CAUSE_MEMORY);
+    wss__input_event_done(&d->host, &d->session);
 }
 
 static void turn(driver *d, wss__session_bytes *bytes) {
@@ -333,7 +333,7 @@ static void turn(driver *d, wss__session_bytes *bytes) {
 static void go_on(driver *d) {
     wss__session_bytes bytes;
     d->paused = 0;
-    while (!d->ended && (d->asked || wss__session_take_held(&d->session, &bytes))) {
+    while (!d->ended && (d->asked || wss__input_take_held(&d->session, &bytes))) {
         if (d->asked) {
             CHECK_INT(d->session.phase, WSS__SESSION_ASKED);
             accept_it(d);
@@ -830,13 +830,13 @@ static void late_request(void) {
     wss__session_event end;
     begin(&d, NULL);
     feed_text(&d, "GET / HTTP/1.1\r\nHost: exam");
-    CHECK_INT(wss__session_reject(&d.host, &d.session, 408, 1, &end), WSS__SESSION_END);
+    CHECK_INT(wss__input_reject(&d.host, &d.session, 408, 1, &end), WSS__SESSION_END);
     on_end(&d, &end);
     flush(&d);
     check_trace(&d, REFUSED);
     script_text(&want, REPLY_408);
     check_output(&d, &want);
-    wss__session_event_done(&d.host, &d.session);
+    wss__input_event_done(&d.host, &d.session);
     check_idle(&d);
     finish(&d);
 }
@@ -1282,7 +1282,7 @@ static void hear(driver *d, const mode *how, const script *s, size_t close_after
         feed(d, s->data + at, to - at);
         at = to;
     }
-    if (!wss__session_is_partial(&d->session) && d->session.phase != WSS__SESSION_HEAD) check_idle(d);
+    if (!wss__input_is_partial(&d->session) && d->session.phase != WSS__SESSION_HEAD) check_idle(d);
     if (!d->ended) lose(d, WSS_CAUSE_PEER_VANISHED);
     const wss_stats *stats = &d->host.stats;
     snprintf(line, sizeof line, "frames %d %d messages %d %d", (int)stats->frames_in, (int)stats->frames_out,
@@ -1721,7 +1721,7 @@ static void pongs_behind_the_101(void) {
     script want = {0};
     begin(&d, NULL);
     d.session.phase = WSS__SESSION_ASKED;
-    CHECK(wss__session_accept(&d.host, &d.session, wss__base_text(SCRIPT_KEY)));
+    CHECK(wss__input_accept(&d.host, &d.session, wss__base_text(SCRIPT_KEY)));
     CHECK_INT(wss__session_push(&d.host, &d.session, frame_of(&d, SCRIPT_TEXT, "x", 1, NULL), 1), WSS_OK);
     for (int i = 0; i < 2; i++)
         CHECK(wss__session_put_control(&d.host, &d.session, WSS__FRAME_PONG, wss__base_text(i ? "b" : "a")));
@@ -2174,7 +2174,7 @@ static void the_101_is_never_dropped(void) {
     script want = {0};
     begin(&d, NULL);
     d.session.phase = WSS__SESSION_ASKED;
-    CHECK(wss__session_accept(&d.host, &d.session, wss__base_text(SCRIPT_KEY)));
+    CHECK(wss__input_accept(&d.host, &d.session, wss__base_text(SCRIPT_KEY)));
     for (int i = 0; i < 3; i++) CHECK_INT(push(&d, text_of(i), NULL, 1), WSS_OK);
     wss__session_drop_unsent(&d.host, &d.session);
     check_account(&d);
@@ -2198,7 +2198,7 @@ static void freed_with_a_full_queue(void) {
     send_some(&d, 3);
     script_frame(&input, SCRIPT_TEXT, SCRIPT_MORE, "half", 4);
     hear_blocked(&d, &input);
-    wss__session_free(&d.host, &d.session);
+    wss__input_free_session(&d.host, &d.session);
     CHECK_INT(d.session.queued, 0);
     CHECK_INT(d.host.stats.dropped_gone, 1);
     CHECK(memcmp(wss__buf_frame_data(shared), "\x81\x06shared", 8) == 0);
@@ -2226,7 +2226,7 @@ static void pause_after_every_message(void) {
     script_free(&input);
     CHECK_INT(d.messages, 1);
     size_t live = d.live;
-    while (wss__session_take_held(&d.session, &bytes)) {
+    while (wss__input_take_held(&d.session, &bytes)) {
         d.paused = 0;
         dispatch(&d, &bytes);
         turns++;
@@ -2237,7 +2237,7 @@ static void pause_after_every_message(void) {
     CHECK_INT(turns, 20);
     CHECK(d.session.input->held == NULL);
     CHECK(d.live < live);
-    CHECK(wss__session_is_partial(&d.session));
+    CHECK(wss__input_is_partial(&d.session));
     CHECK_INT(d.calls, 3); /* the block for input, what was held, half a message */
     d.paused = 0;
     feed_text(&d, "rest");
@@ -2258,13 +2258,13 @@ static void mark_of_a_message_is_its_own(void) {
     bytes.size = 14;
     d.paused = 1;
     dispatch(&d, &bytes);
-    CHECK(!wss__session_is_partial(&d.session));
+    CHECK(!wss__input_is_partial(&d.session));
     d.session.input->since = 77; /* as the loop does to input that it finds */
     d.paused = 0;
-    CHECK(wss__session_take_held(&d.session, &bytes));
+    CHECK(wss__input_take_held(&d.session, &bytes));
     dispatch(&d, &bytes);
     check_trace(&d, "message 1 1 a\n");
-    CHECK(wss__session_is_partial(&d.session));
+    CHECK(wss__input_is_partial(&d.session));
     CHECK_INT(d.session.input->since, 0);
     d.session.input->since = 78;
     feed(&d, "cd", 2);
@@ -2553,9 +2553,9 @@ static void nothing_to_hold(void) {
     begin_open(&d, NULL);
     bytes.data = block_of_bytes;
     bytes.size = 0;
-    CHECK_INT(wss__session_hold(&d.host, &d.session, &bytes), 1);
+    CHECK_INT(wss__input_hold(&d.host, &d.session, &bytes), 1);
     CHECK(d.session.input == NULL);
-    CHECK_INT(wss__session_take_held(&d.session, &bytes), 0);
+    CHECK_INT(wss__input_take_held(&d.session, &bytes), 0);
     finish(&d);
 }
 
@@ -2565,7 +2565,7 @@ static void accept_without_memory(void) {
         begin(&d, NULL);
         d.session.phase = WSS__SESSION_ASKED;
         d.fail_at = failing;
-        CHECK_INT(wss__session_accept(&d.host, &d.session, wss__base_text(SCRIPT_KEY)), 0);
+        CHECK_INT(wss__input_accept(&d.host, &d.session, wss__base_text(SCRIPT_KEY)), 0);
         CHECK_INT(d.session.phase, WSS__SESSION_DONE);
         CHECK(d.session.queue == NULL);
         check_idle(&d);
@@ -2606,7 +2606,7 @@ static void nothing_of_a_head(void) {
     begin(&d, NULL);
     bytes.data = &byte;
     bytes.size = 0;
-    CHECK_INT(wss__session_next(&d.host, &d.session, &bytes, &event), WSS__SESSION_NEED);
+    CHECK_INT(wss__input_next(&d.host, &d.session, &bytes, &event), WSS__SESSION_NEED);
     CHECK(d.session.input == NULL);
     CHECK_INT(d.session.phase, WSS__SESSION_HEAD);
     finish(&d);
