@@ -7051,10 +7051,11 @@ static void wss__serve_judge(wss__loop *loop, wss__conn *conn, int what) {
     case WSS__DEADLINE_MESSAGE: wss__notify_end(loop, conn, WSS_CAUSE_MESSAGE_TIMEOUT, WSS__NOTIFY_SAY); break;
     case WSS__DEADLINE_IDLE: wss__notify_end(loop, conn, WSS_CAUSE_IDLE_TIMEOUT, WSS__NOTIFY_SAY); break;
     case WSS__DEADLINE_CLOSE: wss__serve_close_late(loop, conn); break;
-    case WSS__DEADLINE_RATE:
-        if (wss__deadline_takes_enough(loop, conn)) break;
-        /* fall through */
     case WSS__DEADLINE_STALL: wss__notify_end(loop, conn, WSS_CAUSE_SLOW_READER, WSS__NOTIFY_RESET); break;
+    case WSS__DEADLINE_RATE:
+        if (!wss__deadline_takes_enough(loop, conn))
+            wss__notify_end(loop, conn, WSS_CAUSE_SLOW_READER, WSS__NOTIFY_RESET);
+        break;
     default: break; /* what is tried again, each turn tries */
     }
 }

@@ -5,11 +5,11 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-static int unacked = -1; /* what the kernel says of it; -1: as it is */
+static int left_unacked = -1; /* what the kernel says of it; -1: as it is */
 
 static int fake_ioctl(int fd, unsigned long request, void *data) {
-    if (unacked < 0) return ioctl(fd, request, data);
-    *(int *)data = unacked;
+    if (left_unacked < 0) return ioctl(fd, request, data);
+    *(int *)data = left_unacked;
     return 0;
 }
 
@@ -61,7 +61,7 @@ static void on_end(const wss_event *e) {
 
 static wss_server *serve(wss_options *options) {
     ends = cause = messages = asked = 0;
-    unacked = -1;
+    left_unacked = -1;
     full = 0;
     send_most = 0;
     wss_server *server = step_server(options);
@@ -74,7 +74,7 @@ static wss_server *serve(wss_options *options) {
 static void end(wss_server *server, step_client *client) {
     full = 0;
     send_most = 0;
-    unacked = -1;
+    left_unacked = -1;
     step_free(client);
     step(server);
     step_end(server);
@@ -94,7 +94,7 @@ static wss_server *serve_pings(step_client **client) {
     options.least_rate = WSS_OFF;
     wss_server *server = serve(&options);
     *client = step_open(server);
-    unacked = 0;
+    left_unacked = 0;
     return server;
 }
 
@@ -133,11 +133,11 @@ static void bytes_that_were_under_way(void) {
         step_frame(server, client, 0x89, "", 0); /* more has left than that */
         for (int k = 0; k < 10; k++) wss_send_data(server, conn, WSS_TEXT, "twenty bytes or so..", 20);
         step(server);
-        unacked = 100;
+        left_unacked = 100;
         client->size = 0;
         step_time(server, 5100);
         CHECK(the(server)->work & WSS__WORK_AWAITED);
-        unacked = later[i];
+        left_unacked = later[i];
         step_time(server, 2100);
         CHECK_INT(ends, i == 0);
         end(server, client);
@@ -153,7 +153,7 @@ static void gigabytes_are_a_sign_of_life(void) {
         full = 1;
         CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "waits", 5), WSS_OK);
         step(server);
-        unacked = 50;
+        left_unacked = 50;
         step_time(server, 5100);
         CHECK(the(server)->work & WSS__WORK_AWAITED);
         the(server)->bytes_out += gone[i];
@@ -172,11 +172,11 @@ static void no_ping_behind_what_waits(void) {
         CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "waits", 5), WSS_OK);
         step(server);
         CHECK_INT(the(server)->session.queue->count, 1);
-        unacked = 50;
+        left_unacked = 50;
         step_time(server, 5100);
         CHECK(the(server)->work & WSS__WORK_AWAITED);
         CHECK_INT(the(server)->session.queue->count, 1);
-        unacked = lives ? 49 : 50;
+        left_unacked = lives ? 49 : 50;
         step_time(server, 2100);
         CHECK_INT(ends, !lives);
         if (!lives) CHECK_INT(cause, WSS_CAUSE_PONG_TIMEOUT);
