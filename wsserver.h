@@ -4447,6 +4447,24 @@ static wss__queue_job *wss__queue_take(wss__queue_inbox *inbox, int close_it) {
     return first;
 }
 
+/* Takes so many of what is there; the rest stays, and is announced again. */
+static wss__queue_job *wss__queue_take_some(wss__queue_inbox *inbox, int most) {
+    pthread_mutex_lock(&inbox->mutex);
+    wss__queue_job *first = inbox->first;
+    wss__queue_job *last = NULL;
+    for (wss__queue_job *job = first; job && most > 0; job = job->next, most--) {
+        last = job;
+        if (job->cost) __atomic_store_n(&inbox->count, inbox->count - 1, __ATOMIC_RELAXED);
+        inbox->bytes -= job->cost;
+    }
+    if (last) inbox->first = last->next;
+    if (last) last->next = NULL;
+    if (!inbox->first) inbox->last = NULL;
+    else wss__queue_signal(inbox->fd);
+    pthread_mutex_unlock(&inbox->mutex);
+    return first;
+}
+
 /* Puts jobs that were taken and not run back in front. */
 static void wss__queue_put_back(wss__queue_inbox *inbox, wss__queue_job *first) {
     if (!first) return;
@@ -8955,21 +8973,17 @@ WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), v
 
 enum { WSS__SERVER_BATCH = 256 }; /* jobs of a queue that are run before others of the thread have their turn */
 
-/* Runs what was there when it was asked, or what was left over then: so many of it. What it leaves keeps its place. */
+/* Runs what was taken. What a stop leaves over keeps its place. */
 static void wss__server_run_batch(wss_queue *queue) {
-    if (!queue->batch) { /* else the descriptor stays readable: more may have come behind what was left over */
-        wss__queue_clear(&queue->inbox);
-        queue->batch = wss__queue_take(&queue->inbox, 0);
-    }
-    for (int i = 0; i < WSS__SERVER_BATCH && queue->batch; i++) {
+    while (queue->batch && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE)) {
         wss__queue_job *job = queue->batch;
-        if (__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE)) break;
         queue->batch = job->next;
         if (job->kind == WSS__QUEUE_POST) wss__queue_call(&queue->mem, job);
         else if (job->kind == WSS__ORDER_EVENT) wss__deliver_event((wss__conn_notice *)(void *)job);
         else wss__server_note_end(queue);
     }
-    if (queue->batch) wss__queue_signal(queue->inbox.fd);
+    wss__queue_put_back(&queue->inbox, queue->batch);
+    queue->batch = NULL;
 }
 
 /* True once what has run says that the draining ends: a stop, or the end of the last server. What was posted
@@ -8978,10 +8992,9 @@ static void wss__server_run_batch(wss_queue *queue) {
 static int wss__server_queue_done(wss_queue *queue) {
     if (__atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL)) return 1;
     if (!queue->ended || __atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) return 0;
-    wss__queue_put_back(&queue->inbox, queue->batch); /* in one with what came behind it */
-    queue->batch = NULL;
-    do wss__server_run_batch(queue);
-    while (queue->batch && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE));
+    wss__queue_clear(&queue->inbox);
+    queue->batch = wss__queue_take(&queue->inbox, 0);
+    wss__server_run_batch(queue);
     queue->ended = 0;
     int stopped = __atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL);
     return stopped || !__atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE);
@@ -8995,6 +9008,8 @@ static int wss__server_drain(wss_queue *queue, int milliseconds) {
     ready.revents = 0;
     if (wss__server_queue_done(queue)) return 1;
     if (WSSERVER_SYSTEM(poll)(&ready, 1, milliseconds) <= 0) return 0;
+    wss__queue_clear(&queue->inbox);
+    queue->batch = wss__queue_take_some(&queue->inbox, WSS__SERVER_BATCH);
     wss__server_run_batch(queue);
     return wss__server_queue_done(queue);
 }
@@ -9035,7 +9050,6 @@ WSSERVER_API int wss_queue_destroy(wss_queue *queue) {
     wss__event_place place;
     int busy = __atomic_load_n(&queue->attached, __ATOMIC_ACQUIRE) || wss__event_is_inside(queue);
     if (busy || !wss__server_enter_queue(queue, &place)) return WSS_ERR_BUSY;
-    wss__queue_put_back(&queue->inbox, queue->batch);
     wss__queue_job *job = wss__queue_take(&queue->inbox, 1);
     while (job) {
         wss__queue_job *next = job->next;

@@ -459,6 +459,33 @@ static void posts_inside(void) {
     end_queue(queue);
 }
 
+static int counted;
+
+static void count_it(void *arg) {
+    (void)arg;
+    counted++;
+}
+
+/* A batch is 256 of what is there; the rest is announced, and counts as what waits. */
+static void batches(void) {
+    wss_queue *queue = make_queue(600, 0);
+    counted = 0;
+    for (int i = 0; i < 600; i++) CHECK_INT(wss_queue_post(queue, count_it, NULL), WSS_OK);
+    for (int run = 256; run <= 512; run += 256) {
+        CHECK_INT(wss_queue_post(queue, count_it, NULL), run == 256 ? WSS_ERR_QUEUE_FULL : WSS_OK);
+        CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
+        CHECK_INT(counted, run);
+        CHECK(is_readable(wss_queue_fd(queue)));
+        CHECK_INT(queue->inbox.count, run == 256 ? 600 - 256 : 601 - 512);
+    }
+    CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
+    CHECK_INT(counted, 601);
+    CHECK_INT(queue->inbox.count, 0);
+    CHECK_INT(queue->inbox.bytes, 0);
+    CHECK(!is_readable(wss_queue_fd(queue)));
+    end_queue(queue);
+}
+
 static void stop_here(void *arg) {
     note(arg);
     wss_queue_stop(current);
@@ -474,9 +501,6 @@ static void stop_inside(void) {
     CHECK_INT(wss_queue_run(queue), WSS_OK);
     CHECK_TEXT(trace, "12");
     wss_queue_post(queue, note, text("5"));
-    CHECK(is_readable(wss_queue_fd(queue)));
-    CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
-    CHECK_TEXT(trace, "1234");
     CHECK(is_readable(wss_queue_fd(queue)));
     CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
     CHECK_TEXT(trace, "12345");
@@ -826,6 +850,7 @@ int main(void) {
     RUN(arguments);
     RUN(poll_runs_what_is_there);
     RUN(posts_inside);
+    RUN(batches);
     RUN(stop_inside);
     RUN(stop_before);
     RUN(stop_in_a_signal);
