@@ -111,8 +111,8 @@ portability: ## build and test for other processors, under emulation, and agains
 peers: ## run real WebSocket clients and browsers against the examples
 	@CC='$(CC)' sh tests/peers/run.sh
 
-bench: ## measure side by side: BENCH_ROUNDS, BENCH_CASES, BENCH_SERVERS, BENCH_SECONDS
-	@CC='$(CC)' python3 tests/bench/run.py
+bench: ## measure side by side: BENCH_ROUNDS, BENCH_CASES, BENCH_SERVERS, BENCH_SECONDS; BEFORE=FOLDER: beside the wsserver.h in it
+	@CC='$(CC)' python3 $(if $(BEFORE),tests/bench/versions.py '$(BEFORE)' cpu,tests/bench/run.py)
 
 install: ## copy the header to DESTDIR/PREFIX/include (PREFIX is /usr/local)
 	mkdir -p '$(DESTDIR)$(PREFIX)/include'
