@@ -7074,7 +7074,7 @@ static void wss__serve_judge(wss__loop *loop, wss__conn *conn, int what) {
         if (!wss__deadline_takes_enough(loop, conn))
             wss__notify_end(loop, conn, WSS_CAUSE_SLOW_READER, WSS__NOTIFY_RESET);
         break;
-    default: break; /* what is tried again, each turn tries */
+    default: break; /* never: when something is tried again, is always ahead */
     }
 }
 
