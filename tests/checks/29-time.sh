@@ -4,7 +4,7 @@ set -eu
 mkdir -p build
 cc=${CC:-cc}
 warnings="-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wundef -Wcast-qual -Wstrict-prototypes"
-$cc -std=c11 -O2 $warnings tests/checks/time.c -Wl,--wrap=epoll_wait -o build/time -pthread
+$cc -std=c11 -O2 $warnings tests/checks/time.c -Wl,--wrap=epoll_wait,--wrap=send -o build/time -pthread
 ulimit -n 8192 2> /dev/null || ulimit -n "$(ulimit -H -n)"
 failed=0
 running=

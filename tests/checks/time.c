@@ -62,19 +62,38 @@ static double at_share(double *values, int count, double share) {
 /* ---- the processor time of a turn: the linker puts this in the place of the call ---- */
 
 enum { TURNS = 1 << 20 };
-static double turns[TURNS], turn_began, loop_used;
-static int turn_count;
+static double turns[TURNS], own[TURNS], turn_began, sending, loop_used;
+static int turn_count, sends, most_sends;
 
 int __real_epoll_wait(int fd, struct epoll_event *events, int most, int timeout);
 int __wrap_epoll_wait(int fd, struct epoll_event *events, int most, int timeout);
 
 int __wrap_epoll_wait(int fd, struct epoll_event *events, int most, int timeout) {
     double now = seconds_of(CLOCK_THREAD_CPUTIME_ID);
-    if (turn_began > 0 && turn_count < TURNS) turns[turn_count++] = now - turn_began;
+    if (turn_began > 0 && turn_count < TURNS) {
+        own[turn_count] = now - turn_began - sending;
+        turns[turn_count++] = now - turn_began;
+        if (sends > most_sends) most_sends = sends;
+    }
     __atomic_store(&loop_used, &now, __ATOMIC_RELAXED);
     int count = __real_epoll_wait(fd, events, most, timeout);
     turn_began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+    sending = 0;
+    sends = 0;
     return count;
+}
+
+ssize_t __real_send(int fd, const void *data, size_t size, int flags);
+ssize_t __wrap_send(int fd, const void *data, size_t size, int flags);
+
+/* What the kernel takes of a turn. */
+ssize_t __wrap_send(int fd, const void *data, size_t size, int flags) {
+    if (!wss__event_inside) return __real_send(fd, data, size, flags); /* a client's */
+    double began = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+    ssize_t sent = __real_send(fd, data, size, flags);
+    sending += seconds_of(CLOCK_THREAD_CPUTIME_ID) - began;
+    sends++;
+    return sent;
 }
 
 /* ---- servers ---- */
@@ -101,6 +120,7 @@ static void begin(wss_options *options, wss_handler *handler) {
     port = options->port;
     turn_began = 0;
     turn_count = 0;
+    most_sends = 0;
     if (wss_start(server) != WSS_OK) exit(1);
 }
 
@@ -195,8 +215,9 @@ static void *run_readers(void *arg) {
     return NULL;
 }
 
-/* Processor time of the turns beside one client whose messages all go to 2,000: at most so much in 99 of 100, in milliseconds. */
-static double turn_of_a_broadcast(double *most) {
+/* Processor time of the longest turn beside one client whose messages all go to 2,000, in milliseconds; what of it is not in
+   the kernel's send, of which there is one for each. */
+static double turn_of_a_broadcast(double *without_sends) {
     wss_options options = {0};
     pthread_t threads[2];
     flood how = {1, 1};
@@ -210,24 +231,27 @@ static double turn_of_a_broadcast(double *most) {
     set_over(1);
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
     end();
-    *most = at_share(turns, turn_count, 1) * 1000;
-    return at_share(turns, turn_count, 0.99) * 1000;
+    expect(most_sends <= READERS + 2, "a turn has more than one send for a receiver");
+    *without_sends = at_share(own, turn_count, 1) * 1000;
+    return at_share(turns, turn_count, 1) * 1000;
 }
 
 static void fair(void) {
-    double idle[ROUNDS], one[ROUNDS], fifty[ROUNDS], turn[ROUNDS], longest[ROUNDS];
+    double idle[ROUNDS], one[ROUNDS], fifty[ROUNDS], turn[ROUNDS], rest_of[ROUNDS];
     for (int i = 0; i < ROUNDS; i++) {
         idle[i] = beside(0);
         one[i] = beside(1);
         fifty[i] = beside(FLOODERS);
-        turn[i] = turn_of_a_broadcast(&longest[i]);
-        printf("round %d: echo alone %.3f ms, beside one that floods %.3f ms, beside %d %.3f ms; a turn with %d readers %.1f ms,"
-               " longest %.1f ms of the processor\n", i + 1, idle[i], one[i], FLOODERS, fifty[i], READERS, turn[i], longest[i]);
+        turn[i] = turn_of_a_broadcast(&rest_of[i]);
+        printf("round %d: echo alone %.3f ms, beside one that floods %.3f ms, beside %d %.3f ms; longest turn with %d readers"
+               " %.1f ms of the processor, without the kernel's sends %.1f ms\n", i + 1, idle[i], one[i], FLOODERS, fifty[i],
+               READERS, turn[i], rest_of[i]);
     }
     double alone = at_share(idle, ROUNDS, 0.5);
     expect(at_share(one, ROUNDS, 0.5) <= 2 + 3 * alone, "an echo beside one client that floods takes more than 2 ms + 3 x alone");
     expect(at_share(fifty, ROUNDS, 0.5) <= 10 + 3 * alone, "an echo beside 50 that flood takes more than 10 ms + 3 x alone");
-    expect(at_share(turn, ROUNDS, 0.5) <= 25, "a turn beside one that floods a broadcast takes more than 25 ms");
+    expect(at_share(rest_of, ROUNDS, 0.5) <= 10, "a turn beside one that floods a broadcast takes more than 10 ms by itself");
+    expect(at_share(turn, ROUNDS, 0.5) <= 100, "a turn beside one that floods a broadcast takes more than 100 ms");
 }
 
 /* ---- pings ---- */
