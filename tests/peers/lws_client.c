@@ -51,6 +51,7 @@ struct life {
 static int made;
 static int failed;
 static pid_t server;
+static int asked; /* to stop */
 static int port;
 static struct lws_context *context;
 
@@ -109,6 +110,12 @@ static int send_piece(struct life *life) {
     return 0;
 }
 
+/* Once: a second request would kill it. */
+static void ask_to_stop(void) {
+    if (!asked) kill(server, SIGTERM);
+    asked = 1;
+}
+
 static int writable(struct life *life) {
     const struct step *step = life->step;
     switch (step->kind) {
@@ -123,7 +130,7 @@ static int writable(struct life *life) {
             lws_close_reason(life->wsi, (enum lws_close_status)step->code, life->out + LWS_PRE, life->out_size);
             return -1;
         case STOP:
-            kill(server, SIGTERM);
+            ask_to_stop();
             life->step++;
             return 0;
         case END:
@@ -247,6 +254,7 @@ static void start(const char *program, int wanted_port) {
     char number[12];
     snprintf(number, sizeof number, "%d", wanted_port);
     if (pipe(out) != 0) abort();
+    asked = 0;
     server = fork();
     if (server < 0) abort();
     if (server == 0) {
@@ -271,7 +279,7 @@ static void start(const char *program, int wanted_port) {
 static void stopped(const char *program) {
     int status = -1;
     alarm(SECONDS);
-    kill(server, SIGTERM);
+    ask_to_stop();
     waitpid(server, &status, 0);
     check(program, "exit status", status == 0);
 }
