@@ -29,6 +29,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#if !defined(TEST_REQUEST) /* the second argument of ioctl is an int in musl */
+#if defined(__GLIBC__)
+#define TEST_REQUEST unsigned long
+#else
+#define TEST_REQUEST int
+#endif
+#endif
+
 /* X(result, name, parameters) for each call whose function can stand in the table as it is, Y(..., arguments) for each that
    libc declares in a way of its own. */
 #define TEST_SYSTEM(X, Y)                                                                                          \
@@ -65,7 +73,7 @@
     Y(int, fcntl, (int fd, int command, int value), (fd, command, value))                                          \
     Y(int, getpeername, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))                  \
     Y(int, getrlimit, (int what, struct rlimit *limit), (((void)what, RLIMIT_NOFILE), limit)) /* no other */        \
-    Y(int, ioctl, (int fd, unsigned long request, void *data), (fd, request, data))                                \
+    Y(int, ioctl, (int fd, TEST_REQUEST request, void *data), (fd, request, data))                                 \
     Y(int, getsockname, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))
 
 #define TEST_MEMBER(result, name, parameters) result(*name) parameters;

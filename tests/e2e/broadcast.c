@@ -168,9 +168,18 @@ static void on_weigh(const wss_event *e) {
     waiting[5] = wss_buffered(e->server, conns[1]);
 }
 
+/* What a frame of this size costs a queue. */
+static size_t cost(size_t size) {
+    wss__buf_frame frame;
+    memset(&frame, 0, sizeof frame);
+    frame.size = size;
+    return wss__buf_charge(&frame);
+}
+
 /* Each once, whether it waits in the connection's queue or with what all are given. */
 static void what_waits_is_told_once(void) {
-    static const size_t want[6] = {80 + 64, 12, 80 + 64 + 7, 12 + 7, 80 + 64 + 64, 12 + 7 + 3}; /* in a queue, or to be given */
+    const size_t queued = cost(12) + cost(5); /* in a queue, or to be given */
+    const size_t want[6] = {queued, 12, queued + 7, 12 + 7, queued + cost(7), 12 + 7 + 3};
     wss_options options = {0};
     wss_stats stats;
     wss_server *server = serve(&options, on_weigh);

@@ -311,7 +311,7 @@ static void begin(int length) {
 static void end(void) {
     sim_check(server);
     const wss__buf_queue *left = wss__conn_find(server, hog_conn)->session.queue;
-    long waiting = left ? left->count : 0;
+    long waiting = left ? (long)left->count : 0;
     long from = counted.frames;
     peer_reset(hog);
     wss_poll(server, 0);

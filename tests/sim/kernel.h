@@ -42,6 +42,14 @@
 
 #include "../poison.h"
 
+#if !defined(TEST_REQUEST) /* the second argument of ioctl is an int in musl */
+#if defined(__GLIBC__)
+#define TEST_REQUEST unsigned long
+#else
+#define TEST_REQUEST int
+#endif
+#endif
+
 #if !defined(SIM_FILES)
 #define SIM_FILES 1024 /* descriptors a process may have */
 #endif
@@ -823,7 +831,7 @@ static inline int sim_getsockopt(int fd, int level, int name, void *value, sockl
 }
 
 /* What the client has not read, it has not acknowledged. */
-static inline int sim_ioctl(int fd, unsigned long request, void *data) {
+static inline int sim_ioctl(int fd, TEST_REQUEST request, void *data) {
     sim_file *file = sim_stream(fd);
     if (!file || request != TIOCOUTQ) return sim_bad("ioctl of no connection");
     if (sim_failed(sim_strike(SIM_ioctl, fd))) return -1;

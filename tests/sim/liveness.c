@@ -563,7 +563,7 @@ MOMENT(int, accept4, (int fd, struct sockaddr *address, socklen_t *size, int fla
 MOMENT(int, clock_gettime, (clockid_t id, struct timespec *now), (id, now))
 MOMENT(int, close, (int fd), (fd))
 MOMENT(int, epoll_ctl, (int epoll, int what, int fd, struct epoll_event *event), (epoll, what, fd, event))
-MOMENT(int, ioctl, (int fd, unsigned long request, void *data), (fd, request, data))
+MOMENT(int, ioctl, (int fd, TEST_REQUEST request, void *data), (fd, request, data))
 MOMENT(int, shutdown, (int fd, int how), (fd, how))
 
 static int wait_for(int epoll, struct epoll_event *events, int most, int timeout) {

@@ -153,7 +153,7 @@ static void beside_hogs(int number) {
     CHECK_INT(refused + turned_away, 0);
     CHECK_INT(other_ends, 0);
     CHECK(highest < server->mem.budget - server->mem.budget / 8);
-    CHECK_INT(pressed_ends > 0, number >= 200);
+    if (sizeof(void *) == 8) CHECK_INT(pressed_ends > 0, number >= 200); /* with smaller ones they hold less */
     for (int i = 0; i < HOGS; i++) leave(hogs[i]);
     leave(resident);
     network();

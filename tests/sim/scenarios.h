@@ -1155,7 +1155,7 @@ static void full_run(void) {
     settle();
     if (!stage.server) return;
     wss_get_stats(stage.server, &stats);
-    STAGE_TRUE(stats.refused_full > 10 && wss_buffered(stage.server, conn) <= 4500);
+    STAGE_TRUE(stats.refused_full > 10 && wss_buffered(stage.server, conn) < 4000 + 470 + 2 * 160);
     tend();
     int got = gather_all(client);
     STAGE_TRUE(got >= 10 && got < 30);

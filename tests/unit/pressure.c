@@ -274,7 +274,7 @@ static void many_that_come_and_go(void) {
         random ^= random >> 7;
         random ^= random << 17;
         int who = (int)(random % MANY);
-        size_t bytes = ((size_t)1 << (14 + (random >> 8) % 8)) + (random >> 16) % 3 - 1;
+        size_t bytes = ((size_t)1 << (14 + (random >> 8) % 8)) + (size_t)((random >> 16) % 3) - 1;
         if ((random >> 24) % 3 == 0) move(who);
         loop->time += (random >> 32) % 40;
         note(who, (random >> 40) % 8 ? bytes : 0);

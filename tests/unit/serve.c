@@ -5,9 +5,17 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
+#if !defined(TEST_REQUEST) /* the second argument of ioctl is an int in musl */
+#if defined(__GLIBC__)
+#define TEST_REQUEST unsigned long
+#else
+#define TEST_REQUEST int
+#endif
+#endif
+
 static int left_unacked = -1; /* what the kernel says of it; -1: as it is */
 
-static int fake_ioctl(int fd, unsigned long request, void *data) {
+static int fake_ioctl(int fd, TEST_REQUEST request, void *data) {
     if (left_unacked < 0) return ioctl(fd, request, data);
     *(int *)data = left_unacked;
     return 0;

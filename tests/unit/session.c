@@ -1799,10 +1799,11 @@ static void policy_of_keys(void) {
 /* A limit that no queue reaches, and its double, are none. */
 static void unlimited_queue(void) {
     driver d;
+    if (sizeof(size_t) == 4) return; /* so much cannot be held there */
     begin_policy(&d, WSS_POLICY_REFUSE, WSS_UNLIMITED);
     CHECK_INT(push(&d, text_of(0), NULL, 1), WSS_OK);
-    d.session.queued = 1u << 29; /* 8 GiB */
-    CHECK_INT(wss__session_queued(&d.session), (size_t)1 << 33);
+    d.session.queued = 1u << 29;
+    CHECK_INT(wss__session_queued(&d.session) >> 30, 8);
     CHECK(wss__session_has_room(&d.host, &d.session, 0));
     CHECK(wss__session_has_room(&d.host, &d.session, 1));
     d.session.queued = UINT32_MAX; /* before its count would go round there is no room */

@@ -95,7 +95,15 @@ static int fake_getsockopt(int fd, int level, int name, void *value, socklen_t *
 
 static int ioctl_fails;
 
-static int fake_ioctl(int fd, unsigned long request, void *data) {
+#if !defined(TEST_REQUEST) /* the second argument of ioctl is an int in musl */
+#if defined(__GLIBC__)
+#define TEST_REQUEST unsigned long
+#else
+#define TEST_REQUEST int
+#endif
+#endif
+
+static int fake_ioctl(int fd, TEST_REQUEST request, void *data) {
     return refused(ioctl_fails) ? -1 : ioctl(fd, request, data);
 }
 
