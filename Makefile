@@ -63,7 +63,7 @@ CHECKS = $(if $(filter build/race/%,$@),$(RACES),$(SANITIZE))
 BUILD = mkdir -p $(@D) && rm -f $@ && echo 'building $@' && $(COMPILE) -Ibuild $(TEST_CFLAGS) $(LDFLAGS) $(CHECKS) $< -o $@
 TEST_HEADERS = $(wildcard tests/*.h tests/*/*.h) build/declared.h
 
-build/test/%.o build/race/%.o: tests/%.c tests/library.h tests/fuzz/work.h build/exported.h $(SHARED)
+build/test/%.o build/race/%.o: tests/%.c tests/library.h tests/request.h tests/fuzz/work.h build/exported.h $(SHARED)
 	@$(BUILD) -c
 $(WHOLE:%=build/test/%): build/test/%: tests/%.c $(TEST_HEADERS) $(SHARED)
 	@$(BUILD) $(THREADS)

@@ -29,13 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#if !defined(TEST_REQUEST) /* the second argument of ioctl is an int in musl */
-#if defined(__GLIBC__)
-#define TEST_REQUEST unsigned long
-#else
-#define TEST_REQUEST int
-#endif
-#endif
+#include "request.h"
 
 /* X(result, name, parameters) for each call whose function can stand in the table as it is, Y(..., arguments) for each that
    libc declares in a way of its own. */

@@ -41,14 +41,7 @@
 #include <unistd.h>
 
 #include "../poison.h"
-
-#if !defined(TEST_REQUEST) /* the second argument of ioctl is an int in musl */
-#if defined(__GLIBC__)
-#define TEST_REQUEST unsigned long
-#else
-#define TEST_REQUEST int
-#endif
-#endif
+#include "../request.h"
 
 #if !defined(SIM_FILES)
 #define SIM_FILES 1024 /* descriptors a process may have */

@@ -5,13 +5,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#if !defined(TEST_REQUEST) /* the second argument of ioctl is an int in musl */
-#if defined(__GLIBC__)
-#define TEST_REQUEST unsigned long
-#else
-#define TEST_REQUEST int
-#endif
-#endif
+#include "../request.h"
 
 static int left_unacked = -1; /* what the kernel says of it; -1: as it is */
 

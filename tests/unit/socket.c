@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../request.h"
+
 /* System calls that fail on demand: 0, or the errno. */
 static int chmod_fails;
 static int listen_fails;
@@ -94,14 +96,6 @@ static int fake_getsockopt(int fd, int level, int name, void *value, socklen_t *
 }
 
 static int ioctl_fails;
-
-#if !defined(TEST_REQUEST) /* the second argument of ioctl is an int in musl */
-#if defined(__GLIBC__)
-#define TEST_REQUEST unsigned long
-#else
-#define TEST_REQUEST int
-#endif
-#endif
 
 static int fake_ioctl(int fd, TEST_REQUEST request, void *data) {
     return refused(ioctl_fails) ? -1 : ioctl(fd, request, data);
