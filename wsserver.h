@@ -1169,7 +1169,8 @@ static void wss__hash_block(uint32_t sum[5], const char *block) {
     uint32_t c = sum[2];
     uint32_t d = sum[3];
     uint32_t e = sum[4];
-    for (size_t i = 0; i < 16; i++) w[i] = (uint32_t)wss__base_load_be(block + i * 4, 4);
+    memcpy(w, block, WSS__HASH_BLOCK);
+    for (size_t i = 0; i < 16; i++) w[i] = ntohl(w[i]);
     for (size_t i = 16; i < 80; i++) w[i] = wss__hash_rotate(w[i - 3] ^ w[i - 8] ^ w[i - 14] ^ w[i - 16], 1);
     WSS__HASH_ROUNDS(0, wss__hash_choose, 0x5a827999u)
     WSS__HASH_ROUNDS(20, wss__hash_parity, 0x6ed9eba1u)
@@ -1197,7 +1198,8 @@ static void wss__hash_sha1(const char *data, size_t size, unsigned char digest[2
     last[rest] = (char)-128;
     wss__base_store_be(last + padded - 8, (uint64_t)size * 8, 8);
     for (size_t at = 0; at < padded; at += WSS__HASH_BLOCK) wss__hash_block(sum, last + at);
-    for (int i = 0; i < 20; i++) digest[i] = (unsigned char)(sum[i / 4] >> (24 - i % 4 * 8) & 0xff);
+    for (int i = 0; i < 5; i++) sum[i] = htonl(sum[i]);
+    memcpy(digest, sum, sizeof sum);
 }
 
 static const char wss__hash_alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
