@@ -253,12 +253,12 @@ enum { /* why requests were refused: places in wss_stats.refused_cause */
     WSS_REFUSED_ORIGIN,      /* 403: options.origins */
     WSS_REFUSED_METHOD,      /* 405 */
     WSS_REFUSED_TIMEOUT,     /* 408: options.handshake_ms */
-    WSS_REFUSED_TARGET,      /* 414: the request line is too long */
+    WSS_REFUSED_TARGET,      /* 414: the first line alone is longer than options.max_head */
     WSS_REFUSED_HOST,        /* 421: options.hosts */
     WSS_REFUSED_NO_UPGRADE,  /* 426: no WebSocket request, or another version */
     WSS_REFUSED_HEADERS,     /* 431: more than 64 header lines, or longer than options.max_head */
     WSS_REFUSED_UNAVAILABLE, /* 503: memory, stopping, or no answer in time */
-    WSS_REFUSED_HTTP,        /* 505: another version of HTTP */
+    WSS_REFUSED_HTTP,        /* 505: HTTP, but not version 1 */
     WSS_REFUSED_APPLICATION  /* by wss_refuse */
 };
 
@@ -351,7 +351,7 @@ typedef struct wss_options {
     int send_policy;           /* default 0: WSS_POLICY_REFUSE */
     size_t max_message;        /* bytes of one message, its frames together (of these there may be 1,024, and one more
                                   for each 16 bytes that have come); default 1 MiB */
-    int max_head;              /* bytes of a request head; default 8192 */
+    int max_head;              /* bytes of a request's head, its first line among them; default 16384 */
     int max_connections;       /* default 10000, less where the process may open fewer descriptors. Further ones wait.
                                   An eighth of them, but at least 64, may be unfinished handshakes at one time: then
                                   the oldest without a whole request ends once it had a second, if another waits */
@@ -519,7 +519,7 @@ WSSERVER_API int wss_on_drain(wss_server *server, wss_handler *handler, void *co
    requests end at the handshake deadline with 503. One handler: a second call replaces the first. Without one
    everybody may. */
 WSSERVER_API int wss_on_upgrade(wss_server *server, wss_handler *handler, void *context);
-/* Answers plain GET and HEAD requests with wss_reply, at once or later. One handler. Without one: 426. */
+/* Answers plain GET, HEAD and OPTIONS requests with wss_reply, at once or later. One handler. Without one: 426. */
 WSSERVER_API int wss_on_http(wss_server *server, wss_handler *handler, void *context);
 
 /* Requests, for upgrade and http handlers. Returned strings end in NUL and die with the event. The copying
@@ -1221,11 +1221,11 @@ static size_t wss__hash_base64(const unsigned char *data, size_t size, char *out
     return (size_t)(to - out);
 }
 
-/* Canonical base64 of 16 bytes: the character before "==" carries two bits, its other four must be zero. */
+/* Base64 of 16 bytes. Bits of the last character that mean nothing may be set: they are in the example of RFC 6455 section
+   4.1, and in keys that are made of 22 random characters. */
 static int wss__hash_is_key(wss__span text) {
     if (text.size != WSS__HASH_KEY || memcmp(text.data + WSS__HASH_KEY - 2, "==", 2) != 0) return 0;
-    if (!wss__base_is_made_of(wss__base_span(text.data, WSS__HASH_KEY - 2), "+/")) return 0;
-    return strchr("AQgw", text.data[WSS__HASH_KEY - 3]) != NULL;
+    return wss__base_is_made_of(wss__base_span(text.data, WSS__HASH_KEY - 2), "+/");
 }
 
 /* key must have passed wss__hash_is_key. */
@@ -1451,9 +1451,62 @@ static int wss__utf8_name(const char *text, wss__span *name) {
 
 enum {
     WSS__HTTP_FIELDS_MAX = 64, /* header lines; one more refuses the request */
-    WSS__HTTP_LINE_MAX = 4096, /* bytes of the request line, CRLF not counted */
     WSS__HTTP_METHOD_PEEK = 8  /* bytes of an unfinished head that are looked at before the rest is there */
 };
+
+enum { WSS__HTTP_GET = 1, WSS__HTTP_HEAD, WSS__HTTP_OPTIONS }; /* methods; 0: not known yet, or another */
+
+/* The rules by which requests are refused: status, counter, the option that the log names, and the body, which says what
+   to do to whoever connects for the first time and fails. */
+#define WSS__HTTP_RULES(X)                                                                                             \
+    X(LINE_END, 400, MALFORMED, NULL, "A line of the request does not end in CRLF.")                                   \
+    X(LINE, 400, MALFORMED, NULL, "The first line of the request is not METHOD TARGET HTTP/1.1.")                      \
+    X(TLS, 400, MALFORMED, NULL, "No TLS is spoken here: use ws:// or http://, or a proxy that ends TLS.")             \
+    X(TARGET, 400, MALFORMED, NULL,                                                                                    \
+      "The target must begin with a slash, http://, https://, ws:// or wss://, and be printable ASCII without #.")     \
+    X(FIELD, 400, MALFORMED, NULL, "A header line has no valid name before its colon.")                                \
+    X(VALUE, 400, MALFORMED, NULL, "A header line holds a control character.")                                         \
+    X(HOST_LINE, 400, MALFORMED, NULL, "The Host line is missing, or there are two, or it names no host.")             \
+    X(BODY, 400, MALFORMED, NULL, "A request with a body is not taken here.")                                          \
+    X(METHOD, 405, METHOD, NULL, "Only GET, and HEAD and OPTIONS of plain HTTP, are answered here.")                   \
+    X(LINE_SIZE, 414, TARGET, "max_head", "The first line of the request is too long.")                                \
+    X(HEAD_SIZE, 431, HEADERS, "max_head", "The header lines of the request are too long.")                            \
+    X(FIELDS, 431, HEADERS, NULL, "The request has more than 64 header lines.")                                        \
+    X(HTTP, 505, HTTP, NULL, "Only HTTP/1.1 is spoken here.")                                                          \
+    X(OLD_HTTP, 426, NO_UPGRADE, NULL,                                                                                 \
+      "A WebSocket needs HTTP/1.1, and this came as HTTP/1.0. A proxy must pass it on: nginx needs"                    \
+      " proxy_http_version 1.1, and the lines Upgrade and Connection.")                                                \
+    X(UPGRADE_METHOD, 405, METHOD, NULL, "A WebSocket request must use GET.")                                          \
+    X(CONNECTION, 400, MALFORMED, NULL, "A WebSocket request needs the line Connection: Upgrade; a proxy may drop it.") \
+    X(VERSION, 426, NO_UPGRADE, NULL, "The line Sec-WebSocket-Version: 13 is missing: no other version is spoken here.") \
+    X(KEY, 400, MALFORMED, NULL, "Sec-WebSocket-Key must be there once, with 16 bytes in base64.")                     \
+    X(ORIGINS, 400, MALFORMED, NULL, "The request has more than one Origin line.")                                     \
+    X(NO_UPGRADE, 426, NO_UPGRADE, NULL, "This is a WebSocket server: connect with new WebSocket(\"ws://...\").")      \
+    X(ORIGIN, 403, ORIGIN, "origins", "Pages of this origin may not connect.")                                         \
+    X(HOST, 421, HOST, "hosts", "This host is not served here.")                                                       \
+    X(TIMEOUT, 408, TIMEOUT, "handshake_ms", "The request did not arrive in time.")                                    \
+    X(CROWDED, 408, TIMEOUT, "max_connections", "The request did not arrive within a second, and others wait.")        \
+    X(MEMORY, 503, UNAVAILABLE, "memory_budget", "The server is short of memory. Try later.")                          \
+    X(STOPPING, 503, UNAVAILABLE, NULL, "The server is stopping. Try later.")                                          \
+    X(UNDECIDED, 503, UNAVAILABLE, "handshake_ms", "The server did not decide in time. Try later.")
+
+#define WSS__HTTP_RULE_NAME(name, status, counter, option, text) WSS__HTTP_RULE_##name,
+enum { WSS__HTTP_GOOD = 0, WSS__HTTP_RULES(WSS__HTTP_RULE_NAME) WSS__HTTP_RULE_COUNT };
+#undef WSS__HTTP_RULE_NAME
+
+typedef struct wss__http_rule {
+    int status;
+    int counter; /* WSS_REFUSED_* */
+    const char *option;
+    const char *text;
+} wss__http_rule;
+
+static const wss__http_rule *wss__http_rule_of(int number) {
+#define WSS__HTTP_RULE_ROW(name, status, counter, option, text) {status, WSS_REFUSED_##counter, option, text "\n"},
+    static const wss__http_rule rules[] = {{0, 0, NULL, ""}, WSS__HTTP_RULES(WSS__HTTP_RULE_ROW)};
+#undef WSS__HTTP_RULE_ROW
+    return &rules[number];
+}
 
 /* Where a part of a request stands, counted from its base. */
 typedef struct wss__http_part {
@@ -1470,8 +1523,10 @@ typedef struct wss__http_field {
 struct wss_request {
     char *base; /* the head; belongs to the caller, who sets this again when it moves */
     size_t size;
-    int is_head; /* the method is HEAD, not GET */
+    int method;
+    int minor;   /* of HTTP/1.x: 0, or 1 for all later ones */
     wss__http_part target;
+    wss__http_part host; /* that of an absolute target, or of the Host line; size 0: none */
     char address[64]; /* of the peer, filled by the owner of the socket; parsing leaves it alone */
     int port;
     size_t count;
@@ -1498,10 +1553,15 @@ static int wss__http_is_target(wss__span text) {
     return wss__base_is_made_of(text, "!\"$%&'()*+,-./:;<=>?@[\\]^_`{|}~");
 }
 
-static int wss__http_is_version(wss__span text) {
-    return text.size == 8 && memcmp(text.data, "HTTP/", 5) == 0 && text.data[6] == '.' &&
-           wss__base_number(wss__base_span(text.data + 5, 1), 9) >= 0 &&
-           wss__base_number(wss__base_span(text.data + 7, 1), 9) >= 0;
+/* WSS__HTTP_GOOD, RULE_LINE or RULE_HTTP. A higher minor version is to be taken for the highest that is known: RFC 9110
+   section 2.5. */
+static int wss__http_check_version(wss__span text, int *minor) {
+    if (text.size != 8 || memcmp(text.data, "HTTP/", 5) != 0 || text.data[6] != '.') return WSS__HTTP_RULE_LINE;
+    int major = wss__base_number(wss__base_span(text.data + 5, 1), 9);
+    *minor = wss__base_number(wss__base_span(text.data + 7, 1), 9);
+    if (major < 0 || *minor < 0) return WSS__HTTP_RULE_LINE;
+    if (*minor > 1) *minor = 1;
+    return major == 1 ? WSS__HTTP_GOOD : WSS__HTTP_RULE_HTTP;
 }
 
 /* Takes the next byte of percent-encoded text. 0 at the end, -1 where a % has no two hex digits after it. */
@@ -1562,16 +1622,31 @@ static size_t wss__http_find_end(const char *data, size_t size, size_t from) {
     return 0;
 }
 
-/* The status with which to refuse a head of which this much is there, whole or not; 0: go on. Refuses nothing
-   that parsing would not refuse alike, so the answer does not depend on how the bytes were cut into segments. */
-static int wss__http_prefix_status(const char *data, size_t size, int max_head) {
+/* An empty line before the request is skipped, one and no more: RFC 9112 section 2.2. */
+static size_t wss__http_skip_line(const char *data, size_t size) {
+    return size > 1 && data[0] == '\r' && data[1] == '\n' ? 2 : 0;
+}
+
+static int wss__http_begins_head(const char *data, size_t size) {
+    size_t skip = wss__http_skip_line(data, size);
+    return size - skip > 4 && memcmp(data + skip, "HEAD ", 5) == 0;
+}
+
+/* The rule by which to refuse a head of which this much is there, whole or not. Refuses nothing that parsing would not
+   refuse alike, so the answer does not depend on how the bytes were cut into segments; but for the hello of a TLS
+   client, which is known by its first byte. */
+static int wss__http_check_prefix(const char *data, size_t size, int max_head) {
     size_t limit = max_head > 0 ? (size_t)max_head : (size_t)INT_MAX;
-    size_t peek = wss__base_min(size, WSS__HTTP_METHOD_PEEK);
+    size_t skip = wss__http_skip_line(data, size);
+    size_t peek = wss__base_min(size - skip, WSS__HTTP_METHOD_PEEK);
     size_t method = 0;
-    while (method < peek && data[method] != ' ') method++;
-    if (peek && !wss__http_is_token(wss__base_span(data, method))) return 400;
-    if (size <= limit) return 0;
-    return memchr(data, '\n', wss__base_min(limit, WSS__HTTP_LINE_MAX + 2)) ? 431 : 414;
+    if (peek && data[skip] == 0x16) return WSS__HTTP_RULE_TLS;
+    if (size == 1 && data[0] == '\r') return WSS__HTTP_GOOD;
+    while (method < peek && data[skip + method] != ' ') method++;
+    if (peek && !wss__http_is_token(wss__base_span(data + skip, method))) return WSS__HTTP_RULE_LINE;
+    if (size <= limit) return WSS__HTTP_GOOD;
+    int has_line = limit > skip && memchr(data + skip, '\n', limit - skip) != NULL;
+    return has_line ? WSS__HTTP_RULE_HEAD_SIZE : WSS__HTTP_RULE_LINE_SIZE;
 }
 
 /* Takes a line that ends in CRLF. False for a bare LF: what one server takes for a line end and the next does
@@ -1618,88 +1693,113 @@ static wss__span wss__http_only(const wss_request *request, const char *name) {
     return wss__http_lines(request, name, &value) == 1 ? value : wss__base_span(NULL, 0);
 }
 
-/* Takes "http://" or "https://" off a URI and returns its default port; NULL for any other scheme. */
+/* Takes the scheme off a URI and returns its default port; NULL for any that is not ours. */
 static const char *wss__http_take_scheme(wss__span *uri) {
-    if (wss__base_take_prefix(uri, "http://", wss__base_equal_fold)) return "80";
-    return wss__base_take_prefix(uri, "https://", wss__base_equal_fold) ? "443" : NULL;
+    static const char *const schemes[][2] = {{"http://", "80"}, {"https://", "443"}, {"ws://", "80"}, {"wss://", "443"}};
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
+        if (wss__base_take_prefix(uri, schemes[i][0], wss__base_equal_fold)) return schemes[i][1];
+    return NULL;
 }
 
-/* Notes where path and query stand. *authority: set to the host of an absolute target. */
-static int wss__http_parse_target(wss_request *request, wss__span target, wss__span *authority) {
-    if (!wss__http_is_target(target)) return 400;
-    if (target.data[0] != '/') {
-        if (!wss__http_take_scheme(&target)) return 400;
-        size_t size = 0;
-        while (size < target.size && target.data[size] != '/' && target.data[size] != '?') size++;
-        *authority = wss__base_span(target.data, size);
-        target = wss__base_span(target.data + size, target.size - size);
+/* An absolute target: its authority is the host. An empty path becomes "/" (RFC 9112 section 3.2.2), for which the
+   authority moves over the second slash of its scheme. */
+static int wss__http_parse_absolute(wss_request *request, wss__span target) {
+    if (!wss__http_take_scheme(&target)) return WSS__HTTP_RULE_TARGET;
+    size_t size = 0;
+    while (size < target.size && target.data[size] != '/' && target.data[size] != '?') size++;
+    size_t at = (size_t)(target.data - request->base);
+    wss__span path = wss__base_span(target.data + size, target.size - size);
+    if (!size) return WSS__HTTP_RULE_TARGET;
+    request->host.size = (uint32_t)size;
+    if (path.size && path.data[0] == '/') {
+        request->host.at = (uint32_t)at;
+    } else {
+        request->host.at = (uint32_t)at - 1;
+        memmove(request->base + at - 1, request->base + at, size);
+        request->base[at + size - 1] = '/';
+        path = wss__base_span(request->base + at + size - 1, path.size + 1);
     }
-    request->target = wss__http_note(request, target);
-    return 0;
+    request->target = wss__http_note(request, path);
+    return WSS__HTTP_GOOD;
 }
 
-static int wss__http_parse_line(wss_request *request, wss__span line, wss__span *authority) {
-    if (line.size > WSS__HTTP_LINE_MAX) return 414;
+/* Notes where path and query stand. "*" stands for the server as a whole: RFC 9112 section 3.2.4. */
+static int wss__http_parse_target(wss_request *request, wss__span target) {
+    if (!wss__http_is_target(target)) return WSS__HTTP_RULE_TARGET;
+    int whole = request->method == WSS__HTTP_OPTIONS && wss__base_equal(target, wss__base_text("*"));
+    if (target.data[0] != '/' && !whole) return wss__http_parse_absolute(request, target);
+    request->target = wss__http_note(request, target);
+    return WSS__HTTP_GOOD;
+}
+
+static int wss__http_parse_line(wss_request *request, wss__span line) {
+    static const char *const methods[] = {"GET", "HEAD", "OPTIONS"};
     wss__span method = wss__base_take(&line, ' ');
     wss__span target = wss__base_take(&line, ' ');
-    if (!wss__http_is_token(method) || !wss__http_is_version(line)) return 400;
-    if (memcmp(line.data, "HTTP/1.1", 8) != 0) return 505;
-    request->is_head = wss__base_equal(method, wss__base_text("HEAD"));
-    if (!request->is_head && !wss__base_equal(method, wss__base_text("GET"))) return 405;
-    return wss__http_parse_target(request, target, authority);
+    if (!wss__http_is_token(method)) return WSS__HTTP_RULE_LINE;
+    for (int i = 0; i < 3; i++)
+        if (wss__base_equal(method, wss__base_text(methods[i]))) request->method = i + 1;
+    int rule = wss__http_check_version(line, &request->minor);
+    if (!rule && !request->method) rule = WSS__HTTP_RULE_METHOD;
+    return rule ? rule : wss__http_parse_target(request, target);
 }
 
 /* A continued line of old begins with a blank and so has no name: refused like any line without one. */
 static int wss__http_parse_field(wss_request *request, wss__span line) {
     wss__span name = wss__base_take(&line, ':');
     wss__span value;
-    if (!line.data || !wss__http_is_token(name)) return 400;
+    if (!line.data || !wss__http_is_token(name)) return WSS__HTTP_RULE_FIELD;
     wss__base_next_item(&line, '\n', &value); /* no LF inside a line: this only strips the blanks */
-    if (!wss__http_is_value(value)) return 400;
+    if (!wss__http_is_value(value)) return WSS__HTTP_RULE_VALUE;
     wss__http_field *field = &request->fields[request->count++];
     field->name = wss__http_note(request, name);
     field->value = wss__http_note(request, value);
-    return 0;
+    return WSS__HTTP_GOOD;
+}
+
+/* RFC 9112 section 3.2: one Host line, which clients of HTTP/1.0 may leave out. It is looked at, and not used, where the
+   target has a host. */
+static int wss__http_check_host(wss_request *request) {
+    wss__span value;
+    size_t lines = wss__http_lines(request, "Host", &value);
+    if (lines > 1 || (!lines && request->minor > 0)) return WSS__HTTP_RULE_HOST_LINE;
+    if (lines && !wss__http_is_host(value)) return WSS__HTTP_RULE_HOST_LINE;
+    if (request->host.size) return wss__http_is_host(wss__http_span(request, request->host)) ? 0 : WSS__HTTP_RULE_TARGET;
+    request->host.at = lines ? (uint32_t)(value.data - request->base) : 0;
+    request->host.size = (uint32_t)value.size;
+    return WSS__HTTP_GOOD;
 }
 
 /* No body is ever read, so none may be announced: its bytes would pass for frames or for a second request. */
-static int wss__http_check_fields(const wss_request *request) {
+static int wss__http_check_fields(wss_request *request) {
     wss__span value;
-    if (!wss__http_is_host(wss__http_only(request, "Host"))) return 400;
-    if (wss__http_lines(request, "Transfer-Encoding", &value) != 0) return 400;
+    int rule = wss__http_check_host(request);
+    if (rule) return rule;
+    if (wss__http_lines(request, "Transfer-Encoding", &value) != 0) return WSS__HTTP_RULE_BODY;
     size_t lengths = wss__http_lines(request, "Content-Length", &value);
-    return lengths == 0 || (lengths == 1 && wss__base_equal(value, wss__base_text("0"))) ? 0 : 400;
+    if (lengths == 0 || (lengths == 1 && wss__base_equal(value, wss__base_text("0")))) return WSS__HTTP_GOOD;
+    return WSS__HTTP_RULE_BODY;
 }
 
-/* RFC 9112 section 3.2.2. The host of an absolute target must be the one in Host, so that nobody needs to
-   choose. An empty path becomes "/", written over the host's last byte. */
-static int wss__http_resolve(wss_request *request, wss__span authority) {
-    if (!wss__base_equal_fold(authority, wss__http_only(request, "Host"))) return 400;
-    if (request->base[request->target.at] == '/') return 0;
-    request->target.size++;
-    request->base[--request->target.at] = '/';
-    return 0;
-}
-
-/* Parses exactly one head, as wss__http_find_end measured it, and puts a NUL behind target, names and values.
-   Returns 0 or the status with which to refuse it; then the request is not to be read. */
+/* Parses exactly one head, as wss__http_find_end measured it, and puts a NUL behind target, names and values. Returns
+   WSS__HTTP_GOOD or the rule by which to refuse it; then only method and target are to be read, as far as they are
+   known. */
 static int wss__http_parse(char *data, size_t size, wss_request *request) {
-    wss__span rest = wss__base_span(data, size);
+    size_t skip = wss__http_skip_line(data, size);
+    wss__span rest = wss__base_span(data + skip, size - skip);
     wss__span line;
-    wss__span authority = wss__base_span(NULL, 0);
+    memset(request, 0, offsetof(wss_request, fields));
     request->base = data;
     request->size = size;
-    request->count = 0;
-    if (size > (size_t)INT_MAX) return 431;
-    int status = wss__http_take_line(&rest, &line) ? wss__http_parse_line(request, line, &authority) : 400;
-    while (!status) {
-        if (!wss__http_take_line(&rest, &line)) return 400;
+    if (size > (size_t)INT_MAX) return WSS__HTTP_RULE_HEAD_SIZE;
+    int rule = wss__http_take_line(&rest, &line) ? wss__http_parse_line(request, line) : WSS__HTTP_RULE_LINE_END;
+    while (!rule) {
+        if (!wss__http_take_line(&rest, &line)) return WSS__HTTP_RULE_LINE_END;
         if (line.size == 0) break;
-        status = request->count < WSS__HTTP_FIELDS_MAX ? wss__http_parse_field(request, line) : 431;
+        rule = request->count < WSS__HTTP_FIELDS_MAX ? wss__http_parse_field(request, line) : WSS__HTTP_RULE_FIELDS;
     }
-    if (!status) status = rest.size ? 400 : wss__http_check_fields(request);
-    if (!status && authority.data) status = wss__http_resolve(request, authority);
-    return status;
+    if (rule) return rule;
+    return rest.size ? WSS__HTTP_RULE_LINE_END : wss__http_check_fields(request);
 }
 
 /* Lists. */
@@ -1750,18 +1850,21 @@ static wss__span wss__http_key(const wss_request *request) {
     return wss__http_only(request, "Sec-WebSocket-Key");
 }
 
-/* 1: a valid upgrade to WebSocket; 0: plain HTTP; -1: a wrong upgrade, to be refused with *status. RFC 6455
-   section 4.2.1. Without the check of Connection a proxy might still believe that it carries HTTP. */
-static int wss__http_upgrade(const wss_request *request, int *status) {
+/* Whether a request is one to upgrade to WebSocket, else plain HTTP; *rule: by which a wrong upgrade is to be refused. RFC
+   6455 section 4.2.1. Without the check of Connection a proxy might still believe that it carries HTTP. */
+static int wss__http_upgrade(const wss_request *request, int *rule) {
     wss__span value;
-    *status = 0;
+    *rule = WSS__HTTP_GOOD;
     if (!wss__http_has(request, "Upgrade", wss__base_text("websocket"), wss__base_equal_fold)) return 0;
-    if (request->is_head) *status = 405;
-    else if (!wss__http_has(request, "Connection", wss__base_text("upgrade"), wss__base_equal_fold)) *status = 400;
-    else if (!wss__base_equal(wss__http_only(request, "Sec-WebSocket-Version"), wss__base_text("13"))) *status = 426;
-    else if (!wss__hash_is_key(wss__http_key(request))) *status = 400;
-    else if (wss__http_lines(request, "Origin", &value) > 1) *status = 400;
-    return *status ? -1 : 1;
+    if (request->method != WSS__HTTP_GET) *rule = WSS__HTTP_RULE_UPGRADE_METHOD;
+    else if (request->minor == 0) *rule = WSS__HTTP_RULE_OLD_HTTP;
+    else if (!wss__http_has(request, "Connection", wss__base_text("upgrade"), wss__base_equal_fold))
+        *rule = WSS__HTTP_RULE_CONNECTION;
+    else if (!wss__base_equal(wss__http_only(request, "Sec-WebSocket-Version"), wss__base_text("13")))
+        *rule = WSS__HTTP_RULE_VERSION;
+    else if (!wss__hash_is_key(wss__http_key(request))) *rule = WSS__HTTP_RULE_KEY;
+    else if (wss__http_lines(request, "Origin", &value) > 1) *rule = WSS__HTTP_RULE_ORIGINS;
+    return 1;
 }
 
 /* Leaves the port out where it is this one. */
@@ -1791,7 +1894,7 @@ static int wss__http_origin_allowed(const wss_request *request, const char *orig
     origin = wss__http_short_origin(origin);
     wss__span page = origin;
     const char *port = wss__http_take_scheme(&page);
-    if (port && wss__base_equal_fold(page, wss__http_without_port(wss__http_only(request, "Host"), port))) return 1;
+    if (port && wss__base_equal_fold(page, wss__http_without_port(wss__http_span(request, request->host), port))) return 1;
     while (wss__base_next_item(&list, ',', &entry)) {
         if (wss__base_equal(entry, wss__base_text("*"))) return 1;
         if (entry.size && wss__base_equal_fold(wss__http_short_origin(entry), origin)) return 1;
@@ -1805,15 +1908,16 @@ static int wss__http_origin_allowed(const wss_request *request, const char *orig
 static int wss__http_host_allowed(const wss_request *request, const char *hosts) {
     wss__span entry;
     wss__span list = wss__base_text(hosts);
-    wss__span host = wss__http_only(request, "Host");
+    wss__span host = wss__http_span(request, request->host);
     wss__span port;
     wss__span name = wss__base_host(host, &port);
+    if (!hosts || !host.size) return 1; /* no browser leaves it out */
     while (wss__base_next_item(&list, ',', &entry)) {
         if (wss__base_equal_fold(entry, host) || wss__base_equal_fold(entry, name)) return 1;
         entry = wss__http_without_port(wss__http_without_port(entry, "80"), "443");
         if (wss__base_equal_fold(entry, host)) return 1;
     }
-    return hosts == NULL;
+    return 0;
 }
 
 /* What an application reads. */
@@ -1848,7 +1952,8 @@ static int wss__http_decodes_to(wss__span text, wss__span name) {
 }
 
 WSSERVER_API const char *wss_request_method(const wss_request *request) {
-    return !request ? "" : request->is_head ? "HEAD" : "GET";
+    if (!request) return "";
+    return request->method == WSS__HTTP_GET ? "GET" : request->method == WSS__HTTP_HEAD ? "HEAD" : "OPTIONS";
 }
 
 WSSERVER_API const char *wss_request_target(const wss_request *request) {
@@ -1921,45 +2026,20 @@ WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port)
 
 typedef struct wss__answer_status {
     int status;
-    int refused; /* the counter of such refusals, WSS_REFUSED_* */
     const char *phrase;
-    const char *text; /* body of the refusals that the server makes by itself */
 } wss__answer_status;
 
-/* Whoever connects for the first time and fails reads one of these texts: each says what to do. */
 static const wss__answer_status wss__answer_statuses[] = {
-    {400, WSS_REFUSED_MALFORMED, "Bad Request",
-     "This request is not valid HTTP/1.1, or not a valid WebSocket handshake.\n"},
-    {403, WSS_REFUSED_ORIGIN, "Forbidden",
-     "Pages of this origin may not connect. options.origins lists those that may (null: pages in files).\n"},
-    {405, WSS_REFUSED_METHOD, "Method Not Allowed", "Only GET, and HEAD for plain HTTP, are answered here.\n"},
-    {408, WSS_REFUSED_TIMEOUT, "Request Timeout", "The request did not arrive in time (options.handshake_ms).\n"},
-    {414, WSS_REFUSED_TARGET, "URI Too Long", "The request line is too long.\n"},
-    {421, WSS_REFUSED_HOST, "Misdirected Request",
-     "This host is not served here. options.hosts lists the hosts that are.\n"},
-    {426, WSS_REFUSED_NO_UPGRADE, "Upgrade Required",
-     "This is a WebSocket server, version 13. Connect with new WebSocket(\"ws://...\").\n"},
-    {431, WSS_REFUSED_HEADERS, "Request Header Fields Too Large",
-     "The request has more than 64 header lines, or they are too long (options.max_head).\n"},
-    {503, WSS_REFUSED_UNAVAILABLE, "Service Unavailable",
-     "The server is short of memory, is stopping, or did not decide in time. Try later.\n"},
-    {505, WSS_REFUSED_HTTP, "HTTP Version Not Supported", "Only HTTP/1.1 is spoken here.\n"},
-    /* Those that only an application answers with. */
-    {200, WSS_REFUSED_OTHER, "OK", ""}, {201, WSS_REFUSED_OTHER, "Created", ""},
-    {202, WSS_REFUSED_OTHER, "Accepted", ""}, {204, WSS_REFUSED_OTHER, "No Content", ""},
-    {205, WSS_REFUSED_OTHER, "Reset Content", ""}, {301, WSS_REFUSED_OTHER, "Moved Permanently", ""},
-    {302, WSS_REFUSED_OTHER, "Found", ""}, {303, WSS_REFUSED_OTHER, "See Other", ""},
-    {304, WSS_REFUSED_OTHER, "Not Modified", ""}, {307, WSS_REFUSED_OTHER, "Temporary Redirect", ""},
-    {308, WSS_REFUSED_OTHER, "Permanent Redirect", ""}, {401, WSS_REFUSED_OTHER, "Unauthorized", ""},
-    {404, WSS_REFUSED_OTHER, "Not Found", ""}, {409, WSS_REFUSED_OTHER, "Conflict", ""},
-    {410, WSS_REFUSED_OTHER, "Gone", ""}, {413, WSS_REFUSED_OTHER, "Content Too Large", ""},
-    {415, WSS_REFUSED_OTHER, "Unsupported Media Type", ""}, {429, WSS_REFUSED_OTHER, "Too Many Requests", ""},
-    {500, WSS_REFUSED_OTHER, "Internal Server Error", ""}, {501, WSS_REFUSED_OTHER, "Not Implemented", ""},
-    {502, WSS_REFUSED_OTHER, "Bad Gateway", ""}, {504, WSS_REFUSED_OTHER, "Gateway Timeout", ""},
+    {200, "OK"}, {201, "Created"}, {202, "Accepted"}, {204, "No Content"}, {205, "Reset Content"},
+    {301, "Moved Permanently"}, {302, "Found"}, {303, "See Other"}, {304, "Not Modified"},
+    {307, "Temporary Redirect"}, {308, "Permanent Redirect"}, {400, "Bad Request"}, {401, "Unauthorized"},
+    {403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"}, {408, "Request Timeout"}, {409, "Conflict"},
+    {410, "Gone"}, {413, "Content Too Large"}, {414, "URI Too Long"}, {415, "Unsupported Media Type"},
+    {421, "Misdirected Request"}, {426, "Upgrade Required"}, {429, "Too Many Requests"},
+    {431, "Request Header Fields Too Large"}, {500, "Internal Server Error"}, {501, "Not Implemented"},
+    {502, "Bad Gateway"}, {503, "Service Unavailable"}, {504, "Gateway Timeout"}, {505, "HTTP Version Not Supported"},
     /* All others: by their first digit, and what is none. */
-    {2, WSS_REFUSED_OTHER, "Successful", ""}, {3, WSS_REFUSED_OTHER, "Redirection", ""},
-    {4, WSS_REFUSED_OTHER, "Client Error", ""}, {5, WSS_REFUSED_OTHER, "Server Error", ""},
-    {0, WSS_REFUSED_OTHER, "Unknown", ""}
+    {2, "Successful"}, {3, "Redirection"}, {4, "Client Error"}, {5, "Server Error"}, {0, "Unknown"}
 };
 
 /* Never NULL. */
@@ -2053,7 +2133,7 @@ static void wss__answer_put_demands(wss__answer_out *out, const wss_answer *answ
     wss__answer_put_text(out, line);
     wss__answer_put_line(out, "Connection", answer->status == 426 ? "close, Upgrade" : "close");
     if (answer->status == 426) wss__answer_put_text(out, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
-    if (answer->status == 405 && !own_allow) wss__answer_put_line(out, "Allow", "GET, HEAD");
+    if (answer->status == 405 && !own_allow) wss__answer_put_line(out, "Allow", "GET, HEAD, OPTIONS");
     if (answer->status == 204 || answer->status == 304) return;
     const char *type = answer->content_type ? answer->content_type : "text/plain; charset=utf-8";
     wss__answer_put_line(out, "Content-Type", type);
@@ -3709,7 +3789,7 @@ typedef struct wss__session_event {
     int opcode;
     int code;
     int cause;
-    int status; /* end before the upgrade: the HTTP status of the refusal */
+    int rule;   /* end before the upgrade: by which the request was refused, which is what is known of it */
     int final;  /* end: the peer's Close has come, it may send nothing more */
     int ours;   /* end: it was begun by a Close of ours */
     wss_request request;
@@ -4232,19 +4312,20 @@ static void wss__input_count_refusal(wss__session_shared *shared, int status, in
     WSS__COUNT(shared->stats.refused_cause[cause], 1);
 }
 
-static int wss__input_reject(wss__session_shared *shared, wss__session *session, int status, int with_body,
-                               wss__session_event *event) {
-    const wss__answer_status *found = wss__answer_find_status(status);
+/* Refuses a request by a rule. is_head: no body may follow. */
+static int wss__input_reject(wss__session_shared *shared, wss__session *session, int number, int is_head,
+                             wss__session_event *event) {
+    const wss__http_rule *rule = wss__http_rule_of(number);
     wss__answer_reply reply;
     memset(&reply, 0, sizeof reply);
-    reply.answer.status = status;
-    reply.answer.body = found->text;
-    reply.answer.size = strlen(found->text);
-    reply.is_head = !with_body;
+    reply.answer.status = rule->status;
+    reply.answer.body = rule->text;
+    reply.answer.size = strlen(rule->text);
+    reply.is_head = is_head;
     int kind = wss__session_end(shared, session, WSS_CAUSE_HANDSHAKE, 0, event);
     wss__input_answer(shared, session, &reply);
-    wss__input_count_refusal(shared, status, found->refused);
-    event->status = status;
+    wss__input_count_refusal(shared, rule->status, rule->counter);
+    event->rule = number;
     return kind;
 }
 
@@ -4260,13 +4341,12 @@ static int wss__input_request(wss__session_shared *shared, wss__session *session
                                 wss__session_event *event) {
     const wss_options *options = shared->options;
     wss_request *request = &event->request;
-    int status = wss__http_parse(head, size, request);
-    int with_body = status != 0 || !request->is_head;
-    int upgrade = status ? 0 : wss__http_upgrade(request, &status);
-    if (!status && !wss__http_host_allowed(request, options->hosts)) status = 421;
-    if (!status && upgrade && !wss__http_origin_allowed(request, options->origins)) status = 403;
-    if (!status && wss__mem_is_tight(shared->mem)) status = 503;
-    if (status) return wss__input_reject(shared, session, status, with_body, event);
+    int rule = wss__http_parse(head, size, request);
+    int upgrade = rule ? 0 : wss__http_upgrade(request, &rule);
+    if (!rule && !wss__http_host_allowed(request, options->hosts)) rule = WSS__HTTP_RULE_HOST;
+    if (!rule && upgrade && !wss__http_origin_allowed(request, options->origins)) rule = WSS__HTTP_RULE_ORIGIN;
+    if (!rule && wss__mem_is_tight(shared->mem)) rule = WSS__HTTP_RULE_MEMORY;
+    if (rule) return wss__input_reject(shared, session, rule, request->method == WSS__HTTP_HEAD, event);
     session->phase = WSS__SESSION_ASKED;
     return upgrade ? WSS__SESSION_UPGRADE : WSS__SESSION_HTTP;
 }
@@ -4280,6 +4360,12 @@ static int wss__input_keep_head(wss__session_shared *shared, wss__session *sessi
     return 1;
 }
 
+/* A request that is not whole: nothing of it is known but whether it begins as HEAD. */
+static void wss__input_forget_request(wss__session_event *event, const char *data, size_t size) {
+    memset(&event->request, 0, offsetof(wss_request, fields));
+    if (wss__http_begins_head(data, size)) event->request.method = WSS__HTTP_HEAD;
+}
+
 /* Gathers the request head. It is looked for once per byte, however it trickles in. */
 static int wss__input_head(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                              wss__session_event *event) {
@@ -4287,17 +4373,17 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
     size_t before = begun ? session->input->size : 0;
     size_t size = wss__base_min(bytes->size, (size_t)shared->options->max_head + 1 - before);
     if (!bytes->size) return WSS__SESSION_NEED;
-    if (begun && !wss__input_keep_head(shared, session, bytes->data, size))
-        return wss__input_reject(shared, session, 503, 1, event);
-    char *data = begun ? session->input->data : bytes->data;
-    size_t end = wss__http_find_end(data, before + size, before);
-    int status = wss__http_prefix_status(data, end ? end : before + size, shared->options->max_head);
-    if (status) return wss__input_reject(shared, session, status, 1, event);
-    wss__session_skip(bytes, end ? end - before : size);
-    if (end) return wss__input_request(shared, session, data, end, event);
-    if (!begun && !wss__input_keep_head(shared, session, data, size))
-        return wss__input_reject(shared, session, 503, 1, event);
-    return WSS__SESSION_NEED;
+    int kept = !begun || wss__input_keep_head(shared, session, bytes->data, size);
+    char *data = begun && kept ? session->input->data : bytes->data;
+    size_t end = kept ? wss__http_find_end(data, before + size, before) : 0;
+    int rule = kept ? wss__http_check_prefix(data, end ? end : before + size, shared->options->max_head)
+                    : WSS__HTTP_RULE_MEMORY;
+    if (!rule) wss__session_skip(bytes, end ? end - before : size);
+    if (!rule && end) return wss__input_request(shared, session, data, end, event);
+    if (!rule && !begun && !wss__input_keep_head(shared, session, data, size)) rule = WSS__HTTP_RULE_MEMORY;
+    if (!rule) return WSS__SESSION_NEED;
+    wss__input_forget_request(event, data, kept ? before + size : 0);
+    return wss__input_reject(shared, session, rule, event->request.method == WSS__HTTP_HEAD, event);
 }
 
 /* The next event in the input, which is modified and used up step by step. After NEED nothing is left of it, unless the
@@ -6159,19 +6245,26 @@ static void wss__notify_mark_dead(wss__loop *loop, wss__conn *conn, int reset) {
     wss__conn_make_ready(loop, conn);
 }
 
-static void wss__notify_log_refusal(wss__loop *loop, const wss__session_event *end) {
+/* Who was refused, where, by which rule, and which option there is for it. */
+static void wss__notify_log_refusal(wss__loop *loop, const wss__conn *conn, const wss__session_event *end) {
     char origin[WSS__LOG_PEER * 4 + 4];
     char host[WSS__LOG_PEER * 4 + 4];
-    wss__log *log = &loop->server->log;
-    if (end->status != 403 && end->status != 421) {
-        wss__log_line(log, WSS_LOG_INFO, loop->now, "request refused: %d", end->status);
-        return;
-    }
-    wss__log_escape(wss__base_text(wss_request_header(&end->request, "Origin")), origin);
-    wss__log_escape(wss__base_text(wss_request_header(&end->request, "Host")), host);
-    wss__log_line(log, WSS_LOG_WARNING, loop->now,
-                  "request refused: %d, Origin \"%.150s\", Host \"%.150s\": see options.%s",
-                  end->status, origin, host, end->status == 403 ? "origins" : "hosts");
+    char path[WSS__LOG_PEER * 4 + 4];
+    char address[64];
+    int port;
+    const wss__http_rule *rule = wss__http_rule_of(end->rule);
+    const wss_request *request = &end->request;
+    int by_name = rule->status == 403 || rule->status == 421;
+    int level = by_name ? WSS_LOG_WARNING : WSS_LOG_INFO;
+    if (!wss__log_wants(&loop->server->log, level)) return;
+    wss__socket_peer(conn->fd, address, &port);
+    wss__log_escape(wss__base_text(by_name ? wss_request_header(request, "Origin") : NULL), origin);
+    wss__log_escape(by_name ? wss__http_span(request, request->host) : wss__base_text(NULL), host);
+    wss__log_escape(wss__base_text(request->target.size ? wss_request_target(request) : NULL), path);
+    wss__log_line(&loop->server->log, level, loop->now, "request refused: %d, from %s%s%.80s: %.*s%s%.100s%s%.100s%s%s",
+                  rule->status, address, *path ? ", " : "", path, (int)strlen(rule->text) - 1, rule->text,
+                  by_name ? " Origin " : "", origin, by_name ? ", Host " : "", host, rule->option ? " See options." : "",
+                  rule->option ? rule->option : "");
 }
 
 static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const wss__session_event *end) {
@@ -6180,7 +6273,7 @@ static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const ws
     int level = end->cause >= WSS_CAUSE_UNMASKED ? WSS_LOG_INFO : WSS_LOG_DEBUG;
     if (!wss__log_wants(log, WSS_LOG_WARNING)) return;
     if (end->cause == WSS_CAUSE_HANDSHAKE) {
-        wss__notify_log_refusal(loop, end);
+        wss__notify_log_refusal(loop, conn, end);
     } else if (wss__log_wants(log, level)) {
         wss__log_line(log, level, loop->now, "connection %llx ended: %s, code %d, reason \"%s\"",
                       (unsigned long long)wss__conn_handle(conn).id, wss_cause_text(end->cause), end->code,
@@ -6220,9 +6313,14 @@ static void wss__notify_end(wss__loop *loop, wss__conn *conn, int cause, int how
     if (how != WSS__NOTIFY_SAY) wss__notify_mark_dead(loop, conn, how == WSS__NOTIFY_RESET);
 }
 
-static void wss__notify_reject(wss__loop *loop, wss__conn *conn, int status) {
+/* Refuses a request by a rule. request: NULL where it is not at hand. */
+static void wss__notify_reject(wss__loop *loop, wss__conn *conn, int rule, const wss_request *request) {
     wss__session_event end;
-    wss__input_reject(&loop->shared, &conn->session, status, 1, &end);
+    wss__session_input *head = conn->session.input;
+    if (!request && conn->cold && conn->cold->request) request = &conn->cold->request->request;
+    if (request) end.request = *request;
+    else wss__input_forget_request(&end, head ? head->data : NULL, head ? head->size : 0);
+    wss__input_reject(&loop->shared, &conn->session, rule, end.request.method == WSS__HTTP_HEAD, &end);
     wss__notify_ended(loop, conn, &end);
 }
 
@@ -6711,7 +6809,7 @@ static void wss__pressure_relieve(wss__loop *loop) {
     if (!conn || wss__pressure_moves(loop, conn)) return;
     int open = conn->session.phase == WSS__SESSION_OPEN;
     if (open) wss__session_drop_unsent(&loop->shared, &conn->session);
-    if (conn->session.phase == WSS__SESSION_ASKED) wss__notify_reject(loop, conn, 503);
+    if (conn->session.phase == WSS__SESSION_ASKED) wss__notify_reject(loop, conn, WSS__HTTP_RULE_MEMORY, NULL);
     else wss__notify_end(loop, conn, WSS_CAUSE_PRESSURE, open ? WSS__NOTIFY_SAY : WSS__NOTIFY_RESET);
     wss__input_free_input(&loop->shared, &conn->session);
     wss__pressure_note(loop, conn);
@@ -6792,7 +6890,7 @@ static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *r
     wss_event event;
     wss__conn_request *kept = wss__read_keep_request(loop, conn, request, upgrade);
     if (!kept) {
-        wss__notify_reject(loop, conn, 503);
+        wss__notify_reject(loop, conn, WSS__HTTP_RULE_MEMORY, request);
         return;
     }
     wss__conn_set_state(loop, conn, WSS__STATE_ASKED);
@@ -6816,8 +6914,10 @@ static void wss__read_upgrade(wss__loop *loop, wss__conn *conn, const wss_reques
     }
 }
 
+/* A proxy that speaks HTTP/1.0 drops the lines of an upgrade: what comes is plain, and its answer says why. */
 static void wss__read_http(wss__loop *loop, wss__conn *conn, const wss_request *request) {
-    if (wss__event_is_empty(&loop->server->handlers, WSS_EVENT_HTTP)) wss__notify_reject(loop, conn, 426);
+    int rule = request->minor == 0 ? WSS__HTTP_RULE_OLD_HTTP : WSS__HTTP_RULE_NO_UPGRADE;
+    if (wss__event_is_empty(&loop->server->handlers, WSS_EVENT_HTTP)) wss__notify_reject(loop, conn, rule, request);
     else wss__read_ask(loop, conn, request, 0);
 }
 
@@ -7053,7 +7153,7 @@ static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
     int answered = wss__conn_stage(conn) > WSS__STAGE_ASKED;
     if (!answered) wss__conn_raise(conn, WSS__STAGE_CLOSING);
     wss__conn_unlock(loop->server);
-    if (!answered) wss__notify_reject(loop, conn, asked ? 503 : 408);
+    if (!answered) wss__notify_reject(loop, conn, asked ? WSS__HTTP_RULE_UNDECIDED : WSS__HTTP_RULE_TIMEOUT, NULL);
 }
 
 /* The time for the peer's last word is over. */
@@ -7412,7 +7512,7 @@ static void wss__accept_end_oldest(wss__loop *loop) {
     wss__serve_turn(loop, conn);
     if (conn->session.phase != WSS__SESSION_HEAD || conn->work & WSS__WORK_READABLE) return;
     wss__session_take_cork(&loop->shared, &conn->session);
-    wss__notify_reject(loop, conn, 408);
+    wss__notify_reject(loop, conn, WSS__HTTP_RULE_CROWDED, NULL);
     wss__serve_end_turn(loop, conn);
 }
 
@@ -7702,7 +7802,7 @@ static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
         wss__write_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
     else if (conn->session.phase == WSS__SESSION_ASKED ||
              (conn->session.phase == WSS__SESSION_HEAD && conn->session.input))
-        wss__notify_reject(loop, conn, 503);
+        wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
     else if (conn->session.phase == WSS__SESSION_HEAD)
         wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
 }
@@ -8443,7 +8543,7 @@ static int wss__public_answer(wss_server *server, wss_conn handle, wss__answer_r
     wss__span protocol = wss__base_text(reply->protocol);
     if (reply->protocol && !wss__http_offers(&kept->request, protocol)) result = WSS_ERR_PROTOCOL;
     if (order.status == 101) wss__answer_welcome(reply, wss__http_key(&kept->request));
-    reply->is_head = kept->request.is_head;
+    reply->is_head = kept->request.method == WSS__HTTP_HEAD;
     if (!result) result = wss__public_answer_frame(server, reply, &order.frame);
     if (!result && protocol.size) order.protocol.data = wss__conn_copy(server, protocol, &order.protocol.size);
     if (!result) result = wss__send_do(server, &order);
@@ -8595,7 +8695,7 @@ static void wss__server_resolve(wss_options *options) {
     const int most = (int)wss__base_min(WSS__SLOT_LIMIT, (size_t)wss__server_descriptors());
     wss__server_default_limit(&options->threads, 1, WSS__QUEUE_INBOXES);
     wss__server_default_size(&options->max_message, mebibyte);
-    wss__server_default_limit(&options->max_head, 8192, 1024 * 1024);
+    wss__server_default_limit(&options->max_head, 16384, 1024 * 1024);
     wss__server_default_limit(&options->max_connections, 10000, most);
     wss__server_default(&options->max_per_address, WSS_OFF);
     wss__server_default_size(&options->max_queued, mebibyte);
