@@ -92,6 +92,7 @@
        bytes       [config]  switches, system headers      [base]    bytes and numbers
                    [mem]     the one way to allocate       [log]     lines for the application's log
                    [hash]    SHA-1 and base64              [utf8]    validator
+                   [address] of peers
        protocol    [http]    request head              [answer]   what is said to it
                    [frame]   RFC 6455 frames           [json]     scanner and cutter
                    [args]    JSON readers and writer   [buf]      frames waiting to be sent
@@ -259,7 +260,8 @@ enum { /* why requests were refused: places in wss_stats.refused_cause */
     WSS_REFUSED_HEADERS,     /* 431: more than 64 header lines, or longer than options.max_head */
     WSS_REFUSED_UNAVAILABLE, /* 503: memory, stopping, or no answer in time */
     WSS_REFUSED_HTTP,        /* 505: HTTP, but not version 1 */
-    WSS_REFUSED_APPLICATION  /* by wss_refuse */
+    WSS_REFUSED_APPLICATION, /* by wss_refuse */
+    WSS_REFUSED_PER_ADDRESS  /* closed unanswered, or behind a proxy 503: options.max_per_address */
 };
 
 #define WSS_OFF (-1)                   /* for a time or count in wss_options: never, or no limit */
@@ -1441,9 +1443,118 @@ static int wss__utf8_name(const char *text, wss__span *name) {
     return wss__utf8_check(0, name->data, name->size) != 0 ? WSS_ERR_UTF8 : WSS_OK;
 }
 
+/* ---- [address] ---------------------------------------------------------------------------------------------
+   purpose  addresses of peers: read from text, compared, written
+   knows    base
+   owns     no state; an IPv4 address is kept as the IPv6 one that stands for it, so that there is one of each
+   threads  any
+   spec     RFC 4291 sections 2.2 and 2.5.5.2 */
+
+enum { WSS__ADDRESS_NONE = 0, WSS__ADDRESS_IP, WSS__ADDRESS_UNIX };
+
+enum { WSS__ADDRESS_TEXT = 64 }; /* bytes of any address as text */
+
+typedef struct wss__address {
+    unsigned char bytes[16];
+    uint16_t port;
+    uint8_t kind;
+} wss__address;
+
+static wss__address wss__address_of(int kind, const unsigned char *bytes, size_t size, int port) {
+    wss__address address;
+    memset(&address, 0, sizeof address);
+    address.kind = (uint8_t)kind;
+    address.port = (uint16_t)port;
+    if (size == 4) memset(address.bytes + 10, 0xff, 2);
+    if (size) memcpy(address.bytes + 16 - size, bytes, size);
+    return address;
+}
+
+static int wss__address_is_v4(const wss__address *address) {
+    static const unsigned char mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    return address->kind == WSS__ADDRESS_IP && memcmp(address->bytes, mapped, sizeof mapped) == 0;
+}
+
+/* "" where there is none, "unix" for Unix sockets. */
+static const char *wss__address_text(const wss__address *address, char out[WSS__ADDRESS_TEXT]) {
+    int v4 = wss__address_is_v4(address);
+    memcpy(out, address->kind == WSS__ADDRESS_UNIX ? "unix" : "\0\0\0\0", 5);
+    if (address->kind == WSS__ADDRESS_IP)
+        inet_ntop(v4 ? AF_INET : AF_INET6, address->bytes + (v4 ? 12 : 0), out, WSS__ADDRESS_TEXT);
+    return out;
+}
+
+/* What connections of one address have in common: an IPv4 address, or the network (/64) of an IPv6 one. False: none. */
+static int wss__address_key(const wss__address *address, char key[8]) {
+    int v4 = wss__address_is_v4(address);
+    memset(key, 0, 8);
+    memcpy(key + (v4 ? 4 : 0), address->bytes + (v4 ? 12 : 0), v4 ? 4 : 8);
+    return address->kind == WSS__ADDRESS_IP;
+}
+
+/* This machine: 127.0.0.0/8 or ::1. */
+static int wss__address_is_loopback(const wss__address *address) {
+    static const unsigned char one[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1};
+    if (wss__address_is_v4(address)) return address->bytes[12] == 127;
+    return address->kind == WSS__ADDRESS_IP && memcmp(address->bytes, one, sizeof one) == 0;
+}
+
+/* An IPv4 or IPv6 address without brackets, port or zone. Returns its bits, 0 where it is none. */
+static int wss__address_parse_plain(wss__span text, wss__address *address) {
+    char name[INET6_ADDRSTRLEN];
+    unsigned char bytes[16];
+    if (wss__base_copy_out(text, name, sizeof name, NULL) != WSS_OK) return 0;
+    int bits = inet_pton(AF_INET, name, bytes) == 1 ? 32 : inet_pton(AF_INET6, name, bytes) == 1 ? 128 : 0;
+    if (bits) *address = wss__address_of(WSS__ADDRESS_IP, bytes, (size_t)bits / 8, 0);
+    return bits;
+}
+
+/* The same, also with a port behind it: an IPv6 address then stands in brackets. */
+static int wss__address_parse(wss__span text, wss__address *address) {
+    wss__span port;
+    wss__span name = wss__base_host(text, &port);
+    if (wss__address_parse_plain(text, address)) return 1;
+    if (name.size > 1 && name.data[0] == '[' && name.data[name.size - 1] == ']')
+        name = wss__base_span(name.data + 1, name.size - 2);
+    else if (!port.data) return 0;
+    int number = port.data ? wss__base_number(port, 65535) : 0;
+    if (number < 0 || !wss__address_parse_plain(name, address)) return 0;
+    address->port = (uint16_t)number;
+    return 1;
+}
+
+/* An address or a network, as 10.0.0.0/8 or fd00::/8, or "unix:" for all Unix sockets. *bits: how many of the 128 of an
+   address must be the same. */
+static int wss__address_parse_network(wss__span text, wss__address *network, int *bits) {
+    *bits = 0;
+    *network = wss__address_of(WSS__ADDRESS_UNIX, NULL, 0, 0);
+    if (wss__base_equal(text, wss__base_text("unix:"))) return 1;
+    wss__span name = wss__base_take(&text, '/');
+    int all = wss__address_parse_plain(name, network);
+    int some = text.data ? wss__base_number(text, all) : all;
+    *bits = 128 - all + some;
+    return all > 0 && some >= 0;
+}
+
+/* Whether an address is one of a list by commas, whose items wss__address_parse_network takes. */
+static int wss__address_in(const wss__address *address, const char *list) {
+    wss__span rest = wss__base_text(list);
+    wss__span item;
+    wss__address network;
+    int bits;
+    while (wss__base_next_item(&rest, ',', &item)) {
+        if (!wss__address_parse_network(item, &network, &bits) || network.kind != address->kind) continue;
+        int whole = bits / 8;
+        int mask = 0xff00 >> bits % 8 & 0xff;
+        if (memcmp(network.bytes, address->bytes, (size_t)whole) != 0) continue;
+        if (!mask || !((network.bytes[whole] ^ address->bytes[whole]) & mask)) return 1;
+    }
+    return 0;
+}
+
 /* ---- [http] ------------------------------------------------------------------------------------------------
    purpose  request head to fields, upgrade rules, what an application reads of a request, replies
-   knows    base, hash, utf8
+   knows    base, hash, utf8, address
    owns     a request's parts are offsets into base, so that the head may move; each ends in NUL; nothing
             is read past the given size; a field line too many refuses the request, none is ever dropped
    threads  any: no state
@@ -1527,7 +1638,7 @@ struct wss_request {
     int minor;   /* of HTTP/1.x: 0, or 1 for all later ones */
     wss__http_part target;
     wss__http_part host; /* that of an absolute target, or of the Host line; size 0: none */
-    char address[64]; /* of the peer, filled by the owner of the socket; parsing leaves it alone */
+    char peer[WSS__ADDRESS_TEXT]; /* address of the client, written by the owner of the socket */
     int port;
     size_t count;
     wss__http_field fields[WSS__HTTP_FIELDS_MAX];
@@ -2012,7 +2123,7 @@ WSSERVER_API int wss_request_protocol(const wss_request *request, size_t index, 
 
 WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port) {
     if (port) *port = request ? request->port : 0;
-    return request ? request->address : "";
+    return request ? request->peer : "";
 }
 
 /* Replies. */
@@ -4654,12 +4765,15 @@ static uint64_t wss__socket_random(void) {
     return wss__socket_clock_us() * 0x9e3779b97f4a7c15u;
 }
 
-/* glibc hides accept4 from programs compiled in GNU mode whose first header was not ours. */
-static int wss__socket_accept(int listener) {
+/* *from: of whom, as far as the kernel says it. glibc hides accept4 from programs compiled in GNU mode whose first header
+   was not ours. */
+static int wss__socket_accept(int listener, wss__socket_address *from) {
+    socklen_t size = sizeof *from;
+    memset(from, 0, sizeof *from);
 #if defined(__GLIBC__) && !defined(__USE_GNU)
-    return (int)WSSERVER_SYSTEM(syscall)(SYS_accept4, listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return (int)WSSERVER_SYSTEM(syscall)(SYS_accept4, listener, &from->any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 #else
-    return WSSERVER_SYSTEM(accept4)(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    return WSSERVER_SYSTEM(accept4)(listener, &from->any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 #endif
 }
 
@@ -4749,39 +4863,13 @@ static int wss__socket_port_of(const wss__socket_address *address) {
     return address->any.sa_family == AF_INET6 ? ntohs(address->v6.sin6_port) : 0;
 }
 
-/* The peer's address. Returns its family and where its bytes stand: those of an IPv4 address also where it came as an
-   IPv6 one. AF_UNSPEC: it has none any more. */
-static int wss__socket_peer_address(int fd, wss__socket_address *address, const unsigned char **bytes) {
-    socklen_t size = sizeof *address;
-    memset(address, 0, sizeof *address);
-    *bytes = address->v6.sin6_addr.s6_addr;
-    if (WSSERVER_SYSTEM(getpeername)(fd, &address->any, &size) != 0) return AF_UNSPEC;
-    int mapped = address->any.sa_family == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&address->v6.sin6_addr);
-    if (address->any.sa_family == AF_INET) *bytes = (const unsigned char *)&address->v4.sin_addr;
-    if (mapped) *bytes += 12;
-    return mapped ? AF_INET : address->any.sa_family;
-}
-
-/* Text of the peer's address; "unix" for Unix sockets. */
-static void wss__socket_peer(int fd, char out[64], int *port) {
-    wss__socket_address address;
-    const unsigned char *bytes;
-    int family = wss__socket_peer_address(fd, &address, &bytes);
-    *port = wss__socket_port_of(&address);
-    out[0] = 0;
-    if (family == AF_UNIX) memcpy(out, "unix", 5);
-    else inet_ntop(family, bytes, out, 64); /* leaves out as it is for any other family */
-}
-
-/* What connections of one address have in common: an IPv4 address, or the network (/64) of an IPv6 one. False: none. */
-static int wss__socket_key(int fd, char key[8]) {
-    wss__socket_address address;
-    const unsigned char *bytes;
-    int family = wss__socket_peer_address(fd, &address, &bytes);
-    memset(key, 0, 8);
-    if (family == AF_INET6) memcpy(key, bytes, 8);
-    else memcpy(key + 4, bytes, 4);
-    return family == AF_INET || family == AF_INET6;
+static wss__address wss__socket_address_of(const wss__socket_address *address) {
+    int family = address->any.sa_family;
+    int port = wss__socket_port_of(address);
+    const unsigned char *v4 = (const unsigned char *)&address->v4.sin_addr;
+    if (family == AF_INET) return wss__address_of(WSS__ADDRESS_IP, v4, 4, port);
+    if (family == AF_INET6) return wss__address_of(WSS__ADDRESS_IP, address->v6.sin6_addr.s6_addr, 16, port);
+    return wss__address_of(family == AF_UNIX ? WSS__ADDRESS_UNIX : WSS__ADDRESS_NONE, NULL, 0, 0);
 }
 
 /* Who is at the other end of a Unix socket. The layout is the kernel's struct ucred, which glibc hides in GNU mode. */
@@ -5385,6 +5473,14 @@ typedef struct wss__conn_delivery {
     int holders;        /* the loop, and each event under way; atomic */
 } wss__conn_delivery;
 
+/* A peer that is not on IPv4: see wss__conn_peer_of. */
+typedef struct wss__conn_peer {
+    wss__address address;
+    int pid; /* Unix sockets; else -1 */
+    int uid;
+    int gid;
+} wss__conn_peer;
+
 /* For max_per_address. In a list for each value of some bits of the key's hash; under the mutex. */
 typedef struct wss__conn_address {
     struct wss__conn_address *next;
@@ -5420,6 +5516,7 @@ typedef struct wss__conn {
     int fd;                  /* mutex */
     void *user;              /* atomic */
     wss__conn_cold *cold;
+    uint64_t peer;           /* mutex: see wss__conn_peer_of */
     uint32_t opened;         /* when it was accepted, in steps of WSS__CONN_STEP */
     uint32_t since;          /* milliseconds of its loop's time, modulo 2^32: see UNREAD and AWAITED; else when it was
                                 adopted */
@@ -5710,6 +5807,43 @@ static void wss__conn_free_user(wss_server *server, void *user) {
 }
 
 /* The list in which an address with this key stands. */
+/* ---- peers ---- */
+
+/* Known from accept until the place is free. An IPv4 address, which most have, fills the word: address, port and a 1;
+   another one has a block of memory, whose address is even. */
+static wss__conn_peer wss__conn_peer_of(const wss__conn *conn) {
+    unsigned char bytes[4];
+    wss__conn_peer peer;
+    if (conn->peer && !(conn->peer & 1)) return *(const wss__conn_peer *)(uintptr_t)conn->peer;
+    for (int i = 0; i < 4; i++) bytes[i] = (unsigned char)(conn->peer >> (56 - 8 * i) & 0xff);
+    int kind = conn->peer ? WSS__ADDRESS_IP : WSS__ADDRESS_NONE;
+    peer.address = wss__address_of(kind, bytes, 4, (int)(conn->peer >> 16 & 0xffff));
+    peer.pid = peer.uid = peer.gid = -1;
+    return peer;
+}
+
+static void wss__conn_free_peer(wss_server *server, uint64_t peer) {
+    if (peer && !(peer & 1)) wss__mem_free(&server->mem, (void *)(uintptr_t)peer, sizeof(wss__conn_peer));
+}
+
+/* False: no memory, and it is as it was. */
+static int wss__conn_set_peer(wss_server *server, wss__conn *conn, const wss__conn_peer *peer) {
+    uint64_t made = (uint64_t)peer->address.port << 16 | 1;
+    for (int i = 0; i < 4; i++) made |= (uint64_t)peer->address.bytes[12 + i] << (56 - 8 * i);
+    if (!wss__address_is_v4(&peer->address)) {
+        wss__conn_peer *block = (wss__conn_peer *)wss__mem_get(&server->mem, sizeof *block);
+        if (!block) return 0;
+        *block = *peer;
+        made = (uint64_t)(uintptr_t)block;
+    }
+    wss__conn_lock(server);
+    uint64_t before = conn->peer;
+    conn->peer = made;
+    wss__conn_unlock(server);
+    wss__conn_free_peer(server, before);
+    return 1;
+}
+
 static wss__conn_address **wss__conn_address_list(wss_server *server, const char key[8]) {
     uint64_t hash = wss__base_hash(wss__base_span(key, 8), server->seed);
     return &server->addresses[hash >> 32 & (server->address_lists - 1)];
@@ -5736,10 +5870,13 @@ static void wss__conn_release(wss_server *server, wss__conn *conn) {
     if ((conn->slot.word & WSS__SLOT_STATE) == WSS__SLOT_CLOSED)
         __atomic_sub_fetch(&server->closed, 1, __ATOMIC_RELAXED);
     void *user = __atomic_exchange_n(&conn->user, NULL, __ATOMIC_ACQ_REL);
+    uint64_t peer = conn->peer;
     conn->cold = NULL;
+    conn->peer = 0;
     wss__slot_release(&server->conns, &conn->slot);
     wss__conn_unlock(server);
     wss__conn_free_cold(server, cold);
+    wss__conn_free_peer(server, peer);
     wss__conn_free_user(server, user);
     wss__conn_tell_acceptor(server);
 }
@@ -6250,19 +6387,18 @@ static void wss__notify_log_refusal(wss__loop *loop, const wss__conn *conn, cons
     char origin[WSS__LOG_PEER * 4 + 4];
     char host[WSS__LOG_PEER * 4 + 4];
     char path[WSS__LOG_PEER * 4 + 4];
-    char address[64];
-    int port;
+    char address[WSS__ADDRESS_TEXT];
+    wss__conn_peer peer = wss__conn_peer_of(conn);
     const wss__http_rule *rule = wss__http_rule_of(end->rule);
     const wss_request *request = &end->request;
     int by_name = rule->status == 403 || rule->status == 421;
     int level = by_name ? WSS_LOG_WARNING : WSS_LOG_INFO;
     if (!wss__log_wants(&loop->server->log, level)) return;
-    wss__socket_peer(conn->fd, address, &port);
     wss__log_escape(wss__base_text(by_name ? wss_request_header(request, "Origin") : NULL), origin);
     wss__log_escape(by_name ? wss__http_span(request, request->host) : wss__base_text(NULL), host);
     wss__log_escape(wss__base_text(request->target.size ? wss_request_target(request) : NULL), path);
     wss__log_line(&loop->server->log, level, loop->now, "request refused: %d, from %s%s%.80s: %.*s%s%.100s%s%.100s%s%s",
-                  rule->status, address, *path ? ", " : "", path, (int)strlen(rule->text) - 1, rule->text,
+                  rule->status, wss__address_text(&peer.address, address), *path ? ", " : "", path, (int)strlen(rule->text) - 1, rule->text,
                   by_name ? " Origin " : "", origin, by_name ? ", Host " : "", host, rule->option ? " See options." : "",
                   rule->option ? rule->option : "");
 }
@@ -6879,8 +7015,9 @@ static wss__conn_request *wss__read_keep_request(wss__loop *loop, wss__conn *con
     kept->request = *request;
     kept->request.base = (char *)(kept + 1);
     memcpy(kept->request.base, request->base, request->size);
-    wss__socket_peer(conn->fd, kept->request.address, &kept->request.port);
-    if (strcmp(kept->request.address, "unix") == 0) kept->request.address[0] = 0;
+    wss__conn_peer peer = wss__conn_peer_of(conn);
+    if (peer.address.kind == WSS__ADDRESS_IP) wss__address_text(&peer.address, kept->request.peer);
+    kept->request.port = peer.address.port;
     return kept;
 }
 
@@ -7550,11 +7687,11 @@ static int wss__accept_allowed(wss__loop *loop, int somebody) {
 
 /* ---- addresses ---- */
 
-/* One socket more of this address: NULL where it has as many as it may, or there is no memory. */
-static wss__conn_address *wss__accept_count_address(wss_server *server, const char key[8]) {
+/* One socket more of this address. WSS_ERR_FULL where it has as many as it may, or WSS_ERR_MEMORY. */
+static int wss__accept_count_address(wss_server *server, const char key[8], wss__conn_address **counted) {
     wss__conn_address **list = wss__conn_address_list(server, key);
     wss__conn_address *made = (wss__conn_address *)wss__mem_get_zeroed(&server->mem, sizeof *made);
-    if (!made) return NULL;
+    if (!made) return WSS_ERR_MEMORY;
     memcpy(made->key, key, 8);
     wss__conn_lock(server);
     wss__conn_address *address = *list;
@@ -7565,34 +7702,46 @@ static wss__conn_address *wss__accept_count_address(wss_server *server, const ch
         *list = made;
         made = NULL;
     }
-    if (address->count >= server->options.max_per_address) address = NULL;
-    else address->count++;
+    int full = address->count >= server->options.max_per_address;
+    if (!full) address->count++;
+    if (!full) *counted = address;
     wss__conn_unlock(server);
     wss__mem_free(&server->mem, made, sizeof *made);
-    return address;
+    return full ? WSS_ERR_FULL : WSS_OK;
 }
 
 /* ---- dealing ---- */
 
-/* Fills a place that was taken. False: nobody shall have it. */
-static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd) {
+/* Counts a client for max_per_address. WSS_OK; WSS_ERR_FULL, which is counted; WSS_ERR_MEMORY. */
+static int wss__accept_limit(wss__loop *loop, wss__conn *conn, const wss__address *address) {
+    wss_server *server = loop->server;
+    char key[8];
+    if (server->options.max_per_address == WSS_OFF || !wss__address_key(address, key)) return WSS_OK;
+    if (!wss__conn_need_cold(server, conn)) return WSS_ERR_MEMORY;
+    int result = wss__accept_count_address(server, key, &conn->cold->address);
+    if (result != WSS_ERR_FULL) return result;
+    WSS__COUNT(loop->shared.stats.refused, 1);
+    WSS__COUNT(loop->shared.stats.refused_cause[WSS_REFUSED_PER_ADDRESS], 1);
+    return result;
+}
+
+/* Fills a place that was taken. WSS_OK, or why nobody shall have it. */
+static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd, const wss__conn_peer *peer) {
     wss_server *server = loop->server;
     const wss_options *options = &server->options;
-    char key[8];
     memset((char *)conn + sizeof conn->slot, 0, sizeof *conn - sizeof conn->slot);
     conn->fd = fd;
     conn->opened = (uint32_t)(loop->now / WSS__CONN_STEP);
     conn->work = WSS__WORK_WRITABLE;
-    int limited = options->max_per_address != WSS_OFF && wss__socket_key(fd, key);
-    if (!options->queue && options->idle_ms == WSS_OFF && !limited) return 1;
-    if (!wss__conn_need_cold(server, conn)) return 0;
-    if (limited) conn->cold->address = wss__accept_count_address(server, key);
-    if (limited && !conn->cold->address) return 0;
-    if (!options->queue) return 1;
+    if (!wss__conn_set_peer(server, conn, peer)) return WSS_ERR_MEMORY;
+    int result = wss__accept_limit(loop, conn, &peer->address);
+    if (result || (!options->queue && options->idle_ms == WSS_OFF)) return result;
+    if (!wss__conn_need_cold(server, conn)) return WSS_ERR_MEMORY;
+    if (!options->queue) return WSS_OK;
     conn->cold->delivery = (wss__conn_delivery *)wss__mem_get_zeroed(&server->mem, sizeof *conn->cold->delivery);
-    if (!conn->cold->delivery) return 0;
+    if (!conn->cold->delivery) return WSS_ERR_MEMORY;
     conn->cold->delivery->holders = 1;
-    return 1;
+    return WSS_OK;
 }
 
 /* What was dealt goes nowhere. */
@@ -7640,8 +7789,9 @@ static int wss__accept_hand_over(wss__loop *loop, wss__conn *conn) {
 
 /* Gives a new socket a place, and that to the loop with the fewest. Counted here, not where it arrives: a loop that is
    held up does not look idle. */
-static void wss__accept_deal(wss__loop *loop, int fd) {
+static void wss__accept_deal(wss__loop *loop, int fd, const wss__conn_peer *peer) {
     wss_server *server = loop->server;
+    char address[WSS__ADDRESS_TEXT];
     wss__loop *best = loop;
     wss__conn *conn = (wss__conn *)(void *)wss__slot_take(&server->conns);
     if (!conn) {
@@ -7657,12 +7807,13 @@ static void wss__accept_deal(wss__loop *loop, int fd) {
     }
     __atomic_add_fetch(&best->connections, 1, __ATOMIC_ACQ_REL);
     __atomic_add_fetch(&server->handshakes, 1, __ATOMIC_SEQ_CST);
-    int good = wss__accept_prepare(loop, conn, fd);
-    if (!good)
-        wss__log_line(&server->log, WSS_LOG_INFO, loop->now,
-                      "a client was closed unanswered: options.max_per_address, or no memory");
-    if (good && best == loop) wss__accept_adopt(loop, conn);
-    else if (!good || !wss__accept_hand_over(best, conn)) wss__accept_undo(best, conn);
+    int result = wss__accept_prepare(loop, conn, fd, peer);
+    if (result)
+        wss__log_line(&server->log, WSS_LOG_INFO, loop->now, "a client was closed unanswered, from %s: %s",
+                      wss__address_text(&peer->address, address),
+                      result == WSS_ERR_FULL ? "its address has options.max_per_address" : wss_strerror(result));
+    if (!result && best == loop) wss__accept_adopt(loop, conn);
+    else if (result || !wss__accept_hand_over(best, conn)) wss__accept_undo(best, conn);
 }
 
 /* What a failed accept means: go on, wait for the next event, wait for the kernel, or never again. */
@@ -7687,17 +7838,22 @@ static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
 }
 
 static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
+    wss__socket_address from;
+    wss__conn_peer peer;
     int stopping = __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE);
     for (int i = 0; i < WSS__ACCEPT_TURN && loop->accepting && !stopping; i++) {
         if (!wss__accept_allowed(loop, i == 0)) return; /* whether another waits, the next event tells */
-        int fd = wss__socket_accept(listener->fd);
+        int fd = wss__socket_accept(listener->fd, &from);
         if (fd < 0) {
             if (!wss__accept_failed(loop, listener)) return;
             continue;
         }
         loop->accept_backoff = 0;
         WSS__COUNT(loop->shared.stats.accepted, 1);
-        wss__accept_deal(loop, fd);
+        peer.address = wss__socket_address_of(&from);
+        peer.pid = peer.uid = peer.gid = -1;
+        if (peer.address.kind == WSS__ADDRESS_UNIX) wss__socket_credentials(fd, &peer.pid, &peer.uid, &peer.gid);
+        wss__accept_deal(loop, fd, &peer);
     }
 }
 
@@ -8431,7 +8587,13 @@ static void wss__public_copy_text(char *out, size_t size, const char *text, size
 static void wss__public_fill_info(wss_server *server, const wss__conn *conn, uint64_t now, wss_info *info) {
     const wss__conn_cold *cold = conn->cold;
     int round_trip = __atomic_load_n(&conn->round_trip, __ATOMIC_RELAXED);
+    wss__conn_peer peer = wss__conn_peer_of(conn);
     info->conn = wss__conn_handle(conn);
+    wss__address_text(&peer.address, info->address);
+    info->port = peer.address.port;
+    info->pid = peer.pid;
+    info->uid = peer.uid;
+    info->gid = peer.gid;
     info->path[0] = '/';
     if (cold && cold->path) wss__public_copy_text(info->path, sizeof info->path, cold->path, cold->path_size);
     if (cold) wss__public_copy_text(info->protocol, sizeof info->protocol, cold->protocol, cold->protocol_size);
@@ -8446,24 +8608,11 @@ static void wss__public_fill_info(wss_server *server, const wss__conn *conn, uin
 }
 
 WSSERVER_API int wss_get_info(wss_server *server, wss_conn handle, wss_info *info) {
-    wss_info none;
-    wss_info found;
     if (!server || !info) return WSS_ERR_ARGUMENT;
     memset(info, 0, sizeof *info);
-    memset(&none, 0, sizeof none);
-    none.uid = none.gid = none.pid = -1;
-    found = none;
+    uint64_t now = wss__socket_clock();
     wss__conn_lock(server);
     wss__conn *conn = wss__send_find(server, handle);
-    int fd = conn ? conn->fd : -1;
-    wss__conn_unlock(server);
-    /* under no mutex: by now another socket may have the number, so it is looked at once more */
-    if (fd >= 0) wss__socket_peer(fd, found.address, &found.port);
-    uint64_t now = wss__socket_clock();
-    if (strcmp(found.address, "unix") == 0) wss__socket_credentials(fd, &found.pid, &found.uid, &found.gid);
-    wss__conn_lock(server);
-    conn = wss__send_find(server, handle);
-    if (conn) *info = conn->fd == fd ? found : none;
     if (conn) wss__public_fill_info(server, conn, now, info);
     wss__conn_unlock(server);
     return conn ? WSS_OK : WSS_ERR_GONE;
