@@ -93,7 +93,8 @@
                    [mem]     the one way to allocate       [log]     lines for the application's log
                    [hash]    SHA-1 and base64              [utf8]    validator
                    [address] of peers
-       protocol    [http]    request head              [answer]   what is said to it
+       protocol    [http]    request head              [origin]   who may connect
+                   [proxy]   who asks behind one       [answer]   what is said to a request
                    [frame]   RFC 6455 frames           [json]     scanner and cutter
                    [args]    JSON readers and writer   [buf]      frames waiting to be sent
                    [timer]   wheel of deadlines        [slot]     handles
@@ -106,7 +107,8 @@
                    [serve]   one connection's turn     [deliver]  handlers on a queue's thread
                    [accept]  new sockets               [loop]     turns of an epoll set
        surface     [send]    orders and messages       [public]   connections, requests, work
-                   [server]  making, running, ending   [tail]     versions, license
+                   [option]  one table of them         [server]   making, running, ending
+                   [tail]    versions, license
 
    A message's way:      wss__loop_turn > wss__serve_turn > wss__read_some > wss__input_next > wss__notify_tell >
                          your handler > wss_send > wss__write_message > wss__write_flush
@@ -337,9 +339,11 @@ typedef struct wss_options {
                                   listening descriptor to adopt), systemd (the descriptors in LISTEN_FDS) */
     wss_queue *queue;          /* default NULL: handlers run on the networking thread */
     const char *type_member;   /* member that names a message's type; default "__MESSAGE__" */
-    const char *origins;       /* allowed Origin values besides none and same host: a list by commas; "*" any,
-                                  "null" for pages opened from a file; default NULL */
-    const char *hosts;         /* allowed Host values, a list by commas; default NULL: any */
+    const char *origins;       /* allowed Origin values besides none and same host: a list by commas. A "*" stands for
+                                  any origin, behind a scheme for any host of it, before a dot for any name; "null" for
+                                  pages opened from a file; default NULL */
+    const char *hosts;         /* allowed Host values, a list by commas; default NULL: any, but from this very machine
+                                  only names that are its own, unless a proxy brings it */
     void (*user_free)(void *user); /* frees a connection's user pointer, once, after its disconnect
                                      handler (of one that was accepted and never connected: by its loop, and there is
                                      none); default NULL: none */
@@ -378,6 +382,12 @@ typedef struct wss_options {
     int reuse_port;            /* set SO_REUSEPORT; default 0: no */
     int least_rate;            /* bytes a second that a peer that is behind must take, averaged over a minute, and that
                                   a message may take longer for; default 256 */
+    const char *proxies;       /* addresses of proxies that may tell who the client is: a list by commas of addresses,
+                                  networks as 10.0.0.0/8, and "unix:" for all Unix sockets; default NULL: none */
+    const char *proxy_header;  /* the line in which they tell it; what clients send in it is never believed; default
+                                  NULL: X-Forwarded-For. Forwarded: RFC 7239 */
+    int proxy_protocol;        /* 1: connections of proxies begin with a PROXY header, version 1 or 2, others must not;
+                                  default 0: no */
 } wss_options;
 
 typedef struct wss_header {
@@ -1223,8 +1233,8 @@ static size_t wss__hash_base64(const unsigned char *data, size_t size, char *out
     return (size_t)(to - out);
 }
 
-/* Base64 of 16 bytes. Bits of the last character that mean nothing may be set: they are in the example of RFC 6455 section
-   4.1, and in keys that are made of 22 random characters. */
+/* Base64 of 16 bytes. Bits of the last character that mean nothing may be set: they are in the example of RFC 6455
+   section 4.1, and in keys that are made of 22 random characters. */
 static int wss__hash_is_key(wss__span text) {
     if (text.size != WSS__HASH_KEY || memcmp(text.data + WSS__HASH_KEY - 2, "==", 2) != 0) return 0;
     return wss__base_is_made_of(wss__base_span(text.data, WSS__HASH_KEY - 2), "+/");
@@ -1558,7 +1568,7 @@ static int wss__address_in(const wss__address *address, const char *list) {
    owns     a request's parts are offsets into base, so that the head may move; each ends in NUL; nothing
             is read past the given size; a field line too many refuses the request, none is ever dropped
    threads  any: no state
-   spec     RFC 9110, RFC 9112, RFC 6455 section 4, RFC 3986, RFC 6454, RFC 6265 section 4.2 */
+   spec     RFC 9110, RFC 9112, RFC 6455 section 4, RFC 3986, RFC 6265 section 4.2 */
 
 enum {
     WSS__HTTP_FIELDS_MAX = 64, /* header lines; one more refuses the request */
@@ -1567,41 +1577,74 @@ enum {
 
 enum { WSS__HTTP_GET = 1, WSS__HTTP_HEAD, WSS__HTTP_OPTIONS }; /* methods; 0: not known yet, or another */
 
-/* The rules by which requests are refused: status, counter, the option that the log names, and the body, which says what
-   to do to whoever connects for the first time and fails. */
-#define WSS__HTTP_RULES(X)                                                                                             \
-    X(LINE_END, 400, MALFORMED, NULL, "A line of the request does not end in CRLF.")                                   \
-    X(LINE, 400, MALFORMED, NULL, "The first line of the request is not METHOD TARGET HTTP/1.1.")                      \
-    X(TLS, 400, MALFORMED, NULL, "No TLS is spoken here: use ws:// or http://, or a proxy that ends TLS.")             \
-    X(TARGET, 400, MALFORMED, NULL,                                                                                    \
-      "The target must begin with a slash, http://, https://, ws:// or wss://, and be printable ASCII without #.")     \
-    X(FIELD, 400, MALFORMED, NULL, "A header line has no valid name before its colon.")                                \
-    X(VALUE, 400, MALFORMED, NULL, "A header line holds a control character.")                                         \
-    X(HOST_LINE, 400, MALFORMED, NULL, "The Host line is missing, or there are two, or it names no host.")             \
-    X(BODY, 400, MALFORMED, NULL, "A request with a body is not taken here.")                                          \
-    X(METHOD, 405, METHOD, NULL, "Only GET, and HEAD and OPTIONS of plain HTTP, are answered here.")                   \
-    X(LINE_SIZE, 414, TARGET, "max_head", "The first line of the request is too long.")                                \
-    X(HEAD_SIZE, 431, HEADERS, "max_head", "The header lines of the request are too long.")                            \
-    X(FIELDS, 431, HEADERS, NULL, "The request has more than 64 header lines.")                                        \
-    X(HTTP, 505, HTTP, NULL, "Only HTTP/1.1 is spoken here.")                                                          \
-    X(OLD_HTTP, 426, NO_UPGRADE, NULL,                                                                                 \
-      "A WebSocket needs HTTP/1.1, and this came as HTTP/1.0. A proxy must pass it on: nginx needs"                    \
-      " proxy_http_version 1.1, and the lines Upgrade and Connection.")                                                \
-    X(UPGRADE_METHOD, 405, METHOD, NULL, "A WebSocket request must use GET.")                                          \
-    X(CONNECTION, 400, MALFORMED, NULL, "A WebSocket request needs the line Connection: Upgrade; a proxy may drop it.") \
-    X(VERSION, 426, NO_UPGRADE, NULL, "The line Sec-WebSocket-Version: 13 is missing: no other version is spoken here.") \
-    X(KEY, 400, MALFORMED, NULL, "Sec-WebSocket-Key must be there once, with 16 bytes in base64.")                     \
-    X(ORIGINS, 400, MALFORMED, NULL, "The request has more than one Origin line.")                                     \
-    X(NO_UPGRADE, 426, NO_UPGRADE, NULL, "This is a WebSocket server: connect with new WebSocket(\"ws://...\").")      \
-    X(ORIGIN, 403, ORIGIN, "origins", "Pages of this origin may not connect.")                                         \
-    X(HOST, 421, HOST, "hosts", "This host is not served here.")                                                       \
-    X(TIMEOUT, 408, TIMEOUT, "handshake_ms", "The request did not arrive in time.")                                    \
-    X(CROWDED, 408, TIMEOUT, "max_connections", "The request did not arrive within a second, and others wait.")        \
-    X(MEMORY, 503, UNAVAILABLE, "memory_budget", "The server is short of memory. Try later.")                          \
-    X(STOPPING, 503, UNAVAILABLE, NULL, "The server is stopping. Try later.")                                          \
-    X(UNDECIDED, 503, UNAVAILABLE, "handshake_ms", "The server did not decide in time. Try later.")
+/* The rules by which requests are refused: status, counter, the option that the log names, and the body, which says
+   what to do to whoever connects for the first time and fails. */
+#define WSS__HTTP_RULES(X)                                                                                            \
+    X(WSS__HTTP_RULE_LINE_END, 400, WSS_REFUSED_MALFORMED, NULL,                                                      \
+      "A line of the request does not end in CRLF.")                                                                  \
+    X(WSS__HTTP_RULE_LINE, 400, WSS_REFUSED_MALFORMED, NULL,                                                          \
+      "The first line of the request is not METHOD TARGET HTTP/1.1.")                                                 \
+    X(WSS__HTTP_RULE_TLS, 400, WSS_REFUSED_MALFORMED, NULL,                                                           \
+      "No TLS is spoken here: use ws:// or http://, or a proxy that ends TLS.")                                       \
+    X(WSS__HTTP_RULE_TARGET, 400, WSS_REFUSED_MALFORMED, NULL,                                                        \
+      "The target must begin with a slash, http://, https://, ws:// or wss://, and be printable ASCII without #.")    \
+    X(WSS__HTTP_RULE_FIELD, 400, WSS_REFUSED_MALFORMED, NULL,                                                         \
+      "A header line has no valid name before its colon.")                                                            \
+    X(WSS__HTTP_RULE_VALUE, 400, WSS_REFUSED_MALFORMED, NULL,                                                         \
+      "A header line holds a control character.")                                                                     \
+    X(WSS__HTTP_RULE_HOST_LINE, 400, WSS_REFUSED_MALFORMED, NULL,                                                     \
+      "The Host line is missing, or there are two, or it names no host.")                                             \
+    X(WSS__HTTP_RULE_BODY, 400, WSS_REFUSED_MALFORMED, NULL,                                                          \
+      "A request with a body is not taken here.")                                                                     \
+    X(WSS__HTTP_RULE_METHOD, 405, WSS_REFUSED_METHOD, NULL,                                                           \
+      "Only GET, and HEAD and OPTIONS of plain HTTP, are answered here.")                                             \
+    X(WSS__HTTP_RULE_LINE_SIZE, 414, WSS_REFUSED_TARGET, "max_head",                                                  \
+      "The first line of the request is too long.")                                                                   \
+    X(WSS__HTTP_RULE_HEAD_SIZE, 431, WSS_REFUSED_HEADERS, "max_head",                                                 \
+      "The header lines of the request are too long.")                                                                \
+    X(WSS__HTTP_RULE_FIELDS, 431, WSS_REFUSED_HEADERS, NULL,                                                          \
+      "The request has more than 64 header lines.")                                                                   \
+    X(WSS__HTTP_RULE_HTTP, 505, WSS_REFUSED_HTTP, NULL,                                                               \
+      "Only HTTP/1.1 is spoken here.")                                                                                \
+    X(WSS__HTTP_RULE_OLD_HTTP, 426, WSS_REFUSED_NO_UPGRADE, NULL,                                                     \
+      "A WebSocket needs HTTP/1.1, and this came as HTTP/1.0. A proxy must pass it on: nginx needs "                  \
+      "proxy_http_version 1.1, and the lines Upgrade and Connection.")                                                \
+    X(WSS__HTTP_RULE_UPGRADE_METHOD, 405, WSS_REFUSED_METHOD, NULL,                                                   \
+      "A WebSocket request must use GET.")                                                                            \
+    X(WSS__HTTP_RULE_CONNECTION, 400, WSS_REFUSED_MALFORMED, NULL,                                                    \
+      "A WebSocket request needs the line Connection: Upgrade; a proxy may drop it.")                                 \
+    X(WSS__HTTP_RULE_VERSION, 426, WSS_REFUSED_NO_UPGRADE, NULL,                                                      \
+      "The line Sec-WebSocket-Version: 13 is missing: no other version is spoken here.")                              \
+    X(WSS__HTTP_RULE_KEY, 400, WSS_REFUSED_MALFORMED, NULL,                                                           \
+      "Sec-WebSocket-Key must be there once, with 16 bytes in base64.")                                               \
+    X(WSS__HTTP_RULE_ORIGINS, 400, WSS_REFUSED_MALFORMED, NULL,                                                       \
+      "The request has more than one Origin line.")                                                                   \
+    X(WSS__HTTP_RULE_NO_UPGRADE, 426, WSS_REFUSED_NO_UPGRADE, NULL,                                                   \
+      "This is a WebSocket server: connect with new WebSocket(\"ws://...\").")                                        \
+    X(WSS__HTTP_RULE_ORIGIN, 403, WSS_REFUSED_ORIGIN, "origins",                                                      \
+      "Pages of this origin may not connect.")                                                                        \
+    X(WSS__HTTP_RULE_HOST, 421, WSS_REFUSED_HOST, "hosts",                                                            \
+      "This host is not served here.")                                                                                \
+    X(WSS__HTTP_RULE_REBINDING, 421, WSS_REFUSED_HOST, "hosts",                                                       \
+      "This came from this very machine, and asks for a host that is not known to be it. Ask for localhost.")         \
+    X(WSS__HTTP_RULE_PROXY_MISSING, 400, WSS_REFUSED_MALFORMED, "proxy_protocol",                                     \
+      "A proxy's PROXY header must come first, and did not.")                                                         \
+    X(WSS__HTTP_RULE_PROXY_UNASKED, 400, WSS_REFUSED_MALFORMED, "proxy_protocol",                                     \
+      "A PROXY header is not taken from here.")                                                                       \
+    X(WSS__HTTP_RULE_PER_ADDRESS, 503, WSS_REFUSED_PER_ADDRESS, "max_per_address",                                    \
+      "This address has as many connections as it may have.")                                                         \
+    X(WSS__HTTP_RULE_TIMEOUT, 408, WSS_REFUSED_TIMEOUT, "handshake_ms",                                               \
+      "The request did not arrive in time.")                                                                          \
+    X(WSS__HTTP_RULE_CROWDED, 408, WSS_REFUSED_TIMEOUT, "max_connections",                                            \
+      "The request did not arrive within a second, and others wait.")                                                 \
+    X(WSS__HTTP_RULE_MEMORY, 503, WSS_REFUSED_UNAVAILABLE, "memory_budget",                                           \
+      "The server is short of memory. Try later.")                                                                    \
+    X(WSS__HTTP_RULE_STOPPING, 503, WSS_REFUSED_UNAVAILABLE, NULL,                                                    \
+      "The server is stopping. Try later.")                                                                           \
+    X(WSS__HTTP_RULE_UNDECIDED, 503, WSS_REFUSED_UNAVAILABLE, "handshake_ms",                                         \
+      "The server did not decide in time. Try later.")
 
-#define WSS__HTTP_RULE_NAME(name, status, counter, option, text) WSS__HTTP_RULE_##name,
+#define WSS__HTTP_RULE_NAME(name, status, counter, option, text) name,
 enum { WSS__HTTP_GOOD = 0, WSS__HTTP_RULES(WSS__HTTP_RULE_NAME) WSS__HTTP_RULE_COUNT };
 #undef WSS__HTTP_RULE_NAME
 
@@ -1613,7 +1656,7 @@ typedef struct wss__http_rule {
 } wss__http_rule;
 
 static const wss__http_rule *wss__http_rule_of(int number) {
-#define WSS__HTTP_RULE_ROW(name, status, counter, option, text) {status, WSS_REFUSED_##counter, option, text "\n"},
+#define WSS__HTTP_RULE_ROW(name, status, counter, option, text) {status, counter, option, text "\n"},
     static const wss__http_rule rules[] = {{0, 0, NULL, ""}, WSS__HTTP_RULES(WSS__HTTP_RULE_ROW)};
 #undef WSS__HTTP_RULE_ROW
     return &rules[number];
@@ -1638,6 +1681,7 @@ struct wss_request {
     int minor;   /* of HTTP/1.x: 0, or 1 for all later ones */
     wss__http_part target;
     wss__http_part host; /* that of an absolute target, or of the Host line; size 0: none */
+    wss__address client; /* told by a trusted proxy; else none */
     char peer[WSS__ADDRESS_TEXT]; /* address of the client, written by the owner of the socket */
     int port;
     size_t count;
@@ -1806,9 +1850,9 @@ static wss__span wss__http_only(const wss_request *request, const char *name) {
 
 /* Takes the scheme off a URI and returns its default port; NULL for any that is not ours. */
 static const char *wss__http_take_scheme(wss__span *uri) {
-    static const char *const schemes[][2] = {{"http://", "80"}, {"https://", "443"}, {"ws://", "80"}, {"wss://", "443"}};
-    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
-        if (wss__base_take_prefix(uri, schemes[i][0], wss__base_equal_fold)) return schemes[i][1];
+    static const char *const schemes[] = {"http://", "ws://", "https://", "wss://"};
+    for (int i = 0; i < 4; i++)
+        if (wss__base_take_prefix(uri, schemes[i], wss__base_equal_fold)) return i < 2 ? "80" : "443";
     return NULL;
 }
 
@@ -1868,14 +1912,15 @@ static int wss__http_parse_field(wss_request *request, wss__span line) {
     return WSS__HTTP_GOOD;
 }
 
-/* RFC 9112 section 3.2: one Host line, which clients of HTTP/1.0 may leave out. It is looked at, and not used, where the
-   target has a host. */
+/* RFC 9112 section 3.2: one Host line, which clients of HTTP/1.0 may leave out. It is looked at, and not used, where
+   the target has a host. */
 static int wss__http_check_host(wss_request *request) {
     wss__span value;
     size_t lines = wss__http_lines(request, "Host", &value);
     if (lines > 1 || (!lines && request->minor > 0)) return WSS__HTTP_RULE_HOST_LINE;
     if (lines && !wss__http_is_host(value)) return WSS__HTTP_RULE_HOST_LINE;
-    if (request->host.size) return wss__http_is_host(wss__http_span(request, request->host)) ? 0 : WSS__HTTP_RULE_TARGET;
+    if (request->host.size && !wss__http_is_host(wss__http_span(request, request->host))) return WSS__HTTP_RULE_TARGET;
+    if (request->host.size) return WSS__HTTP_GOOD;
     request->host.at = lines ? (uint32_t)(value.data - request->base) : 0;
     request->host.size = (uint32_t)value.size;
     return WSS__HTTP_GOOD;
@@ -1961,8 +2006,8 @@ static wss__span wss__http_key(const wss_request *request) {
     return wss__http_only(request, "Sec-WebSocket-Key");
 }
 
-/* Whether a request is one to upgrade to WebSocket, else plain HTTP; *rule: by which a wrong upgrade is to be refused. RFC
-   6455 section 4.2.1. Without the check of Connection a proxy might still believe that it carries HTTP. */
+/* Whether a request is one to upgrade to WebSocket, else plain HTTP; *rule: by which a wrong upgrade is to be refused.
+   RFC 6455 section 4.2.1. Without the check of Connection a proxy might still believe that it carries HTTP. */
 static int wss__http_upgrade(const wss_request *request, int *rule) {
     wss__span value;
     *rule = WSS__HTTP_GOOD;
@@ -1976,59 +2021,6 @@ static int wss__http_upgrade(const wss_request *request, int *rule) {
     else if (!wss__hash_is_key(wss__http_key(request))) *rule = WSS__HTTP_RULE_KEY;
     else if (wss__http_lines(request, "Origin", &value) > 1) *rule = WSS__HTTP_RULE_ORIGINS;
     return 1;
-}
-
-/* Leaves the port out where it is this one. */
-static wss__span wss__http_without_port(wss__span host, const char *port) {
-    wss__span found;
-    wss__span name = wss__base_host(host, &found);
-    return wss__base_equal(found, wss__base_text(port)) ? name : host;
-}
-
-/* Without the default port, which may be written or not. */
-static wss__span wss__http_short_origin(wss__span origin) {
-    wss__span host = origin;
-    const char *port = wss__http_take_scheme(&host);
-    if (port) origin.size -= host.size - wss__http_without_port(host, port).size;
-    return origin;
-}
-
-/* A browser tells the origin of the page that connects, and sends the user's cookies along whatever page that
-   is. So others than this host's own pages need to be listed. Other programs send no Origin, or any they
-   like. */
-static int wss__http_origin_allowed(const wss_request *request, const char *origins) {
-    wss__span origin;
-    wss__span entry;
-    wss__span list = wss__base_text(origins);
-    size_t lines = wss__http_lines(request, "Origin", &origin);
-    if (lines != 1) return lines == 0;
-    origin = wss__http_short_origin(origin);
-    wss__span page = origin;
-    const char *port = wss__http_take_scheme(&page);
-    if (port && wss__base_equal_fold(page, wss__http_without_port(wss__http_span(request, request->host), port))) return 1;
-    while (wss__base_next_item(&list, ',', &entry)) {
-        if (wss__base_equal(entry, wss__base_text("*"))) return 1;
-        if (entry.size && wss__base_equal_fold(wss__http_short_origin(entry), origin)) return 1;
-    }
-    return 0;
-}
-
-/* A name of an attacker's that resolves to this server's address (DNS rebinding) passes as the same host
-   above; a list of this server's own names stops it. Clients leave default ports out, whatever the entry
-   says. */
-static int wss__http_host_allowed(const wss_request *request, const char *hosts) {
-    wss__span entry;
-    wss__span list = wss__base_text(hosts);
-    wss__span host = wss__http_span(request, request->host);
-    wss__span port;
-    wss__span name = wss__base_host(host, &port);
-    if (!hosts || !host.size) return 1; /* no browser leaves it out */
-    while (wss__base_next_item(&list, ',', &entry)) {
-        if (wss__base_equal_fold(entry, host) || wss__base_equal_fold(entry, name)) return 1;
-        entry = wss__http_without_port(wss__http_without_port(entry, "80"), "443");
-        if (wss__base_equal_fold(entry, host)) return 1;
-    }
-    return 0;
 }
 
 /* What an application reads. */
@@ -2127,6 +2119,289 @@ WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port)
 }
 
 /* Replies. */
+
+/* ---- [origin] ----------------------------------------------------------------------------------------------
+   purpose  who may connect: origins of pages, hosts that are asked for, names of this machine
+   knows    base, address, http
+   owns     no state
+   threads  any
+   spec     RFC 6454, RFC 6455 section 10.2, RFC 6761 section 6.3 */
+
+/* scheme://host:port, whatever of it is there: no data stands for what is missing. */
+typedef struct wss__origin_place {
+    wss__span scheme;
+    wss__span host;
+    wss__span port; /* the scheme's own where none is written */
+} wss__origin_place;
+
+static wss__origin_place wss__origin_place_of(wss__span text) {
+    wss__origin_place place;
+    wss__span uri = text;
+    const char *port = wss__http_take_scheme(&uri);
+    wss__span name = uri;
+    wss__span scheme = wss__base_take(&name, ':');
+    int other = !port && name.size > 1 && name.data[0] == '/' && name.data[1] == '/';
+    if (other) uri = wss__base_span(name.data + 2, name.size - 2);
+    place.scheme = port ? wss__base_span(text.data, (size_t)(uri.data - text.data) - 3) : wss__base_span(NULL, 0);
+    if (other) place.scheme = scheme;
+    place.host = wss__base_host(uri, &place.port);
+    if (!place.port.data) place.port = wss__base_text(port);
+    return place;
+}
+
+/* Whether a host with its port, if it has one, is that of a place: where none is written it is the scheme's. */
+static int wss__origin_same_host(const wss__origin_place *place, wss__span host, wss__span scheme_port) {
+    wss__span port;
+    wss__span name = wss__base_host(host, &port);
+    if (!port.data) port = scheme_port.data ? scheme_port : place->port;
+    if (!place->scheme.data && !place->port.data) port = place->port;
+    return host.size && wss__base_equal_fold(place->host, name) && wss__base_equal(place->port, port);
+}
+
+/* The last item of a list that a proxy may have added to; no data where there is none. */
+static wss__span wss__origin_last(const wss_request *request, const char *name) {
+    wss__http_list list = wss__http_list_begin(request, name, ',');
+    wss__span item;
+    wss__span last = wss__base_span(NULL, 0);
+    while (wss__http_list_next(&list, &item)) last = item;
+    return last;
+}
+
+/* An origin that names this server: a page's of this host, or what programs that are no browsers make up. A trusted
+   proxy says which host and scheme the client asked for. */
+static int wss__origin_is_own(const wss_request *request, wss__span origin, int trusted) {
+    wss__span host = trusted ? wss__origin_last(request, "X-Forwarded-Host") : wss__base_span(NULL, 0);
+    wss__span scheme = trusted ? wss__origin_last(request, "X-Forwarded-Proto") : wss__base_span(NULL, 0);
+    if (!origin.size) return 1;
+    if (wss__base_equal(origin, wss__base_text("null"))) return 0;
+    if (origin.data[origin.size - 1] == '/') origin.size--;
+    wss__origin_place page = wss__origin_place_of(origin);
+    int secure = wss__base_equal_fold(scheme, wss__base_text("https"));
+    wss__span port = wss__base_text(!scheme.size || !page.scheme.size ? NULL : secure ? "443" : "80");
+    if (page.scheme.data && !page.port.data) return 0; /* a scheme of which nothing is known */
+    return wss__origin_same_host(&page, host.size ? host : wss__http_span(request, request->host), port);
+}
+
+/* Whether an origin is one that an entry of the list names: itself, with or without its scheme's port; or a star stands
+   in the entry, for any origin, any host of that scheme, or any host below that domain. */
+static int wss__origin_is(wss__span origin, wss__span entry) {
+    wss__origin_place page = wss__origin_place_of(origin);
+    wss__origin_place wanted = wss__origin_place_of(entry);
+    if (wss__base_equal(entry, wss__base_text("*"))) return 1;
+    if (!wanted.scheme.data) return entry.size && wss__base_equal_fold(entry, origin); /* null */
+    if (!wss__base_equal_fold(page.scheme, wanted.scheme)) return 0;
+    if (wss__base_equal(wanted.host, wss__base_text("*"))) return 1;
+    if (!wss__base_equal(page.port, wanted.port)) return 0;
+    if (!wss__base_take_prefix(&wanted.host, "*", wss__base_equal)) return wss__base_equal_fold(page.host, wanted.host);
+    if (page.host.size <= wanted.host.size) return 0;
+    size_t rest = page.host.size - wanted.host.size;
+    return wss__base_equal_fold(wss__base_span(page.host.data + rest, wanted.host.size), wanted.host);
+}
+
+/* A browser tells the origin of the page that connects, and sends the user's cookies along whatever page that
+   is. So others than this host's own pages need to be listed. Other programs send no Origin, or any they
+   like. */
+static int wss__origin_allowed(const wss_request *request, const char *origins, int trusted) {
+    wss__span origin;
+    wss__span entry;
+    wss__span list = wss__base_text(origins);
+    if (wss__http_lines(request, "Origin", &origin) == 0) return 1;
+    if (wss__origin_is_own(request, origin, trusted)) return 1;
+    while (wss__base_next_item(&list, ',', &entry))
+        if (wss__origin_is(origin, entry)) return 1;
+    return 0;
+}
+
+/* A list of this server's own names. Clients leave default ports out, whatever the entry says. */
+static int wss__origin_is_listed_host(wss__span host, const char *hosts) {
+    wss__span entry;
+    wss__span list = wss__base_text(hosts);
+    wss__span port;
+    wss__span wanted;
+    wss__span name = wss__base_host(host, &port);
+    while (wss__base_next_item(&list, ',', &entry)) {
+        wss__span entry_name = wss__base_host(entry, &wanted);
+        if (!wss__base_equal_fold(entry_name, name)) continue;
+        if (!wanted.data || wss__base_equal(wanted, port)) return 1;
+        int usual = wss__base_equal(wanted, wss__base_text("80")) || wss__base_equal(wanted, wss__base_text("443"));
+        if (!port.data && usual) return 1;
+    }
+    return 0;
+}
+
+/* A name or address that no attacker's name server can give: localhost, what ends in .localhost, 127.0.0.0/8, [::1]. */
+static int wss__origin_is_local_host(wss__span host) {
+    static const char suffix[] = ".localhost";
+    wss__span port;
+    wss__address address;
+    wss__span name = wss__base_host(host, &port);
+    if (name.size && name.data[name.size - 1] == '.') name.size--;
+    if (wss__address_parse(name, &address)) return wss__address_is_loopback(&address);
+    if (wss__base_equal_fold(name, wss__base_text("localhost"))) return 1;
+    size_t size = sizeof suffix - 1;
+    return name.size > size &&
+           wss__base_equal_fold(wss__base_span(name.data + name.size - size, size), wss__base_text(suffix));
+}
+
+/* DNS rebinding: a page's own name, resolved to this machine, would pass for the same host. So who comes from this
+   machine must name it as this machine is named, unless what it sends shows that no page sent it straight here: an
+   upgrade without an Origin of http (a page of https may not), or with the lines of a proxy, which pages cannot add.
+   Pages can add them to plain requests, so these are believed of a trusted proxy only. */
+static int wss__origin_is_rebound(const wss_request *request, int upgrade, int trusted) {
+    static const char *const lines[] = {"Forwarded", "X-Forwarded-For", "Via"};
+    wss__span value;
+    if (!request->host.size || wss__origin_is_local_host(wss__http_span(request, request->host))) return 0;
+    if (!upgrade) return !trusted;
+    if (!wss__http_lines(request, "Origin", &value) || !wss__base_take_prefix(&value, "http://", wss__base_equal_fold))
+        return 0;
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        if (wss__http_lines(request, lines[i], &value)) return 0;
+    return 1;
+}
+
+/* The rule by which the host of a request is refused; local: its peer is on this machine. */
+static int wss__origin_judge_host(const wss_request *request, const char *hosts, int upgrade, int local, int trusted) {
+    wss__span host = wss__http_span(request, request->host);
+    if (hosts) return !host.size || wss__origin_is_listed_host(host, hosts) ? WSS__HTTP_GOOD : WSS__HTTP_RULE_HOST;
+    return local && wss__origin_is_rebound(request, upgrade, trusted) ? WSS__HTTP_RULE_REBINDING : WSS__HTTP_GOOD;
+}
+
+/* What is wrong with an entry of options.origins or hosts that no request can match, and what to write; NULL: nothing.
+   */
+
+static int wss__origin_holds(wss__span text, const char *any) {
+    for (size_t i = 0; i < text.size; i++)
+        if (text.data[i] && strchr(any, text.data[i])) return 1;
+    return 0;
+}
+
+static const char *wss__origin_host_fault(wss__span host) {
+    if (wss__origin_holds(host, "/")) return "a host alone, without scheme and slash";
+    if (wss__origin_holds(host, "*")) return "each host by its name, without *";
+    if (wss__origin_holds(host, " ;")) return "commas between the entries";
+    return wss__http_is_host(host) ? NULL : "HOST or HOST:PORT, an IPv6 address in brackets";
+}
+
+static const char *wss__origin_fault(wss__span origin) {
+    wss__origin_place place = wss__origin_place_of(origin);
+    int is_star = wss__base_equal(place.host, wss__base_text("*"));
+    wss__span port;
+    wss__span authority = origin;
+    if (wss__base_equal(origin, wss__base_text("*")) || wss__base_equal(origin, wss__base_text("null"))) return NULL;
+    if (wss__origin_holds(origin, " ;")) return "commas between the entries";
+    if (!place.scheme.data) return "SCHEME://HOST, as https://example.org";
+    if (wss__base_equal_fold(origin, wss__base_text("file://"))) return NULL;
+    authority = wss__base_span(origin.data + place.scheme.size + 3, origin.size - place.scheme.size - 3);
+    if (wss__origin_holds(authority, "/")) return "it without path, and without a slash at its end";
+    wss__base_take_prefix(&authority, "*.", wss__base_equal);
+    wss__base_host(authority, &port);
+    if (is_star && port.data) return "it without a port: the star stands for host and port";
+    if (port.data && wss__base_number(port, 65535) < 0) return "the port as a number";
+    if (is_star || wss__http_is_host(authority)) return NULL;
+    return "a valid host; a star stands for all of it, or for its first names";
+}
+
+static const char *wss__origin_list_fault(const char *text, const char *(*fault)(wss__span), wss__span *entry) {
+    wss__span list = wss__base_text(text);
+    const char *found = NULL;
+    while (!found && wss__base_next_item(&list, ',', entry)) found = entry->size ? fault(*entry) : NULL;
+    return found;
+}
+
+/* ---- [proxy] -----------------------------------------------------------------------------------------------
+   purpose  who the client is behind proxies that are trusted: PROXY headers, Forwarded and its like
+   knows    base, address, http
+   owns     no state; what a client sends itself is never believed: lists are read from their end
+   threads  any
+   spec     the PROXY protocol, versions 1 and 2; RFC 7239 sections 4 and 6 */
+
+enum {
+    WSS__PROXY_LINE = 107, /* bytes of the longest header of version 1 */
+    WSS__PROXY_FIXED = 16  /* of version 2, before its addresses */
+};
+
+static const char wss__proxy_signature[] = "\r\n\r\n\0\r\nQUIT\n";
+
+/* Whether these bytes are, as far as they go, the beginning of a header. */
+static int wss__proxy_begins(const char *data, size_t size, const char *with, size_t most) {
+    return size && memcmp(data, with, wss__base_min(size, most)) == 0;
+}
+
+/* Length of the PROXY header at the beginning; 0: more is needed; -1: there is none, or it is not valid. */
+static int wss__proxy_measure(const char *data, size_t size) {
+    if (wss__proxy_begins(data, size, wss__proxy_signature, 12)) {
+        if (size < WSS__PROXY_FIXED) return 0;
+        size_t whole = WSS__PROXY_FIXED + (size_t)wss__base_load_be(data + 14, 2);
+        if ((data[12] & 0xf0) != 0x20 || (data[12] & 15) > 1) return -1;
+        return size < whole ? 0 : (int)whole;
+    }
+    if (!wss__proxy_begins(data, size, "PROXY ", 6)) return -1;
+    const char *end = (const char *)memchr(data, '\n', wss__base_min(size, WSS__PROXY_LINE));
+    if (!end) return size < WSS__PROXY_LINE ? 0 : -1;
+    return end[-1] == '\r' ? (int)(end - data) + 1 : -1;
+}
+
+/* 1: these bytes begin with a PROXY header; -1: they do not; 0: more is needed to know. */
+static int wss__proxy_recognize(const char *data, size_t size) {
+    if (wss__proxy_begins(data, size, "PROXY ", 6)) return size >= 6;
+    if (wss__proxy_begins(data, size, wss__proxy_signature, 12)) return size >= 12;
+    return -1;
+}
+
+/* Version 1: PROXY TCP4 source destination port port. */
+static int wss__proxy_read_line(wss__span line, wss__address *client) {
+    wss__span words[6];
+    size_t count = 0;
+    while (count < 6 && line.data) words[count++] = wss__base_take(&line, ' ');
+    if (count > 1 && wss__base_equal(words[1], wss__base_text("UNKNOWN"))) return 1;
+    int bits = count == 6 && !line.data ? wss__address_parse_plain(words[2], client) : 0;
+    int port = bits ? wss__base_number(words[4], 65535) : -1;
+    if (port < 0 || !wss__base_equal(words[1], wss__base_text(bits == 32 ? "TCP4" : "TCP6"))) return 0;
+    client->port = (uint16_t)port;
+    return 1;
+}
+
+/* Reads a header that was measured. *client stays as it is where the header tells of none: a check of the proxy's own,
+   or a kind of address that is not known here. False: it is not valid. */
+static int wss__proxy_read(const char *data, size_t size, wss__address *client) {
+    if (data[0] == 'P') return wss__proxy_read_line(wss__base_span(data, size - 2), client);
+    const char *at = data + WSS__PROXY_FIXED;
+    int v4 = data[13] == 0x11;
+    size_t bytes = v4 ? 4 : 16;
+    if ((data[12] & 15) == 0 || (!v4 && data[13] != 0x21)) return 1;
+    if (size < WSS__PROXY_FIXED + 2 * bytes + 4) return 0;
+    *client = wss__address_of(WSS__ADDRESS_IP, (const unsigned char *)at, bytes,
+                              (int)wss__base_load_be(at + 2 * bytes, 2));
+    return 1;
+}
+
+/* The value of "for" in an element of Forwarded, its quotes stripped. */
+static wss__span wss__proxy_for(wss__span element) {
+    wss__span pair;
+    wss__span value = wss__base_span(NULL, 0);
+    while (wss__base_next_item(&element, ';', &pair))
+        if (wss__base_take_prefix(&pair, "for=", wss__base_equal_fold)) value = pair;
+    if (value.size > 1 && value.data[0] == '"' && value.data[value.size - 1] == '"')
+        value = wss__base_span(value.data + 1, value.size - 2);
+    return value;
+}
+
+/* Who asks, as trusted proxies tell it: from the end of the header's list the first address that is none of theirs. An
+   entry that is no address ends the walk at the one behind it. Read forwards, so each entry sets what the walk from
+   there on would find. */
+static wss__address wss__proxy_client(const wss_request *request, const char *header, const char *proxies) {
+    wss__http_list list = wss__http_list_begin(request, header, ',');
+    int forwarded = wss__base_equal_fold(wss__base_text(header), wss__base_text("Forwarded"));
+    wss__address none = wss__address_of(WSS__ADDRESS_NONE, NULL, 0, 0);
+    wss__address found = none;
+    wss__address entry;
+    wss__span item;
+    while (wss__http_list_next(&list, &item)) {
+        if (!wss__address_parse(forwarded ? wss__proxy_for(item) : item, &entry)) found = none;
+        else if (found.kind == WSS__ADDRESS_NONE || !wss__address_in(&entry, proxies)) found = entry;
+    }
+    return found;
+}
 
 /* ---- [answer] ----------------------------------------------------------------------------------------------
    purpose  what is said to a request: the statuses, and one writer of answers
@@ -3853,6 +4128,11 @@ typedef struct wss__session_input {
     char control[WSS__FRAME_CONTROL_MAX];
 } wss__session_input;
 
+enum { /* where a peer is */
+    WSS__SESSION_LOCAL = 1,  /* on this machine */
+    WSS__SESSION_TRUSTED = 2 /* in options.proxies */
+};
+
 typedef struct wss__session {
     wss__session_input *input; /* NULL: nothing is pending */
     wss__buf_queue *queue;     /* NULL: nothing waits */
@@ -3861,6 +4141,7 @@ typedef struct wss__session {
                                   units; and OWED; atomic */
     uint32_t seen;             /* milliseconds, modulo 2^32: when bytes last came; the owner's; atomic */
     union {                    /* no two bytes are left, and no message follows our Close */
+        uint16_t from;         /* until it is open: WSS__SESSION_LOCAL, WSS__SESSION_TRUSTED */
         uint16_t given;        /* while open, the owner's: up to where it has the loop's broadcasts */
         uint16_t code;         /* from then on: of our Close */
     };
@@ -4153,7 +4434,7 @@ static int wss__session_close(wss__session_shared *shared, wss__session *session
 
 /* ---- [input] -----------------------------------------------------------------------------------------------
    purpose  the protocol of one connection, inwards: bytes are taken apart, events come out when asked for
-   knows    base, mem, utf8, http, answer, frame, buf, session
+   knows    base, mem, utf8, address, http, origin, proxy, answer, frame, buf, session
    owns     input that is not used up at once is kept in one block that exists only meanwhile; after the end event
             nothing follows
    threads  the loop's
@@ -4448,14 +4729,22 @@ static int wss__input_accept(wss__session_shared *shared, wss__session *session,
     return wss__input_answer(shared, session, &reply);
 }
 
-static int wss__input_request(wss__session_shared *shared, wss__session *session, char *head, size_t size,
-                                wss__session_event *event) {
+/* A whole head. client: as a PROXY header told it, or none; then the peer is asked no more whether it is local. */
+static int wss__input_request(wss__session_shared *shared, wss__session *session, wss__span head,
+                              const wss__address *client, wss__session_event *event) {
     const wss_options *options = shared->options;
     wss_request *request = &event->request;
-    int rule = wss__http_parse(head, size, request);
+    int trusted = session->from & WSS__SESSION_TRUSTED;
+    int local = session->from & WSS__SESSION_LOCAL;
+    int rule = wss__http_parse((char *)(uintptr_t)head.data, head.size, request);
     int upgrade = rule ? 0 : wss__http_upgrade(request, &rule);
-    if (!rule && !wss__http_host_allowed(request, options->hosts)) rule = WSS__HTTP_RULE_HOST;
-    if (!rule && upgrade && !wss__http_origin_allowed(request, options->origins)) rule = WSS__HTTP_RULE_ORIGIN;
+    request->client = *client;
+    if (client->kind) local = wss__address_is_loopback(client);
+    if (trusted && !rule && (!client->kind || wss__address_in(client, options->proxies)))
+        request->client = wss__proxy_client(request, options->proxy_header, options->proxies);
+    if (client->kind && !request->client.kind) request->client = *client;
+    if (!rule) rule = wss__origin_judge_host(request, options->hosts, upgrade, local, trusted);
+    if (!rule && upgrade && !wss__origin_allowed(request, options->origins, trusted)) rule = WSS__HTTP_RULE_ORIGIN;
     if (!rule && wss__mem_is_tight(shared->mem)) rule = WSS__HTTP_RULE_MEMORY;
     if (rule) return wss__input_reject(shared, session, rule, request->method == WSS__HTTP_HEAD, event);
     session->phase = WSS__SESSION_ASKED;
@@ -4477,23 +4766,50 @@ static void wss__input_forget_request(wss__session_event *event, const char *dat
     if (wss__http_begins_head(data, size)) event->request.method = WSS__HTTP_HEAD;
 }
 
+/* Looks at what comes before the request: nothing, or the header of a proxy that must send one. *before: its size, once
+   it is whole; -1 until then. Returns a rule. A header that nobody asked for is known by its first bytes, however they
+   were cut; its beginning may also be an empty line. */
+static int wss__input_proxy(const wss__session_shared *shared, const wss__session *session, wss__span head, int *before,
+                            wss__address *client) {
+    int wanted = session->from & WSS__SESSION_TRUSTED && shared->options->proxy_protocol;
+    int size = wanted ? wss__proxy_measure(head.data, head.size) : wss__proxy_recognize(head.data, head.size);
+    *before = size ? 0 : -1;
+    *client = wss__address_of(WSS__ADDRESS_NONE, NULL, 0, 0);
+    if (!wanted) return size > 0 ? WSS__HTTP_RULE_PROXY_UNASKED : WSS__HTTP_GOOD;
+    if (size < 0) return WSS__HTTP_RULE_PROXY_MISSING;
+    if (size == 0) return head.size > (size_t)shared->options->max_head ? WSS__HTTP_RULE_HEAD_SIZE : WSS__HTTP_GOOD;
+    *before = size;
+    return wss__proxy_read(head.data, (size_t)size, client) ? WSS__HTTP_GOOD : WSS__HTTP_RULE_PROXY_MISSING;
+}
+
 /* Gathers the request head. It is looked for once per byte, however it trickles in. */
 static int wss__input_head(wss__session_shared *shared, wss__session *session, wss__session_bytes *bytes,
                              wss__session_event *event) {
     int begun = session->input != NULL;
     size_t before = begun ? session->input->size : 0;
     size_t size = wss__base_min(bytes->size, (size_t)shared->options->max_head + 1 - before);
+    size_t end = 0;
+    wss__address client;
+    int proxy;
     if (!bytes->size) return WSS__SESSION_NEED;
     int kept = !begun || wss__input_keep_head(shared, session, bytes->data, size);
     char *data = begun && kept ? session->input->data : bytes->data;
-    size_t end = kept ? wss__http_find_end(data, before + size, before) : 0;
-    int rule = kept ? wss__http_check_prefix(data, end ? end : before + size, shared->options->max_head)
+    size_t have = kept ? before + size : 0;
+    int rule = kept ? wss__input_proxy(shared, session, wss__base_span(data, have), &proxy, &client)
                     : WSS__HTTP_RULE_MEMORY;
+    if (!rule && proxy >= 0) {
+        size_t skip = (size_t)proxy;
+        end = wss__http_find_end(data + skip, have - skip, before > skip ? before - skip : 0);
+        int most = shared->options->max_head > proxy ? shared->options->max_head - proxy : 1;
+        rule = wss__http_check_prefix(data + skip, end ? end : have - skip, most);
+        if (end) end += skip;
+    }
     if (!rule) wss__session_skip(bytes, end ? end - before : size);
-    if (!rule && end) return wss__input_request(shared, session, data, end, event);
+    if (!rule && end)
+        return wss__input_request(shared, session, wss__base_span(data + proxy, end - (size_t)proxy), &client, event);
     if (!rule && !begun && !wss__input_keep_head(shared, session, data, size)) rule = WSS__HTTP_RULE_MEMORY;
     if (!rule) return WSS__SESSION_NEED;
-    wss__input_forget_request(event, data, kept ? before + size : 0);
+    wss__input_forget_request(event, data, have);
     return wss__input_reject(shared, session, rule, event->request.method == WSS__HTTP_HEAD, event);
 }
 
@@ -4720,7 +5036,7 @@ struct wss_queue {
 
 /* ---- [socket] ----------------------------------------------------------------------------------------------
    purpose  system calls on sockets, epoll and the clock, each at one place
-   knows    base
+   knows    base, address
    owns     every descriptor is made close-on-exec and non-blocking; every send carries MSG_NOSIGNAL */
 
 enum {
@@ -4765,8 +5081,8 @@ static uint64_t wss__socket_random(void) {
     return wss__socket_clock_us() * 0x9e3779b97f4a7c15u;
 }
 
-/* *from: of whom, as far as the kernel says it. glibc hides accept4 from programs compiled in GNU mode whose first header
-   was not ours. */
+/* *from: of whom, as far as the kernel says it. glibc hides accept4 from programs compiled in GNU mode whose first
+   header was not ours. */
 static int wss__socket_accept(int listener, wss__socket_address *from) {
     socklen_t size = sizeof *from;
     memset(from, 0, sizeof *from);
@@ -5378,7 +5694,7 @@ static wss__buf_frame *wss__message_frame(wss__mem *mem, const wss__message *mes
 
 /* ---- [conn] ------------------------------------------------------------------------------------------------
    purpose  what a connection, a loop and a server are to each other: the structs, their lists and deadlines
-   knows    base, mem, log, http, frame, buf, timer, slot, session, queue, socket, event
+   knows    base, mem, log, address, http, frame, buf, timer, slot, session, queue, socket, event
    owns     a connection belongs to one loop; only that loop touches it, except for what its slot's word, the
             account of queued bytes and the fields marked atomic or "mutex" tell others
    enums    STAGE, WORK, STATE, LIST, ORDER
@@ -5861,6 +6177,37 @@ static wss__conn_address *wss__conn_leave_address(wss_server *server, wss__conn 
     return address;
 }
 
+/* One socket more of this address. WSS_ERR_FULL where it has as many as it may, or WSS_ERR_MEMORY. */
+static int wss__conn_count_address(wss_server *server, const char key[8], wss__conn_address **counted) {
+    wss__conn_address **list = wss__conn_address_list(server, key);
+    wss__conn_address *made = (wss__conn_address *)wss__mem_get_zeroed(&server->mem, sizeof *made);
+    if (!made) return WSS_ERR_MEMORY;
+    memcpy(made->key, key, 8);
+    wss__conn_lock(server);
+    wss__conn_address *address = *list;
+    while (address && memcmp(address->key, key, 8) != 0) address = address->next;
+    if (!address) {
+        address = made;
+        made->next = *list;
+        *list = made;
+        made = NULL;
+    }
+    int full = address->count >= server->options.max_per_address;
+    if (!full) address->count++;
+    if (!full) *counted = address;
+    wss__conn_unlock(server);
+    wss__mem_free(&server->mem, made, sizeof *made);
+    return full ? WSS_ERR_FULL : WSS_OK;
+}
+
+/* Counts a client for max_per_address. WSS_OK, WSS_ERR_FULL or WSS_ERR_MEMORY. */
+static int wss__conn_limit(wss_server *server, wss__conn *conn, const wss__address *address) {
+    char key[8];
+    if (server->options.max_per_address == WSS_OFF || !wss__address_key(address, key)) return WSS_OK;
+    if (!wss__conn_need_cold(server, conn)) return WSS_ERR_MEMORY;
+    return wss__conn_count_address(server, key, &conn->cold->address);
+}
+
 /* The last holder gives the place back: the loop when the socket is closed, the queue's thread when the last
    event was delivered. Nothing of the connection is used after this. */
 static void wss__conn_release(wss_server *server, wss__conn *conn) {
@@ -6234,7 +6581,7 @@ static int wss__deadline_takes_enough(wss__loop *loop, wss__conn *conn) {
 
 /* ---- [notify] ----------------------------------------------------------------------------------------------
    purpose  what befalls a connection, told to the application: here on the loop, or handed to the queue
-   knows    base, mem, log, http, timer, slot, frame, session, input, queue, socket, event, conn, deadline
+   knows    base, mem, log, address, http, timer, slot, frame, session, input, queue, socket, event, conn, deadline
    owns     connect before all else, disconnect once, nothing after it; the ends of connections all pass here
    threads  the loop's own, except where a function says otherwise */
 
@@ -6388,19 +6735,21 @@ static void wss__notify_log_refusal(wss__loop *loop, const wss__conn *conn, cons
     char host[WSS__LOG_PEER * 4 + 4];
     char path[WSS__LOG_PEER * 4 + 4];
     char address[WSS__ADDRESS_TEXT];
-    wss__conn_peer peer = wss__conn_peer_of(conn);
     const wss__http_rule *rule = wss__http_rule_of(end->rule);
     const wss_request *request = &end->request;
+    wss__conn_peer peer = wss__conn_peer_of(conn);
+    if (request->client.kind) peer.address = request->client;
     int by_name = rule->status == 403 || rule->status == 421;
     int level = by_name ? WSS_LOG_WARNING : WSS_LOG_INFO;
     if (!wss__log_wants(&loop->server->log, level)) return;
     wss__log_escape(wss__base_text(by_name ? wss_request_header(request, "Origin") : NULL), origin);
     wss__log_escape(by_name ? wss__http_span(request, request->host) : wss__base_text(NULL), host);
     wss__log_escape(wss__base_text(request->target.size ? wss_request_target(request) : NULL), path);
-    wss__log_line(&loop->server->log, level, loop->now, "request refused: %d, from %s%s%.80s: %.*s%s%.100s%s%.100s%s%s",
-                  rule->status, wss__address_text(&peer.address, address), *path ? ", " : "", path, (int)strlen(rule->text) - 1, rule->text,
-                  by_name ? " Origin " : "", origin, by_name ? ", Host " : "", host, rule->option ? " See options." : "",
-                  rule->option ? rule->option : "");
+    wss__address_text(&peer.address, address);
+    wss__log_line(&loop->server->log, level, loop->now, "request refused: %d, from %s%s%.80s: %.*s%s%.60s%s%.60s%s%s",
+                  rule->status, address, *path ? ", " : "", path, (int)strlen(rule->text) - 1, rule->text,
+                  by_name ? " Origin " : "", origin, by_name ? ", Host " : "", host,
+                  rule->option ? " See options." : "", rule->option ? rule->option : "");
 }
 
 static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const wss__session_event *end) {
@@ -6840,7 +7189,7 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
 
 /* ---- [pressure] --------------------------------------------------------------------------------------------
    purpose  who holds much memory by himself, and who has to go when nearly all of the server's is used
-   knows    base, mem, slot, session, input, conn, deadline, notify, write
+   knows    base, mem, http, slot, session, input, conn, deadline, notify, write
    owns     who holds 64 KiB or more of queue and input that nobody shares stands in a list of his loop, one for each
             power of two, in the order in which they moved: whoever has to go is found without a search
    threads  the loop's own */
@@ -6960,7 +7309,7 @@ static uint64_t wss__pressure_due(const wss__loop *loop) {
 
 /* ---- [read] ------------------------------------------------------------------------------------------------
    purpose  bytes in: received, taken apart by the session, and handed to the application
-   knows    base, mem, http, timer, session, input, queue, socket, event, conn, deadline, notify, write
+   knows    base, mem, address, http, timer, session, input, queue, socket, event, conn, deadline, notify, write
    owns     after every call of user code the state is looked at again; input that may not be looked at is held
    threads  the loop's own, except where a function says otherwise */
 
@@ -7021,6 +7370,21 @@ static wss__conn_request *wss__read_keep_request(wss__loop *loop, wss__conn *con
     return kept;
 }
 
+/* A trusted proxy says who the client is: from now on it counts as that. A rule where it may not connect. */
+static int wss__read_client(wss__loop *loop, wss__conn *conn, const wss_request *request) {
+    wss__conn_peer peer;
+    if (!(conn->session.from & WSS__SESSION_TRUSTED)) return WSS__HTTP_GOOD;
+    peer = wss__conn_peer_of(conn);
+    if (request->client.kind) {
+        peer.address = request->client;
+        peer.pid = peer.uid = peer.gid = -1;
+        if (!wss__conn_set_peer(loop->server, conn, &peer)) return WSS__HTTP_RULE_MEMORY;
+    }
+    if (wss__address_in(&peer.address, loop->server->options.proxies)) return WSS__HTTP_GOOD; /* it asks for itself */
+    int result = wss__conn_limit(loop->server, conn, &peer.address);
+    return !result ? WSS__HTTP_GOOD : result == WSS_ERR_FULL ? WSS__HTTP_RULE_PER_ADDRESS : WSS__HTTP_RULE_MEMORY;
+}
+
 /* Asks the application what to do with a request. */
 static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *request, int upgrade) {
     wss_server *server = loop->server;
@@ -7058,12 +7422,19 @@ static void wss__read_http(wss__loop *loop, wss__conn *conn, const wss_request *
     else wss__read_ask(loop, conn, request, 0);
 }
 
+static void wss__read_request(wss__loop *loop, wss__conn *conn, const wss_request *request, int upgrade) {
+    int rule = wss__read_client(loop, conn, request);
+    if (rule) wss__notify_reject(loop, conn, rule, request);
+    else if (upgrade) wss__read_upgrade(loop, conn, request);
+    else wss__read_http(loop, conn, request);
+}
+
 static void wss__read_handle(wss__loop *loop, wss__conn *conn, int kind, const wss__session_event *event) {
     switch (kind) {
     case WSS__SESSION_MESSAGE: wss__read_message(loop, conn, event); break;
     case WSS__SESSION_PONG: wss__read_pong(loop, conn, event); break;
-    case WSS__SESSION_UPGRADE: wss__read_upgrade(loop, conn, &event->request); break;
-    case WSS__SESSION_HTTP: wss__read_http(loop, conn, &event->request); break;
+    case WSS__SESSION_UPGRADE: wss__read_request(loop, conn, &event->request, 1); break;
+    case WSS__SESSION_HTTP: wss__read_request(loop, conn, &event->request, 0); break;
     default: wss__notify_ended(loop, conn, event); break;
     }
 }
@@ -7177,8 +7548,8 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
 
 /* ---- [serve] -----------------------------------------------------------------------------------------------
    purpose  one connection's turn, its deadlines, and its end
-   knows    base, mem, timer, slot, frame, buf, session, input, socket, event, conn, deadline, notify, write, pressure,
-            read
+   knows    base, mem, http, timer, slot, frame, buf, session, input, socket, event, conn, deadline, notify, write,
+            pressure, read
    owns     a connection is freed in one function, at its turn on the ready list; after each turn its deadline is set
    threads  the loop's own, except where a function says otherwise */
 
@@ -7579,7 +7950,7 @@ static void wss__deliver_change_timer(wss__loop *loop, uint64_t id, int start) {
 
 /* ---- [accept] ----------------------------------------------------------------------------------------------
    purpose  new sockets: accepted by the first loop, dealt to the loop with the fewest
-   knows    base, mem, log, slot, session, queue, socket, conn, deadline, notify, serve
+   knows    base, mem, log, address, http, slot, session, queue, socket, conn, deadline, notify, serve
    owns     a socket becomes a connection or is closed; want of descriptors pauses accepting, it never spins
    threads  the loop's own, except where a function says otherwise */
 
@@ -7685,45 +8056,7 @@ static int wss__accept_allowed(wss__loop *loop, int somebody) {
     return 0;
 }
 
-/* ---- addresses ---- */
-
-/* One socket more of this address. WSS_ERR_FULL where it has as many as it may, or WSS_ERR_MEMORY. */
-static int wss__accept_count_address(wss_server *server, const char key[8], wss__conn_address **counted) {
-    wss__conn_address **list = wss__conn_address_list(server, key);
-    wss__conn_address *made = (wss__conn_address *)wss__mem_get_zeroed(&server->mem, sizeof *made);
-    if (!made) return WSS_ERR_MEMORY;
-    memcpy(made->key, key, 8);
-    wss__conn_lock(server);
-    wss__conn_address *address = *list;
-    while (address && memcmp(address->key, key, 8) != 0) address = address->next;
-    if (!address) {
-        address = made;
-        made->next = *list;
-        *list = made;
-        made = NULL;
-    }
-    int full = address->count >= server->options.max_per_address;
-    if (!full) address->count++;
-    if (!full) *counted = address;
-    wss__conn_unlock(server);
-    wss__mem_free(&server->mem, made, sizeof *made);
-    return full ? WSS_ERR_FULL : WSS_OK;
-}
-
 /* ---- dealing ---- */
-
-/* Counts a client for max_per_address. WSS_OK; WSS_ERR_FULL, which is counted; WSS_ERR_MEMORY. */
-static int wss__accept_limit(wss__loop *loop, wss__conn *conn, const wss__address *address) {
-    wss_server *server = loop->server;
-    char key[8];
-    if (server->options.max_per_address == WSS_OFF || !wss__address_key(address, key)) return WSS_OK;
-    if (!wss__conn_need_cold(server, conn)) return WSS_ERR_MEMORY;
-    int result = wss__accept_count_address(server, key, &conn->cold->address);
-    if (result != WSS_ERR_FULL) return result;
-    WSS__COUNT(loop->shared.stats.refused, 1);
-    WSS__COUNT(loop->shared.stats.refused_cause[WSS_REFUSED_PER_ADDRESS], 1);
-    return result;
-}
 
 /* Fills a place that was taken. WSS_OK, or why nobody shall have it. */
 static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd, const wss__conn_peer *peer) {
@@ -7733,8 +8066,11 @@ static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd, const w
     conn->fd = fd;
     conn->opened = (uint32_t)(loop->now / WSS__CONN_STEP);
     conn->work = WSS__WORK_WRITABLE;
+    if (wss__address_is_loopback(&peer->address)) conn->session.from |= WSS__SESSION_LOCAL;
+    int trusted = wss__address_in(&peer->address, options->proxies);
+    if (trusted) conn->session.from |= WSS__SESSION_TRUSTED;
     if (!wss__conn_set_peer(server, conn, peer)) return WSS_ERR_MEMORY;
-    int result = wss__accept_limit(loop, conn, &peer->address);
+    int result = trusted ? WSS_OK : wss__conn_limit(server, conn, &peer->address); /* whose it is, the request tells */
     if (result || (!options->queue && options->idle_ms == WSS_OFF)) return result;
     if (!wss__conn_need_cold(server, conn)) return WSS_ERR_MEMORY;
     if (!options->queue) return WSS_OK;
@@ -7808,6 +8144,10 @@ static void wss__accept_deal(wss__loop *loop, int fd, const wss__conn_peer *peer
     __atomic_add_fetch(&best->connections, 1, __ATOMIC_ACQ_REL);
     __atomic_add_fetch(&server->handshakes, 1, __ATOMIC_SEQ_CST);
     int result = wss__accept_prepare(loop, conn, fd, peer);
+    if (result == WSS_ERR_FULL) {
+        WSS__COUNT(loop->shared.stats.refused, 1);
+        WSS__COUNT(loop->shared.stats.refused_cause[WSS_REFUSED_PER_ADDRESS], 1);
+    }
     if (result)
         wss__log_line(&server->log, WSS_LOG_INFO, loop->now, "a client was closed unanswered, from %s: %s",
                       wss__address_text(&peer->address, address),
@@ -7859,8 +8199,8 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
 
 /* ---- [loop] ------------------------------------------------------------------------------------------------
    purpose  one epoll set: turns, jobs from other threads, and the stop
-   knows    base, mem, log, buf, timer, slot, session, queue, socket, event, conn, deadline, notify, write, pressure,
-            read, serve, deliver, accept
+   knows    base, mem, log, http, buf, timer, slot, session, queue, socket, event, conn, deadline, notify, write,
+            pressure, read, serve, deliver, accept
    owns     sockets are registered once, edge-triggered; a turn waits once and handles what came, what was
             posted, what is due and what was left over
    threads  the loop's own, except where a function says otherwise */
@@ -8802,6 +9142,150 @@ WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer handle) {
     return elsewhere ? WSS_ERR_BUSY : result;
 }
 
+/* ---- [option] ----------------------------------------------------------------------------------------------
+   purpose  options: one table of what each may be, what it is where it is 0, and what is said where it cannot be
+   knows    base, utf8, address, http, origin, queue
+   owns     no state; what passes here needs no further look
+   threads  any */
+
+enum { WSS__OPTION_INT, WSS__OPTION_SIZE, WSS__OPTION_TEXT };
+
+typedef struct wss__option {
+    const char *name;
+    size_t offset;
+    int kind;
+    int may_be_off;   /* int: WSS_OFF is a value of its own */
+    long long least;
+    long long most;
+    long long preset; /* in the place of 0 */
+    const char *text; /* text: in the place of NULL */
+} wss__option;
+
+#define WSS__OPTION_ROW(name, kind, off, least, most, preset, text) \
+    {#name, offsetof(wss_options, name), kind, off, least, most, preset, text}
+#define WSS__OPTION_NUMBER(name, least, most, preset) \
+    WSS__OPTION_ROW(name, WSS__OPTION_INT, 0, least, most, preset, NULL)
+#define WSS__OPTION_LIMIT(name, preset) WSS__OPTION_ROW(name, WSS__OPTION_INT, 1, 1, INT_MAX, preset, NULL)
+#define WSS__OPTION_BYTES(name, preset) WSS__OPTION_ROW(name, WSS__OPTION_SIZE, 1, 1, 0, preset, NULL)
+#define WSS__OPTION_STRING(name, text) WSS__OPTION_ROW(name, WSS__OPTION_TEXT, 0, 0, 0, 0, text)
+
+static const wss__option wss__option_rows[] = {
+    WSS__OPTION_NUMBER(port, 0, 65535, 0),
+    WSS__OPTION_NUMBER(threads, 1, WSS__QUEUE_INBOXES, 1),
+    WSS__OPTION_STRING(address, NULL),
+    WSS__OPTION_STRING(type_member, "__MESSAGE__"),
+    WSS__OPTION_STRING(origins, NULL),
+    WSS__OPTION_STRING(hosts, NULL),
+    WSS__OPTION_NUMBER(log_level, WSS_LOG_ERROR, WSS_LOG_DEBUG, WSS_LOG_INFO),
+    WSS__OPTION_NUMBER(send_policy, WSS_POLICY_REFUSE, WSS_POLICY_CLOSE, WSS_POLICY_REFUSE),
+    WSS__OPTION_BYTES(max_message, 1 << 20),
+    WSS__OPTION_NUMBER(max_head, 64, 1 << 20, 16384),
+    WSS__OPTION_LIMIT(max_connections, 10000),
+    WSS__OPTION_LIMIT(max_per_address, WSS_OFF),
+    WSS__OPTION_BYTES(max_queued, 1 << 20),
+    WSS__OPTION_BYTES(memory_budget, 256 << 20),
+    WSS__OPTION_LIMIT(max_posted, 65536),
+    WSS__OPTION_BYTES(max_posted_bytes, 16 << 20),
+    WSS__OPTION_LIMIT(handshake_ms, 10000),
+    WSS__OPTION_LIMIT(ping_ms, 20000),
+    WSS__OPTION_LIMIT(pong_ms, 20000),
+    WSS__OPTION_LIMIT(idle_ms, WSS_OFF),
+    WSS__OPTION_LIMIT(message_ms, 30000),
+    WSS__OPTION_LIMIT(stall_ms, 30000),
+    WSS__OPTION_LIMIT(close_ms, 5000),
+    WSS__OPTION_NUMBER(spin_us, 0, 1000000, 0),
+    WSS__OPTION_NUMBER(unix_mode, 0, 0777, 0660),
+    WSS__OPTION_NUMBER(reuse_port, 0, 1, 0),
+    WSS__OPTION_LIMIT(least_rate, 256),
+    WSS__OPTION_STRING(proxies, NULL),
+    WSS__OPTION_STRING(proxy_header, "X-Forwarded-For"),
+    WSS__OPTION_NUMBER(proxy_protocol, 0, 1, 0)
+};
+
+#undef WSS__OPTION_ROW
+#undef WSS__OPTION_NUMBER
+#undef WSS__OPTION_LIMIT
+#undef WSS__OPTION_BYTES
+#undef WSS__OPTION_STRING
+
+enum { WSS__OPTION_COUNT = sizeof wss__option_rows / sizeof wss__option_rows[0] };
+
+/* Where an option's text stands; NULL where it is none. */
+static const char **wss__option_text(const wss__option *row, wss_options *options) {
+    return row->kind == WSS__OPTION_TEXT ? (const char **)(void *)((char *)options + row->offset) : NULL;
+}
+
+static int wss__option_refuse(wss_error *why, int code, const char *name, wss__span value, const char *advice) {
+    why->code = code;
+    int size = (int)wss__base_min(value.size, 50);
+    if (!value.data) value = wss__base_span("", 0);
+    snprintf(why->text, sizeof why->text, "options.%s: \"%.*s\" cannot be: %s", name, size, value.data, advice);
+    return code;
+}
+
+/* Sets a number that is 0 to its default, and refuses one that cannot be. */
+static int wss__option_resolve_int(const wss__option *row, int *value, wss_error *why) {
+    char given[24];
+    char advice[80];
+    if (*value == 0) *value = (int)row->preset;
+    if ((*value == WSS_OFF && row->may_be_off) || (*value >= row->least && *value <= row->most)) return WSS_OK;
+    snprintf(given, sizeof given, "%d", *value);
+    snprintf(advice, sizeof advice, "it is a number from %lld to %lld%s", row->least, row->most,
+             row->may_be_off ? ", or WSS_OFF" : "");
+    return wss__option_refuse(why, WSS_ERR_ARGUMENT, row->name, wss__base_text(given), advice);
+}
+
+static int wss__option_resolve(const wss__option *row, wss_options *options, wss_error *why) {
+    void *at = (char *)options + row->offset;
+    const char **text = wss__option_text(row, options);
+    size_t *size = row->kind == WSS__OPTION_SIZE ? (size_t *)at : NULL;
+    if (row->kind == WSS__OPTION_INT) return wss__option_resolve_int(row, (int *)at, why);
+    if (size && *size == 0) *size = (size_t)row->preset;
+    if (text && !*text) *text = row->text;
+    return WSS_OK;
+}
+
+static const char *wss__option_proxy_fault(wss__span entry) {
+    wss__address network;
+    int bits;
+    return wss__address_parse_network(entry, &network, &bits) ? NULL : "an address, a network as 10.0.0.0/8, or unix:";
+}
+
+static int wss__option_check_list(const char *name, const char *list, const char *(*fault)(wss__span), wss_error *why) {
+    char advice[80];
+    wss__span entry = wss__base_span(NULL, 0);
+    const char *found = wss__origin_list_fault(list, fault, &entry);
+    if (!found) return WSS_OK;
+    snprintf(advice, sizeof advice, "write %.70s", found);
+    return wss__option_refuse(why, WSS_ERR_ARGUMENT, name, entry, advice);
+}
+
+/* What the texts say. A list that names nothing for those who may connect shuts out everybody. */
+static int wss__option_check_texts(const wss_options *options, wss_error *why) {
+    wss__span member = wss__base_text(options->type_member);
+    wss__span header = wss__base_text(options->proxy_header);
+    wss__span hosts = wss__base_text(options->hosts);
+    if (wss__utf8_check(0, member.data, member.size) != 0)
+        return wss__option_refuse(why, WSS_ERR_UTF8, "type_member", wss__base_span(NULL, 0), "it is not UTF-8");
+    if (!wss__http_is_token(header))
+        return wss__option_refuse(why, WSS_ERR_ARGUMENT, "proxy_header", header, "write the name of a header line");
+    if (hosts.data && !hosts.size)
+        return wss__option_refuse(why, WSS_ERR_ARGUMENT, "hosts", hosts, "it names no host, so nobody could connect");
+    int result = wss__option_check_list("origins", options->origins, wss__origin_fault, why);
+    if (!result) result = wss__option_check_list("hosts", options->hosts, wss__origin_host_fault, why);
+    if (!result) result = wss__option_check_list("proxies", options->proxies, wss__option_proxy_fault, why);
+    return result;
+}
+
+/* Fills in the defaults. WSS_OK, or what is wrong and where. only: the rows whose names begin so. */
+static int wss__option_resolve_all(wss_options *options, const char *only, wss_error *why) {
+    int result = WSS_OK;
+    for (size_t i = 0; i < WSS__OPTION_COUNT && !result; i++)
+        if (strncmp(wss__option_rows[i].name, only, strlen(only)) == 0)
+            result = wss__option_resolve(&wss__option_rows[i], options, why);
+    return result;
+}
+
 /* ---- [server] ----------------------------------------------------------------------------------------------
    purpose  making, running and ending servers and queues
    knows    all
@@ -8811,73 +9295,38 @@ WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer handle) {
 
 /* ---- making and ending a server ---- */
 
-static void wss__server_default(int *option, int value) {
-    if (*option == 0) *option = value;
-    if (*option < 0) *option = WSS_OFF;
-}
-
-static void wss__server_default_size(size_t *option, size_t value) {
-    if (*option == 0) *option = value;
-}
-
-/* Limits that cannot be switched off take their largest value instead. */
-static void wss__server_default_limit(int *option, int value, int most) {
-    wss__server_default(option, value);
-    if (*option == WSS_OFF || *option > most) *option = most;
-}
-
-static int wss__server_descriptors(void) {
-    struct rlimit limit;
-    if (WSSERVER_SYSTEM(getrlimit)(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= (rlim_t)INT_MAX) return INT_MAX;
-    return limit.rlim_cur > 64 ? (int)limit.rlim_cur - 32 : (int)limit.rlim_cur;
-}
-
-/* What a queue needs of them, too. */
-static void wss__server_resolve_posted(wss_options *options) {
-    wss__server_default(&options->max_posted, 65536);
-    wss__server_default_size(&options->max_posted_bytes, (size_t)16 * 1024 * 1024);
-}
-
-static void wss__server_resolve(wss_options *options) {
-    const size_t mebibyte = (size_t)1024 * 1024;
-    if (!options->type_member) options->type_member = "__MESSAGE__";
-    const int most = (int)wss__base_min(WSS__SLOT_LIMIT, (size_t)wss__server_descriptors());
-    wss__server_default_limit(&options->threads, 1, WSS__QUEUE_INBOXES);
-    wss__server_default_size(&options->max_message, mebibyte);
-    wss__server_default_limit(&options->max_head, 16384, 1024 * 1024);
-    wss__server_default_limit(&options->max_connections, 10000, most);
-    wss__server_default(&options->max_per_address, WSS_OFF);
-    wss__server_default_size(&options->max_queued, mebibyte);
-    wss__server_default_size(&options->memory_budget, 256 * mebibyte);
-    wss__server_resolve_posted(options);
-    wss__server_default(&options->handshake_ms, 10000);
-    wss__server_default(&options->ping_ms, 20000);
-    wss__server_default(&options->pong_ms, 20000);
-    wss__server_default(&options->idle_ms, WSS_OFF);
-    wss__server_default(&options->message_ms, 30000);
-    wss__server_default(&options->stall_ms, 30000);
-    wss__server_default(&options->close_ms, 5000);
-    wss__server_default(&options->log_level, WSS_LOG_INFO);
-    wss__server_default(&options->least_rate, 256);
-}
-
 /* All strings of the options in one block. */
 static int wss__server_copy_strings(wss_server *server) {
-    wss_options *options = &server->options;
-    const char **strings[4] = {&options->address, &options->type_member, &options->origins, &options->hosts};
-    for (int i = 0; i < 4; i++)
-        if (*strings[i]) server->strings_size = wss__base_add(server->strings_size, strlen(*strings[i]) + 1);
+    for (size_t i = 0; i < WSS__OPTION_COUNT; i++) {
+        const char **text = wss__option_text(&wss__option_rows[i], &server->options);
+        if (text && *text) server->strings_size = wss__base_add(server->strings_size, strlen(*text) + 1);
+    }
     server->strings = (char *)wss__mem_get(&server->mem, server->strings_size);
     if (!server->strings) return 0;
     char *at = server->strings;
-    for (int i = 0; i < 4; i++) {
-        if (!*strings[i]) continue;
-        size_t size = strlen(*strings[i]) + 1;
-        memcpy(at, *strings[i], size);
-        *strings[i] = at;
+    for (size_t i = 0; i < WSS__OPTION_COUNT; i++) {
+        const char **text = wss__option_text(&wss__option_rows[i], &server->options);
+        if (!text || !*text) continue;
+        size_t size = strlen(*text) + 1;
+        memcpy(at, *text, size);
+        *text = at;
         at += size;
     }
     return 1;
+}
+
+/* The process may open fewer descriptors than there may be connections. */
+static void wss__server_limit_connections(wss_server *server) {
+    struct rlimit limit;
+    int most = (int)WSS__SLOT_LIMIT;
+    int wanted = server->options.max_connections;
+    if (WSSERVER_SYSTEM(getrlimit)(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < (rlim_t)most)
+        most = limit.rlim_cur > 64 ? (int)limit.rlim_cur - 32 : (int)limit.rlim_cur;
+    if (wanted != WSS_OFF && wanted <= most) return;
+    server->options.max_connections = most;
+    if (wanted != WSS_OFF)
+        wss__log_line(&server->log, WSS_LOG_INFO, wss__socket_clock(),
+                      "options.max_connections is %d, not %d: the process may open no more descriptors", most, wanted);
 }
 
 /* A list for every four connections that there may be. */
@@ -8888,19 +9337,31 @@ static int wss__server_make_addresses(wss_server *server) {
     return server->addresses != NULL;
 }
 
+/* The server itself may take no more than what leaves room below the pressure that begins at three quarters. It was
+   made without a budget, to know how much that is. */
+static int wss__server_check_budget(wss_server *server, wss_error *why) {
+    char given[24];
+    char advice[96];
+    size_t budget = server->options.memory_budget;
+    size_t least = wss__base_add(server->mem.used, server->mem.used / 3 + WSS__SESSION_UNIT);
+    server->mem.budget = budget;
+    if (budget >= least) return WSS_OK;
+    snprintf(given, sizeof given, "%zu", budget);
+    snprintf(advice, sizeof advice, "with these options the least is %zu", least);
+    return wss__option_refuse(why, WSS_ERR_BUDGET, "memory_budget", wss__base_text(given), advice);
+}
+
 static int wss__server_set_up(wss_server *server, wss_error *why) {
     uint64_t random = wss__socket_random();
+    wss__server_limit_connections(server);
     uint32_t limit = (uint32_t)server->options.max_connections;
     pthread_mutex_init(&server->handlers.mutex, NULL);
     server->handlers.mem = &server->mem;
     server->seed = wss__socket_random();
     server->handlers.seed = server->seed;
-    if (server->options.port < 0 || server->options.port > 65535)
-        return wss__socket_explain(why, WSS_ERR_ARGUMENT, "cannot listen on",
-                                   wss__base_text("a port outside 0 to 65535"));
     int result = wss__socket_listen(&server->listeners, &server->options, why);
     if (result) return result;
-    if (server->listeners.port) server->options.port = server->listeners.port;
+    server->options.port = server->listeners.port;
     server->loop_count = server->options.threads;
     server->loops = (wss__loop *)wss__mem_get_zeroed(&server->mem, (size_t)server->loop_count * sizeof *server->loops);
     if (!wss__server_copy_strings(server) || !server->loops ||
@@ -8912,7 +9373,8 @@ static int wss__server_set_up(wss_server *server, wss_error *why) {
         server->loops_made = i + 1;
         result = wss__loop_init(&server->loops[i], server, i);
     }
-    return result ? wss__socket_explain(why, result, "cannot make", wss__base_text("server")) : WSS_OK;
+    if (!result) return wss__server_check_budget(server, why);
+    return wss__socket_explain(why, result, "cannot make", wss__base_text("server"));
 }
 
 static void wss__server_tear_down(wss_server *server) {
@@ -8937,8 +9399,10 @@ WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) 
     memset(why, 0, sizeof *why);
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
-    wss__server_resolve(&resolved);
+    if (wss__option_resolve_all(&resolved, "", why) != WSS_OK) return NULL;
+    if (wss__option_check_texts(&resolved, why) != WSS_OK) return NULL;
     wss__mem_init(&mem, &resolved);
+    mem.budget = WSS_UNLIMITED; /* until wss__server_check_budget */
     wss_server *server = (wss_server *)wss__mem_get_zeroed(&mem, sizeof *server);
     if (!server) {
         wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", wss__base_text("server"));
@@ -9207,7 +9671,7 @@ WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *
     memset(why, 0, sizeof *why);
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
-    wss__server_resolve_posted(&resolved);
+    if (wss__option_resolve_all(&resolved, "max_posted", why) != WSS_OK) return NULL;
     resolved.memory_budget = WSS_UNLIMITED; /* what is posted has limits of its own */
     wss__mem_init(&mem, &resolved);
     wss_queue *queue = (wss_queue *)wss__mem_get_zeroed(&mem, sizeof *queue);
