@@ -6749,7 +6749,7 @@ static void wss__notify_log_refusal(wss__loop *loop, const wss__conn *conn, cons
     wss__log_line(&loop->server->log, level, loop->now, "request refused: %d, from %s%s%.80s: %.*s%s%.60s%s%.60s%s%s",
                   rule->status, address, *path ? ", " : "", path, (int)strlen(rule->text) - 1, rule->text,
                   by_name ? " Origin " : "", origin, by_name ? ", Host " : "", host,
-                  rule->option ? " See options." : "", rule->option ? rule->option : "");
+                  rule->option ? by_name ? ". See options." : " See options." : "", rule->option ? rule->option : "");
 }
 
 static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const wss__session_event *end) {
