@@ -335,8 +335,9 @@ typedef struct wss_options {
     int port;                  /* default 0: the kernel picks one; read it back with wss_get_options */
     int threads;               /* networking threads; default 1 */
     const char *address;       /* default NULL: all interfaces, IPv6 and IPv4. Else a list, by commas, of: an IPv4 or
-                                  IPv6 address, either with :PORT (IPv6 in brackets), unix:PATH, fd:NUMBER (a
-                                  listening descriptor to adopt), systemd (the descriptors in LISTEN_FDS) */
+                                  IPv6 address or localhost (both), each with :PORT (IPv6 in brackets), unix:PATH,
+                                  unix:@NAME (no file), fd:NUMBER (a listening descriptor, adopted where wss_create
+                                  succeeds), systemd (the descriptors in LISTEN_FDS) */
     wss_queue *queue;          /* default NULL: handlers run on the networking thread */
     const char *type_member;   /* member that names a message's type; default "__MESSAGE__" */
     const char *origins;       /* allowed Origin values besides none and same host: a list by commas. A "*" stands for
@@ -739,6 +740,7 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -888,6 +890,13 @@ static int wss__base_is_made_of(wss__span text, const char *others) {
         if (!c || !strchr(others, c)) return 0;
     }
     return text.size > 0;
+}
+
+/* Whether any of these characters stands in it. */
+static int wss__base_holds(wss__span text, const char *any) {
+    for (size_t i = 0; i < text.size; i++)
+        if (text.data[i] && strchr(any, text.data[i])) return 1;
+    return 0;
 }
 
 /* A whole decimal number from 0 to most, which is below INT_MAX / 10; or -1. */
@@ -2269,16 +2278,10 @@ static int wss__origin_judge_host(const wss_request *request, const char *hosts,
 /* What is wrong with an entry of options.origins or hosts that no request can match, and what to write; NULL: nothing.
    */
 
-static int wss__origin_holds(wss__span text, const char *any) {
-    for (size_t i = 0; i < text.size; i++)
-        if (text.data[i] && strchr(any, text.data[i])) return 1;
-    return 0;
-}
-
 static const char *wss__origin_host_fault(wss__span host) {
-    if (wss__origin_holds(host, "/")) return "a host alone, without scheme and slash";
-    if (wss__origin_holds(host, "*")) return "each host by its name, without *";
-    if (wss__origin_holds(host, " ;")) return "commas between the entries";
+    if (wss__base_holds(host, "/")) return "a host alone, without scheme and slash";
+    if (wss__base_holds(host, "*")) return "each host by its name, without *";
+    if (wss__base_holds(host, " ;")) return "commas between the entries";
     return wss__http_is_host(host) ? NULL : "HOST or HOST:PORT, an IPv6 address in brackets";
 }
 
@@ -2288,11 +2291,11 @@ static const char *wss__origin_fault(wss__span origin) {
     wss__span port;
     wss__span authority = origin;
     if (wss__base_equal(origin, wss__base_text("*")) || wss__base_equal(origin, wss__base_text("null"))) return NULL;
-    if (wss__origin_holds(origin, " ;")) return "commas between the entries";
+    if (wss__base_holds(origin, " ;")) return "commas between the entries";
     if (!place.scheme.data) return "SCHEME://HOST, as https://example.org";
     if (wss__base_equal_fold(origin, wss__base_text("file://"))) return NULL;
     authority = wss__base_span(origin.data + place.scheme.size + 3, origin.size - place.scheme.size - 3);
-    if (wss__origin_holds(authority, "/")) return "it without path, and without a slash at its end";
+    if (wss__base_holds(authority, "/")) return "it without path, and without a slash at its end";
     wss__base_take_prefix(&authority, "*.", wss__base_equal);
     wss__base_host(authority, &port);
     if (is_star && port.data) return "it without a port: the star stands for host and port";
@@ -5044,15 +5047,25 @@ enum {
     WSS__SOCKET_BACKLOG = 4096 /* the kernel cuts it to what it allows */
 };
 
+#if defined(O_PATH)
+enum { WSS__SOCKET_PATH = O_PATH };
+#else
+enum { WSS__SOCKET_PATH = 010000000 }; /* glibc hides it in GNU mode if our header was not the first */
+#endif
+
 typedef struct wss__socket_listener {
     int fd;
+    int adopted;  /* somebody else made it */
+    dev_t device; /* of the path, */
+    ino_t inode;  /* to know whether what stands there is still ours */
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* of a Unix socket that we made, to be unlinked; "" else */
 } wss__socket_listener;
 
 typedef struct wss__socket_listeners {
     wss__socket_listener list[WSS__SOCKET_LISTENERS_MAX];
     int count;
-    int port; /* of the first TCP listener */
+    int port;           /* of the first TCP listener */
+    const char *advice; /* what is wrong with an address that is refused with WSS_ERR_ADDRESS */
 } wss__socket_listeners;
 
 typedef union wss__socket_address {
@@ -5201,14 +5214,16 @@ static int wss__socket_credentials(int fd, int *pid, int *uid, int *gid) {
 
 /* ---- listening ---- */
 
-static int wss__socket_explain(wss_error *why, int code, const char *what, wss__span address) {
-    char reason[64];
+/* reason: NULL where the code says it. */
+static int wss__socket_explain(wss_error *why, int code, const char *what, wss__span address, const char *reason) {
+    char text[64];
     why->code = code;
     why->system_errno = code == WSS_ERR_SYSTEM ? errno : 0;
     /* each Linux C library has this one; POSIX's come in two kinds */
-    __extension__ snprintf(reason, sizeof reason, "%m");
-    snprintf(why->text, sizeof why->text, "%s %.*s: %s", what, (int)wss__base_min(address.size, 80), address.data,
-             code == WSS_ERR_SYSTEM ? reason : wss_strerror(code));
+    __extension__ snprintf(text, sizeof text, "%m");
+    if (!reason) reason = code == WSS_ERR_SYSTEM ? text : wss_strerror(code);
+    int size = (int)wss__base_min(address.size, 60);
+    snprintf(why->text, sizeof why->text, "%s %.*s: %s", what, size, size ? address.data : "", reason);
     return code;
 }
 
@@ -5223,7 +5238,7 @@ static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address
     if (name.size > 1 && name.data[0] == '[' && name.data[name.size - 1] == ']')
         name = wss__base_span(name.data + 1, name.size - 2);
     if (port < 0 || wss__base_copy_out(name, host, sizeof host, NULL) != WSS_OK) return 0;
-    if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &address->v4.sin_addr) == 1) {
+    if (inet_pton(AF_INET, host, &address->v4.sin_addr) == 1) {
         address->v4.sin_family = AF_INET;
         address->v4.sin_port = htons((uint16_t)port);
         return sizeof address->v4;
@@ -5232,6 +5247,35 @@ static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address
     address->v6.sin6_family = AF_INET6;
     address->v6.sin6_port = htons((uint16_t)port);
     return sizeof address->v6;
+}
+
+/* ---- paths of Unix sockets: one server at a time looks after them ---- */
+
+/* Locks a path, by a file beside it that is removed again: who made a lock of a file that has gone since tries again.
+   wait: until others have done. Negative where that fails. */
+static int wss__socket_lock(const char *path, int wait) {
+    char name[sizeof(((wss__socket_listener *)0)->path) + 8];
+    struct stat info;
+    snprintf(name, sizeof name, "%s.lock", path);
+    for (;;) {
+        int result;
+        int fd = WSSERVER_SYSTEM(open)(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0) return -1;
+        do result = WSSERVER_SYSTEM(flock)(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
+        while (result != 0 && errno == EINTR);
+        if (result == 0 && WSSERVER_SYSTEM(fstat)(fd, &info) == 0 && info.st_nlink > 0) return fd;
+        int failed = result != 0 ? errno : 0;
+        wss__socket_close(fd);
+        errno = failed;
+        if (failed) return -1;
+    }
+}
+
+static void wss__socket_unlock(const char *path, int lock) {
+    char name[sizeof(((wss__socket_listener *)0)->path) + 8];
+    snprintf(name, sizeof name, "%s.lock", path);
+    WSSERVER_SYSTEM(unlink)(name);
+    wss__socket_close(lock);
 }
 
 /* Removes the socket that a dead server left behind; one that answers is in use. */
@@ -5245,6 +5289,37 @@ static void wss__socket_remove_stale(const wss__socket_address *address, socklen
     wss__socket_close(fd);
 }
 
+/* Remembers what stands at a path that was just bound, and gives it its mode where the umask took some of it: by the
+   descriptor, for the name may already be somebody else's. */
+static int wss__socket_own_path(wss__socket_listener *listener, const char *path, mode_t mode) {
+    char name[40];
+    struct stat info;
+    int at = WSSERVER_SYSTEM(open)(path, WSS__SOCKET_PATH | O_CLOEXEC | O_NOFOLLOW, 0);
+    if (at < 0) return errno;
+    int number = WSSERVER_SYSTEM(fstat)(at, &info) != 0 ? errno : 0;
+    snprintf(name, sizeof name, "/proc/self/fd/%d", at);
+    if (!number && (info.st_mode & 07777) != mode && WSSERVER_SYSTEM(chmod)(name, mode) != 0) number = errno;
+    wss__socket_close(at);
+    if (number) return number;
+    listener->device = info.st_dev;
+    listener->inode = info.st_ino;
+    snprintf(listener->path, sizeof listener->path, "%s", path);
+    return 0;
+}
+
+/* Removes the path of a listener if it is still its own. Where somebody holds the lock he is about to take it over. */
+static void wss__socket_leave_path(const wss__socket_listener *listener) {
+    struct stat info;
+    int lock = listener->path[0] ? wss__socket_lock(listener->path, 0) : -1;
+    if (lock < 0) return;
+    if (WSSERVER_SYSTEM(lstat)(listener->path, &info) == 0 && info.st_dev == listener->device &&
+        info.st_ino == listener->inode)
+        WSSERVER_SYSTEM(unlink)(listener->path);
+    wss__socket_unlock(listener->path, lock);
+}
+
+/* ---- sockets ---- */
+
 /* Looks where a socket listens; returns the family. The first port goes to addresses behind it that name none. */
 static int wss__socket_note_port(wss__socket_listeners *all, int fd) {
     wss__socket_address address;
@@ -5255,12 +5330,12 @@ static int wss__socket_note_port(wss__socket_listeners *all, int fd) {
     return address.any.sa_family;
 }
 
-/* Socket, options, bind, listen. What it makes is in the list at once: who gives up closes that. Like the
-   functions below it returns 0, the number of the error, or WSS_ERR_ADDRESS. */
+/* Socket, options, bind, listen. both: an IPv6 socket that takes IPv4 too. What it makes is in the list at once: who
+   gives up closes that. Like the functions below it returns 0, the number of the error, or WSS_ERR_ADDRESS. */
 static int wss__socket_bind(wss__socket_listeners *all, const wss__socket_address *address, socklen_t size,
-                            const wss_options *options) {
+                            const wss_options *options, int both) {
     int family = address->any.sa_family;
-    int mode = options->unix_mode ? options->unix_mode : 0660;
+    const char *path = family == AF_UNIX ? address->local.sun_path : "";
     int fd = WSSERVER_SYSTEM(socket)(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) return errno;
     wss__socket_listener *listener = &all->list[all->count++];
@@ -5270,25 +5345,41 @@ static int wss__socket_bind(wss__socket_listeners *all, const wss__socket_addres
         wss__socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* what it accepts inherits this */
     }
     if (options->reuse_port) wss__socket_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (family == AF_INET6) wss__socket_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    if (family == AF_INET6) wss__socket_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !both);
+    /* before it has a name, so that at no moment more may connect than shall */
+    if (path[0] && WSSERVER_SYSTEM(fchmod)(fd, (mode_t)options->unix_mode) != 0) return errno;
     if (WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0) return errno;
-    if (family == AF_UNIX) {
-        memcpy(listener->path, address->local.sun_path, sizeof listener->path);
-        if (WSSERVER_SYSTEM(chmod)(listener->path, (mode_t)mode) != 0) return errno;
-    }
+    int number = path[0] ? wss__socket_own_path(listener, path, (mode_t)options->unix_mode) : 0;
+    if (number) return number;
     if (WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0) return errno;
     wss__socket_note_port(all, fd);
     return 0;
 }
 
+static int wss__socket_advise(wss__socket_listeners *all, const char *advice) {
+    all->advice = advice;
+    return WSS_ERR_ADDRESS;
+}
+
+/* A path, or with @ a name that is no file's. */
 static int wss__socket_listen_unix(wss__socket_listeners *all, wss__span path, const wss_options *options) {
     wss__socket_address address;
     memset(&address, 0, sizeof address);
-    if (!path.size || path.size >= sizeof address.local.sun_path) return ENAMETOOLONG;
+    if (!path.size || wss__base_equal(path, wss__base_text("@"))) return wss__socket_advise(all, "the path is empty");
+    if (path.size >= sizeof address.local.sun_path) return wss__socket_advise(all, "a path has at most 107 bytes");
     address.local.sun_family = AF_UNIX;
     memcpy(address.local.sun_path, path.data, path.size);
+    if (path.data[0] == '@') {
+        address.local.sun_path[0] = 0;
+        socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + path.size);
+        return wss__socket_bind(all, &address, size, options, 0);
+    }
+    int lock = wss__socket_lock(address.local.sun_path, 1);
+    if (lock < 0) return errno;
     wss__socket_remove_stale(&address, sizeof address.local);
-    return wss__socket_bind(all, &address, sizeof address.local, options);
+    int number = wss__socket_bind(all, &address, sizeof address.local, options, 0);
+    wss__socket_unlock(address.local.sun_path, lock);
+    return number;
 }
 
 /* A listening descriptor that somebody else made. */
@@ -5302,6 +5393,7 @@ static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
     int flags = WSSERVER_SYSTEM(fcntl)(fd, F_GETFL, 0);
     if (flags < 0 || WSSERVER_SYSTEM(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0) return errno;
     if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0) return errno;
+    all->list[all->count].adopted = 1;
     all->list[all->count++].fd = fd;
     if (wss__socket_note_port(all, fd) != AF_UNIX) wss__socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     return 0;
@@ -5313,7 +5405,7 @@ static int wss__socket_adopt_inherited(wss__socket_listeners *all) {
     const char *fds = getenv("LISTEN_FDS"); /* NOLINT(concurrency-mt-unsafe): likewise */
     int count = fds ? wss__base_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
     if (!pid || count < 1 || wss__base_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid())
-        return ENOENT;
+        return wss__socket_advise(all, "LISTEN_PID and LISTEN_FDS do not name this process and at most 16 descriptors");
     int number = 0;
     for (int i = 0; i < count && !number; i++) number = wss__socket_adopt(all, 3 + i);
     return number;
@@ -5323,41 +5415,84 @@ static int wss__socket_port(const wss__socket_listeners *all, const wss_options 
     return options->port ? options->port : all->port;
 }
 
-static int wss__socket_listen_tcp(wss__socket_listeners *all, wss__span text, const wss_options *options) {
+/* Why an address cannot be read, and what to write. */
+static const char *wss__socket_fault(wss__span text) {
+    wss__span port;
+    wss__span name = wss__base_host(text, &port);
+    wss__address address;
+    if (!text.size) return "an entry of the list is empty";
+    if (wss__base_holds(text, "%")) return "an address with a zone is not taken: adopt a socket of your own with fd:";
+    if (!name.size || wss__base_equal(name, wss__base_text("*"))) return "all interfaces are 0.0.0.0 and [::]";
+    if (port.data && wss__base_number(port, 65535) < 0 && wss__address_parse_plain(name, &address))
+        return "the port is no number from 0 to 65535";
+    return "names are not looked up: write an IPv4 or IPv6 address, or localhost";
+}
+
+static int wss__socket_listen_tcp(wss__socket_listeners *all, wss__span text, const wss_options *options, int both) {
     wss__socket_address address;
     socklen_t size = wss__socket_parse(text, wss__socket_port(all, options), &address);
-    return size ? wss__socket_bind(all, &address, size, options) : WSS_ERR_ADDRESS;
+    if (!size) return wss__socket_advise(all, wss__socket_fault(text));
+    return wss__socket_bind(all, &address, size, options, both);
+}
+
+/* Machines without the one or the other family do without it. */
+static int wss__socket_is_lacking(int number) {
+    return number == EAFNOSUPPORT || number == EADDRNOTAVAIL;
+}
+
+/* Both addresses that the name has. port: as written, or no data. */
+static int wss__socket_listen_localhost(wss__socket_listeners *all, wss__span port, const wss_options *options) {
+    static const char *const names[] = {"127.0.0.1", "[::1]"};
+    char text[24];
+    int number = 0;
+    int made = 0;
+    if (!port.data) port = wss__base_span("", 0);
+    for (int i = 0; i < 2; i++) {
+        int before = all->count;
+        if (before == WSS__SOCKET_LISTENERS_MAX) return wss__socket_advise(all, "there can be at most 16");
+        int size = (int)wss__base_min(port.size, 6);
+        snprintf(text, sizeof text, "%s%s%.*s", names[i], size ? ":" : "", size, port.data);
+        number = wss__socket_listen_tcp(all, wss__base_text(text), options, 0);
+        if (number && !wss__socket_is_lacking(number)) return number;
+        made += !number;
+        if (number && all->count > before) wss__socket_close(all->list[--all->count].fd);
+    }
+    return made ? 0 : number;
 }
 
 static int wss__socket_listen_one(wss__socket_listeners *all, wss__span text, const wss_options *options) {
     wss__span rest = text;
-    if (all->count == WSS__SOCKET_LISTENERS_MAX) return WSS_ERR_ADDRESS;
+    wss__span port;
+    if (all->count == WSS__SOCKET_LISTENERS_MAX) return wss__socket_advise(all, "there can be at most 16");
     if (wss__base_take_prefix(&rest, "unix:", wss__base_equal)) return wss__socket_listen_unix(all, rest, options);
     if (wss__base_take_prefix(&rest, "fd:", wss__base_equal))
         return wss__socket_adopt(all, wss__base_number(rest, INT_MAX / 10 - 1));
     if (wss__base_equal(text, wss__base_text("systemd"))) return wss__socket_adopt_inherited(all);
-    return wss__socket_listen_tcp(all, text, options);
+    if (wss__base_equal_fold(wss__base_host(text, &port), wss__base_text("localhost")))
+        return wss__socket_listen_localhost(all, port, options);
+    return wss__socket_listen_tcp(all, text, options, 0);
 }
 
-static void wss__socket_close_listeners(wss__socket_listeners *all) {
+/* adopted: those too that somebody else made. */
+static void wss__socket_close_listeners(wss__socket_listeners *all, int adopted) {
     for (int i = 0; i < all->count; i++) {
-        wss__socket_close(all->list[i].fd);
-        if (all->list[i].path[0]) WSSERVER_SYSTEM(unlink)(all->list[i].path);
+        if (adopted || !all->list[i].adopted) wss__socket_close(all->list[i].fd);
+        wss__socket_leave_path(&all->list[i]);
     }
     memset(all, 0, sizeof *all);
 }
 
 /* All interfaces: IPv6 that takes IPv4 too, or IPv4 alone on machines without IPv6. */
 static int wss__socket_listen_any(wss__socket_listeners *all, const wss_options *options) {
-    int number = wss__socket_listen_tcp(all, wss__base_text("::"), options);
-    if (number != EAFNOSUPPORT && number != EADDRNOTAVAIL) return number;
-    wss__socket_close_listeners(all);
-    return wss__socket_listen_tcp(all, wss__base_text("0.0.0.0"), options);
+    int number = wss__socket_listen_tcp(all, wss__base_text("::"), options, 1);
+    if (!wss__socket_is_lacking(number)) return number;
+    wss__socket_close_listeners(all, 1);
+    return wss__socket_listen_tcp(all, wss__base_text("0.0.0.0"), options, 0);
 }
 
 /* Which of the addresses failed, and with which port where it takes the server's: then it does not parse
    without one. */
-static int wss__socket_explain_listen(wss_error *why, int number, wss__span text, int port) {
+static int wss__socket_explain_listen(wss_error *why, int number, wss__span text, int port, const char *advice) {
     char label[96];
     wss__socket_address unused;
     int takes_port = !text.data || (wss__socket_parse(text, 0, &unused) && !wss__socket_parse(text, -1, &unused));
@@ -5365,7 +5500,7 @@ static int wss__socket_explain_listen(wss_error *why, int number, wss__span text
     snprintf(label, sizeof label, "%.*s, port %d", (int)wss__base_min(text.size, 64), text.data, port);
     errno = number;
     return wss__socket_explain(why, number > 0 ? WSS_ERR_SYSTEM : number, "cannot listen on",
-                               takes_port ? wss__base_text(label) : text);
+                               takes_port ? wss__base_text(label) : text, number > 0 ? NULL : advice);
 }
 
 static int wss__socket_listen(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
@@ -5374,8 +5509,8 @@ static int wss__socket_listen(wss__socket_listeners *all, const wss_options *opt
     int number = options->address ? 0 : wss__socket_listen_any(all, options);
     while (!number && wss__base_next_item(&rest, ',', &item)) number = wss__socket_listen_one(all, item, options);
     if (!number) return WSS_OK;
-    int result = wss__socket_explain_listen(why, number, item, wss__socket_port(all, options));
-    wss__socket_close_listeners(all);
+    int result = wss__socket_explain_listen(why, number, item, wss__socket_port(all, options), all->advice);
+    wss__socket_close_listeners(all, 0);
     return result;
 }
 
@@ -8311,7 +8446,7 @@ static void wss__loop_for_all(wss__loop *loop, void (*function)(wss__loop *loop,
 
 static void wss__loop_begin_stop(wss__loop *loop) {
     wss__accept_watch_listeners(loop, 0);
-    if (loop->index == 0) wss__socket_close_listeners(&loop->server->listeners);
+    if (loop->index == 0) wss__socket_close_listeners(&loop->server->listeners, 1);
     wss__loop_run_jobs(loop, 1);
     loop->stopping = 1;
     wss__loop_for_all(loop, wss__loop_stop_conn);
@@ -9374,12 +9509,13 @@ static int wss__server_set_up(wss_server *server, wss_error *why) {
         result = wss__loop_init(&server->loops[i], server, i);
     }
     if (!result) return wss__server_check_budget(server, why);
-    return wss__socket_explain(why, result, "cannot make", wss__base_text("server"));
+    return wss__socket_explain(why, result, "cannot make", wss__base_text("server"), NULL);
 }
 
-static void wss__server_tear_down(wss_server *server) {
+/* adopted: descriptors that were given to it are closed with it. */
+static void wss__server_tear_down(wss_server *server, int adopted) {
     wss__mem mem = server->mem;
-    wss__socket_close_listeners(&server->listeners);
+    wss__socket_close_listeners(&server->listeners, adopted);
     for (int i = 0; i < server->loops_made; i++) wss__loop_destroy(&server->loops[i]);
     wss__mem_free(&server->mem, server->loops, (size_t)server->loop_count * sizeof *server->loops);
     wss__mem_free(&server->mem, server->addresses, server->address_lists * sizeof(void *));
@@ -9405,14 +9541,14 @@ WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) 
     mem.budget = WSS_UNLIMITED; /* until wss__server_check_budget */
     wss_server *server = (wss_server *)wss__mem_get_zeroed(&mem, sizeof *server);
     if (!server) {
-        wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", wss__base_text("server"));
+        wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", wss__base_text("server"), NULL);
         return NULL;
     }
     server->mem = mem;
     server->options = resolved;
     wss__log_init(&server->log, &server->options);
     if (wss__server_set_up(server, why) != WSS_OK) {
-        wss__server_tear_down(server);
+        wss__server_tear_down(server, 0);
         return NULL;
     }
     if (resolved.queue) __atomic_add_fetch(&resolved.queue->attached, 1, __ATOMIC_ACQ_REL);
@@ -9460,6 +9596,7 @@ static int wss__server_thread(pthread_t *thread, void *(*function)(void *), void
     pthread_sigmask(SIG_BLOCK, &all, &before);
     int failed = WSSERVER_SYSTEM(pthread_create)(thread, NULL, function, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = failed;
     return failed == 0;
 }
 
@@ -9654,7 +9791,7 @@ WSSERVER_API int wss_destroy(wss_server *server) {
     wss__server_end(server);
     wss__event_enter(&place, server, NULL);
     if (queue) wss__server_deliver_rest(server);
-    wss__server_tear_down(server);
+    wss__server_tear_down(server, 1);
     wss__event_leave(&place);
     if (queue) wss__server_leave_queue(queue, &draining);
     if (queue) __atomic_sub_fetch(&queue->attached, 1, __ATOMIC_ACQ_REL);
@@ -9677,7 +9814,7 @@ WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *
     wss_queue *queue = (wss_queue *)wss__mem_get_zeroed(&mem, sizeof *queue);
     if (queue) queue->mem = mem;
     if (queue && wss__queue_init(&queue->inbox, &resolved)) return queue;
-    wss__socket_explain(why, queue ? WSS_ERR_SYSTEM : WSS_ERR_MEMORY, "cannot make", wss__base_text("queue"));
+    wss__socket_explain(why, queue ? WSS_ERR_SYSTEM : WSS_ERR_MEMORY, "cannot make", wss__base_text("queue"), NULL);
     wss__mem_free(&mem, queue, sizeof *queue);
     return NULL;
 }
