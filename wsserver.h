@@ -470,6 +470,8 @@ typedef struct wss_writer {
     int depth;
     int empty;                 /* nothing written yet at this level */
     uint8_t kinds[32];         /* one bit a level: set is an array */
+    void *(*allocator)(void *context, void *pointer, size_t old_size, size_t new_size);
+    void *allocator_context;
 } wss_writer;
 
 /* Walks the members of an object or the elements of an array. */
@@ -510,7 +512,7 @@ WSSERVER_API void wss_stop(wss_server *server, int milliseconds);
    or drains options.queue: wss_stop first, and let that end. Posts that were accepted run: of a server that never
    ran, here. Threads that send or post must have been joined. NULL is ignored. */
 WSSERVER_API int wss_destroy(wss_server *server);
-/* The options in force, defaults and port resolved. Strings belong to the server. any. */
+/* The options in force, defaults and port resolved; all zero where server is NULL. Strings belong to the server. any. */
 WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options);
 /* Text of a WSS_ERR_* or of a WSS_CAUSE_*. Static storage, never NULL. any. */
 WSSERVER_API const char *wss_strerror(int error);
@@ -659,13 +661,18 @@ WSSERVER_API wss_args wss_json(const char *text);
    _DEPTH, _UTF8. */
 WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth);
 
-/* Readers. key: name of a member of the object args, its last where repeated; NULL: args itself is the value.
-   WSS_ERR_MISSING, WSS_ERR_TYPE, WSS_ERR_RANGE, WSS_ERR_JSON. *out is unchanged on error, but strings become "". */
+/* Readers. key: name of a member of the object args, its last where repeated; NULL: args itself is the value. *out is
+   unchanged on error, but strings become "". WSS_ERR_MISSING, _TYPE, _RANGE, _JSON, _UTF8, _DEPTH, _SPACE, and what a
+   writer left in args. Each call reads the text from its beginning to its end, but for the args that a handler was given:
+   of these the second read of a long one makes an index, until the handlers have returned. */
 
-/* Unescaped, with NUL; *length (may be NULL) without it, also on WSS_ERR_SPACE. Lone surrogates become U+FFFD. */
+/* Unescaped, with NUL; *length (may be NULL) without it, also on WSS_ERR_SPACE. Lone surrogates become U+FFFD. A string
+   that holds U+0000 is WSS_ERR_TYPE without length: read as a C string it would be another one. */
 WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_t size, size_t *length);
 /* Any JSON number that is a whole number and fits, such as 1e3. */
 WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out);
+/* From 0 to 2^64 - 1. */
+WSSERVER_API int wss_get_uint(wss_args args, const char *key, uint64_t *out);
 WSSERVER_API int wss_get_double(wss_args args, const char *key, double *out);
 WSSERVER_API int wss_get_bool(wss_args args, const char *key, int *out);
 /* The value as it stands in the text, quotes included. Points into args. */
@@ -680,12 +687,19 @@ WSSERVER_API int wss_iterate_next(wss_iterator *iterator);
 
 /* Writes into buffer; with buffer NULL into memory of its own that grows, to be freed with wss_writer_free. */
 WSSERVER_API void wss_writer_init(wss_writer *writer, char *buffer, size_t size);
+/* As with buffer NULL, by an allocator of your own, or that of a server (wss_get_options); NULL: realloc and free. */
+WSSERVER_API void wss_writer_init_with(wss_writer *writer,
+                                       void *(*allocator)(void *context, void *pointer, size_t old_size,
+                                                          size_t new_size), void *context);
 WSSERVER_API void wss_writer_free(wss_writer *writer);
 /* Closes what is open and returns the object. It points into the writer's buffer. */
 WSSERVER_API wss_args wss_writer_args(wss_writer *writer);
 WSSERVER_API void wss_put_string(wss_writer *writer, const char *key, const char *text);
 WSSERVER_API void wss_put_text(wss_writer *writer, const char *key, const char *text, size_t length);
+/* Any bytes, as text: what is not UTF-8 becomes U+FFFD. */
+WSSERVER_API void wss_put_bytes(wss_writer *writer, const char *key, const void *data, size_t size);
 WSSERVER_API void wss_put_int(wss_writer *writer, const char *key, int64_t value);
+WSSERVER_API void wss_put_uint(wss_writer *writer, const char *key, uint64_t value);
 /* Shortest text that reads back as the same number. Infinities and NaN: WSS_ERR_RANGE. */
 WSSERVER_API void wss_put_double(wss_writer *writer, const char *key, double value);
 WSSERVER_API void wss_put_bool(wss_writer *writer, const char *key, int value);
@@ -1443,6 +1457,26 @@ static wss__utf8 wss__utf8_check(wss__utf8 state, const char *data, size_t size)
         for (; at < stop; at++) state = wss__utf8_step(state, data[at]);
     }
     return state;
+}
+
+/* How many bytes at the beginning are whole characters; *wrong: how many behind them are to be replaced by one (the
+   longest beginning of a character, or a byte: Unicode section 3.9); 0 at the end. */
+static size_t wss__utf8_good(const char *data, size_t size, size_t *wrong) {
+    size_t good = 0;
+    size_t at = 0;
+    wss__utf8 state = 0;
+    while (at < size) {
+        if (!state) at += wss__utf8_prefix(data + at, size - at);
+        if (!state) good = at;
+        if (at == size) break;
+        state = wss__utf8_step(state, data[at]);
+        if (state == WSS__UTF8_REJECT) break;
+        at++;
+    }
+    if (!state) good = at;
+    *wrong = at - good;
+    if (state == WSS__UTF8_REJECT && !*wrong) *wrong = 1;
+    return good;
 }
 
 /* Writes 1 to 4 bytes. What is no character becomes U+FFFD. */
@@ -3057,25 +3091,33 @@ static size_t wss__json_escaped_size(wss__span text) {
     return size;
 }
 
-/* Writes that string, for valid UTF-8; returns its end. */
+/* Writes what stands between the quotes of that string, for valid UTF-8; returns its end. */
 static char *wss__json_escape(wss__span text, char *out) {
     const char *at = text.data;
     const char *end = at + text.size;
-    *out++ = '"';
     while (at < end) {
         const char *stop = wss__json_plain(at, end);
         out = wss__json_move(out, at, stop);
         at = stop;
         if (at < end) out += wss__json_escape_one(*at++, out);
     }
-    *out++ = '"';
     return out;
 }
+
+/* Writes the whole string. */
+static char *wss__json_quote(wss__span text, char *out) {
+    *out = '"';
+    out = wss__json_escape(text, out + 1);
+    *out = '"';
+    return out + 1;
+}
+
 /* ---- [args] ------------------------------------------------------------------------------------------------
    purpose  the public JSON calls: readers, iteration, writer
    knows    base, mem, utf8, json
-   owns     a reader trusts nothing: each call scans the text it is given, and reads nothing outside it. A
-            writer's text is the valid beginning of an object until its first error, with room for NUL
+   owns     a reader trusts nothing: each call scans the text it is given, or the index of one that was, and reads
+            nothing outside it. A writer's text is the valid beginning of an object until its first error, with room
+            for NUL
    threads  any; a writer belongs to one thread at a time
    spec     RFC 8259 */
 
@@ -3083,7 +3125,8 @@ enum {
     WSS__ARGS_DIGITS = 800,      /* 767 digits decide how a double is rounded; more count as "a bit more" */
     WSS__ARGS_SCALE = 100000,    /* a power of ten that makes 800 digits overflow or vanish */
     WSS__ARGS_LEVELS = 256,      /* of a writer: bits in wss_writer.kinds */
-    WSS__ARGS_FIRST_SIZE = 256   /* of a buffer that grows */
+    WSS__ARGS_FIRST_SIZE = 256,  /* of a buffer that grows */
+    WSS__ARGS_INDEXED = 1024     /* bytes of a text of which an index pays */
 };
 
 static wss_args wss__args_raw(wss__span raw) {
@@ -3101,8 +3144,117 @@ WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth) 
     return wss__json_scan(wss__base_span(text, length), max_depth ? max_depth : WSS__JSON_DEPTH, NULL);
 }
 
+/* ---- an index of members ---- */
+
+typedef struct wss__args_entry {
+    uint32_t key; /* where it stands in the text, quotes included */
+    uint32_t key_size;
+    uint32_t value;
+    uint32_t value_size;
+    uint32_t next; /* of its bucket, plus 1; an older one */
+} wss__args_entry;
+
+/* In one block of memory with its buckets and entries. */
+typedef struct wss__args_index {
+    size_t bytes;
+    size_t mask;
+    uint32_t *buckets; /* an entry plus 1 */
+    wss__args_entry *entries;
+} wss__args_index;
+
+/* The args that the handler on this thread was given. Where several members are read from a long text, the second read
+   makes an index, which is given back when the handlers have returned. */
+typedef struct wss__args_given {
+    const wss_options *options; /* of the server that made them: they are what its sends need */
+    const char *text;           /* NULL: none */
+    size_t length;
+    int has_members;
+    int reads;
+    wss__mem *mem;
+    uint64_t seed;
+    wss__args_index *index;
+} wss__args_given;
+
+static __thread wss__args_given wss__args_handed;
+
+/* Equal names have the same, however they are escaped. Of long ones only the size counts: nobody reads many of them. */
+static uint64_t wss__args_hash(wss__span raw, uint64_t seed) {
+    char name[WSS__UTF8_NAME_MAX];
+    size_t size = wss__json_unescape(raw, name, sizeof name);
+    return size <= sizeof name ? wss__base_hash(wss__base_span(name, size), seed) : seed ^ size;
+}
+
+static uint32_t *wss__args_bucket(const wss__args_index *index, uint64_t hash) {
+    return &index->buckets[(hash >> 32) & index->mask];
+}
+
+static wss__args_index *wss__args_new_index(wss__mem *mem, size_t members) {
+    size_t buckets = 1;
+    while (buckets < members) buckets *= 2;
+    size_t bytes = sizeof(wss__args_index) + members * sizeof(wss__args_entry) + buckets * sizeof(uint32_t);
+    wss__args_index *index = (wss__args_index *)wss__mem_get_zeroed(mem, bytes);
+    if (!index) return NULL;
+    index->bytes = bytes;
+    index->mask = buckets - 1;
+    index->entries = (wss__args_entry *)(void *)(index + 1);
+    index->buckets = (uint32_t *)(void *)(index->entries + members);
+    return index;
+}
+
+/* The text is valid. Without memory there is none, and each read scans as before. */
+static void wss__args_make_index(wss__args_given *given) {
+    wss__span text = wss__base_span(given->text, given->length);
+    wss_iterator walk;
+    uint32_t count = 0;
+    wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
+    while (wss_iterate_next(&walk)) count++;
+    wss__args_index *index = count ? wss__args_new_index(given->mem, count) : NULL;
+    if (!index) return;
+    count = 0;
+    wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
+    while (wss_iterate_next(&walk)) {
+        wss__args_entry *entry = &index->entries[count++];
+        wss__span key = wss__base_span(walk.key.text, walk.key.length);
+        uint32_t *bucket = wss__args_bucket(index, wss__args_hash(key, given->seed));
+        entry->key = (uint32_t)(key.data - given->text);
+        entry->key_size = (uint32_t)key.size;
+        entry->value = (uint32_t)(walk.value.text - given->text);
+        entry->value_size = (uint32_t)walk.value.length;
+        entry->next = *bucket;
+        *bucket = count;
+    }
+    given->index = index;
+}
+
+static void wss__args_forget(wss__args_given *given) {
+    if (given->index) wss__mem_free(given->mem, given->index, given->index->bytes);
+    given->index = NULL;
+}
+
+/* The newest entry of a bucket comes first: of repeated names the last counts. */
+static int wss__args_look_up(const wss__args_given *given, wss__span name, wss__span *value) {
+    uint64_t hash = name.size <= WSS__UTF8_NAME_MAX ? wss__base_hash(name, given->seed) : given->seed ^ name.size;
+    uint32_t at = *wss__args_bucket(given->index, hash);
+    while (at) {
+        const wss__args_entry *entry = &given->index->entries[at - 1];
+        *value = wss__base_span(given->text + entry->value, entry->value_size);
+        if (wss__json_equals(wss__base_span(given->text + entry->key, entry->key_size), name)) return WSS_OK;
+        at = entry->next;
+    }
+    return WSS_ERR_MISSING;
+}
+
+/* Whether the text has an index by now. */
+static int wss__args_indexed(wss__span text) {
+    wss__args_given *given = &wss__args_handed;
+    if (text.size < WSS__ARGS_INDEXED || text.data != given->text || text.size != given->length) return 0;
+    if (++given->reads == 2 && text.size < UINT32_MAX) wss__args_make_index(given);
+    return given->index != NULL;
+}
+
 /* Reads on behind the member that matches: the last one counts, and the rest must be valid. */
 static int wss__args_member(wss__span text, wss__span key, wss__span *value) {
+    if (wss__args_indexed(text)) return wss__args_look_up(&wss__args_handed, key, value);
     wss_iterator walk;
     *value = wss__base_span(NULL, 0);
     wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
@@ -3143,7 +3295,10 @@ WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_
     int error = wss__args_find(args, key, WSS_JSON_STRING, &value);
     if (error) return error;
     if (wss__utf8_check(0, value.data, value.size) != 0) return WSS_ERR_UTF8;
-    return wss__base_end_text(wss__json_unescape(value, out, size), out, size, length);
+    size_t total = wss__json_unescape(value, out, size);
+    int cut = !length && total < size && memchr(out, 0, total); /* the caller would take a part for the whole */
+    error = wss__base_end_text(cut ? 0 : total, out, size, length);
+    return cut ? WSS_ERR_TYPE : error;
 }
 
 /* A number as a row of digits times a power of ten. */
@@ -3191,21 +3346,24 @@ static void wss__args_parse(wss__span text, wss__args_number *number) {
     if (at < end) number->scale += wss__args_exponent(at + 1, end);
 }
 
-/* INT64_MIN has no positive counterpart: magnitudes are compared before the sign is put on. */
-static int wss__args_to_int(wss__span text, int64_t *out) {
+/* A whole number of any size below 2^64, without its sign. */
+static int wss__args_to_magnitude(wss__span text, int *negative, uint64_t *value) {
     wss__args_number number;
-    uint64_t value = 0;
     wss__args_parse(text, &number);
     while (number.count && number.digits[number.count - 1] == '0') {
         number.count--;
         number.scale++;
     }
     if (!number.count) number.scale = 0;
-    if (number.more || number.scale < 0 || number.scale > 19 - (int64_t)number.count) return WSS_ERR_RANGE;
-    for (size_t i = 0; i < number.count; i++) value = value * 10 + (uint64_t)(number.digits[i] - '0');
-    for (int64_t i = 0; i < number.scale; i++) value *= 10;
-    if (value > (uint64_t)INT64_MAX + (uint64_t)number.negative) return WSS_ERR_RANGE;
-    *out = number.negative && value ? -(int64_t)(value - 1) - 1 : (int64_t)value;
+    if (number.more || number.scale < 0 || number.scale > 20 - (int64_t)number.count) return WSS_ERR_RANGE;
+    size_t digits = number.count + (size_t)number.scale;
+    *value = 0;
+    *negative = number.negative;
+    for (size_t i = 0; i < digits; i++) {
+        uint64_t digit = i < number.count ? (uint64_t)(number.digits[i] - '0') : 0;
+        if (*value > (UINT64_MAX - digit) / 10) return WSS_ERR_RANGE;
+        *value = *value * 10 + digit;
+    }
     return WSS_OK;
 }
 
@@ -3235,8 +3393,25 @@ static int wss__args_to_double(wss__span from, double *out) {
 
 WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out) {
     wss__span value;
+    uint64_t magnitude;
+    int negative;
     int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
-    return error ? error : wss__args_to_int(value, out);
+    if (!error) error = wss__args_to_magnitude(value, &negative, &magnitude);
+    if (!error && magnitude > (uint64_t)INT64_MAX + (uint64_t)negative) error = WSS_ERR_RANGE;
+    /* INT64_MIN has no positive counterpart */
+    if (!error) *out = negative && magnitude ? -(int64_t)(magnitude - 1) - 1 : (int64_t)magnitude;
+    return error;
+}
+
+WSSERVER_API int wss_get_uint(wss_args args, const char *key, uint64_t *out) {
+    wss__span value;
+    uint64_t magnitude;
+    int negative;
+    int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
+    if (!error) error = wss__args_to_magnitude(value, &negative, &magnitude);
+    if (!error && negative && magnitude) error = WSS_ERR_RANGE;
+    if (!error) *out = magnitude;
+    return error;
 }
 
 WSSERVER_API int wss_get_double(wss_args args, const char *key, double *out) {
@@ -3278,12 +3453,18 @@ static void wss__args_fail(wss_writer *writer, int error) {
     if (!writer->error) writer->error = error;
 }
 
+static void *wss__args_allocate(const wss_writer *writer, size_t size) {
+    if (!writer->allocator) return wss__mem_default(NULL, writer->text, writer->capacity, size);
+    return writer->allocator(writer->allocator_context, writer->text, writer->capacity, size);
+}
+
 /* Makes room for so many bytes more, and NUL behind them. */
 static int wss__args_grow(wss_writer *writer, size_t size) {
     size_t need = wss__base_add(wss__base_add(writer->length, size), 1);
     size_t capacity = wss__base_max(writer->capacity, WSS__ARGS_FIRST_SIZE);
     while (capacity < need) capacity = wss__base_multiply(capacity, 2);
-    char *text = writer->growing ? (char *)wss__mem_default(NULL, writer->text, writer->capacity, capacity) : NULL;
+    char *text = NULL;
+    if (writer->growing) text = (char *)wss__args_allocate(writer, capacity);
     if (!text) wss__args_fail(writer, writer->growing ? WSS_ERR_MEMORY : WSS_ERR_SPACE);
     if (!text) return 0;
     writer->text = text;
@@ -3308,7 +3489,7 @@ static void wss__args_append(wss_writer *writer, const char *data, size_t size) 
 static void wss__args_append_string(wss_writer *writer, wss__span text) {
     if (wss__utf8_check(0, text.data, text.size) != 0) wss__args_fail(writer, WSS_ERR_UTF8);
     char *to = wss__args_take(writer, wss__json_escaped_size(text));
-    if (to) wss__json_escape(text, to);
+    if (to) wss__json_quote(text, to);
 }
 
 /* What stands before a value. False after an error, this call's or an earlier one. */
@@ -3347,8 +3528,18 @@ WSSERVER_API void wss_writer_init(wss_writer *writer, char *buffer, size_t size)
     wss__args_open(writer, "{");
 }
 
+WSSERVER_API void wss_writer_init_with(wss_writer *writer,
+                                       void *(*allocator)(void *context, void *pointer, size_t old_size,
+                                                          size_t new_size), void *context) {
+    memset(writer, 0, sizeof *writer);
+    writer->growing = 1;
+    writer->allocator = allocator;
+    writer->allocator_context = context;
+    wss__args_open(writer, "{");
+}
+
 WSSERVER_API void wss_writer_free(wss_writer *writer) {
-    if (writer->growing) writer->text = (char *)wss__mem_default(NULL, writer->text, writer->capacity, 0);
+    if (writer->growing && writer->text) wss__args_allocate(writer, 0);
     memset(writer, 0, sizeof *writer);
 }
 
@@ -3365,6 +3556,23 @@ WSSERVER_API void wss_put_text(wss_writer *writer, const char *key, const char *
     if (!text && length) wss__args_fail(writer, WSS_ERR_ARGUMENT);
     if (!text) text = "";
     if (wss__args_begin(writer, key)) wss__args_append_string(writer, wss__base_span(text, length));
+}
+
+WSSERVER_API void wss_put_bytes(wss_writer *writer, const char *key, const void *data, size_t size) {
+    wss__span rest = wss__base_span((const char *)data, size);
+    if (!data && size) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    if (!wss__args_begin(writer, key)) return;
+    wss__args_append(writer, "\"", 1);
+    while (rest.size && !writer->error) {
+        size_t wrong;
+        size_t good = wss__utf8_good(rest.data, rest.size, &wrong);
+        wss__span part = wss__base_span(rest.data, good);
+        char *to = wss__args_take(writer, wss__json_escaped_size(part) - 2);
+        if (to) wss__json_escape(part, to);
+        if (wrong) wss__args_append(writer, "\xef\xbf\xbd", 3);
+        rest = wss__base_span(rest.data + good + wrong, rest.size - good - wrong);
+    }
+    wss__args_append(writer, "\"", 1);
 }
 
 WSSERVER_API void wss_put_string(wss_writer *writer, const char *key, const char *text) {
@@ -3400,8 +3608,15 @@ static void wss__args_print(double value, int digits, char *text, size_t size) {
     for (; digits <= 17; digits++) { /* always: 17 digits are enough */
         snprintf(text, size, "%.*g", digits, value);
         wss__args_delocalize(text);
-        if (wss__args_to_double(wss__base_text(text), &back) == WSS_OK && back == value) return;
+        int result = wss__args_to_double(wss__base_text(text), &back);
+        if (result == WSS_OK && memcmp(&back, &value, sizeof back) == 0) return; /* == may take small ones for 0 */
     }
+}
+
+WSSERVER_API void wss_put_uint(wss_writer *writer, const char *key, uint64_t value) {
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    wss__args_put(writer, key, text);
 }
 
 WSSERVER_API void wss_put_double(wss_writer *writer, const char *key, double value) {
@@ -5578,16 +5793,6 @@ static int wss__event_is_inside(const void *what) {
     return place != NULL;
 }
 
-/* The args that the handler on this thread was given: they are known to be what a send needs. text NULL: none. */
-typedef struct wss__event_args {
-    const wss_options *options; /* of the server that made them */
-    const char *text;
-    size_t length;
-    int has_members;
-} wss__event_args;
-
-static __thread wss__event_args wss__event_given;
-
 /* For wss__event_find_type; 0: no message is typed, as far as anybody here cares. */
 static size_t wss__event_type_count(const wss__event_table *table) {
     return __atomic_load_n(&table->type_count, __ATOMIC_ACQUIRE);
@@ -5720,10 +5925,10 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size), types);
     if (result || !type) return;
     wss_event typed = *event;
-    wss__event_args outside = wss__event_given;
-    wss__event_args given = {options, data, rest.size, rest.has_members};
+    wss__args_given outside = wss__args_handed;
+    wss__args_given given = {options, data, rest.size, rest.has_members, 0, table->mem, table->seed, NULL};
     data[rest.size] = 0; /* where the type stood there is room for it */
-    wss__event_given = given;
+    wss__args_handed = given;
     typed.kind = WSS_EVENT_MESSAGE;
     typed.type = type->name.data;
     typed.args.text = data;
@@ -5731,7 +5936,8 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     typed.data = NULL;
     typed.size = 0;
     wss__event_emit(&type->handlers, &typed, user, word);
-    wss__event_given = outside;
+    wss__args_forget(&wss__args_handed);
+    wss__args_handed = outside;
 }
 
 /* ---- [message] ---------------------------------------------------------------------------------------------
@@ -5767,7 +5973,7 @@ static int wss__message_init_data(wss__message *message, int opcode, const void 
 /* Finds what args are made of, and whether they are valid. Those that a handler was given and sends on are not
    looked at again. */
 static int wss__message_check_args(wss__message *message, const wss_options *options, wss_args args) {
-    const wss__event_args *given = &wss__event_given;
+    const wss__args_given *given = &wss__args_handed;
     if (args.text && args.text == given->text && args.length == given->length && options == given->options) {
         message->left = message->data.size;
         message->has_members = given->has_members;
@@ -5807,9 +6013,9 @@ static void wss__message_write(const wss__message *message, char *out) {
     }
     char *at = out;
     *at++ = '{';
-    at = wss__json_escape(message->member, at);
+    at = wss__json_quote(message->member, at);
     *at++ = ':';
-    at = wss__json_escape(message->type, at);
+    at = wss__json_quote(message->type, at);
     wss__json_rest rest;
     wss__span args = message->data;
     if (message->has_members && message->left < args.size) wss__json_without(args, message->member, at, &rest);
@@ -9557,7 +9763,9 @@ WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) 
 }
 
 WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options) {
-    if (server && options) *options = server->options;
+    if (!options) return;
+    if (server) *options = server->options;
+    else memset(options, 0, sizeof *options);
 }
 
 /* Keeps the others out of what only one thread may do; false while one does it, or inside a handler. */
