@@ -1221,8 +1221,8 @@ static size_t wss__hash_base64(const unsigned char *data, size_t size, char *out
     return (size_t)(to - out);
 }
 
-/* Base64 of 16 bytes. Bits of the last character that mean nothing may be set: they are in the example of RFC 6455 section
-   4.1, and in keys that are made of 22 random characters. */
+/* Base64 of 16 bytes. Bits of the last character that mean nothing may be set: they are in the example of RFC 6455
+   section 4.1, and in keys that are made of 22 random characters. */
 static int wss__hash_is_key(wss__span text) {
     if (text.size != WSS__HASH_KEY || memcmp(text.data + WSS__HASH_KEY - 2, "==", 2) != 0) return 0;
     return wss__base_is_made_of(wss__base_span(text.data, WSS__HASH_KEY - 2), "+/");
@@ -1456,8 +1456,8 @@ enum {
 
 enum { WSS__HTTP_GET = 1, WSS__HTTP_HEAD, WSS__HTTP_OPTIONS }; /* methods; 0: not known yet, or another */
 
-/* The rules by which requests are refused: status, counter, the option that the log names, and the body, which says what
-   to do to whoever connects for the first time and fails. */
+/* The rules by which requests are refused: status, counter, the option that the log names, and the body, which says
+   what to do to whoever connects for the first time and fails. */
 #define WSS__HTTP_RULES(X)                                                                                             \
     X(LINE_END, 400, MALFORMED, NULL, "A line of the request does not end in CRLF.")                                   \
     X(LINE, 400, MALFORMED, NULL, "The first line of the request is not METHOD TARGET HTTP/1.1.")                      \
@@ -1477,8 +1477,10 @@ enum { WSS__HTTP_GET = 1, WSS__HTTP_HEAD, WSS__HTTP_OPTIONS }; /* methods; 0: no
       "A WebSocket needs HTTP/1.1, and this came as HTTP/1.0. A proxy must pass it on: nginx needs"                    \
       " proxy_http_version 1.1, and the lines Upgrade and Connection.")                                                \
     X(UPGRADE_METHOD, 405, METHOD, NULL, "A WebSocket request must use GET.")                                          \
-    X(CONNECTION, 400, MALFORMED, NULL, "A WebSocket request needs the line Connection: Upgrade; a proxy may drop it.") \
-    X(VERSION, 426, NO_UPGRADE, NULL, "The line Sec-WebSocket-Version: 13 is missing: no other version is spoken here.") \
+    X(CONNECTION, 400, MALFORMED, NULL,                                                                                \
+      "A WebSocket request needs the line Connection: Upgrade; a proxy may drop it.")                                  \
+    X(VERSION, 426, NO_UPGRADE, NULL,                                                                                  \
+      "The line Sec-WebSocket-Version: 13 is missing: no other version is spoken here.")                               \
     X(KEY, 400, MALFORMED, NULL, "Sec-WebSocket-Key must be there once, with 16 bytes in base64.")                     \
     X(ORIGINS, 400, MALFORMED, NULL, "The request has more than one Origin line.")                                     \
     X(NO_UPGRADE, 426, NO_UPGRADE, NULL, "This is a WebSocket server: connect with new WebSocket(\"ws://...\").")      \
@@ -1695,9 +1697,9 @@ static wss__span wss__http_only(const wss_request *request, const char *name) {
 
 /* Takes the scheme off a URI and returns its default port; NULL for any that is not ours. */
 static const char *wss__http_take_scheme(wss__span *uri) {
-    static const char *const schemes[][2] = {{"http://", "80"}, {"https://", "443"}, {"ws://", "80"}, {"wss://", "443"}};
-    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
-        if (wss__base_take_prefix(uri, schemes[i][0], wss__base_equal_fold)) return schemes[i][1];
+    static const char *const known[][2] = {{"http://", "80"}, {"https://", "443"}, {"ws://", "80"}, {"wss://", "443"}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (wss__base_take_prefix(uri, known[i][0], wss__base_equal_fold)) return known[i][1];
     return NULL;
 }
 
@@ -1757,14 +1759,15 @@ static int wss__http_parse_field(wss_request *request, wss__span line) {
     return WSS__HTTP_GOOD;
 }
 
-/* RFC 9112 section 3.2: one Host line, which clients of HTTP/1.0 may leave out. It is looked at, and not used, where the
-   target has a host. */
+/* RFC 9112 section 3.2: one Host line, which clients of HTTP/1.0 may leave out. It is looked at, and not used, where
+   the target has a host. */
 static int wss__http_check_host(wss_request *request) {
     wss__span value;
     size_t lines = wss__http_lines(request, "Host", &value);
     if (lines > 1 || (!lines && request->minor > 0)) return WSS__HTTP_RULE_HOST_LINE;
     if (lines && !wss__http_is_host(value)) return WSS__HTTP_RULE_HOST_LINE;
-    if (request->host.size) return wss__http_is_host(wss__http_span(request, request->host)) ? 0 : WSS__HTTP_RULE_TARGET;
+    if (request->host.size && !wss__http_is_host(wss__http_span(request, request->host))) return WSS__HTTP_RULE_TARGET;
+    if (request->host.size) return WSS__HTTP_GOOD;
     request->host.at = lines ? (uint32_t)(value.data - request->base) : 0;
     request->host.size = (uint32_t)value.size;
     return WSS__HTTP_GOOD;
@@ -1785,13 +1788,15 @@ static int wss__http_check_fields(wss_request *request) {
    WSS__HTTP_GOOD or the rule by which to refuse it; then only method and target are to be read, as far as they are
    known. */
 static int wss__http_parse(char *data, size_t size, wss_request *request) {
-    size_t skip = wss__http_skip_line(data, size);
-    wss__span rest = wss__base_span(data + skip, size - skip);
     wss__span line;
-    memset(request, 0, offsetof(wss_request, fields));
+    memset(request, 0, offsetof(wss_request, address));
     request->base = data;
     request->size = size;
+    request->count = 0;
     if (size > (size_t)INT_MAX) return WSS__HTTP_RULE_HEAD_SIZE;
+    size_t skip = wss__http_skip_line(data, size);
+    wss__span rest = wss__base_span(data + skip, size - skip);
+    if (wss__http_begins_head(data, size)) request->method = WSS__HTTP_HEAD; /* whatever is wrong with the line */
     int rule = wss__http_take_line(&rest, &line) ? wss__http_parse_line(request, line) : WSS__HTTP_RULE_LINE_END;
     while (!rule) {
         if (!wss__http_take_line(&rest, &line)) return WSS__HTTP_RULE_LINE_END;
@@ -1850,8 +1855,8 @@ static wss__span wss__http_key(const wss_request *request) {
     return wss__http_only(request, "Sec-WebSocket-Key");
 }
 
-/* Whether a request is one to upgrade to WebSocket, else plain HTTP; *rule: by which a wrong upgrade is to be refused. RFC
-   6455 section 4.2.1. Without the check of Connection a proxy might still believe that it carries HTTP. */
+/* Whether a request is one to upgrade to WebSocket, else plain HTTP; *rule: by which a wrong upgrade is to be refused.
+   RFC 6455 section 4.2.1. Without the check of Connection a proxy might still believe that it carries HTTP. */
 static int wss__http_upgrade(const wss_request *request, int *rule) {
     wss__span value;
     *rule = WSS__HTTP_GOOD;
@@ -1893,8 +1898,9 @@ static int wss__http_origin_allowed(const wss_request *request, const char *orig
     if (lines != 1) return lines == 0;
     origin = wss__http_short_origin(origin);
     wss__span page = origin;
+    wss__span host = wss__http_span(request, request->host);
     const char *port = wss__http_take_scheme(&page);
-    if (port && wss__base_equal_fold(page, wss__http_without_port(wss__http_span(request, request->host), port))) return 1;
+    if (port && wss__base_equal_fold(page, wss__http_without_port(host, port))) return 1;
     while (wss__base_next_item(&list, ',', &entry)) {
         if (wss__base_equal(entry, wss__base_text("*"))) return 1;
         if (entry.size && wss__base_equal_fold(wss__http_short_origin(entry), origin)) return 1;
@@ -4374,7 +4380,7 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
     size_t size = wss__base_min(bytes->size, (size_t)shared->options->max_head + 1 - before);
     if (!bytes->size) return WSS__SESSION_NEED;
     int kept = !begun || wss__input_keep_head(shared, session, bytes->data, size);
-    char *data = begun && kept ? session->input->data : bytes->data;
+    char *data = begun ? session->input->data : bytes->data;
     size_t end = kept ? wss__http_find_end(data, before + size, before) : 0;
     int rule = kept ? wss__http_check_prefix(data, end ? end : before + size, shared->options->max_head)
                     : WSS__HTTP_RULE_MEMORY;
@@ -4382,7 +4388,7 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
     if (!rule && end) return wss__input_request(shared, session, data, end, event);
     if (!rule && !begun && !wss__input_keep_head(shared, session, data, size)) rule = WSS__HTTP_RULE_MEMORY;
     if (!rule) return WSS__SESSION_NEED;
-    wss__input_forget_request(event, data, kept ? before + size : 0);
+    wss__input_forget_request(event, data, kept ? before + size : before);
     return wss__input_reject(shared, session, rule, event->request.method == WSS__HTTP_HEAD, event);
 }
 
@@ -6260,11 +6266,12 @@ static void wss__notify_log_refusal(wss__loop *loop, const wss__conn *conn, cons
     wss__socket_peer(conn->fd, address, &port);
     wss__log_escape(wss__base_text(by_name ? wss_request_header(request, "Origin") : NULL), origin);
     wss__log_escape(by_name ? wss__http_span(request, request->host) : wss__base_text(NULL), host);
-    wss__log_escape(wss__base_text(request->target.size ? wss_request_target(request) : NULL), path);
-    wss__log_line(&loop->server->log, level, loop->now, "request refused: %d, from %s%s%.80s: %.*s%s%.100s%s%.100s%s%s",
+    wss__span target = request->target.size ? wss__http_span(request, request->target) : wss__base_text(NULL);
+    wss__log_escape(wss__base_take(&target, '?'), path); /* a query may hold what nobody is to read */
+    wss__log_line(&loop->server->log, level, loop->now, "request refused: %d, from %s%s%.80s: %.*s%s%.80s%s%.80s%s%s",
                   rule->status, address, *path ? ", " : "", path, (int)strlen(rule->text) - 1, rule->text,
-                  by_name ? " Origin " : "", origin, by_name ? ", Host " : "", host, rule->option ? " See options." : "",
-                  rule->option ? rule->option : "");
+                  by_name ? " Origin " : "", origin, by_name ? ", Host " : "", host,
+                  rule->option ? " See options." : "", rule->option ? rule->option : "");
 }
 
 static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const wss__session_event *end) {
@@ -6704,7 +6711,7 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
 
 /* ---- [pressure] --------------------------------------------------------------------------------------------
    purpose  who holds much memory by himself, and who has to go when nearly all of the server's is used
-   knows    base, mem, slot, session, input, conn, deadline, notify, write
+   knows    base, mem, http, slot, session, input, conn, deadline, notify, write
    owns     who holds 64 KiB or more of queue and input that nobody shares stands in a list of his loop, one for each
             power of two, in the order in which they moved: whoever has to go is found without a search
    threads  the loop's own */
@@ -7040,8 +7047,8 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
 
 /* ---- [serve] -----------------------------------------------------------------------------------------------
    purpose  one connection's turn, its deadlines, and its end
-   knows    base, mem, timer, slot, frame, buf, session, input, socket, event, conn, deadline, notify, write, pressure,
-            read
+   knows    base, mem, http, timer, slot, frame, buf, session, input, socket, event, conn, deadline, notify, write,
+            pressure, read
    owns     a connection is freed in one function, at its turn on the ready list; after each turn its deadline is set
    threads  the loop's own, except where a function says otherwise */
 
@@ -7442,7 +7449,7 @@ static void wss__deliver_change_timer(wss__loop *loop, uint64_t id, int start) {
 
 /* ---- [accept] ----------------------------------------------------------------------------------------------
    purpose  new sockets: accepted by the first loop, dealt to the loop with the fewest
-   knows    base, mem, log, slot, session, queue, socket, conn, deadline, notify, serve
+   knows    base, mem, log, http, slot, session, queue, socket, conn, deadline, notify, serve
    owns     a socket becomes a connection or is closed; want of descriptors pauses accepting, it never spins
    threads  the loop's own, except where a function says otherwise */
 
@@ -7703,8 +7710,8 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
 
 /* ---- [loop] ------------------------------------------------------------------------------------------------
    purpose  one epoll set: turns, jobs from other threads, and the stop
-   knows    base, mem, log, buf, timer, slot, session, queue, socket, event, conn, deadline, notify, write, pressure,
-            read, serve, deliver, accept
+   knows    base, mem, log, http, buf, timer, slot, session, queue, socket, event, conn, deadline, notify, write,
+            pressure, read, serve, deliver, accept
    owns     sockets are registered once, edge-triggered; a turn waits once and handles what came, what was
             posted, what is due and what was left over
    threads  the loop's own, except where a function says otherwise */
