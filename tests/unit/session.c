@@ -798,7 +798,7 @@ static void script_refusal(script *s, int rule, int is_head) {
     if (!is_head) script_text(s, r->body);
 }
 
-/* A request, and what comes of it: the rule by which it is refused, or SCRIPT_ACCEPTED. */
+/* A request, and what comes of it: the rule by which it is refused; 0: it is let in. */
 typedef struct greeting {
     const char *name;
     const char *head;
@@ -827,8 +827,8 @@ static const greeting greetings[] = {
     {"absolute", "GET ws://example.com/chat?room=1 HTTP/1.1\r\nHost: other\r\n" SCRIPT_ASKS "Origin: http://example.com\r\n\r\n",
      0, UPGRADED},
     {"absolute, other host", "GET ws://other/ HTTP/1.1\r\n" SCRIPT_HOST SCRIPT_ASKS "\r\n", RULE(HOST), REFUSED},
-    {"absolute, origin of the Host line", "GET ws://example.com/ HTTP/1.1\r\nHost: other\r\n" SCRIPT_ASKS "Origin: http://other\r\n\r\n",
-     RULE(ORIGIN), REFUSED},
+    {"absolute, origin of the Host line",
+     "GET ws://example.com/ HTTP/1.1\r\nHost: other\r\n" SCRIPT_ASKS "Origin: http://other\r\n\r\n", RULE(ORIGIN), REFUSED},
     {"other origin", SCRIPT_REQUEST "Origin: http://evil.example\r\n\r\n", RULE(ORIGIN), REFUSED},
     {"null origin", SCRIPT_REQUEST "Origin: null\r\n\r\n", RULE(ORIGIN), REFUSED},
     {"two origins", SCRIPT_REQUEST "Origin: null\r\nOrigin: null\r\n\r\n", RULE(ORIGINS), REFUSED},
