@@ -4366,10 +4366,16 @@ static int wss__input_keep_head(wss__session_shared *shared, wss__session *sessi
     return 1;
 }
 
-/* A request that is not whole: nothing of it is known but whether it begins as HEAD. */
-static void wss__input_forget_request(wss__session_event *event, const char *data, size_t size) {
+/* A request that is not whole: nothing of it is known but whether it begins as HEAD. more: what of it could not be
+   kept. */
+static void wss__input_forget_request(wss__session_event *event, wss__span kept, wss__span more) {
+    char begin[WSS__HTTP_METHOD_PEEK];
+    size_t size = wss__base_min(kept.size, sizeof begin);
+    if (size) memcpy(begin, kept.data, size);
+    more.size = wss__base_min(more.size, sizeof begin - size);
+    if (more.size) memcpy(begin + size, more.data, more.size);
     memset(&event->request, 0, offsetof(wss_request, fields));
-    if (wss__http_begins_head(data, size)) event->request.method = WSS__HTTP_HEAD;
+    if (wss__http_begins_head(begin, size + more.size)) event->request.method = WSS__HTTP_HEAD;
 }
 
 /* Gathers the request head. It is looked for once per byte, however it trickles in. */
@@ -4388,7 +4394,8 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
     if (!rule && end) return wss__input_request(shared, session, data, end, event);
     if (!rule && !begun && !wss__input_keep_head(shared, session, data, size)) rule = WSS__HTTP_RULE_MEMORY;
     if (!rule) return WSS__SESSION_NEED;
-    wss__input_forget_request(event, data, kept ? before + size : before);
+    wss__input_forget_request(event, wss__base_span(data, kept ? before + size : before),
+                              wss__base_span(bytes->data, kept ? 0 : size));
     return wss__input_reject(shared, session, rule, event->request.method == WSS__HTTP_HEAD, event);
 }
 
@@ -6326,7 +6333,8 @@ static void wss__notify_reject(wss__loop *loop, wss__conn *conn, int rule, const
     wss__session_input *head = conn->session.input;
     if (!request && conn->cold && conn->cold->request) request = &conn->cold->request->request;
     if (request) end.request = *request;
-    else wss__input_forget_request(&end, head ? head->data : NULL, head ? head->size : 0);
+    else wss__input_forget_request(&end, wss__base_span(head ? head->data : NULL, head ? head->size : 0),
+                                   wss__base_text(NULL));
     wss__input_reject(&loop->shared, &conn->session, rule, end.request.method == WSS__HTTP_HEAD, &end);
     wss__notify_ended(loop, conn, &end);
 }
