@@ -1513,7 +1513,7 @@ static int wss__address_is_loopback(const wss__address *address) {
 static int wss__address_parse_plain(wss__span text, wss__address *address) {
     char name[INET6_ADDRSTRLEN];
     unsigned char bytes[16];
-    if (wss__base_copy_out(text, name, sizeof name, NULL) != WSS_OK) return 0;
+    if (wss__base_copy_out(text, name, sizeof name, NULL) != WSS_OK || strlen(name) != text.size) return 0;
     int bits = inet_pton(AF_INET, name, bytes) == 1 ? 32 : inet_pton(AF_INET6, name, bytes) == 1 ? 128 : 0;
     if (bits) *address = wss__address_of(WSS__ADDRESS_IP, bytes, (size_t)bits / 8, 0);
     return bits;
@@ -9208,7 +9208,9 @@ static const wss__option wss__option_rows[] = {
 #undef WSS__OPTION_BYTES
 #undef WSS__OPTION_STRING
 
-enum { WSS__OPTION_COUNT = sizeof wss__option_rows / sizeof wss__option_rows[0] };
+static size_t wss__option_count(void) {
+    return sizeof wss__option_rows / sizeof wss__option_rows[0];
+}
 
 /* Where an option's text stands; NULL where it is none. */
 static const char **wss__option_text(const wss__option *row, wss_options *options) {
@@ -9280,7 +9282,7 @@ static int wss__option_check_texts(const wss_options *options, wss_error *why) {
 /* Fills in the defaults. WSS_OK, or what is wrong and where. only: the rows whose names begin so. */
 static int wss__option_resolve_all(wss_options *options, const char *only, wss_error *why) {
     int result = WSS_OK;
-    for (size_t i = 0; i < WSS__OPTION_COUNT && !result; i++)
+    for (size_t i = 0; i < wss__option_count() && !result; i++)
         if (strncmp(wss__option_rows[i].name, only, strlen(only)) == 0)
             result = wss__option_resolve(&wss__option_rows[i], options, why);
     return result;
@@ -9297,14 +9299,14 @@ static int wss__option_resolve_all(wss_options *options, const char *only, wss_e
 
 /* All strings of the options in one block. */
 static int wss__server_copy_strings(wss_server *server) {
-    for (size_t i = 0; i < WSS__OPTION_COUNT; i++) {
+    for (size_t i = 0; i < wss__option_count(); i++) {
         const char **text = wss__option_text(&wss__option_rows[i], &server->options);
         if (text && *text) server->strings_size = wss__base_add(server->strings_size, strlen(*text) + 1);
     }
     server->strings = (char *)wss__mem_get(&server->mem, server->strings_size);
     if (!server->strings) return 0;
     char *at = server->strings;
-    for (size_t i = 0; i < WSS__OPTION_COUNT; i++) {
+    for (size_t i = 0; i < wss__option_count(); i++) {
         const char **text = wss__option_text(&wss__option_rows[i], &server->options);
         if (!text || !*text) continue;
         size_t size = strlen(*text) + 1;
