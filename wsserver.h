@@ -2131,7 +2131,8 @@ WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port)
 typedef struct wss__origin_place {
     wss__span scheme;
     wss__span host;
-    wss__span port; /* the scheme's own where none is written */
+    wss__span port;  /* the scheme's own where none is written */
+    wss__span usual; /* the scheme's own */
 } wss__origin_place;
 
 static wss__origin_place wss__origin_place_of(wss__span text) {
@@ -2145,7 +2146,8 @@ static wss__origin_place wss__origin_place_of(wss__span text) {
     place.scheme = port ? wss__base_span(text.data, (size_t)(uri.data - text.data) - 3) : wss__base_span(NULL, 0);
     if (other) place.scheme = scheme;
     place.host = wss__base_host(uri, &place.port);
-    if (!place.port.data) place.port = wss__base_text(port);
+    place.usual = wss__base_text(port);
+    if (!place.port.data) place.port = place.usual;
     return place;
 }
 
@@ -2153,7 +2155,7 @@ static wss__origin_place wss__origin_place_of(wss__span text) {
 static int wss__origin_same_host(const wss__origin_place *place, wss__span host, wss__span scheme_port) {
     wss__span port;
     wss__span name = wss__base_host(host, &port);
-    if (!port.data) port = scheme_port.data ? scheme_port : place->port;
+    if (!port.data) port = scheme_port.data ? scheme_port : place->usual;
     if (!place->scheme.data && !place->port.data) port = place->port;
     return host.size && wss__base_equal_fold(place->host, name) && wss__base_equal(place->port, port);
 }
@@ -2176,9 +2178,10 @@ static int wss__origin_is_own(const wss_request *request, wss__span origin, int 
     if (wss__base_equal(origin, wss__base_text("null"))) return 0;
     if (origin.data[origin.size - 1] == '/') origin.size--;
     wss__origin_place page = wss__origin_place_of(origin);
-    int secure = wss__base_equal_fold(scheme, wss__base_text("https"));
+    int secure = wss__base_equal_fold(scheme, wss__base_text("https")) ||
+                 wss__base_equal_fold(scheme, wss__base_text("wss")); /* some proxies name what it will be */
     wss__span port = wss__base_text(!scheme.size || !page.scheme.size ? NULL : secure ? "443" : "80");
-    if (page.scheme.data && !page.port.data) return 0; /* a scheme of which nothing is known */
+    if (page.scheme.data && !page.usual.data) return 0; /* a scheme of which nothing is known */
     return wss__origin_same_host(&page, host.size ? host : wss__http_span(request, request->host), port);
 }
 
@@ -2192,10 +2195,12 @@ static int wss__origin_is(wss__span origin, wss__span entry) {
     if (!wss__base_equal_fold(page.scheme, wanted.scheme)) return 0;
     if (wss__base_equal(wanted.host, wss__base_text("*"))) return 1;
     if (!wss__base_equal(page.port, wanted.port)) return 0;
-    if (!wss__base_take_prefix(&wanted.host, "*", wss__base_equal)) return wss__base_equal_fold(page.host, wanted.host);
-    if (page.host.size <= wanted.host.size) return 0;
-    size_t rest = page.host.size - wanted.host.size;
-    return wss__base_equal_fold(wss__base_span(page.host.data + rest, wanted.host.size), wanted.host);
+    wss__span domain = wanted.host;
+    if (!wss__base_take_prefix(&domain, "*.", wss__base_equal)) return wss__base_equal_fold(page.host, wanted.host);
+    domain = wss__base_span(domain.data - 1, domain.size + 1); /* with its dot */
+    if (page.host.size <= domain.size) return 0;
+    size_t rest = page.host.size - domain.size;
+    return wss__base_equal_fold(wss__base_span(page.host.data + rest, domain.size), domain);
 }
 
 /* A browser tells the origin of the page that connects, and sends the user's cookies along whatever page that
@@ -2289,7 +2294,7 @@ static const char *wss__origin_fault(wss__span origin) {
     wss__span authority = origin;
     if (wss__base_equal(origin, wss__base_text("*")) || wss__base_equal(origin, wss__base_text("null"))) return NULL;
     if (wss__origin_holds(origin, " ;")) return "commas between the entries";
-    if (!place.scheme.data) return "SCHEME://HOST, as https://example.org";
+    if (!wss__base_is_made_of(place.scheme, "+-.")) return "SCHEME://HOST, as https://example.org";
     if (wss__base_equal_fold(origin, wss__base_text("file://"))) return NULL;
     authority = wss__base_span(origin.data + place.scheme.size + 3, origin.size - place.scheme.size - 3);
     if (wss__origin_holds(authority, "/")) return "it without path, and without a slash at its end";
@@ -2297,7 +2302,7 @@ static const char *wss__origin_fault(wss__span origin) {
     wss__base_host(authority, &port);
     if (is_star && port.data) return "it without a port: the star stands for host and port";
     if (port.data && wss__base_number(port, 65535) < 0) return "the port as a number";
-    if (is_star || wss__http_is_host(authority)) return NULL;
+    if (is_star || (!memchr(authority.data, '*', authority.size) && wss__http_is_host(authority))) return NULL;
     return "a valid host; a star stands for all of it, or for its first names";
 }
 
@@ -9267,11 +9272,15 @@ static int wss__option_check_texts(const wss_options *options, wss_error *why) {
     wss__span member = wss__base_text(options->type_member);
     wss__span header = wss__base_text(options->proxy_header);
     wss__span hosts = wss__base_text(options->hosts);
+    wss__span rest = hosts;
+    wss__span host = wss__base_span(NULL, 0);
+    while (!host.size && wss__base_next_item(&rest, ',', &host)) {
+    }
     if (wss__utf8_check(0, member.data, member.size) != 0)
         return wss__option_refuse(why, WSS_ERR_UTF8, "type_member", wss__base_span(NULL, 0), "it is not UTF-8");
     if (!wss__http_is_token(header))
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "proxy_header", header, "write the name of a header line");
-    if (hosts.data && !hosts.size)
+    if (hosts.data && !host.size)
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "hosts", hosts, "it names no host, so nobody could connect");
     int result = wss__option_check_list("origins", options->origins, wss__origin_fault, why);
     if (!result) result = wss__option_check_list("hosts", options->hosts, wss__origin_host_fault, why);
