@@ -1556,7 +1556,7 @@ static int wss__address_is_loopback(const wss__address *address) {
 static int wss__address_parse_plain(wss__span text, wss__address *address) {
     char name[INET6_ADDRSTRLEN];
     unsigned char bytes[16];
-    if (wss__base_copy_out(text, name, sizeof name, NULL) != WSS_OK) return 0;
+    if (wss__base_copy_out(text, name, sizeof name, NULL) != WSS_OK || strlen(name) != text.size) return 0;
     int bits = inet_pton(AF_INET, name, bytes) == 1 ? 32 : inet_pton(AF_INET6, name, bytes) == 1 ? 128 : 0;
     if (bits) *address = wss__address_of(WSS__ADDRESS_IP, bytes, (size_t)bits / 8, 0);
     return bits;
@@ -1984,13 +1984,14 @@ static int wss__http_check_fields(wss_request *request) {
    WSS__HTTP_GOOD or the rule by which to refuse it; then only method and target are to be read, as far as they are
    known. */
 static int wss__http_parse(char *data, size_t size, wss_request *request) {
-    size_t skip = wss__http_skip_line(data, size);
-    wss__span rest = wss__base_span(data + skip, size - skip);
     wss__span line;
     memset(request, 0, offsetof(wss_request, fields));
     request->base = data;
     request->size = size;
     if (size > (size_t)INT_MAX) return WSS__HTTP_RULE_HEAD_SIZE;
+    size_t skip = wss__http_skip_line(data, size);
+    wss__span rest = wss__base_span(data + skip, size - skip);
+    if (wss__http_begins_head(data, size)) request->method = WSS__HTTP_HEAD; /* whatever is wrong with the line */
     int rule = wss__http_take_line(&rest, &line) ? wss__http_parse_line(request, line) : WSS__HTTP_RULE_LINE_END;
     while (!rule) {
         if (!wss__http_take_line(&rest, &line)) return WSS__HTTP_RULE_LINE_END;
@@ -2174,7 +2175,8 @@ WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port)
 typedef struct wss__origin_place {
     wss__span scheme;
     wss__span host;
-    wss__span port; /* the scheme's own where none is written */
+    wss__span port;  /* the scheme's own where none is written */
+    wss__span usual; /* the scheme's own */
 } wss__origin_place;
 
 static wss__origin_place wss__origin_place_of(wss__span text) {
@@ -2188,7 +2190,8 @@ static wss__origin_place wss__origin_place_of(wss__span text) {
     place.scheme = port ? wss__base_span(text.data, (size_t)(uri.data - text.data) - 3) : wss__base_span(NULL, 0);
     if (other) place.scheme = scheme;
     place.host = wss__base_host(uri, &place.port);
-    if (!place.port.data) place.port = wss__base_text(port);
+    place.usual = wss__base_text(port);
+    if (!place.port.data) place.port = place.usual;
     return place;
 }
 
@@ -2196,7 +2199,7 @@ static wss__origin_place wss__origin_place_of(wss__span text) {
 static int wss__origin_same_host(const wss__origin_place *place, wss__span host, wss__span scheme_port) {
     wss__span port;
     wss__span name = wss__base_host(host, &port);
-    if (!port.data) port = scheme_port.data ? scheme_port : place->port;
+    if (!port.data) port = scheme_port.data ? scheme_port : place->usual;
     if (!place->scheme.data && !place->port.data) port = place->port;
     return host.size && wss__base_equal_fold(place->host, name) && wss__base_equal(place->port, port);
 }
@@ -2219,9 +2222,10 @@ static int wss__origin_is_own(const wss_request *request, wss__span origin, int 
     if (wss__base_equal(origin, wss__base_text("null"))) return 0;
     if (origin.data[origin.size - 1] == '/') origin.size--;
     wss__origin_place page = wss__origin_place_of(origin);
-    int secure = wss__base_equal_fold(scheme, wss__base_text("https"));
+    int secure = wss__base_equal_fold(scheme, wss__base_text("https")) ||
+                 wss__base_equal_fold(scheme, wss__base_text("wss")); /* some proxies name what it will be */
     wss__span port = wss__base_text(!scheme.size || !page.scheme.size ? NULL : secure ? "443" : "80");
-    if (page.scheme.data && !page.port.data) return 0; /* a scheme of which nothing is known */
+    if (page.scheme.data && !page.usual.data) return 0; /* a scheme of which nothing is known */
     return wss__origin_same_host(&page, host.size ? host : wss__http_span(request, request->host), port);
 }
 
@@ -2235,10 +2239,12 @@ static int wss__origin_is(wss__span origin, wss__span entry) {
     if (!wss__base_equal_fold(page.scheme, wanted.scheme)) return 0;
     if (wss__base_equal(wanted.host, wss__base_text("*"))) return 1;
     if (!wss__base_equal(page.port, wanted.port)) return 0;
-    if (!wss__base_take_prefix(&wanted.host, "*", wss__base_equal)) return wss__base_equal_fold(page.host, wanted.host);
-    if (page.host.size <= wanted.host.size) return 0;
-    size_t rest = page.host.size - wanted.host.size;
-    return wss__base_equal_fold(wss__base_span(page.host.data + rest, wanted.host.size), wanted.host);
+    wss__span domain = wanted.host;
+    if (!wss__base_take_prefix(&domain, "*.", wss__base_equal)) return wss__base_equal_fold(page.host, wanted.host);
+    domain = wss__base_span(domain.data - 1, domain.size + 1); /* with its dot */
+    if (page.host.size <= domain.size) return 0;
+    size_t rest = page.host.size - domain.size;
+    return wss__base_equal_fold(wss__base_span(page.host.data + rest, domain.size), domain);
 }
 
 /* A browser tells the origin of the page that connects, and sends the user's cookies along whatever page that
@@ -2326,7 +2332,7 @@ static const char *wss__origin_fault(wss__span origin) {
     wss__span authority = origin;
     if (wss__base_equal(origin, wss__base_text("*")) || wss__base_equal(origin, wss__base_text("null"))) return NULL;
     if (wss__base_holds(origin, " ;")) return "commas between the entries";
-    if (!place.scheme.data) return "SCHEME://HOST, as https://example.org";
+    if (!wss__base_is_made_of(place.scheme, "+-.")) return "SCHEME://HOST, as https://example.org";
     if (wss__base_equal_fold(origin, wss__base_text("file://"))) return NULL;
     authority = wss__base_span(origin.data + place.scheme.size + 3, origin.size - place.scheme.size - 3);
     if (wss__base_holds(authority, "/")) return "it without path, and without a slash at its end";
@@ -2334,7 +2340,7 @@ static const char *wss__origin_fault(wss__span origin) {
     wss__base_host(authority, &port);
     if (is_star && port.data) return "it without a port: the star stands for host and port";
     if (port.data && wss__base_number(port, 65535) < 0) return "the port as a number";
-    if (is_star || wss__http_is_host(authority)) return NULL;
+    if (is_star || (!memchr(authority.data, '*', authority.size) && wss__http_is_host(authority))) return NULL;
     return "a valid host; a star stands for all of it, or for its first names";
 }
 
@@ -4978,10 +4984,16 @@ static int wss__input_keep_head(wss__session_shared *shared, wss__session *sessi
     return 1;
 }
 
-/* A request that is not whole: nothing of it is known but whether it begins as HEAD. */
-static void wss__input_forget_request(wss__session_event *event, const char *data, size_t size) {
+/* A request that is not whole: nothing of it is known but whether it begins as HEAD. more: what of it could not be
+   kept. */
+static void wss__input_forget_request(wss__session_event *event, wss__span kept, wss__span more) {
+    char begin[WSS__HTTP_METHOD_PEEK];
+    size_t size = wss__base_min(kept.size, sizeof begin);
+    if (size) memcpy(begin, kept.data, size);
+    more.size = wss__base_min(more.size, sizeof begin - size);
+    if (more.size) memcpy(begin + size, more.data, more.size);
     memset(&event->request, 0, offsetof(wss_request, fields));
-    if (wss__http_begins_head(data, size)) event->request.method = WSS__HTTP_HEAD;
+    if (wss__http_begins_head(begin, size + more.size)) event->request.method = WSS__HTTP_HEAD;
 }
 
 /* Looks at what comes before the request: nothing, or the header of a proxy that must send one. *before: its size, once
@@ -5011,7 +5023,7 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
     int proxy;
     if (!bytes->size) return WSS__SESSION_NEED;
     int kept = !begun || wss__input_keep_head(shared, session, bytes->data, size);
-    char *data = begun && kept ? session->input->data : bytes->data;
+    char *data = begun ? session->input->data : bytes->data;
     size_t have = kept ? before + size : 0;
     int rule = kept ? wss__input_proxy(shared, session, wss__base_span(data, have), &proxy, &client)
                     : WSS__HTTP_RULE_MEMORY;
@@ -5027,7 +5039,8 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
         return wss__input_request(shared, session, wss__base_span(data + proxy, end - (size_t)proxy), &client, event);
     if (!rule && !begun && !wss__input_keep_head(shared, session, data, size)) rule = WSS__HTTP_RULE_MEMORY;
     if (!rule) return WSS__SESSION_NEED;
-    wss__input_forget_request(event, data, have);
+    wss__input_forget_request(event, wss__base_span(data, kept ? have : before),
+                              wss__base_span(bytes->data, kept ? 0 : size));
     return wss__input_reject(shared, session, rule, event->request.method == WSS__HTTP_HEAD, event);
 }
 
@@ -7085,7 +7098,8 @@ static void wss__notify_log_refusal(wss__loop *loop, const wss__conn *conn, cons
     if (!wss__log_wants(&loop->server->log, level)) return;
     wss__log_escape(wss__base_text(by_name ? wss_request_header(request, "Origin") : NULL), origin);
     wss__log_escape(by_name ? wss__http_span(request, request->host) : wss__base_text(NULL), host);
-    wss__log_escape(wss__base_text(request->target.size ? wss_request_target(request) : NULL), path);
+    wss__span target = request->target.size ? wss__http_span(request, request->target) : wss__base_text(NULL);
+    wss__log_escape(wss__base_take(&target, '?'), path); /* a query may hold what nobody is to read */
     wss__address_text(&peer.address, address);
     wss__log_line(&loop->server->log, level, loop->now, "request refused: %d, from %s%s%.80s: %.*s%s%.60s%s%.60s%s%s",
                   rule->status, address, *path ? ", " : "", path, (int)strlen(rule->text) - 1, rule->text,
@@ -7145,7 +7159,8 @@ static void wss__notify_reject(wss__loop *loop, wss__conn *conn, int rule, const
     wss__session_input *head = conn->session.input;
     if (!request && conn->cold && conn->cold->request) request = &conn->cold->request->request;
     if (request) end.request = *request;
-    else wss__input_forget_request(&end, head ? head->data : NULL, head ? head->size : 0);
+    else wss__input_forget_request(&end, wss__base_span(head ? head->data : NULL, head ? head->size : 0),
+                                   wss__base_text(NULL));
     wss__input_reject(&loop->shared, &conn->session, rule, end.request.method == WSS__HTTP_HEAD, &end);
     wss__notify_ended(loop, conn, &end);
 }
@@ -9549,7 +9564,9 @@ static const wss__option wss__option_rows[] = {
 #undef WSS__OPTION_BYTES
 #undef WSS__OPTION_STRING
 
-enum { WSS__OPTION_COUNT = sizeof wss__option_rows / sizeof wss__option_rows[0] };
+static size_t wss__option_count(void) {
+    return sizeof wss__option_rows / sizeof wss__option_rows[0];
+}
 
 /* Where an option's text stands; NULL where it is none. */
 static const char **wss__option_text(const wss__option *row, wss_options *options) {
@@ -9606,11 +9623,15 @@ static int wss__option_check_texts(const wss_options *options, wss_error *why) {
     wss__span member = wss__base_text(options->type_member);
     wss__span header = wss__base_text(options->proxy_header);
     wss__span hosts = wss__base_text(options->hosts);
+    wss__span rest = hosts;
+    wss__span host = wss__base_span(NULL, 0);
+    while (!host.size && wss__base_next_item(&rest, ',', &host)) {
+    }
     if (wss__utf8_check(0, member.data, member.size) != 0)
         return wss__option_refuse(why, WSS_ERR_UTF8, "type_member", wss__base_span(NULL, 0), "it is not UTF-8");
     if (!wss__http_is_token(header))
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "proxy_header", header, "write the name of a header line");
-    if (hosts.data && !hosts.size)
+    if (hosts.data && !host.size)
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "hosts", hosts, "it names no host, so nobody could connect");
     int result = wss__option_check_list("origins", options->origins, wss__origin_fault, why);
     if (!result) result = wss__option_check_list("hosts", options->hosts, wss__origin_host_fault, why);
@@ -9621,7 +9642,7 @@ static int wss__option_check_texts(const wss_options *options, wss_error *why) {
 /* Fills in the defaults. WSS_OK, or what is wrong and where. only: the rows whose names begin so. */
 static int wss__option_resolve_all(wss_options *options, const char *only, wss_error *why) {
     int result = WSS_OK;
-    for (size_t i = 0; i < WSS__OPTION_COUNT && !result; i++)
+    for (size_t i = 0; i < wss__option_count() && !result; i++)
         if (strncmp(wss__option_rows[i].name, only, strlen(only)) == 0)
             result = wss__option_resolve(&wss__option_rows[i], options, why);
     return result;
@@ -9638,14 +9659,14 @@ static int wss__option_resolve_all(wss_options *options, const char *only, wss_e
 
 /* All strings of the options in one block. */
 static int wss__server_copy_strings(wss_server *server) {
-    for (size_t i = 0; i < WSS__OPTION_COUNT; i++) {
+    for (size_t i = 0; i < wss__option_count(); i++) {
         const char **text = wss__option_text(&wss__option_rows[i], &server->options);
         if (text && *text) server->strings_size = wss__base_add(server->strings_size, strlen(*text) + 1);
     }
     server->strings = (char *)wss__mem_get(&server->mem, server->strings_size);
     if (!server->strings) return 0;
     char *at = server->strings;
-    for (size_t i = 0; i < WSS__OPTION_COUNT; i++) {
+    for (size_t i = 0; i < wss__option_count(); i++) {
         const char **text = wss__option_text(&wss__option_rows[i], &server->options);
         if (!text || !*text) continue;
         size_t size = strlen(*text) + 1;
