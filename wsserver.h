@@ -107,8 +107,8 @@
                    [serve]   one connection's turn     [deliver]  handlers on a queue's thread
                    [accept]  new sockets               [loop]     turns of an epoll set
        surface     [send]    orders and messages       [public]   connections, requests, work
-                   [option]  one table of them         [server]   making, running, ending
-                   [tail]    versions, license
+                   [metrics] text for monitors         [option]   one table of them
+                   [server]  making, running, ending   [tail]     versions, license
 
    A message's way:      wss__loop_turn > wss__serve_turn > wss__read_some > wss__input_next > wss__notify_tell >
                          your handler > wss_send > wss__write_message > wss__write_flush
@@ -512,7 +512,7 @@ WSSERVER_API void wss_stop(wss_server *server, int milliseconds);
    or drains options.queue: wss_stop first, and let that end. Posts that were accepted run: of a server that never
    ran, here. Threads that send or post must have been joined. NULL is ignored. */
 WSSERVER_API int wss_destroy(wss_server *server);
-/* The options in force, defaults and port resolved; all zero where server is NULL. Strings belong to the server. any. */
+/* The options in force, defaults and port resolved; all zero for NULL. Strings belong to the server. any. */
 WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options);
 /* Text of a WSS_ERR_* or of a WSS_CAUSE_*. Static storage, never NULL. any. */
 WSSERVER_API const char *wss_strerror(int error);
@@ -619,6 +619,9 @@ WSSERVER_API int wss_resume(wss_server *server, wss_conn conn);
 WSSERVER_API wss_conn wss_next(const wss_server *server, wss_conn conn);
 WSSERVER_API int wss_get_info(wss_server *server, wss_conn conn, wss_info *info);
 WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats);
+/* The same as text for monitors (Prometheus, version 0.0.4), with NUL; *length (may be NULL) without it, also on
+   WSS_ERR_SPACE: then there is none. Some 8 KiB. WSS_ERR_ARGUMENT. */
+WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size_t *length);
 
 /* Work. */
 
@@ -663,8 +666,8 @@ WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth);
 
 /* Readers. key: name of a member of the object args, its last where repeated; NULL: args itself is the value. *out is
    unchanged on error, but strings become "". WSS_ERR_MISSING, _TYPE, _RANGE, _JSON, _UTF8, _DEPTH, _SPACE, and what a
-   writer left in args. Each call reads the text from its beginning to its end, but for the args that a handler was given:
-   of these the second read of a long one makes an index, until the handlers have returned. */
+   writer left in args. Each call reads the text from its beginning to its end; but the second read of long args that a
+   handler was given makes an index, until the handlers have returned. */
 
 /* Unescaped, with NUL; *length (may be NULL) without it, also on WSS_ERR_SPACE. Lone surrogates become U+FFFD. A string
    that holds U+0000 is WSS_ERR_TYPE without length: read as a C string it would be another one. */
@@ -9496,6 +9499,133 @@ WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer handle) {
     /* Where the word is lost for want of memory the place is given back when the timer would have rung. */
     if (!result) wss__public_tell_timer(server, handle.id, 0);
     return elsewhere ? WSS_ERR_BUSY : result;
+}
+
+/* ---- [metrics] ---------------------------------------------------------------------------------------------
+   purpose  wss_stats as text for monitors: one table of names, units and help
+   knows    base, public
+   owns     no state
+   threads  any
+   spec     the Prometheus text format, version 0.0.4 */
+
+enum { WSS__METRICS_GAUGE, WSS__METRICS_COUNTER, WSS__METRICS_SECONDS }; /* seconds: a gauge of milliseconds */
+
+typedef struct wss__metrics_row {
+    const char *name; /* behind wsserver_; a counter's ends in _total */
+    int kind;
+    size_t offset;    /* in wss_stats */
+    const char *label; /* of an array: what its places differ in; NULL: it is one number */
+    const char *const *values; /* of the label; those that are NULL are left out; NULL: names of causes */
+    int count;
+    const char *help;
+} wss__metrics_row;
+
+static const char *const wss__metrics_hundreds[] = {NULL, NULL, "2xx", "3xx", "4xx", "5xx"};
+static const char *const wss__metrics_turns[] = {
+    "up to 1 ms", "up to 4 ms", "up to 16 ms", "up to 64 ms", "up to 256 ms", "longer"
+};
+static const char *const wss__metrics_refusals[] = {
+    "other", "malformed", "origin", "method", "timeout", "target", "host", "no upgrade", "headers", "unavailable",
+    "http version", "application", "per address"
+};
+
+#define WSS__METRICS_ONE(field, name, kind, help) \
+    {name, WSS__METRICS_##kind, offsetof(wss_stats, field), NULL, NULL, 1, help}
+#define WSS__METRICS_MANY(field, name, label, values, count, help) \
+    {name, WSS__METRICS_COUNTER, offsetof(wss_stats, field), label, values, count, help}
+
+static const wss__metrics_row wss__metrics_rows[] = {
+    WSS__METRICS_ONE(connections, "connections", GAUGE, "Open connections."),
+    WSS__METRICS_ONE(accepted, "sockets_accepted_total", COUNTER, "Sockets accepted."),
+    WSS__METRICS_ONE(opened, "handshakes_completed_total", COUNTER, "Handshakes completed."),
+    WSS__METRICS_ONE(handshakes, "handshakes", GAUGE, "Handshakes under way."),
+    WSS__METRICS_ONE(http_answers, "http_answers_total", COUNTER, "Plain HTTP requests answered."),
+    WSS__METRICS_ONE(refused, "requests_refused_total", COUNTER, "Requests refused."),
+    WSS__METRICS_MANY(refused_status, "requests_refused_by_status_total", "status", wss__metrics_hundreds, 6,
+                      "Requests refused, by their status."),
+    WSS__METRICS_MANY(refused_cause, "requests_refused_by_rule_total", "rule", wss__metrics_refusals, 13,
+                      "Requests refused, by the rule that they broke."),
+    WSS__METRICS_MANY(closes, "connections_ended_total", "cause", NULL, 32, "Connections that ended, by cause."),
+    WSS__METRICS_ONE(frames_in, "frames_received_total", COUNTER, "Frames received."),
+    WSS__METRICS_ONE(frames_out, "frames_sent_total", COUNTER, "Frames sent."),
+    WSS__METRICS_ONE(messages_in, "messages_received_total", COUNTER, "Messages received."),
+    WSS__METRICS_ONE(messages_out, "messages_sent_total", COUNTER, "Messages sent."),
+    WSS__METRICS_ONE(bytes_in, "received_bytes_total", COUNTER, "Bytes received."),
+    WSS__METRICS_ONE(bytes_out, "sent_bytes_total", COUNTER, "Bytes sent."),
+    WSS__METRICS_ONE(dropped_gone, "messages_lost_total", COUNTER,
+                     "Accepted messages that died with their connection."),
+    WSS__METRICS_ONE(dropped_policy, "messages_replaced_total", COUNTER,
+                     "Messages replaced by a newer one, or dropped."),
+    WSS__METRICS_ONE(refused_full, "sends_refused_total", COUNTER,
+                     "Sends and shares of broadcasts refused by full queues."),
+    WSS__METRICS_ONE(queued_peak, "queued_peak_bytes", GAUGE, "Most that ever waited on one connection."),
+    WSS__METRICS_ONE(crowded, "connections_crowded", GAUGE, "Connections whose queue is above half of its limit."),
+    WSS__METRICS_ONE(paused, "connections_paused", GAUGE, "Connections that are not read from."),
+    WSS__METRICS_ONE(posted, "posts", GAUGE, "Posts and sends that wait for a networking thread."),
+    WSS__METRICS_ONE(undelivered, "undelivered_bytes", GAUGE, "Messages on their way to the thread of a queue."),
+    WSS__METRICS_ONE(undelivered_dropped, "undelivered_dropped_total", COUNTER,
+                     "Messages of clients that reset, dropped."),
+    WSS__METRICS_ONE(closed_places, "connections_closed", GAUGE,
+                     "Ended connections whose events were not delivered yet."),
+    WSS__METRICS_ONE(memory, "memory_bytes", GAUGE, "Memory held."),
+    WSS__METRICS_ONE(memory_peak, "memory_peak_bytes", GAUGE, "Most memory that was ever held."),
+    WSS__METRICS_ONE(memory_budget, "memory_budget_bytes", GAUGE, "Memory that may be held."),
+    WSS__METRICS_ONE(wakeups, "wakeups_total", COUNTER, "Returns of epoll_wait."),
+    WSS__METRICS_ONE(accept_failures, "accept_failures_total", COUNTER, "Accepts that lacked descriptors or memory."),
+    WSS__METRICS_ONE(loop_lag_ms, "turn_peak_seconds", SECONDS, "Longest turn of a loop."),
+    WSS__METRICS_MANY(turns, "turns_total", "length", wss__metrics_turns, 6, "Turns of loops, by their length.")
+};
+
+#undef WSS__METRICS_ONE
+#undef WSS__METRICS_MANY
+
+enum { WSS__METRICS_COUNT = sizeof wss__metrics_rows / sizeof wss__metrics_rows[0] };
+
+/* Text that is written while there is room for it, and counted in any case. */
+typedef struct wss__metrics_out {
+    char *data;
+    size_t size;
+    size_t length;
+} wss__metrics_out;
+
+__attribute__((format(printf, 2, 3))) static void wss__metrics_put(wss__metrics_out *out, const char *format, ...) {
+    int fits = out->length < out->size;
+    va_list values;
+    va_start(values, format);
+    int size = vsnprintf(fits ? out->data + out->length : NULL, fits ? out->size - out->length : 0, format, values);
+    va_end(values);
+    out->length += size > 0 ? (size_t)size : 0;
+}
+
+static void wss__metrics_value(wss__metrics_out *out, const wss__metrics_row *row, uint64_t value) {
+    unsigned long long number = value;
+    if (row->kind == WSS__METRICS_SECONDS) wss__metrics_put(out, " %llu.%03llu\n", number / 1000, number % 1000);
+    else if (value == WSS_UNLIMITED) wss__metrics_put(out, " +Inf\n");
+    else wss__metrics_put(out, " %llu\n", number);
+}
+
+static void wss__metrics_put_row(wss__metrics_out *out, const wss__metrics_row *row, const wss_stats *stats) {
+    const uint64_t *values = (const uint64_t *)(const void *)((const char *)stats + row->offset);
+    wss__metrics_put(out, "# HELP wsserver_%s %s\n# TYPE wsserver_%s %s\n", row->name, row->help, row->name,
+                     row->kind == WSS__METRICS_COUNTER ? "counter" : "gauge");
+    for (int i = 0; i < row->count; i++) {
+        const char *value = row->values ? row->values[i] : row->label ? wss_cause_text(i) : "";
+        int is_known = row->values || !row->label || (i && strcmp(value, wss_cause_text(INT_MAX)) != 0);
+        if (!value || !is_known) continue;
+        wss__metrics_put(out, "wsserver_%s", row->name);
+        if (row->label) wss__metrics_put(out, "{%s=\"%s\"}", row->label, value);
+        wss__metrics_value(out, row, values[i]);
+    }
+}
+
+WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size_t *length) {
+    wss__metrics_out to = {out, size, 0};
+    wss_stats stats;
+    if (size) out[0] = 0;
+    if (!server) return WSS_ERR_ARGUMENT;
+    wss_get_stats(server, &stats);
+    for (size_t i = 0; i < WSS__METRICS_COUNT; i++) wss__metrics_put_row(&to, &wss__metrics_rows[i], &stats);
+    return wss__base_end_text(to.length, out, size, length);
 }
 
 /* ---- [option] ----------------------------------------------------------------------------------------------
