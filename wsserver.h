@@ -9579,7 +9579,7 @@ static const wss__metrics_row wss__metrics_rows[] = {
 #undef WSS__METRICS_ONE
 #undef WSS__METRICS_MANY
 
-enum { WSS__METRICS_COUNT = sizeof wss__metrics_rows / sizeof wss__metrics_rows[0] };
+static const size_t wss__metrics_count = sizeof wss__metrics_rows / sizeof wss__metrics_rows[0];
 
 /* Text that is written while there is room for it, and counted in any case. */
 typedef struct wss__metrics_out {
@@ -9624,7 +9624,7 @@ WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size
     if (size) out[0] = 0;
     if (!server) return WSS_ERR_ARGUMENT;
     wss_get_stats(server, &stats);
-    for (size_t i = 0; i < WSS__METRICS_COUNT; i++) wss__metrics_put_row(&to, &wss__metrics_rows[i], &stats);
+    for (size_t i = 0; i < wss__metrics_count; i++) wss__metrics_put_row(&to, &wss__metrics_rows[i], &stats);
     return wss__base_end_text(to.length, out, size, length);
 }
 
