@@ -1092,12 +1092,14 @@ enum {
     WSS__LOG_LINE = 400,
     WSS__LOG_PEER = 128,  /* bytes of a peer's text that are shown */
     WSS__LOG_BURST = 20,  /* lines of one level at once */
-    WSS__LOG_REFILL = 100 /* milliseconds for one more */
+    WSS__LOG_REFILL = 100, /* milliseconds for one more */
+    WSS__LOG_QUIET = 1000  /* without a line left out: the flood has ended */
 };
 
 typedef struct wss__log {
     const wss_options *options;
     pthread_mutex_t mutex;
+    wss__atomic64 tell_at; /* lines were left out: when to say so though no other comes; atomic; 0: none were */
     struct {
         uint64_t full_at; /* when the burst would be whole again */
         uint64_t lost;
@@ -1119,6 +1121,7 @@ static int wss__log_admit(wss__log *log, int level, uint64_t now, uint64_t *lost
     if (admitted) *full_at = next;
     *lost = log->classes[level].lost;
     log->classes[level].lost = admitted ? 0 : *lost + 1;
+    if (!admitted) __atomic_store_n(&log->tell_at, now + WSS__LOG_QUIET, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&log->mutex);
     return admitted;
 }
@@ -1127,15 +1130,32 @@ static int wss__log_wants(const wss__log *log, int level) {
     return log->options->log && level <= log->options->log_level;
 }
 
+static void wss__log_tell_lost(const wss__log *log, int level, uint64_t lost) {
+    char line[64];
+    snprintf(line, sizeof line, "%llu lines of this level were left out", (unsigned long long)lost);
+    log->options->log(log->options->log_context, level, line);
+}
+
+/* Says, once a flood has ended, how many lines were left out. */
+static void wss__log_settle(wss__log *log, uint64_t now) {
+    uint64_t at = __atomic_load_n(&log->tell_at, __ATOMIC_RELAXED);
+    if (!at || at > now) return;
+    __atomic_store_n(&log->tell_at, 0, __ATOMIC_RELAXED);
+    for (int level = WSS_LOG_ERROR; level <= WSS_LOG_DEBUG; level++) {
+        pthread_mutex_lock(&log->mutex);
+        uint64_t lost = log->classes[level].lost;
+        log->classes[level].lost = 0;
+        pthread_mutex_unlock(&log->mutex);
+        if (lost) wss__log_tell_lost(log, level, lost);
+    }
+}
+
 __attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, int level, uint64_t now,
                                                                 const char *format, ...) {
     char line[WSS__LOG_LINE];
     uint64_t lost = 0;
     if (!wss__log_wants(log, level) || !wss__log_admit(log, level, now, &lost)) return;
-    if (lost) {
-        snprintf(line, sizeof line, "%llu lines like the next were left out", (unsigned long long)lost);
-        log->options->log(log->options->log_context, level, line);
-    }
+    if (lost) wss__log_tell_lost(log, level, lost);
     va_list values;
     va_start(values, format);
     vsnprintf(line, sizeof line, format, values);
@@ -8735,6 +8755,8 @@ static uint64_t wss__loop_due(const wss__loop *loop) {
     uint64_t due = wss__deadline_earlier(wss__timer_next(&loop->wheel), wss__loop_stop_at(loop));
     due = wss__deadline_earlier(due, wss__pressure_due(loop));
     if (loop->index == 0 && !loop->accepting && !loop->stopping) due = wss__deadline_earlier(due, loop->accept_at);
+    uint64_t tell_at = __atomic_load_n(&loop->server->log.tell_at, __ATOMIC_RELAXED);
+    if (tell_at) due = wss__deadline_earlier(due, tell_at);
     return loop->first_ready != WSS__SLOT_NONE ? loop->now : due;
 }
 
@@ -8849,6 +8871,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     wss__write_give_broadcasts(loop);
     wss__loop_free_dead(loop);
     wss__loop_measure(loop);
+    wss__log_settle(&loop->server->log, loop->now);
     wss__write_give_broadcasts(loop); /* the log may broadcast */
     wss__loop_rearm(loop);
     loop->finished = loop->stopping;
