@@ -133,9 +133,12 @@ extern "C" {
 #define WSS_VERSION "0.2.0"
 #define WSS_VERSION_NUMBER 200 /* major * 10000 + minor * 100 + patch */
 
+#if defined(WSSERVER_STATIC) || defined(WSSERVER_API)
+#define WSS__CONFIG_LINKAGE 1
+#endif
 #if !defined(WSSERVER_API)
 #if defined(WSSERVER_STATIC)
-#define WSSERVER_API static __attribute__((unused))
+#define WSSERVER_API static __attribute__((__unused__))
 #else
 #define WSSERVER_API extern
 #endif
@@ -628,9 +631,9 @@ WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size
 /* Runs function(arg) on the networking thread, in the order of posting, also if posted before that runs; where it
    never does, in wss_destroy. any. WSS_ERR_QUEUE_FULL, _MEMORY, _BUDGET, _STOPPED: then it never runs. */
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg);
-/* Calls handler once after delay_ms, or every repeat_ms from then on where that is above 0. e->context is
-   context. Those due in the same millisecond run in the order in which they were started. any. .id 0: out of
-   memory, stopping, or more posted than may wait. */
+/* Calls handler once after delay_ms (negative: at once), or every repeat_ms from then on where that is above 0.
+   e->context is context. Those due in the same millisecond run in the order in which they were started. any. .id 0: out
+   of memory, stopping, or more posted than may wait. */
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
                                        void *context);
 /* WSS_OK: its handler does not run after this. WSS_ERR_BUSY: nor does it, but another thread is in it at this moment.
@@ -783,6 +786,12 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
 #if !defined(WSSERVER_SYSTEM)
 #define WSSERVER_SYSTEM(name) name
 #endif
+#if defined(WSSERVER_REALLOC) != defined(WSSERVER_FREE)
+#error "wsserver.h: define both WSSERVER_REALLOC and WSSERVER_FREE, or neither"
+#endif
+#if defined(WSSERVER_STATIC) && !defined(WSS__CONFIG_LINKAGE)
+#error "wsserver.h: it was included before without WSSERVER_STATIC: define that before the first include"
+#endif
 #if !defined(WSSERVER_REALLOC)
 #define WSSERVER_REALLOC(pointer, size) realloc(pointer, size)
 #define WSSERVER_FREE(pointer) free(pointer)
@@ -806,7 +815,7 @@ typedef struct wss__span {
 
 /* 64 bits that several threads reach. On 32-bit x86 a struct aligns them to 4 only: then they can straddle a
    cache line, and are no longer read in one piece. */
-typedef uint64_t wss__atomic64 __attribute__((aligned(8)));
+typedef uint64_t wss__atomic64 __attribute__((__aligned__(8)));
 
 static wss__span wss__base_span(const char *data, size_t size) {
     wss__span span = {data, size};
@@ -1150,7 +1159,7 @@ static void wss__log_settle(wss__log *log, uint64_t now) {
     }
 }
 
-__attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, int level, uint64_t now,
+__attribute__((__format__(__printf__, 4, 5))) static void wss__log_line(wss__log *log, int level, uint64_t now,
                                                                 const char *format, ...) {
     char line[WSS__LOG_LINE];
     uint64_t lost = 0;
@@ -1168,9 +1177,9 @@ static const char *wss__log_escape(wss__span text, char out[WSS__LOG_PEER * 4 + 
     size_t size = wss__base_min(text.size, WSS__LOG_PEER);
     char *at = out;
     for (size_t i = 0; i < size; i++) {
-        unsigned char byte = (unsigned char)text.data[i];
-        if (byte >= 0x20 && byte < 0x7f && byte != '\\' && byte != '"') *at++ = (char)byte;
-        else at += snprintf(at, 5, "\\x%02x", byte);
+        unsigned char octet = (unsigned char)text.data[i];
+        if (octet >= 0x20 && octet < 0x7f && octet != '\\' && octet != '"') *at++ = (char)octet;
+        else at += snprintf(at, 5, "\\x%02x", octet);
     }
     *at = 0;
     if (size < text.size) memcpy(at, "...", sizeof "...");
@@ -1318,16 +1327,16 @@ static wss__utf8 wss__utf8_want(uint32_t missing, uint32_t from, uint32_t to) {
 
 /* RFC 3629: the byte behind a lead tells overlong forms, surrogates and what is above U+10FFFF. */
 static wss__utf8 wss__utf8_step(wss__utf8 state, char next) {
-    uint32_t byte = (unsigned char)next;
+    uint32_t octet = (unsigned char)next;
     if (state) {
-        if (byte < (state >> 8 & 0xff) || byte > (state & 0xff)) return WSS__UTF8_REJECT;
+        if (octet < (state >> 8 & 0xff) || octet > (state & 0xff)) return WSS__UTF8_REJECT;
         return state >> 16 == 1 ? 0 : wss__utf8_want((state >> 16) - 1, 0x80, 0xbf);
     }
-    if (byte < 0x80) return 0;
-    if (byte < 0xc2 || byte > 0xf4) return WSS__UTF8_REJECT;
-    if (byte < 0xe0) return wss__utf8_want(1, 0x80, 0xbf);
-    if (byte < 0xf0) return wss__utf8_want(2, byte == 0xe0 ? 0xa0 : 0x80, byte == 0xed ? 0x9f : 0xbf);
-    return wss__utf8_want(3, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf);
+    if (octet < 0x80) return 0;
+    if (octet < 0xc2 || octet > 0xf4) return WSS__UTF8_REJECT;
+    if (octet < 0xe0) return wss__utf8_want(1, 0x80, 0xbf);
+    if (octet < 0xf0) return wss__utf8_want(2, octet == 0xe0 ? 0xa0 : 0x80, octet == 0xed ? 0x9f : 0xbf);
+    return wss__utf8_want(3, octet == 0xf0 ? 0x90 : 0x80, octet == 0xf4 ? 0x8f : 0xbf);
 }
 
 /* Length of a prefix that is ASCII. It may end early. */
@@ -1394,9 +1403,9 @@ static const unsigned char wss__utf8_judges[3][32] = {
 /* Bytes of an unfinished character at the end of data, whose bytes so far are right. */
 static size_t wss__utf8_unfinished(const char *data, size_t size) {
     for (size_t i = 1; i <= 3 && i <= size; i++) {
-        unsigned char byte = (unsigned char)data[size - i];
-        if (byte < 0x80) return 0;
-        if (byte >= 0xc0) return i < (byte >= 0xf0 ? 4u : byte >= 0xe0 ? 3u : 2u) ? i : 0;
+        unsigned char octet = (unsigned char)data[size - i];
+        if (octet < 0x80) return 0;
+        if (octet >= 0xc0) return i < (octet >= 0xf0 ? 4u : octet >= 0xe0 ? 3u : 2u) ? i : 0;
     }
     return 0;
 }
@@ -1435,9 +1444,9 @@ typedef unsigned char wss__utf8_v32 __attribute__((vector_size(32)));
 #define WSS__UTF8_MINUS32(v, n) ((wss__utf8_v32)_mm256_subs_epu8((__m256i)(v), _mm256_set1_epi8(n)))
 #define WSS__UTF8_ANY16(v) (_mm_movemask_epi8((__m128i)((v) == 0)) != 0xffff)
 #define WSS__UTF8_ANY32(v) (!_mm256_testz_si256((__m256i)(v), (__m256i)(v)))
-WSS__UTF8_DEFINE(wss__utf8_ssse3, __attribute__((target("ssse3"))), wss__utf8_v16, WSS__UTF8_LOOKUP16,
+WSS__UTF8_DEFINE(wss__utf8_ssse3, __attribute__((__target__("ssse3"))), wss__utf8_v16, WSS__UTF8_LOOKUP16,
                  WSS__UTF8_MINUS16, WSS__UTF8_ANY16)
-WSS__UTF8_DEFINE(wss__utf8_avx2, __attribute__((target("avx2"))), wss__utf8_v32, WSS__UTF8_LOOKUP32,
+WSS__UTF8_DEFINE(wss__utf8_avx2, __attribute__((__target__("avx2"))), wss__utf8_v32, WSS__UTF8_LOOKUP32,
                  WSS__UTF8_MINUS32, WSS__UTF8_ANY32)
 #undef WSS__UTF8_LOOKUP16
 #undef WSS__UTF8_LOOKUP32
@@ -1786,16 +1795,16 @@ static int wss__http_check_version(wss__span text, int *minor) {
 }
 
 /* Takes the next byte of percent-encoded text. 0 at the end, -1 where a % has no two hex digits after it. */
-static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *byte) {
+static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *octet) {
     size_t taken = 1;
     if (rest->size == 0) return 0;
-    *byte = rest->data[0];
-    if (*byte == '+' && plus_is_space) *byte = ' ';
-    if (*byte == '%') {
+    *octet = rest->data[0];
+    if (*octet == '+' && plus_is_space) *octet = ' ';
+    if (*octet == '%') {
         int high = rest->size > 2 ? wss__base_hex(rest->data[1]) : -1;
         int low = rest->size > 2 ? wss__base_hex(rest->data[2]) : -1;
         if (high < 0 || low < 0) return -1;
-        *byte = (char)(unsigned char)(high * 16 + low);
+        *octet = (char)(unsigned char)(high * 16 + low);
         taken = 3;
     }
     *rest = wss__base_span(rest->data + taken, rest->size - taken);
@@ -1805,10 +1814,10 @@ static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *byte) {
 /* RFC 3986 section 3.2.2: escapes may stand in it, and hardly ever do. */
 static int wss__http_is_registered_name(wss__span name) {
     static const char others[] = "%.-_~!$&'()*+,;=";
-    char byte;
+    char octet;
     if (wss__base_is_made_of(name, others + 1)) return 1;
     int more = wss__base_is_made_of(name, others) ? 1 : -1;
-    while (more > 0) more = wss__http_next_byte(&name, 0, &byte);
+    while (more > 0) more = wss__http_next_byte(&name, 0, &octet);
     return more == 0;
 }
 
@@ -2102,10 +2111,10 @@ static int wss__http_decode(wss__span text, int plus_is_space, char *out, size_t
     size_t total = 0;
     wss__utf8 state = 0;
     int more;
-    char byte;
-    while ((more = wss__http_next_byte(&text, plus_is_space, &byte)) > 0) {
-        state = byte ? wss__utf8_check(state, &byte, 1) : WSS__UTF8_REJECT;
-        if (total < size) out[total] = byte;
+    char octet;
+    while ((more = wss__http_next_byte(&text, plus_is_space, &octet)) > 0) {
+        state = octet ? wss__utf8_check(state, &octet, 1) : WSS__UTF8_REJECT;
+        if (total < size) out[total] = octet;
         total++;
     }
     int error = more < 0 ? WSS_ERR_ARGUMENT : state != 0 ? WSS_ERR_UTF8 : WSS_OK;
@@ -2115,9 +2124,9 @@ static int wss__http_decode(wss__span text, int plus_is_space, char *out, size_t
 
 /* True where text decodes to name. */
 static int wss__http_decodes_to(wss__span text, wss__span name) {
-    char byte;
+    char octet;
     for (size_t i = 0; i < name.size; i++)
-        if (wss__http_next_byte(&text, 1, &byte) <= 0 || byte != name.data[i]) return 0;
+        if (wss__http_next_byte(&text, 1, &octet) <= 0 || octet != name.data[i]) return 0;
     return text.size == 0;
 }
 
@@ -2696,7 +2705,7 @@ typedef uint64_t wss__frame_v16 __attribute__((vector_size(16)));
 WSS__FRAME_DEFINE(wss__frame_unmask_16, , wss__frame_v16)
 #if defined(WSS__CONFIG_SIMD) && defined(__x86_64__)
 typedef uint64_t wss__frame_v32 __attribute__((vector_size(32)));
-WSS__FRAME_DEFINE(wss__frame_unmask_32, __attribute__((target("avx2"))), wss__frame_v32)
+WSS__FRAME_DEFINE(wss__frame_unmask_32, __attribute__((__target__("avx2"))), wss__frame_v32)
 #endif
 #undef WSS__FRAME_DEFINE
 
@@ -3096,8 +3105,8 @@ static int wss__json_without(wss__span text, wss__span member, char *out, wss__j
 }
 
 /* Writes the escape of a byte that may not stand in a string as it is; returns its size. */
-static size_t wss__json_escape_one(char byte, char out[6]) {
-    const char *value = byte ? strchr(wss__json_values, byte) : NULL;
+static size_t wss__json_escape_one(char octet, char out[6]) {
+    const char *value = octet ? strchr(wss__json_values, octet) : NULL;
     out[0] = '\\';
     if (value) {
         out[1] = wss__json_names[value - wss__json_values];
@@ -3105,8 +3114,8 @@ static size_t wss__json_escape_one(char byte, char out[6]) {
     }
     out[1] = 'u';
     memset(out + 2, '0', 2);
-    out[4] = (char)('0' + (byte >> 4)); /* it is below 0x20 */
-    out[5] = "0123456789abcdef"[byte & 15];
+    out[4] = (char)('0' + (octet >> 4)); /* it is below 0x20 */
+    out[5] = "0123456789abcdef"[octet & 15];
     return 6;
 }
 
@@ -3568,7 +3577,7 @@ WSSERVER_API void wss_writer_init_with(wss_writer *writer,
 }
 
 WSSERVER_API void wss_writer_free(wss_writer *writer) {
-    if (writer->growing && writer->text) wss__args_allocate(writer, 0);
+    if (writer->growing && writer->text) writer->text = (char *)wss__args_allocate(writer, 0);
     memset(writer, 0, sizeof *writer);
 }
 
@@ -3631,14 +3640,21 @@ static void wss__args_delocalize(char *text) {
     *to = 0;
 }
 
-/* 15 digits are always kept by a double and 17 always tell it; the smallest ones hold fewer. */
+static uint64_t wss__args_bits(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* 15 digits are always kept by a double and 17 always tell it; the smallest ones hold fewer. Bits are compared: where
+   small numbers count as 0 (-ffast-math) they would seem equal. */
 static void wss__args_print(double value, int digits, char *text, size_t size) {
     double back = 0;
     for (; digits <= 17; digits++) { /* always: 17 digits are enough */
         snprintf(text, size, "%.*g", digits, value);
         wss__args_delocalize(text);
-        int result = wss__args_to_double(wss__base_text(text), &back);
-        if (result == WSS_OK && memcmp(&back, &value, sizeof back) == 0) return; /* == may take small ones for 0 */
+        if (wss__args_to_double(wss__base_text(text), &back) != WSS_OK) continue;
+        if (wss__args_bits(back) == wss__args_bits(value)) return;
     }
 }
 
@@ -3650,9 +3666,7 @@ WSSERVER_API void wss_put_uint(wss_writer *writer, const char *key, uint64_t val
 
 WSSERVER_API void wss_put_double(wss_writer *writer, const char *key, double value) {
     char text[64];
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits); /* tests of bits hold under -ffast-math too */
-    uint64_t exponent = bits >> 52 & 0x7ff;
+    uint64_t exponent = wss__args_bits(value) >> 52 & 0x7ff; /* tests of bits hold under -ffast-math too */
     if (exponent == 0x7ff) wss__args_fail(writer, WSS_ERR_RANGE);
     if (writer->error) return;
     wss__args_print(value, exponent ? 15 : 1, text, sizeof text);
@@ -4352,7 +4366,7 @@ enum {
     __atomic_store_n(&(counter), __atomic_load_n(&(counter), __ATOMIC_RELAXED) + (uint64_t)(n), __ATOMIC_RELAXED)
 
 /* Counters that one thread writes and any thread reads. */
-typedef wss_stats wss__session_stats __attribute__((aligned(8)));
+typedef wss_stats wss__session_stats __attribute__((__aligned__(8)));
 
 /* Input that could not be used up at once. */
 typedef struct wss__session_input {
@@ -5745,8 +5759,8 @@ static int wss__socket_listen_any(wss__socket_listeners *all, const wss_options 
    without one. */
 static int wss__socket_explain_listen(wss_error *why, int number, wss__span text, int port, const char *advice) {
     char label[96];
-    wss__socket_address unused;
-    int takes_port = !text.data || (wss__socket_parse(text, 0, &unused) && !wss__socket_parse(text, -1, &unused));
+    wss__socket_address found;
+    int takes_port = !text.data || (wss__socket_parse(text, 0, &found) && !wss__socket_parse(text, -1, &found));
     if (!text.data) text = wss__base_text("all addresses");
     snprintf(label, sizeof label, "%.*s, port %d", (int)wss__base_min(text.size, 64), text.data, port);
     errno = number;
@@ -5767,7 +5781,7 @@ static int wss__socket_listen(wss__socket_listeners *all, const wss_options *opt
 
 /* ---- [event] -----------------------------------------------------------------------------------------------
    purpose  the registered handlers, and the one place that calls them
-   knows    base, mem, utf8, json
+   knows    base, mem, utf8, json, args
    owns     lists only grow: published with release, read with acquire; an event is seen by the handlers that were there
             when it began; no lock is held while a handler runs
    threads  any registers; the loop, or the thread that drains the queue, emits */
@@ -5978,7 +5992,7 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
 
 /* ---- [message] ---------------------------------------------------------------------------------------------
    purpose  what a send is given, checked and measured before any byte of it is written
-   knows    base, mem, utf8, json, buf, event
+   knows    base, mem, utf8, json, args, buf, event
    owns     size is exact: whoever makes room for it writes no byte more or less */
 
 typedef struct wss__message {
@@ -6974,7 +6988,7 @@ static void wss__notify_init(wss_server *server, wss__conn *conn, int kind, wss_
 
 /* A message where types are registered: raw, then typed. Apart, so that a message without pays nothing for
    what this needs. */
-__attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
+__attribute__((__noinline__)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
     wss_server *server = event->server;
     char *data = (char *)(uintptr_t)event->data;
     wss__loop *loop = wss__conn_own_loop(server);
@@ -6994,7 +7008,7 @@ static inline void wss__notify_run_message(wss__conn *conn, wss_event *event) {
     else wss__event_emit(&handlers->lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word);
 }
 
-__attribute__((noinline)) static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
+__attribute__((__noinline__)) static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
     wss_server *server = event->server;
     wss__event_list *list = &server->handlers.lists[event->kind];
     if (event->request) {
@@ -7048,7 +7062,7 @@ static wss__conn_notice *wss__notify_new_notice(wss__conn *conn, wss_event *even
 
 /* Tells the application: at once, or with a queue by a job for its thread. job: what the event brings for
    that; NULL: one is made. False where there is no memory for it: then nobody was told. */
-__attribute__((always_inline)) static inline int wss__notify_tell(wss__conn *conn, wss_event *event,
+__attribute__((__always_inline__)) static inline int wss__notify_tell(wss__conn *conn, wss_event *event,
                                                                   wss__conn_notice *notice) {
     if (!wss__conn_delivery_of(conn)) {
         wss__notify_run(conn, event);
@@ -7224,15 +7238,15 @@ static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked,
     for (i = 0; conn->session.queue && i < conn->session.queue->count && *total < WSS__WRITE_TURN; i++) {
         size_t size;
         char *data = (char *)(uintptr_t)wss__buf_peek(conn->session.queue, i, &size);
-        int small = size <= WSS__WRITE_GATHER && size <= loop->shared.cork_capacity - used;
-        int joins = small && open; /* goes on where the part before it ends */
+        int is_small = size <= WSS__WRITE_GATHER && size <= loop->shared.cork_capacity - used;
+        int joins = is_small && open; /* goes on where the part before it ends */
         if (!joins && count == WSS__WRITE_PARTS) break;
-        if (small) data = (char *)memcpy(scratch + used, data, size);
-        if (small) used += size;
+        if (is_small) data = (char *)memcpy(scratch + used, data, size);
+        if (is_small) used += size;
         struct iovec part = {data, 0};
         if (!joins) parts[count++] = part;
         parts[count - 1].iov_len += size;
-        open = small;
+        open = is_small;
         *total += size;
     }
     *all = !conn->session.queue || i == conn->session.queue->count;
@@ -9484,7 +9498,8 @@ WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int
                                        void *context) {
     wss_timer handle;
     handle.id = 0;
-    if (!server || !handler || delay_ms < 0 || wss__send_is_stopping(server)) return handle;
+    if (!server || !handler || wss__send_is_stopping(server)) return handle;
+    if (delay_ms < 0) delay_ms = 0; /* what is due less what is now */
     wss__slot_table *table = &server->timers;
     wss__deliver_timer *timer = (wss__deliver_timer *)(void *)wss__slot_take(table);
     if (!timer) return handle;
@@ -9611,7 +9626,8 @@ typedef struct wss__metrics_out {
     size_t length;
 } wss__metrics_out;
 
-__attribute__((format(printf, 2, 3))) static void wss__metrics_put(wss__metrics_out *out, const char *format, ...) {
+__attribute__((__format__(__printf__, 2, 3))) static void wss__metrics_put(wss__metrics_out *out, const char *format,
+                                                                          ...) {
     int fits = out->length < out->size;
     va_list values;
     va_start(values, format);
@@ -9909,9 +9925,9 @@ static void wss__server_tear_down(wss_server *server, int adopted) {
 
 WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) {
     wss_options resolved;
-    wss_error unused;
+    wss_error nobodys;
     wss__mem mem;
-    if (!why) why = &unused;
+    if (!why) why = &nobodys;
     memset(why, 0, sizeof *why);
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
@@ -10184,9 +10200,9 @@ WSSERVER_API int wss_destroy(wss_server *server) {
 
 WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *why) {
     wss_options resolved;
-    wss_error unused;
+    wss_error nobodys;
     wss__mem mem;
-    if (!why) why = &unused;
+    if (!why) why = &nobodys;
     memset(why, 0, sizeof *why);
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
