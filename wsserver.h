@@ -2363,8 +2363,8 @@ static int wss__proxy_read_line(wss__span line, wss__address *client) {
     if (count > 1 && wss__base_equal(words[1], wss__base_text("UNKNOWN"))) return 1;
     int bits = count == 6 && !line.data ? wss__address_parse_plain(words[2], &there) : 0;
     int port = bits ? wss__base_number(words[4], 65535) : -1;
-    if (port < 0 || wss__address_parse_plain(words[3], &here) != bits || wss__base_number(words[5], 65535) < 0) return 0;
-    if (!wss__base_equal(words[1], wss__base_text(bits == 32 ? "TCP4" : "TCP6"))) return 0;
+    if (port < 0 || !wss__base_equal(words[1], wss__base_text(bits == 32 ? "TCP4" : "TCP6"))) return 0;
+    if (wss__address_parse_plain(words[3], &here) != bits || wss__base_number(words[5], 65535) < 0) return 0;
     there.port = (uint16_t)port;
     *client = there;
     return 1;
