@@ -2191,7 +2191,6 @@ static int wss__origin_is(wss__span origin, wss__span entry) {
     wss__origin_place page = wss__origin_place_of(origin);
     wss__origin_place wanted = wss__origin_place_of(entry);
     if (wss__base_equal(entry, wss__base_text("*"))) return 1;
-    if (!wanted.scheme.data) return entry.size && wss__base_equal_fold(entry, origin); /* null */
     if (!wss__base_equal_fold(page.scheme, wanted.scheme)) return 0;
     if (wss__base_equal(wanted.host, wss__base_text("*"))) return 1;
     if (!wss__base_equal(page.port, wanted.port)) return 0;

@@ -441,6 +441,7 @@ static void advice(void) {
     } samples[] = {
         {"https://example.org/", "slash"}, {"example.org", "SCHEME://HOST"}, {"*.example.org", "SCHEME://HOST"},
         {"https://a https://b", "commas"}, {"https://a;https://b", "commas"}, {"https://example.org:*", "port"},
+        {"https://example.org:65536", "port"},
         {"https://*:80", "without a port"}, {"https://*example.org", "star"}, {"https://", "valid host"},
     };
     static const struct {
