@@ -6132,7 +6132,6 @@ static void wss__conn_free_user(wss_server *server, void *user) {
     wss__event_leave(&place);
 }
 
-/* The list in which an address with this key stands. */
 /* ---- peers ---- */
 
 /* Known from accept until the place is free. An IPv4 address, which most have, fills the word: address, port and a 1;
@@ -6170,6 +6169,7 @@ static int wss__conn_set_peer(wss_server *server, wss__conn *conn, const wss__co
     return 1;
 }
 
+/* The list in which an address with this key stands. */
 static wss__conn_address **wss__conn_address_list(wss_server *server, const char key[8]) {
     uint64_t hash = wss__base_hash(wss__base_span(key, 8), server->seed);
     return &server->addresses[hash >> 32 & (server->address_lists - 1)];

@@ -103,6 +103,7 @@ static step_client *come_from(wss_server *server, const char *source) {
     struct sockaddr_in address;
     step_client *client = (step_client *)calloc(1, sizeof *client);
     if (!client) abort();
+    memset(&options, 0, sizeof options);
     wss_get_options(server, &options);
     memset(&address, 0, sizeof address);
     address.sin_family = AF_INET;
