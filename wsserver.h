@@ -2267,7 +2267,6 @@ static int wss__origin_is(wss__span origin, wss__span entry) {
     wss__origin_place page = wss__origin_place_of(origin);
     wss__origin_place wanted = wss__origin_place_of(entry);
     if (wss__base_equal(entry, wss__base_text("*"))) return 1;
-    if (!wanted.scheme.data) return entry.size && wss__base_equal_fold(entry, origin); /* null */
     if (!wss__base_equal_fold(page.scheme, wanted.scheme)) return 0;
     if (wss__base_equal(wanted.host, wss__base_text("*"))) return 1;
     if (!wss__base_equal(page.port, wanted.port)) return 0;
@@ -2426,13 +2425,17 @@ static int wss__proxy_recognize(const char *data, size_t size) {
 /* Version 1: PROXY TCP4 source destination port port. */
 static int wss__proxy_read_line(wss__span line, wss__address *client) {
     wss__span words[6];
+    wss__address there;
+    wss__address here;
     size_t count = 0;
     while (count < 6 && line.data) words[count++] = wss__base_take(&line, ' ');
     if (count > 1 && wss__base_equal(words[1], wss__base_text("UNKNOWN"))) return 1;
-    int bits = count == 6 && !line.data ? wss__address_parse_plain(words[2], client) : 0;
+    int bits = count == 6 && !line.data ? wss__address_parse_plain(words[2], &there) : 0;
     int port = bits ? wss__base_number(words[4], 65535) : -1;
     if (port < 0 || !wss__base_equal(words[1], wss__base_text(bits == 32 ? "TCP4" : "TCP6"))) return 0;
-    client->port = (uint16_t)port;
+    if (wss__address_parse_plain(words[3], &here) != bits || wss__base_number(words[5], 65535) < 0) return 0;
+    there.port = (uint16_t)port;
+    *client = there;
     return 1;
 }
 
@@ -4998,10 +5001,11 @@ static int wss__input_request(wss__session_shared *shared, wss__session *session
     int trusted = session->from & WSS__SESSION_TRUSTED;
     int local = session->from & WSS__SESSION_LOCAL;
     int rule = wss__http_parse((char *)(uintptr_t)head.data, head.size, request);
-    int upgrade = rule ? 0 : wss__http_upgrade(request, &rule);
+    int parsed = !rule;
+    int upgrade = parsed ? wss__http_upgrade(request, &rule) : 0;
     request->client = *client;
     if (client->kind) local = wss__address_is_loopback(client);
-    if (trusted && !rule && (!client->kind || wss__address_in(client, options->proxies)))
+    if (trusted && parsed && (!client->kind || wss__address_in(client, options->proxies)))
         request->client = wss__proxy_client(request, options->proxy_header, options->proxies);
     if (client->kind && !request->client.kind) request->client = *client;
     if (!rule) rule = wss__origin_judge_host(request, options->hosts, upgrade, local, trusted);
@@ -5078,6 +5082,7 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
     if (!rule) return WSS__SESSION_NEED;
     wss__input_forget_request(event, wss__base_span(data, kept ? have : before),
                               wss__base_span(bytes->data, kept ? 0 : size));
+    if (kept) event->request.client = client; /* a PROXY header has told already who it is */
     return wss__input_reject(shared, session, rule, event->request.method == WSS__HTTP_HEAD, event);
 }
 
@@ -6513,7 +6518,6 @@ static void wss__conn_free_user(wss_server *server, void *user) {
     wss__event_leave(&place);
 }
 
-/* The list in which an address with this key stands. */
 /* ---- peers ---- */
 
 /* Known from accept until the place is free. An IPv4 address, which most have, fills the word: address, port and a 1;
@@ -6551,6 +6555,7 @@ static int wss__conn_set_peer(wss_server *server, wss__conn *conn, const wss__co
     return 1;
 }
 
+/* The list in which an address with this key stands. */
 static wss__conn_address **wss__conn_address_list(wss_server *server, const char key[8]) {
     uint64_t hash = wss__base_hash(wss__base_span(key, 8), server->seed);
     return &server->addresses[hash >> 32 & (server->address_lists - 1)];
