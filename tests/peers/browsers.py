@@ -62,12 +62,12 @@ class Browser:
 class Chromium(Browser):
     name = "chromium"
 
-    def __init__(self):
+    def __init__(self, *more):
         super().__init__(["chromedriver", "--port=0"], r"port (\d+)\.", stdout=subprocess.PIPE)
         self.base = "http://127.0.0.1:%d/session" % self.port
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
                  "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                 "--window-size=900,700", "--user-data-dir=" + self.folder]
+                 "--window-size=900,700", "--user-data-dir=" + self.folder, *more]
         try:
             made = self.call("POST", "", {"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": flags}}}})
         except BaseException:
