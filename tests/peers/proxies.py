@@ -1,7 +1,7 @@
 """A proxy of the world in front of the server, as README.md says to set it up: what gets through, whose address the server
 sees, and that nothing a client sends changes it. Usage: proxies.py DOOR ECHO nginx|haproxy|apache2|caddy|tools|rebinding
 Everything is on loopback: the proxy comes from 127.0.0.1, which is trusted, the client from 127.0.0.7."""
-import atexit, http.server, json, os, re, shutil, signal, socket, ssl, struct, subprocess, sys, tempfile, threading, time
+import atexit, http.server, os, random, re, shutil, signal, socket, ssl, struct, subprocess, sys, tempfile, threading, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -96,8 +96,13 @@ class Client:
 
 
 def free_ports(names):
-    """A port for each name. All are held until all are known."""
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in names]
+    """A port for each name, none that the kernel gives to others meanwhile. All are held until all are known."""
+    held = []
+    while len(held) < len(names):
+        try:
+            held.append(socket.create_server(("127.0.0.1", random.randrange(20000, 32000))))
+        except OSError:
+            pass  # it is taken
     ports = {name: one.getsockname()[1] for name, one in zip(names, held)}
     for one in held:
         one.close()
