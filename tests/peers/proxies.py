@@ -14,7 +14,8 @@ V1 = b"PROXY TCP4 6.6.6.6 6.6.6.6 6666 80\r\n"
 V2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([6] * 8) + struct.pack(">HH", 6666, 80)
 FORGED = [["X-Forwarded-For: 6.6.6.6"], ["X-Forwarded-For: 6.6.6.6, 127.0.0.1"], ["X-Forwarded-For: 6.6.6.6", "X-Forwarded-For: 6.6.6.7"],
           ["X-Forwarded-For: unknown"], ["X-Forwarded-For: 6.6.6.6,"], ["x-forwarded-for: \"6.6.6.6"],
-          ["X-Forwarded-For: 6.6.6.6", "Connection: X-Forwarded-For, Forwarded"], ["Forwarded: for=6.6.6.6"], ["Forwarded: for=6.6.6.6;proto=https, for=\"127.0.0.1"], ["X-Real-IP: 6.6.6.6", "X-Client-IP: 6.6.6.6", "Via: 1.1 6.6.6.6"]]
+          ["X-Forwarded-For: 6.6.6.6", "Connection: X-Forwarded-For, Forwarded"], ["Forwarded: for=6.6.6.6"],
+          ["Forwarded: for=6.6.6.6;proto=https, for=\"127.0.0.1"], ["X-Real-IP: 6.6.6.6", "X-Client-IP: 6.6.6.6", "Via: 1.1 6.6.6.6"]]
 UPGRADE = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="]
 counts = None
 
@@ -144,9 +145,9 @@ def checked(recipe, text):
 class Proxy:
     """The program in the foreground, in a folder of its own, ended by a timer whatever happens here."""
 
-    def __init__(self, template, ports, command, folder):
-        self.folder = folder
-        self.ports = ports
+    def __init__(self, template, own, doors, command, folder):
+        """own: the ports at which it listens; doors: those of the servers behind it."""
+        ports = {**own, **doors}
         text = open(os.path.join(HERE, template)).read()
         checked(template, text)
         text = text.replace("127.0.0.1:8080", "127.0.0.1:%d" % ports["door"])
@@ -163,7 +164,7 @@ class Proxy:
         self.process = subprocess.Popen(["timeout", "-k", "5", "150"] + command, cwd=folder, env=environment,
                                         stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
         atexit.register(self.end)
-        wait_until("%s does not listen" % command[0], lambda: self.process.poll() is not None or listens(ports["tls"]))
+        wait_until("%s does not listen" % command[0], lambda: self.process.poll() is not None or all(map(listens, own.values())))
         if self.process.poll() is not None:
             raise SystemExit("FAILED %s ended at once: %s" % (command[0], self.said()))
 
@@ -275,8 +276,8 @@ def nginx(door, echo, folder):
                          "forwarded": TRUSTS + ["proxy_header=Forwarded"],
                          "unix": ["address=127.0.0.1,unix:%s/door" % folder, "proxies=unix:"]})
     plainly = Server(echo)
-    ports = {**free_ports(["plain", "tls"]), **doors.ports, "echo": plainly.port}
-    proxy = Proxy("nginx.conf", ports, ["nginx", "-e", "stderr", "-p", "@folder@", "-c", "@folder@/nginx.conf"], folder)
+    ports = free_ports(["plain", "tls"])
+    proxy = Proxy("nginx.conf", ports, {**doors.ports, "echo": plainly.port}, ["nginx", "-e", "stderr", "-p", "@folder@", "-c", "@folder@/nginx.conf"], folder)
     plain, tls = ports["plain"], ports["tls"]
     passes("nginx", plain, "/chat/")
     passes("nginx before a Unix socket", plain, "/unix/")
@@ -328,9 +329,10 @@ def haproxy_states(folder):
 def haproxy(door, echo, folder):
     doors = Doors(door, {"door": TRUSTS, "proxy": TRUSTS + ["proxy_protocol=1"]})
     plainly = Server(echo)
-    ports = {**free_ports(["plain", "tls", "two", "one", "down"]), **doors.ports, "echo": plainly.port}
-    proxy = Proxy("haproxy.cfg", ports, ["haproxy", "-db", "-f", "@folder@/haproxy.cfg"], folder)
-    wait_until("HAProxy has checked", lambda: not [one for one in haproxy_states(folder).values() if one[1] in ("", "INI")]
+    ports = free_ports(["plain", "tls", "two", "one", "down"])
+    proxy = Proxy("haproxy.cfg", ports, {**doors.ports, "echo": plainly.port}, ["haproxy", "-db", "-f", "@folder@/haproxy.cfg"], folder)
+    wait_until("HAProxy tells nothing", lambda: os.path.exists(folder + "/stats"))
+    wait_until("HAProxy has not checked", lambda: not [one for one in haproxy_states(folder).values() if one[1] in ("", "INI")]
                and haproxy_states(folder)["down"][0] == "DOWN")
     states = haproxy_states(folder)
     for name, wanted in {"chat": ("UP", "L7OK", "200"), "options": ("UP", "L7OK", "200"), "told": ("UP", "L7OK", "200"),
@@ -348,8 +350,8 @@ def haproxy(door, echo, folder):
         refused("HAProxy, %s: a page of another host" % name, doors["proxy"],
                 Client(port, "/", ["Origin: http://evil.example"], upgrade=True), 403, "403, from " + CLIENT)
         refused("HAProxy, %s: a second PROXY header" % name, doors["proxy"], Client(port, "/", before=V1), 400, "The first line")
-    refused("not from the proxy", doors["proxy"], Client(ports["proxy"], "/", before=V1), 400, "A PROXY header is not taken from here")
-    refused("the proxy without its header", doors["proxy"], Client(ports["proxy"], "/", source="127.0.0.1"), 400, "must come first")
+    refused("not from the proxy", doors["proxy"], Client(doors.ports["proxy"], "/", before=V1), 400, "A PROXY header is not taken from here")
+    refused("the proxy without its header", doors["proxy"], Client(doors.ports["proxy"], "/", source="127.0.0.1"), 400, "must come first")
     counts.equal("HAProxy still finds all of them", [haproxy_states(folder)[name][0] for name in ("chat", "options", "told", "two", "one")], ["UP"] * 5)
     page(["http://127.0.0.1:%d/chat/" % ports["plain"], "https://example.org:%d/chat/" % ports["tls"], "http://127.0.0.1:%d/" % ports["two"]])
     proxy.end()
@@ -359,9 +361,9 @@ def haproxy(door, echo, folder):
 
 def apache2(door, echo, folder):
     doors = Doors(door, {"door": TRUSTS, "none": []})
-    ports = {**free_ports(["plain", "tls", "other"]), **doors.ports}
+    ports = free_ports(["plain", "tls", "other"])
     os.chmod(folder, 0o755)
-    proxy = Proxy("apache.conf", ports, ["apache2", "-DFOREGROUND", "-f", "@folder@/apache.conf"], folder)
+    proxy = Proxy("apache.conf", ports, doors.ports, ["apache2", "-DFOREGROUND", "-f", "@folder@/apache.conf"], folder)
     plain, tls, other = ports["plain"], ports["tls"], ports["other"]
     passes("Apache", plain, "/chat/")
     passes("Apache with TLS", tls, "/chat/", tls=True)
@@ -381,8 +383,8 @@ def apache2(door, echo, folder):
 
 def caddy(door, echo, folder):
     doors = Doors(door, {"door": TRUSTS, "none": []})
-    ports = {**free_ports(["plain", "tls"]), **doors.ports}
-    proxy = Proxy("Caddyfile", ports, ["caddy", "run", "--config", "@folder@/Caddyfile", "--adapter", "caddyfile"], folder)
+    ports = free_ports(["plain", "tls"])
+    proxy = Proxy("Caddyfile", ports, doors.ports, ["caddy", "run", "--config", "@folder@/Caddyfile", "--adapter", "caddyfile"], folder)
     plain, tls = ports["plain"], ports["tls"]
     passes("Caddy", plain, "/chat/")
     passes("Caddy with TLS", tls, "/chat/", tls=True, host="example.org:%d" % tls)
