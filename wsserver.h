@@ -107,8 +107,8 @@
                    [serve]   one connection's turn     [deliver]  handlers on a queue's thread
                    [accept]  new sockets               [loop]     turns of an epoll set
        surface     [send]    orders and messages       [public]   connections, requests, work
-                   [option]  one table of them         [server]   making, running, ending
-                   [tail]    versions, license
+                   [metrics] text for monitors         [option]   one table of them
+                   [server]  making, running, ending   [tail]     versions, license
 
    A message's way:      wss__loop_turn > wss__serve_turn > wss__read_some > wss__input_next > wss__notify_tell >
                          your handler > wss_send > wss__write_message > wss__write_flush
@@ -133,9 +133,12 @@ extern "C" {
 #define WSS_VERSION "0.2.0"
 #define WSS_VERSION_NUMBER 200 /* major * 10000 + minor * 100 + patch */
 
+#if defined(WSSERVER_STATIC) || defined(WSSERVER_API)
+#define WSS__CONFIG_LINKAGE 1
+#endif
 #if !defined(WSSERVER_API)
 #if defined(WSSERVER_STATIC)
-#define WSSERVER_API static __attribute__((unused))
+#define WSSERVER_API static __attribute__((__unused__))
 #else
 #define WSSERVER_API extern
 #endif
@@ -335,8 +338,9 @@ typedef struct wss_options {
     int port;                  /* default 0: the kernel picks one; read it back with wss_get_options */
     int threads;               /* networking threads; default 1 */
     const char *address;       /* default NULL: all interfaces, IPv6 and IPv4. Else a list, by commas, of: an IPv4 or
-                                  IPv6 address, either with :PORT (IPv6 in brackets), unix:PATH, fd:NUMBER (a
-                                  listening descriptor to adopt), systemd (the descriptors in LISTEN_FDS) */
+                                  IPv6 address or localhost (both), each with :PORT (IPv6 in brackets), unix:PATH,
+                                  unix:@NAME (no file), fd:NUMBER (a listening descriptor, adopted where wss_create
+                                  succeeds), systemd (the descriptors in LISTEN_FDS) */
     wss_queue *queue;          /* default NULL: handlers run on the networking thread */
     const char *type_member;   /* member that names a message's type; default "__MESSAGE__" */
     const char *origins;       /* allowed Origin values besides none and same host: a list by commas. A "*" stands for
@@ -469,6 +473,8 @@ typedef struct wss_writer {
     int depth;
     int empty;                 /* nothing written yet at this level */
     uint8_t kinds[32];         /* one bit a level: set is an array */
+    void *(*allocator)(void *context, void *pointer, size_t old_size, size_t new_size);
+    void *allocator_context;
 } wss_writer;
 
 /* Walks the members of an object or the elements of an array. */
@@ -509,7 +515,7 @@ WSSERVER_API void wss_stop(wss_server *server, int milliseconds);
    or drains options.queue: wss_stop first, and let that end. Posts that were accepted run: of a server that never
    ran, here. Threads that send or post must have been joined. NULL is ignored. */
 WSSERVER_API int wss_destroy(wss_server *server);
-/* The options in force, defaults and port resolved. Strings belong to the server. any. */
+/* The options in force, defaults and port resolved; all zero for NULL. Strings belong to the server. any. */
 WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options);
 /* Text of a WSS_ERR_* or of a WSS_CAUSE_*. Static storage, never NULL. any. */
 WSSERVER_API const char *wss_strerror(int error);
@@ -616,15 +622,18 @@ WSSERVER_API int wss_resume(wss_server *server, wss_conn conn);
 WSSERVER_API wss_conn wss_next(const wss_server *server, wss_conn conn);
 WSSERVER_API int wss_get_info(wss_server *server, wss_conn conn, wss_info *info);
 WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats);
+/* The same as text for monitors (Prometheus, version 0.0.4), with NUL; *length (may be NULL) without it, also on
+   WSS_ERR_SPACE: then there is none. Some 8 KiB. WSS_ERR_ARGUMENT. */
+WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size_t *length);
 
 /* Work. */
 
 /* Runs function(arg) on the networking thread, in the order of posting, also if posted before that runs; where it
    never does, in wss_destroy. any. WSS_ERR_QUEUE_FULL, _MEMORY, _BUDGET, _STOPPED: then it never runs. */
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg);
-/* Calls handler once after delay_ms, or every repeat_ms from then on where that is above 0. e->context is
-   context. Those due in the same millisecond run in the order in which they were started. any. .id 0: out of
-   memory, stopping, or more posted than may wait. */
+/* Calls handler once after delay_ms (negative: at once), or every repeat_ms from then on where that is above 0.
+   e->context is context. Those due in the same millisecond run in the order in which they were started. any. .id 0: out
+   of memory, stopping, or more posted than may wait. */
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
                                        void *context);
 /* WSS_OK: its handler does not run after this. WSS_ERR_BUSY: nor does it, but another thread is in it at this moment.
@@ -658,13 +667,18 @@ WSSERVER_API wss_args wss_json(const char *text);
    _DEPTH, _UTF8. */
 WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth);
 
-/* Readers. key: name of a member of the object args, its last where repeated; NULL: args itself is the value.
-   WSS_ERR_MISSING, WSS_ERR_TYPE, WSS_ERR_RANGE, WSS_ERR_JSON. *out is unchanged on error, but strings become "". */
+/* Readers. key: name of a member of the object args, its last where repeated; NULL: args itself is the value. *out is
+   unchanged on error, but strings become "". WSS_ERR_MISSING, _TYPE, _RANGE, _JSON, _UTF8, _DEPTH, _SPACE, and what a
+   writer left in args. Each call reads the text from its beginning to its end; but the second read of long args that a
+   handler was given makes an index, until the handlers have returned. */
 
-/* Unescaped, with NUL; *length (may be NULL) without it, also on WSS_ERR_SPACE. Lone surrogates become U+FFFD. */
+/* Unescaped, with NUL; *length (may be NULL) without it, also on WSS_ERR_SPACE. Lone surrogates become U+FFFD. A string
+   that holds U+0000 is WSS_ERR_TYPE without length: read as a C string it would be another one. */
 WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_t size, size_t *length);
 /* Any JSON number that is a whole number and fits, such as 1e3. */
 WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out);
+/* From 0 to 2^64 - 1. */
+WSSERVER_API int wss_get_uint(wss_args args, const char *key, uint64_t *out);
 WSSERVER_API int wss_get_double(wss_args args, const char *key, double *out);
 WSSERVER_API int wss_get_bool(wss_args args, const char *key, int *out);
 /* The value as it stands in the text, quotes included. Points into args. */
@@ -679,12 +693,19 @@ WSSERVER_API int wss_iterate_next(wss_iterator *iterator);
 
 /* Writes into buffer; with buffer NULL into memory of its own that grows, to be freed with wss_writer_free. */
 WSSERVER_API void wss_writer_init(wss_writer *writer, char *buffer, size_t size);
+/* As with buffer NULL, by an allocator of your own, or that of a server (wss_get_options); NULL: realloc and free. */
+WSSERVER_API void wss_writer_init_with(wss_writer *writer,
+                                       void *(*allocator)(void *context, void *pointer, size_t old_size,
+                                                          size_t new_size), void *context);
 WSSERVER_API void wss_writer_free(wss_writer *writer);
 /* Closes what is open and returns the object. It points into the writer's buffer. */
 WSSERVER_API wss_args wss_writer_args(wss_writer *writer);
 WSSERVER_API void wss_put_string(wss_writer *writer, const char *key, const char *text);
 WSSERVER_API void wss_put_text(wss_writer *writer, const char *key, const char *text, size_t length);
+/* Any bytes, as text: what is not UTF-8 becomes U+FFFD. */
+WSSERVER_API void wss_put_bytes(wss_writer *writer, const char *key, const void *data, size_t size);
 WSSERVER_API void wss_put_int(wss_writer *writer, const char *key, int64_t value);
+WSSERVER_API void wss_put_uint(wss_writer *writer, const char *key, uint64_t value);
 /* Shortest text that reads back as the same number. Infinities and NaN: WSS_ERR_RANGE. */
 WSSERVER_API void wss_put_double(wss_writer *writer, const char *key, double value);
 WSSERVER_API void wss_put_bool(wss_writer *writer, const char *key, int value);
@@ -739,6 +760,7 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -764,6 +786,12 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
 #if !defined(WSSERVER_SYSTEM)
 #define WSSERVER_SYSTEM(name) name
 #endif
+#if defined(WSSERVER_REALLOC) != defined(WSSERVER_FREE)
+#error "wsserver.h: define both WSSERVER_REALLOC and WSSERVER_FREE, or neither"
+#endif
+#if defined(WSSERVER_STATIC) && !defined(WSS__CONFIG_LINKAGE)
+#error "wsserver.h: it was included before without WSSERVER_STATIC: define that before the first include"
+#endif
 #if !defined(WSSERVER_REALLOC)
 #define WSSERVER_REALLOC(pointer, size) realloc(pointer, size)
 #define WSSERVER_FREE(pointer) free(pointer)
@@ -787,7 +815,7 @@ typedef struct wss__span {
 
 /* 64 bits that several threads reach. On 32-bit x86 a struct aligns them to 4 only: then they can straddle a
    cache line, and are no longer read in one piece. */
-typedef uint64_t wss__atomic64 __attribute__((aligned(8)));
+typedef uint64_t wss__atomic64 __attribute__((__aligned__(8)));
 
 static wss__span wss__base_span(const char *data, size_t size) {
     wss__span span = {data, size};
@@ -888,6 +916,13 @@ static int wss__base_is_made_of(wss__span text, const char *others) {
         if (!c || !strchr(others, c)) return 0;
     }
     return text.size > 0;
+}
+
+/* Whether any of these characters stands in it. */
+static int wss__base_holds(wss__span text, const char *any) {
+    for (size_t i = 0; i < text.size; i++)
+        if (text.data[i] && strchr(any, text.data[i])) return 1;
+    return 0;
 }
 
 /* A whole decimal number from 0 to most, which is below INT_MAX / 10; or -1. */
@@ -1066,12 +1101,14 @@ enum {
     WSS__LOG_LINE = 400,
     WSS__LOG_PEER = 128,  /* bytes of a peer's text that are shown */
     WSS__LOG_BURST = 20,  /* lines of one level at once */
-    WSS__LOG_REFILL = 100 /* milliseconds for one more */
+    WSS__LOG_REFILL = 100, /* milliseconds for one more */
+    WSS__LOG_QUIET = 1000  /* without a line left out: the flood has ended */
 };
 
 typedef struct wss__log {
     const wss_options *options;
     pthread_mutex_t mutex;
+    wss__atomic64 tell_at; /* lines were left out: when to say so though no other comes; atomic; 0: none were */
     struct {
         uint64_t full_at; /* when the burst would be whole again */
         uint64_t lost;
@@ -1093,6 +1130,7 @@ static int wss__log_admit(wss__log *log, int level, uint64_t now, uint64_t *lost
     if (admitted) *full_at = next;
     *lost = log->classes[level].lost;
     log->classes[level].lost = admitted ? 0 : *lost + 1;
+    if (!admitted) __atomic_store_n(&log->tell_at, now + WSS__LOG_QUIET, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&log->mutex);
     return admitted;
 }
@@ -1101,15 +1139,32 @@ static int wss__log_wants(const wss__log *log, int level) {
     return log->options->log && level <= log->options->log_level;
 }
 
-__attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, int level, uint64_t now,
+static void wss__log_tell_lost(const wss__log *log, int level, uint64_t lost) {
+    char line[64];
+    snprintf(line, sizeof line, "%llu lines of this level were left out", (unsigned long long)lost);
+    log->options->log(log->options->log_context, level, line);
+}
+
+/* Says, once a flood has ended, how many lines were left out. */
+static void wss__log_settle(wss__log *log, uint64_t now) {
+    uint64_t at = __atomic_load_n(&log->tell_at, __ATOMIC_RELAXED);
+    if (!at || at > now) return;
+    __atomic_store_n(&log->tell_at, 0, __ATOMIC_RELAXED);
+    for (int level = WSS_LOG_ERROR; level <= WSS_LOG_DEBUG; level++) {
+        pthread_mutex_lock(&log->mutex);
+        uint64_t lost = log->classes[level].lost;
+        log->classes[level].lost = 0;
+        pthread_mutex_unlock(&log->mutex);
+        if (lost) wss__log_tell_lost(log, level, lost);
+    }
+}
+
+__attribute__((__format__(__printf__, 4, 5))) static void wss__log_line(wss__log *log, int level, uint64_t now,
                                                                 const char *format, ...) {
     char line[WSS__LOG_LINE];
     uint64_t lost = 0;
     if (!wss__log_wants(log, level) || !wss__log_admit(log, level, now, &lost)) return;
-    if (lost) {
-        snprintf(line, sizeof line, "%llu lines like the next were left out", (unsigned long long)lost);
-        log->options->log(log->options->log_context, level, line);
-    }
+    if (lost) wss__log_tell_lost(log, level, lost);
     va_list values;
     va_start(values, format);
     vsnprintf(line, sizeof line, format, values);
@@ -1122,9 +1177,9 @@ static const char *wss__log_escape(wss__span text, char out[WSS__LOG_PEER * 4 + 
     size_t size = wss__base_min(text.size, WSS__LOG_PEER);
     char *at = out;
     for (size_t i = 0; i < size; i++) {
-        unsigned char byte = (unsigned char)text.data[i];
-        if (byte >= 0x20 && byte < 0x7f && byte != '\\' && byte != '"') *at++ = (char)byte;
-        else at += snprintf(at, 5, "\\x%02x", byte);
+        unsigned char octet = (unsigned char)text.data[i];
+        if (octet >= 0x20 && octet < 0x7f && octet != '\\' && octet != '"') *at++ = (char)octet;
+        else at += snprintf(at, 5, "\\x%02x", octet);
     }
     *at = 0;
     if (size < text.size) memcpy(at, "...", sizeof "...");
@@ -1272,16 +1327,16 @@ static wss__utf8 wss__utf8_want(uint32_t missing, uint32_t from, uint32_t to) {
 
 /* RFC 3629: the byte behind a lead tells overlong forms, surrogates and what is above U+10FFFF. */
 static wss__utf8 wss__utf8_step(wss__utf8 state, char next) {
-    uint32_t byte = (unsigned char)next;
+    uint32_t octet = (unsigned char)next;
     if (state) {
-        if (byte < (state >> 8 & 0xff) || byte > (state & 0xff)) return WSS__UTF8_REJECT;
+        if (octet < (state >> 8 & 0xff) || octet > (state & 0xff)) return WSS__UTF8_REJECT;
         return state >> 16 == 1 ? 0 : wss__utf8_want((state >> 16) - 1, 0x80, 0xbf);
     }
-    if (byte < 0x80) return 0;
-    if (byte < 0xc2 || byte > 0xf4) return WSS__UTF8_REJECT;
-    if (byte < 0xe0) return wss__utf8_want(1, 0x80, 0xbf);
-    if (byte < 0xf0) return wss__utf8_want(2, byte == 0xe0 ? 0xa0 : 0x80, byte == 0xed ? 0x9f : 0xbf);
-    return wss__utf8_want(3, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf);
+    if (octet < 0x80) return 0;
+    if (octet < 0xc2 || octet > 0xf4) return WSS__UTF8_REJECT;
+    if (octet < 0xe0) return wss__utf8_want(1, 0x80, 0xbf);
+    if (octet < 0xf0) return wss__utf8_want(2, octet == 0xe0 ? 0xa0 : 0x80, octet == 0xed ? 0x9f : 0xbf);
+    return wss__utf8_want(3, octet == 0xf0 ? 0x90 : 0x80, octet == 0xf4 ? 0x8f : 0xbf);
 }
 
 /* Length of a prefix that is ASCII. It may end early. */
@@ -1348,9 +1403,9 @@ static const unsigned char wss__utf8_judges[3][32] = {
 /* Bytes of an unfinished character at the end of data, whose bytes so far are right. */
 static size_t wss__utf8_unfinished(const char *data, size_t size) {
     for (size_t i = 1; i <= 3 && i <= size; i++) {
-        unsigned char byte = (unsigned char)data[size - i];
-        if (byte < 0x80) return 0;
-        if (byte >= 0xc0) return i < (byte >= 0xf0 ? 4u : byte >= 0xe0 ? 3u : 2u) ? i : 0;
+        unsigned char octet = (unsigned char)data[size - i];
+        if (octet < 0x80) return 0;
+        if (octet >= 0xc0) return i < (octet >= 0xf0 ? 4u : octet >= 0xe0 ? 3u : 2u) ? i : 0;
     }
     return 0;
 }
@@ -1389,9 +1444,9 @@ typedef unsigned char wss__utf8_v32 __attribute__((vector_size(32)));
 #define WSS__UTF8_MINUS32(v, n) ((wss__utf8_v32)_mm256_subs_epu8((__m256i)(v), _mm256_set1_epi8(n)))
 #define WSS__UTF8_ANY16(v) (_mm_movemask_epi8((__m128i)((v) == 0)) != 0xffff)
 #define WSS__UTF8_ANY32(v) (!_mm256_testz_si256((__m256i)(v), (__m256i)(v)))
-WSS__UTF8_DEFINE(wss__utf8_ssse3, __attribute__((target("ssse3"))), wss__utf8_v16, WSS__UTF8_LOOKUP16,
+WSS__UTF8_DEFINE(wss__utf8_ssse3, __attribute__((__target__("ssse3"))), wss__utf8_v16, WSS__UTF8_LOOKUP16,
                  WSS__UTF8_MINUS16, WSS__UTF8_ANY16)
-WSS__UTF8_DEFINE(wss__utf8_avx2, __attribute__((target("avx2"))), wss__utf8_v32, WSS__UTF8_LOOKUP32,
+WSS__UTF8_DEFINE(wss__utf8_avx2, __attribute__((__target__("avx2"))), wss__utf8_v32, WSS__UTF8_LOOKUP32,
                  WSS__UTF8_MINUS32, WSS__UTF8_ANY32)
 #undef WSS__UTF8_LOOKUP16
 #undef WSS__UTF8_LOOKUP32
@@ -1434,6 +1489,26 @@ static wss__utf8 wss__utf8_check(wss__utf8 state, const char *data, size_t size)
         for (; at < stop; at++) state = wss__utf8_step(state, data[at]);
     }
     return state;
+}
+
+/* How many bytes at the beginning are whole characters; *wrong: how many behind them are to be replaced by one (the
+   longest beginning of a character, or a byte: Unicode section 3.9); 0 at the end. */
+static size_t wss__utf8_good(const char *data, size_t size, size_t *wrong) {
+    size_t good = 0;
+    size_t at = 0;
+    wss__utf8 state = 0;
+    while (at < size) {
+        if (!state) at += wss__utf8_prefix(data + at, size - at);
+        if (!state) good = at;
+        if (at == size) break;
+        state = wss__utf8_step(state, data[at]);
+        if (state == WSS__UTF8_REJECT) break;
+        at++;
+    }
+    if (!state) good = at;
+    *wrong = at - good;
+    if (state == WSS__UTF8_REJECT && !*wrong) *wrong = 1;
+    return good;
 }
 
 /* Writes 1 to 4 bytes. What is no character becomes U+FFFD. */
@@ -1720,16 +1795,16 @@ static int wss__http_check_version(wss__span text, int *minor) {
 }
 
 /* Takes the next byte of percent-encoded text. 0 at the end, -1 where a % has no two hex digits after it. */
-static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *byte) {
+static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *octet) {
     size_t taken = 1;
     if (rest->size == 0) return 0;
-    *byte = rest->data[0];
-    if (*byte == '+' && plus_is_space) *byte = ' ';
-    if (*byte == '%') {
+    *octet = rest->data[0];
+    if (*octet == '+' && plus_is_space) *octet = ' ';
+    if (*octet == '%') {
         int high = rest->size > 2 ? wss__base_hex(rest->data[1]) : -1;
         int low = rest->size > 2 ? wss__base_hex(rest->data[2]) : -1;
         if (high < 0 || low < 0) return -1;
-        *byte = (char)(unsigned char)(high * 16 + low);
+        *octet = (char)(unsigned char)(high * 16 + low);
         taken = 3;
     }
     *rest = wss__base_span(rest->data + taken, rest->size - taken);
@@ -1739,10 +1814,10 @@ static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *byte) {
 /* RFC 3986 section 3.2.2: escapes may stand in it, and hardly ever do. */
 static int wss__http_is_registered_name(wss__span name) {
     static const char others[] = "%.-_~!$&'()*+,;=";
-    char byte;
+    char octet;
     if (wss__base_is_made_of(name, others + 1)) return 1;
     int more = wss__base_is_made_of(name, others) ? 1 : -1;
-    while (more > 0) more = wss__http_next_byte(&name, 0, &byte);
+    while (more > 0) more = wss__http_next_byte(&name, 0, &octet);
     return more == 0;
 }
 
@@ -1941,13 +2016,14 @@ static int wss__http_check_fields(wss_request *request) {
    WSS__HTTP_GOOD or the rule by which to refuse it; then only method and target are to be read, as far as they are
    known. */
 static int wss__http_parse(char *data, size_t size, wss_request *request) {
-    size_t skip = wss__http_skip_line(data, size);
-    wss__span rest = wss__base_span(data + skip, size - skip);
     wss__span line;
     memset(request, 0, offsetof(wss_request, fields));
     request->base = data;
     request->size = size;
     if (size > (size_t)INT_MAX) return WSS__HTTP_RULE_HEAD_SIZE;
+    size_t skip = wss__http_skip_line(data, size);
+    wss__span rest = wss__base_span(data + skip, size - skip);
+    if (wss__http_begins_head(data, size)) request->method = WSS__HTTP_HEAD; /* whatever is wrong with the line */
     int rule = wss__http_take_line(&rest, &line) ? wss__http_parse_line(request, line) : WSS__HTTP_RULE_LINE_END;
     while (!rule) {
         if (!wss__http_take_line(&rest, &line)) return WSS__HTTP_RULE_LINE_END;
@@ -2035,10 +2111,10 @@ static int wss__http_decode(wss__span text, int plus_is_space, char *out, size_t
     size_t total = 0;
     wss__utf8 state = 0;
     int more;
-    char byte;
-    while ((more = wss__http_next_byte(&text, plus_is_space, &byte)) > 0) {
-        state = byte ? wss__utf8_check(state, &byte, 1) : WSS__UTF8_REJECT;
-        if (total < size) out[total] = byte;
+    char octet;
+    while ((more = wss__http_next_byte(&text, plus_is_space, &octet)) > 0) {
+        state = octet ? wss__utf8_check(state, &octet, 1) : WSS__UTF8_REJECT;
+        if (total < size) out[total] = octet;
         total++;
     }
     int error = more < 0 ? WSS_ERR_ARGUMENT : state != 0 ? WSS_ERR_UTF8 : WSS_OK;
@@ -2048,9 +2124,9 @@ static int wss__http_decode(wss__span text, int plus_is_space, char *out, size_t
 
 /* True where text decodes to name. */
 static int wss__http_decodes_to(wss__span text, wss__span name) {
-    char byte;
+    char octet;
     for (size_t i = 0; i < name.size; i++)
-        if (wss__http_next_byte(&text, 1, &byte) <= 0 || byte != name.data[i]) return 0;
+        if (wss__http_next_byte(&text, 1, &octet) <= 0 || octet != name.data[i]) return 0;
     return text.size == 0;
 }
 
@@ -2273,16 +2349,10 @@ static int wss__origin_judge_host(const wss_request *request, const char *hosts,
 /* What is wrong with an entry of options.origins or hosts that no request can match, and what to write; NULL: nothing.
    */
 
-static int wss__origin_holds(wss__span text, const char *any) {
-    for (size_t i = 0; i < text.size; i++)
-        if (text.data[i] && strchr(any, text.data[i])) return 1;
-    return 0;
-}
-
 static const char *wss__origin_host_fault(wss__span host) {
-    if (wss__origin_holds(host, "/")) return "a host alone, without scheme and slash";
-    if (wss__origin_holds(host, "*")) return "each host by its name, without *";
-    if (wss__origin_holds(host, " ;")) return "commas between the entries";
+    if (wss__base_holds(host, "/")) return "a host alone, without scheme and slash";
+    if (wss__base_holds(host, "*")) return "each host by its name, without *";
+    if (wss__base_holds(host, " ;")) return "commas between the entries";
     return wss__http_is_host(host) ? NULL : "HOST or HOST:PORT, an IPv6 address in brackets";
 }
 
@@ -2292,11 +2362,11 @@ static const char *wss__origin_fault(wss__span origin) {
     wss__span port;
     wss__span authority = origin;
     if (wss__base_equal(origin, wss__base_text("*")) || wss__base_equal(origin, wss__base_text("null"))) return NULL;
-    if (wss__origin_holds(origin, " ;")) return "commas between the entries";
+    if (wss__base_holds(origin, " ;")) return "commas between the entries";
     if (!wss__base_is_made_of(place.scheme, "+-.")) return "SCHEME://HOST, as https://example.org";
     if (wss__base_equal_fold(origin, wss__base_text("file://"))) return NULL;
     authority = wss__base_span(origin.data + place.scheme.size + 3, origin.size - place.scheme.size - 3);
-    if (wss__origin_holds(authority, "/")) return "it without path, and without a slash at its end";
+    if (wss__base_holds(authority, "/")) return "it without path, and without a slash at its end";
     wss__base_take_prefix(&authority, "*.", wss__base_equal);
     wss__base_host(authority, &port);
     if (is_star && port.data) return "it without a port: the star stands for host and port";
@@ -2638,7 +2708,7 @@ typedef uint64_t wss__frame_v16 __attribute__((vector_size(16)));
 WSS__FRAME_DEFINE(wss__frame_unmask_16, , wss__frame_v16)
 #if defined(WSS__CONFIG_SIMD) && defined(__x86_64__)
 typedef uint64_t wss__frame_v32 __attribute__((vector_size(32)));
-WSS__FRAME_DEFINE(wss__frame_unmask_32, __attribute__((target("avx2"))), wss__frame_v32)
+WSS__FRAME_DEFINE(wss__frame_unmask_32, __attribute__((__target__("avx2"))), wss__frame_v32)
 #endif
 #undef WSS__FRAME_DEFINE
 
@@ -3038,8 +3108,8 @@ static int wss__json_without(wss__span text, wss__span member, char *out, wss__j
 }
 
 /* Writes the escape of a byte that may not stand in a string as it is; returns its size. */
-static size_t wss__json_escape_one(char byte, char out[6]) {
-    const char *value = byte ? strchr(wss__json_values, byte) : NULL;
+static size_t wss__json_escape_one(char octet, char out[6]) {
+    const char *value = octet ? strchr(wss__json_values, octet) : NULL;
     out[0] = '\\';
     if (value) {
         out[1] = wss__json_names[value - wss__json_values];
@@ -3047,8 +3117,8 @@ static size_t wss__json_escape_one(char byte, char out[6]) {
     }
     out[1] = 'u';
     memset(out + 2, '0', 2);
-    out[4] = (char)('0' + (byte >> 4)); /* it is below 0x20 */
-    out[5] = "0123456789abcdef"[byte & 15];
+    out[4] = (char)('0' + (octet >> 4)); /* it is below 0x20 */
+    out[5] = "0123456789abcdef"[octet & 15];
     return 6;
 }
 
@@ -3062,25 +3132,33 @@ static size_t wss__json_escaped_size(wss__span text) {
     return size;
 }
 
-/* Writes that string, for valid UTF-8; returns its end. */
+/* Writes what stands between the quotes of that string, for valid UTF-8; returns its end. */
 static char *wss__json_escape(wss__span text, char *out) {
     const char *at = text.data;
     const char *end = at + text.size;
-    *out++ = '"';
     while (at < end) {
         const char *stop = wss__json_plain(at, end);
         out = wss__json_move(out, at, stop);
         at = stop;
         if (at < end) out += wss__json_escape_one(*at++, out);
     }
-    *out++ = '"';
     return out;
 }
+
+/* Writes the whole string. */
+static char *wss__json_quote(wss__span text, char *out) {
+    *out = '"';
+    out = wss__json_escape(text, out + 1);
+    *out = '"';
+    return out + 1;
+}
+
 /* ---- [args] ------------------------------------------------------------------------------------------------
    purpose  the public JSON calls: readers, iteration, writer
    knows    base, mem, utf8, json
-   owns     a reader trusts nothing: each call scans the text it is given, and reads nothing outside it. A
-            writer's text is the valid beginning of an object until its first error, with room for NUL
+   owns     a reader trusts nothing: each call scans the text it is given, or the index of one that was, and reads
+            nothing outside it. A writer's text is the valid beginning of an object until its first error, with room
+            for NUL
    threads  any; a writer belongs to one thread at a time
    spec     RFC 8259 */
 
@@ -3088,7 +3166,8 @@ enum {
     WSS__ARGS_DIGITS = 800,      /* 767 digits decide how a double is rounded; more count as "a bit more" */
     WSS__ARGS_SCALE = 100000,    /* a power of ten that makes 800 digits overflow or vanish */
     WSS__ARGS_LEVELS = 256,      /* of a writer: bits in wss_writer.kinds */
-    WSS__ARGS_FIRST_SIZE = 256   /* of a buffer that grows */
+    WSS__ARGS_FIRST_SIZE = 256,  /* of a buffer that grows */
+    WSS__ARGS_INDEXED = 1024     /* bytes of a text of which an index pays */
 };
 
 static wss_args wss__args_raw(wss__span raw) {
@@ -3106,8 +3185,117 @@ WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth) 
     return wss__json_scan(wss__base_span(text, length), max_depth ? max_depth : WSS__JSON_DEPTH, NULL);
 }
 
+/* ---- an index of members ---- */
+
+typedef struct wss__args_entry {
+    uint32_t key; /* where it stands in the text, quotes included */
+    uint32_t key_size;
+    uint32_t value;
+    uint32_t value_size;
+    uint32_t next; /* of its bucket, plus 1; an older one */
+} wss__args_entry;
+
+/* In one block of memory with its buckets and entries. */
+typedef struct wss__args_index {
+    size_t bytes;
+    size_t mask;
+    uint32_t *buckets; /* an entry plus 1 */
+    wss__args_entry *entries;
+} wss__args_index;
+
+/* The args that the handler on this thread was given. Where several members are read from a long text, the second read
+   makes an index, which is given back when the handlers have returned. */
+typedef struct wss__args_given {
+    const wss_options *options; /* of the server that made them: they are what its sends need */
+    const char *text;           /* NULL: none */
+    size_t length;
+    int has_members;
+    int reads;
+    wss__mem *mem;
+    uint64_t seed;
+    wss__args_index *index;
+} wss__args_given;
+
+static __thread wss__args_given wss__args_handed;
+
+/* Equal names have the same, however they are escaped. Of long ones only the size counts: nobody reads many of them. */
+static uint64_t wss__args_hash(wss__span raw, uint64_t seed) {
+    char name[WSS__UTF8_NAME_MAX];
+    size_t size = wss__json_unescape(raw, name, sizeof name);
+    return size <= sizeof name ? wss__base_hash(wss__base_span(name, size), seed) : seed ^ size;
+}
+
+static uint32_t *wss__args_bucket(const wss__args_index *index, uint64_t hash) {
+    return &index->buckets[(hash >> 32) & index->mask];
+}
+
+static wss__args_index *wss__args_new_index(wss__mem *mem, size_t members) {
+    size_t buckets = 1;
+    while (buckets < members) buckets *= 2;
+    size_t bytes = sizeof(wss__args_index) + members * sizeof(wss__args_entry) + buckets * sizeof(uint32_t);
+    wss__args_index *index = (wss__args_index *)wss__mem_get_zeroed(mem, bytes);
+    if (!index) return NULL;
+    index->bytes = bytes;
+    index->mask = buckets - 1;
+    index->entries = (wss__args_entry *)(void *)(index + 1);
+    index->buckets = (uint32_t *)(void *)(index->entries + members);
+    return index;
+}
+
+/* The text is valid. Without memory there is none, and each read scans as before. */
+static void wss__args_make_index(wss__args_given *given) {
+    wss__span text = wss__base_span(given->text, given->length);
+    wss_iterator walk;
+    uint32_t count = 0;
+    wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
+    while (wss_iterate_next(&walk)) count++;
+    wss__args_index *index = count ? wss__args_new_index(given->mem, count) : NULL;
+    if (!index) return;
+    count = 0;
+    wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
+    while (wss_iterate_next(&walk)) {
+        wss__args_entry *entry = &index->entries[count++];
+        wss__span key = wss__base_span(walk.key.text, walk.key.length);
+        uint32_t *bucket = wss__args_bucket(index, wss__args_hash(key, given->seed));
+        entry->key = (uint32_t)(key.data - given->text);
+        entry->key_size = (uint32_t)key.size;
+        entry->value = (uint32_t)(walk.value.text - given->text);
+        entry->value_size = (uint32_t)walk.value.length;
+        entry->next = *bucket;
+        *bucket = count;
+    }
+    given->index = index;
+}
+
+static void wss__args_forget(wss__args_given *given) {
+    if (given->index) wss__mem_free(given->mem, given->index, given->index->bytes);
+    given->index = NULL;
+}
+
+/* The newest entry of a bucket comes first: of repeated names the last counts. */
+static int wss__args_look_up(const wss__args_given *given, wss__span name, wss__span *value) {
+    uint64_t hash = name.size <= WSS__UTF8_NAME_MAX ? wss__base_hash(name, given->seed) : given->seed ^ name.size;
+    uint32_t at = *wss__args_bucket(given->index, hash);
+    while (at) {
+        const wss__args_entry *entry = &given->index->entries[at - 1];
+        *value = wss__base_span(given->text + entry->value, entry->value_size);
+        if (wss__json_equals(wss__base_span(given->text + entry->key, entry->key_size), name)) return WSS_OK;
+        at = entry->next;
+    }
+    return WSS_ERR_MISSING;
+}
+
+/* Whether the text has an index by now. */
+static int wss__args_indexed(wss__span text) {
+    wss__args_given *given = &wss__args_handed;
+    if (text.size < WSS__ARGS_INDEXED || text.data != given->text || text.size != given->length) return 0;
+    if (++given->reads == 2 && text.size < UINT32_MAX) wss__args_make_index(given);
+    return given->index != NULL;
+}
+
 /* Reads on behind the member that matches: the last one counts, and the rest must be valid. */
 static int wss__args_member(wss__span text, wss__span key, wss__span *value) {
+    if (wss__args_indexed(text)) return wss__args_look_up(&wss__args_handed, key, value);
     wss_iterator walk;
     *value = wss__base_span(NULL, 0);
     wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
@@ -3148,7 +3336,10 @@ WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_
     int error = wss__args_find(args, key, WSS_JSON_STRING, &value);
     if (error) return error;
     if (wss__utf8_check(0, value.data, value.size) != 0) return WSS_ERR_UTF8;
-    return wss__base_end_text(wss__json_unescape(value, out, size), out, size, length);
+    size_t total = wss__json_unescape(value, out, size);
+    int cut = !length && total < size && memchr(out, 0, total); /* the caller would take a part for the whole */
+    error = wss__base_end_text(cut ? 0 : total, out, size, length);
+    return cut ? WSS_ERR_TYPE : error;
 }
 
 /* A number as a row of digits times a power of ten. */
@@ -3196,21 +3387,24 @@ static void wss__args_parse(wss__span text, wss__args_number *number) {
     if (at < end) number->scale += wss__args_exponent(at + 1, end);
 }
 
-/* INT64_MIN has no positive counterpart: magnitudes are compared before the sign is put on. */
-static int wss__args_to_int(wss__span text, int64_t *out) {
+/* A whole number of any size below 2^64, without its sign. */
+static int wss__args_to_magnitude(wss__span text, int *negative, uint64_t *value) {
     wss__args_number number;
-    uint64_t value = 0;
     wss__args_parse(text, &number);
     while (number.count && number.digits[number.count - 1] == '0') {
         number.count--;
         number.scale++;
     }
     if (!number.count) number.scale = 0;
-    if (number.more || number.scale < 0 || number.scale > 19 - (int64_t)number.count) return WSS_ERR_RANGE;
-    for (size_t i = 0; i < number.count; i++) value = value * 10 + (uint64_t)(number.digits[i] - '0');
-    for (int64_t i = 0; i < number.scale; i++) value *= 10;
-    if (value > (uint64_t)INT64_MAX + (uint64_t)number.negative) return WSS_ERR_RANGE;
-    *out = number.negative && value ? -(int64_t)(value - 1) - 1 : (int64_t)value;
+    if (number.more || number.scale < 0 || number.scale > 20 - (int64_t)number.count) return WSS_ERR_RANGE;
+    size_t digits = number.count + (size_t)number.scale;
+    *value = 0;
+    *negative = number.negative;
+    for (size_t i = 0; i < digits; i++) {
+        uint64_t digit = i < number.count ? (uint64_t)(number.digits[i] - '0') : 0;
+        if (*value > (UINT64_MAX - digit) / 10) return WSS_ERR_RANGE;
+        *value = *value * 10 + digit;
+    }
     return WSS_OK;
 }
 
@@ -3240,8 +3434,25 @@ static int wss__args_to_double(wss__span from, double *out) {
 
 WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out) {
     wss__span value;
+    uint64_t magnitude;
+    int negative;
     int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
-    return error ? error : wss__args_to_int(value, out);
+    if (!error) error = wss__args_to_magnitude(value, &negative, &magnitude);
+    if (!error && magnitude > (uint64_t)INT64_MAX + (uint64_t)negative) error = WSS_ERR_RANGE;
+    /* INT64_MIN has no positive counterpart */
+    if (!error) *out = negative && magnitude ? -(int64_t)(magnitude - 1) - 1 : (int64_t)magnitude;
+    return error;
+}
+
+WSSERVER_API int wss_get_uint(wss_args args, const char *key, uint64_t *out) {
+    wss__span value;
+    uint64_t magnitude;
+    int negative;
+    int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
+    if (!error) error = wss__args_to_magnitude(value, &negative, &magnitude);
+    if (!error && negative && magnitude) error = WSS_ERR_RANGE;
+    if (!error) *out = magnitude;
+    return error;
 }
 
 WSSERVER_API int wss_get_double(wss_args args, const char *key, double *out) {
@@ -3283,12 +3494,18 @@ static void wss__args_fail(wss_writer *writer, int error) {
     if (!writer->error) writer->error = error;
 }
 
+static void *wss__args_allocate(const wss_writer *writer, size_t size) {
+    if (!writer->allocator) return wss__mem_default(NULL, writer->text, writer->capacity, size);
+    return writer->allocator(writer->allocator_context, writer->text, writer->capacity, size);
+}
+
 /* Makes room for so many bytes more, and NUL behind them. */
 static int wss__args_grow(wss_writer *writer, size_t size) {
     size_t need = wss__base_add(wss__base_add(writer->length, size), 1);
     size_t capacity = wss__base_max(writer->capacity, WSS__ARGS_FIRST_SIZE);
     while (capacity < need) capacity = wss__base_multiply(capacity, 2);
-    char *text = writer->growing ? (char *)wss__mem_default(NULL, writer->text, writer->capacity, capacity) : NULL;
+    char *text = NULL;
+    if (writer->growing) text = (char *)wss__args_allocate(writer, capacity);
     if (!text) wss__args_fail(writer, writer->growing ? WSS_ERR_MEMORY : WSS_ERR_SPACE);
     if (!text) return 0;
     writer->text = text;
@@ -3313,7 +3530,7 @@ static void wss__args_append(wss_writer *writer, const char *data, size_t size) 
 static void wss__args_append_string(wss_writer *writer, wss__span text) {
     if (wss__utf8_check(0, text.data, text.size) != 0) wss__args_fail(writer, WSS_ERR_UTF8);
     char *to = wss__args_take(writer, wss__json_escaped_size(text));
-    if (to) wss__json_escape(text, to);
+    if (to) wss__json_quote(text, to);
 }
 
 /* What stands before a value. False after an error, this call's or an earlier one. */
@@ -3352,8 +3569,18 @@ WSSERVER_API void wss_writer_init(wss_writer *writer, char *buffer, size_t size)
     wss__args_open(writer, "{");
 }
 
+WSSERVER_API void wss_writer_init_with(wss_writer *writer,
+                                       void *(*allocator)(void *context, void *pointer, size_t old_size,
+                                                          size_t new_size), void *context) {
+    memset(writer, 0, sizeof *writer);
+    writer->growing = 1;
+    writer->allocator = allocator;
+    writer->allocator_context = context;
+    wss__args_open(writer, "{");
+}
+
 WSSERVER_API void wss_writer_free(wss_writer *writer) {
-    if (writer->growing) writer->text = (char *)wss__mem_default(NULL, writer->text, writer->capacity, 0);
+    if (writer->growing && writer->text) writer->text = (char *)wss__args_allocate(writer, 0);
     memset(writer, 0, sizeof *writer);
 }
 
@@ -3370,6 +3597,23 @@ WSSERVER_API void wss_put_text(wss_writer *writer, const char *key, const char *
     if (!text && length) wss__args_fail(writer, WSS_ERR_ARGUMENT);
     if (!text) text = "";
     if (wss__args_begin(writer, key)) wss__args_append_string(writer, wss__base_span(text, length));
+}
+
+WSSERVER_API void wss_put_bytes(wss_writer *writer, const char *key, const void *data, size_t size) {
+    wss__span rest = wss__base_span((const char *)data, size);
+    if (!data && size) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    if (!wss__args_begin(writer, key)) return;
+    wss__args_append(writer, "\"", 1);
+    while (rest.size && !writer->error) {
+        size_t wrong;
+        size_t good = wss__utf8_good(rest.data, rest.size, &wrong);
+        wss__span part = wss__base_span(rest.data, good);
+        char *to = wss__args_take(writer, wss__json_escaped_size(part) - 2);
+        if (to) wss__json_escape(part, to);
+        if (wrong) wss__args_append(writer, "\xef\xbf\xbd", 3);
+        rest = wss__base_span(rest.data + good + wrong, rest.size - good - wrong);
+    }
+    wss__args_append(writer, "\"", 1);
 }
 
 WSSERVER_API void wss_put_string(wss_writer *writer, const char *key, const char *text) {
@@ -3399,21 +3643,33 @@ static void wss__args_delocalize(char *text) {
     *to = 0;
 }
 
-/* 15 digits are always kept by a double and 17 always tell it; the smallest ones hold fewer. */
+static uint64_t wss__args_bits(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* 15 digits are always kept by a double and 17 always tell it; the smallest ones hold fewer. Bits are compared: where
+   small numbers count as 0 (-ffast-math) they would seem equal. */
 static void wss__args_print(double value, int digits, char *text, size_t size) {
     double back = 0;
     for (; digits <= 17; digits++) { /* always: 17 digits are enough */
         snprintf(text, size, "%.*g", digits, value);
         wss__args_delocalize(text);
-        if (wss__args_to_double(wss__base_text(text), &back) == WSS_OK && back == value) return;
+        if (wss__args_to_double(wss__base_text(text), &back) != WSS_OK) continue;
+        if (wss__args_bits(back) == wss__args_bits(value)) return;
     }
+}
+
+WSSERVER_API void wss_put_uint(wss_writer *writer, const char *key, uint64_t value) {
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    wss__args_put(writer, key, text);
 }
 
 WSSERVER_API void wss_put_double(wss_writer *writer, const char *key, double value) {
     char text[64];
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits); /* tests of bits hold under -ffast-math too */
-    uint64_t exponent = bits >> 52 & 0x7ff;
+    uint64_t exponent = wss__args_bits(value) >> 52 & 0x7ff; /* tests of bits hold under -ffast-math too */
     if (exponent == 0x7ff) wss__args_fail(writer, WSS_ERR_RANGE);
     if (writer->error) return;
     wss__args_print(value, exponent ? 15 : 1, text, sizeof text);
@@ -4113,7 +4369,7 @@ enum {
     __atomic_store_n(&(counter), __atomic_load_n(&(counter), __ATOMIC_RELAXED) + (uint64_t)(n), __ATOMIC_RELAXED)
 
 /* Counters that one thread writes and any thread reads. */
-typedef wss_stats wss__session_stats __attribute__((aligned(8)));
+typedef wss_stats wss__session_stats __attribute__((__aligned__(8)));
 
 /* Input that could not be used up at once. */
 typedef struct wss__session_input {
@@ -4769,10 +5025,16 @@ static int wss__input_keep_head(wss__session_shared *shared, wss__session *sessi
     return 1;
 }
 
-/* A request that is not whole: nothing of it is known but whether it begins as HEAD. */
-static void wss__input_forget_request(wss__session_event *event, const char *data, size_t size) {
+/* A request that is not whole: nothing of it is known but whether it begins as HEAD. more: what of it could not be
+   kept. */
+static void wss__input_forget_request(wss__session_event *event, wss__span kept, wss__span more) {
+    char begin[WSS__HTTP_METHOD_PEEK];
+    size_t size = wss__base_min(kept.size, sizeof begin);
+    if (size) memcpy(begin, kept.data, size);
+    more.size = wss__base_min(more.size, sizeof begin - size);
+    if (more.size) memcpy(begin + size, more.data, more.size);
     memset(&event->request, 0, offsetof(wss_request, fields));
-    if (wss__http_begins_head(data, size)) event->request.method = WSS__HTTP_HEAD;
+    if (wss__http_begins_head(begin, size + more.size)) event->request.method = WSS__HTTP_HEAD;
 }
 
 /* Looks at what comes before the request: nothing, or the header of a proxy that must send one. *before: its size, once
@@ -4802,7 +5064,7 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
     int proxy;
     if (!bytes->size) return WSS__SESSION_NEED;
     int kept = !begun || wss__input_keep_head(shared, session, bytes->data, size);
-    char *data = begun && kept ? session->input->data : bytes->data;
+    char *data = begun ? session->input->data : bytes->data;
     size_t have = kept ? before + size : 0;
     int rule = kept ? wss__input_proxy(shared, session, wss__base_span(data, have), &proxy, &client)
                     : WSS__HTTP_RULE_MEMORY;
@@ -4818,7 +5080,8 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
         return wss__input_request(shared, session, wss__base_span(data + proxy, end - (size_t)proxy), &client, event);
     if (!rule && !begun && !wss__input_keep_head(shared, session, data, size)) rule = WSS__HTTP_RULE_MEMORY;
     if (!rule) return WSS__SESSION_NEED;
-    wss__input_forget_request(event, data, have);
+    wss__input_forget_request(event, wss__base_span(data, kept ? have : before),
+                              wss__base_span(bytes->data, kept ? 0 : size));
     if (kept) event->request.client = client; /* a PROXY header has told already who it is */
     return wss__input_reject(shared, session, rule, event->request.method == WSS__HTTP_HEAD, event);
 }
@@ -5054,15 +5317,25 @@ enum {
     WSS__SOCKET_BACKLOG = 4096 /* the kernel cuts it to what it allows */
 };
 
+#if defined(O_PATH)
+enum { WSS__SOCKET_PATH = O_PATH };
+#else
+enum { WSS__SOCKET_PATH = 010000000 }; /* glibc hides it in GNU mode if our header was not the first */
+#endif
+
 typedef struct wss__socket_listener {
     int fd;
+    int adopted;  /* somebody else made it */
+    dev_t device; /* of the path, */
+    ino_t inode;  /* to know whether what stands there is still ours */
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* of a Unix socket that we made, to be unlinked; "" else */
 } wss__socket_listener;
 
 typedef struct wss__socket_listeners {
     wss__socket_listener list[WSS__SOCKET_LISTENERS_MAX];
     int count;
-    int port; /* of the first TCP listener */
+    int port;           /* of the first TCP listener */
+    const char *advice; /* what is wrong with an address that is refused with WSS_ERR_ADDRESS */
 } wss__socket_listeners;
 
 typedef union wss__socket_address {
@@ -5211,14 +5484,16 @@ static int wss__socket_credentials(int fd, int *pid, int *uid, int *gid) {
 
 /* ---- listening ---- */
 
-static int wss__socket_explain(wss_error *why, int code, const char *what, wss__span address) {
-    char reason[64];
+/* reason: NULL where the code says it. */
+static int wss__socket_explain(wss_error *why, int code, const char *what, wss__span address, const char *reason) {
+    char text[64];
     why->code = code;
     why->system_errno = code == WSS_ERR_SYSTEM ? errno : 0;
     /* each Linux C library has this one; POSIX's come in two kinds */
-    __extension__ snprintf(reason, sizeof reason, "%m");
-    snprintf(why->text, sizeof why->text, "%s %.*s: %s", what, (int)wss__base_min(address.size, 80), address.data,
-             code == WSS_ERR_SYSTEM ? reason : wss_strerror(code));
+    __extension__ snprintf(text, sizeof text, "%m");
+    if (!reason) reason = code == WSS_ERR_SYSTEM ? text : wss_strerror(code);
+    int size = (int)wss__base_min(address.size, 60);
+    snprintf(why->text, sizeof why->text, "%s %.*s: %s", what, size, size ? address.data : "", reason);
     return code;
 }
 
@@ -5233,7 +5508,7 @@ static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address
     if (name.size > 1 && name.data[0] == '[' && name.data[name.size - 1] == ']')
         name = wss__base_span(name.data + 1, name.size - 2);
     if (port < 0 || wss__base_copy_out(name, host, sizeof host, NULL) != WSS_OK) return 0;
-    if (inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &address->v4.sin_addr) == 1) {
+    if (inet_pton(AF_INET, host, &address->v4.sin_addr) == 1) {
         address->v4.sin_family = AF_INET;
         address->v4.sin_port = htons((uint16_t)port);
         return sizeof address->v4;
@@ -5242,6 +5517,35 @@ static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address
     address->v6.sin6_family = AF_INET6;
     address->v6.sin6_port = htons((uint16_t)port);
     return sizeof address->v6;
+}
+
+/* ---- paths of Unix sockets: one server at a time looks after them ---- */
+
+/* Locks a path, by a file beside it that is removed again: who made a lock of a file that has gone since tries again.
+   wait: until others have done. Negative where that fails. */
+static int wss__socket_lock(const char *path, int wait) {
+    char name[sizeof(((wss__socket_listener *)0)->path) + 8];
+    struct stat info;
+    snprintf(name, sizeof name, "%s.lock", path);
+    for (;;) {
+        int result;
+        int fd = WSSERVER_SYSTEM(open)(name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0) return -1;
+        do result = WSSERVER_SYSTEM(flock)(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
+        while (result != 0 && errno == EINTR);
+        if (result == 0 && WSSERVER_SYSTEM(fstat)(fd, &info) == 0 && info.st_nlink > 0) return fd;
+        int failed = result != 0 ? errno : 0;
+        wss__socket_close(fd);
+        errno = failed;
+        if (failed) return -1;
+    }
+}
+
+static void wss__socket_unlock(const char *path, int lock) {
+    char name[sizeof(((wss__socket_listener *)0)->path) + 8];
+    snprintf(name, sizeof name, "%s.lock", path);
+    WSSERVER_SYSTEM(unlink)(name);
+    wss__socket_close(lock);
 }
 
 /* Removes the socket that a dead server left behind; one that answers is in use. */
@@ -5255,6 +5559,37 @@ static void wss__socket_remove_stale(const wss__socket_address *address, socklen
     wss__socket_close(fd);
 }
 
+/* Remembers what stands at a path that was just bound, and gives it its mode where the umask took some of it: by the
+   descriptor, for the name may already be somebody else's. */
+static int wss__socket_own_path(wss__socket_listener *listener, const char *path, mode_t mode) {
+    char name[40];
+    struct stat info;
+    int at = WSSERVER_SYSTEM(open)(path, WSS__SOCKET_PATH | O_CLOEXEC | O_NOFOLLOW, 0);
+    if (at < 0) return errno;
+    int number = WSSERVER_SYSTEM(fstat)(at, &info) != 0 ? errno : 0;
+    snprintf(name, sizeof name, "/proc/self/fd/%d", at);
+    if (!number && (info.st_mode & 07777) != mode && WSSERVER_SYSTEM(chmod)(name, mode) != 0) number = errno;
+    wss__socket_close(at);
+    if (number) return number;
+    listener->device = info.st_dev;
+    listener->inode = info.st_ino;
+    snprintf(listener->path, sizeof listener->path, "%s", path);
+    return 0;
+}
+
+/* Removes the path of a listener if it is still its own. Where somebody holds the lock he is about to take it over. */
+static void wss__socket_leave_path(const wss__socket_listener *listener) {
+    struct stat info;
+    int lock = listener->path[0] ? wss__socket_lock(listener->path, 0) : -1;
+    if (lock < 0) return;
+    if (WSSERVER_SYSTEM(lstat)(listener->path, &info) == 0 && info.st_dev == listener->device &&
+        info.st_ino == listener->inode)
+        WSSERVER_SYSTEM(unlink)(listener->path);
+    wss__socket_unlock(listener->path, lock);
+}
+
+/* ---- sockets ---- */
+
 /* Looks where a socket listens; returns the family. The first port goes to addresses behind it that name none. */
 static int wss__socket_note_port(wss__socket_listeners *all, int fd) {
     wss__socket_address address;
@@ -5265,12 +5600,12 @@ static int wss__socket_note_port(wss__socket_listeners *all, int fd) {
     return address.any.sa_family;
 }
 
-/* Socket, options, bind, listen. What it makes is in the list at once: who gives up closes that. Like the
-   functions below it returns 0, the number of the error, or WSS_ERR_ADDRESS. */
+/* Socket, options, bind, listen. both: an IPv6 socket that takes IPv4 too. What it makes is in the list at once: who
+   gives up closes that. Like the functions below it returns 0, the number of the error, or WSS_ERR_ADDRESS. */
 static int wss__socket_bind(wss__socket_listeners *all, const wss__socket_address *address, socklen_t size,
-                            const wss_options *options) {
+                            const wss_options *options, int both) {
     int family = address->any.sa_family;
-    int mode = options->unix_mode ? options->unix_mode : 0660;
+    const char *path = family == AF_UNIX ? address->local.sun_path : "";
     int fd = WSSERVER_SYSTEM(socket)(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) return errno;
     wss__socket_listener *listener = &all->list[all->count++];
@@ -5280,25 +5615,41 @@ static int wss__socket_bind(wss__socket_listeners *all, const wss__socket_addres
         wss__socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1); /* what it accepts inherits this */
     }
     if (options->reuse_port) wss__socket_set(fd, SOL_SOCKET, SO_REUSEPORT, 1);
-    if (family == AF_INET6) wss__socket_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
+    if (family == AF_INET6) wss__socket_set(fd, IPPROTO_IPV6, IPV6_V6ONLY, !both);
+    /* before it has a name, so that at no moment more may connect than shall */
+    if (path[0] && WSSERVER_SYSTEM(fchmod)(fd, (mode_t)options->unix_mode) != 0) return errno;
     if (WSSERVER_SYSTEM(bind)(fd, &address->any, size) != 0) return errno;
-    if (family == AF_UNIX) {
-        memcpy(listener->path, address->local.sun_path, sizeof listener->path);
-        if (WSSERVER_SYSTEM(chmod)(listener->path, (mode_t)mode) != 0) return errno;
-    }
+    int number = path[0] ? wss__socket_own_path(listener, path, (mode_t)options->unix_mode) : 0;
+    if (number) return number;
     if (WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0) return errno;
     wss__socket_note_port(all, fd);
     return 0;
 }
 
+static int wss__socket_advise(wss__socket_listeners *all, const char *advice) {
+    all->advice = advice;
+    return WSS_ERR_ADDRESS;
+}
+
+/* A path, or with @ a name that is no file's. */
 static int wss__socket_listen_unix(wss__socket_listeners *all, wss__span path, const wss_options *options) {
     wss__socket_address address;
     memset(&address, 0, sizeof address);
-    if (!path.size || path.size >= sizeof address.local.sun_path) return ENAMETOOLONG;
+    if (!path.size || wss__base_equal(path, wss__base_text("@"))) return wss__socket_advise(all, "the path is empty");
+    if (path.size >= sizeof address.local.sun_path) return wss__socket_advise(all, "a path has at most 107 bytes");
     address.local.sun_family = AF_UNIX;
     memcpy(address.local.sun_path, path.data, path.size);
+    if (path.data[0] == '@') {
+        address.local.sun_path[0] = 0;
+        socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + path.size);
+        return wss__socket_bind(all, &address, size, options, 0);
+    }
+    int lock = wss__socket_lock(address.local.sun_path, 1);
+    if (lock < 0) return errno;
     wss__socket_remove_stale(&address, sizeof address.local);
-    return wss__socket_bind(all, &address, sizeof address.local, options);
+    int number = wss__socket_bind(all, &address, sizeof address.local, options, 0);
+    wss__socket_unlock(address.local.sun_path, lock);
+    return number;
 }
 
 /* A listening descriptor that somebody else made. */
@@ -5312,6 +5663,7 @@ static int wss__socket_adopt(wss__socket_listeners *all, int fd) {
     int flags = WSSERVER_SYSTEM(fcntl)(fd, F_GETFL, 0);
     if (flags < 0 || WSSERVER_SYSTEM(fcntl)(fd, F_SETFL, flags | O_NONBLOCK) < 0) return errno;
     if (WSSERVER_SYSTEM(fcntl)(fd, F_SETFD, FD_CLOEXEC) < 0) return errno;
+    all->list[all->count].adopted = 1;
     all->list[all->count++].fd = fd;
     if (wss__socket_note_port(all, fd) != AF_UNIX) wss__socket_set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     return 0;
@@ -5323,7 +5675,7 @@ static int wss__socket_adopt_inherited(wss__socket_listeners *all) {
     const char *fds = getenv("LISTEN_FDS"); /* NOLINT(concurrency-mt-unsafe): likewise */
     int count = fds ? wss__base_number(wss__base_text(fds), WSS__SOCKET_LISTENERS_MAX - all->count) : -1;
     if (!pid || count < 1 || wss__base_number(wss__base_text(pid), INT_MAX / 10 - 1) != (int)getpid())
-        return ENOENT;
+        return wss__socket_advise(all, "LISTEN_PID and LISTEN_FDS do not name this process and at most 16 descriptors");
     int number = 0;
     for (int i = 0; i < count && !number; i++) number = wss__socket_adopt(all, 3 + i);
     return number;
@@ -5333,49 +5685,92 @@ static int wss__socket_port(const wss__socket_listeners *all, const wss_options 
     return options->port ? options->port : all->port;
 }
 
-static int wss__socket_listen_tcp(wss__socket_listeners *all, wss__span text, const wss_options *options) {
+/* Why an address cannot be read, and what to write. */
+static const char *wss__socket_fault(wss__span text) {
+    wss__span port;
+    wss__span name = wss__base_host(text, &port);
+    wss__address address;
+    if (!text.size) return "an entry of the list is empty";
+    if (wss__base_holds(text, "%")) return "an address with a zone is not taken: adopt a socket of your own with fd:";
+    if (!name.size || wss__base_equal(name, wss__base_text("*"))) return "all interfaces are 0.0.0.0 and [::]";
+    if (port.data && wss__base_number(port, 65535) < 0 && wss__address_parse_plain(name, &address))
+        return "the port is no number from 0 to 65535";
+    return "names are not looked up: write an IPv4 or IPv6 address, or localhost";
+}
+
+static int wss__socket_listen_tcp(wss__socket_listeners *all, wss__span text, const wss_options *options, int both) {
     wss__socket_address address;
     socklen_t size = wss__socket_parse(text, wss__socket_port(all, options), &address);
-    return size ? wss__socket_bind(all, &address, size, options) : WSS_ERR_ADDRESS;
+    if (!size) return wss__socket_advise(all, wss__socket_fault(text));
+    return wss__socket_bind(all, &address, size, options, both);
+}
+
+/* Machines without the one or the other family do without it. */
+static int wss__socket_is_lacking(int number) {
+    return number == EAFNOSUPPORT || number == EADDRNOTAVAIL;
+}
+
+/* Both addresses that the name has. port: as written, or no data. */
+static int wss__socket_listen_localhost(wss__socket_listeners *all, wss__span port, const wss_options *options) {
+    static const char *const names[] = {"127.0.0.1", "[::1]"};
+    char text[24];
+    int number = 0;
+    int made = 0;
+    if (!port.data) port = wss__base_span("", 0);
+    for (int i = 0; i < 2; i++) {
+        int before = all->count;
+        if (before == WSS__SOCKET_LISTENERS_MAX) return wss__socket_advise(all, "there can be at most 16");
+        int size = (int)wss__base_min(port.size, 6);
+        snprintf(text, sizeof text, "%s%s%.*s", names[i], size ? ":" : "", size, port.data);
+        number = wss__socket_listen_tcp(all, wss__base_text(text), options, 0);
+        if (number && !wss__socket_is_lacking(number)) return number;
+        made += !number;
+        if (number && all->count > before) wss__socket_close(all->list[--all->count].fd);
+    }
+    return made ? 0 : number;
 }
 
 static int wss__socket_listen_one(wss__socket_listeners *all, wss__span text, const wss_options *options) {
     wss__span rest = text;
-    if (all->count == WSS__SOCKET_LISTENERS_MAX) return WSS_ERR_ADDRESS;
+    wss__span port;
+    if (all->count == WSS__SOCKET_LISTENERS_MAX) return wss__socket_advise(all, "there can be at most 16");
     if (wss__base_take_prefix(&rest, "unix:", wss__base_equal)) return wss__socket_listen_unix(all, rest, options);
     if (wss__base_take_prefix(&rest, "fd:", wss__base_equal))
         return wss__socket_adopt(all, wss__base_number(rest, INT_MAX / 10 - 1));
     if (wss__base_equal(text, wss__base_text("systemd"))) return wss__socket_adopt_inherited(all);
-    return wss__socket_listen_tcp(all, text, options);
+    if (wss__base_equal_fold(wss__base_host(text, &port), wss__base_text("localhost")))
+        return wss__socket_listen_localhost(all, port, options);
+    return wss__socket_listen_tcp(all, text, options, 0);
 }
 
-static void wss__socket_close_listeners(wss__socket_listeners *all) {
+/* adopted: those too that somebody else made. */
+static void wss__socket_close_listeners(wss__socket_listeners *all, int adopted) {
     for (int i = 0; i < all->count; i++) {
-        wss__socket_close(all->list[i].fd);
-        if (all->list[i].path[0]) WSSERVER_SYSTEM(unlink)(all->list[i].path);
+        if (adopted || !all->list[i].adopted) wss__socket_close(all->list[i].fd);
+        wss__socket_leave_path(&all->list[i]);
     }
     memset(all, 0, sizeof *all);
 }
 
 /* All interfaces: IPv6 that takes IPv4 too, or IPv4 alone on machines without IPv6. */
 static int wss__socket_listen_any(wss__socket_listeners *all, const wss_options *options) {
-    int number = wss__socket_listen_tcp(all, wss__base_text("::"), options);
-    if (number != EAFNOSUPPORT && number != EADDRNOTAVAIL) return number;
-    wss__socket_close_listeners(all);
-    return wss__socket_listen_tcp(all, wss__base_text("0.0.0.0"), options);
+    int number = wss__socket_listen_tcp(all, wss__base_text("::"), options, 1);
+    if (!wss__socket_is_lacking(number)) return number;
+    wss__socket_close_listeners(all, 1);
+    return wss__socket_listen_tcp(all, wss__base_text("0.0.0.0"), options, 0);
 }
 
 /* Which of the addresses failed, and with which port where it takes the server's: then it does not parse
    without one. */
-static int wss__socket_explain_listen(wss_error *why, int number, wss__span text, int port) {
+static int wss__socket_explain_listen(wss_error *why, int number, wss__span text, int port, const char *advice) {
     char label[96];
-    wss__socket_address unused;
-    int takes_port = !text.data || (wss__socket_parse(text, 0, &unused) && !wss__socket_parse(text, -1, &unused));
+    wss__socket_address found;
+    int takes_port = !text.data || (wss__socket_parse(text, 0, &found) && !wss__socket_parse(text, -1, &found));
     if (!text.data) text = wss__base_text("all addresses");
     snprintf(label, sizeof label, "%.*s, port %d", (int)wss__base_min(text.size, 64), text.data, port);
     errno = number;
     return wss__socket_explain(why, number > 0 ? WSS_ERR_SYSTEM : number, "cannot listen on",
-                               takes_port ? wss__base_text(label) : text);
+                               takes_port ? wss__base_text(label) : text, number > 0 ? NULL : advice);
 }
 
 static int wss__socket_listen(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
@@ -5384,14 +5779,14 @@ static int wss__socket_listen(wss__socket_listeners *all, const wss_options *opt
     int number = options->address ? 0 : wss__socket_listen_any(all, options);
     while (!number && wss__base_next_item(&rest, ',', &item)) number = wss__socket_listen_one(all, item, options);
     if (!number) return WSS_OK;
-    int result = wss__socket_explain_listen(why, number, item, wss__socket_port(all, options));
-    wss__socket_close_listeners(all);
+    int result = wss__socket_explain_listen(why, number, item, wss__socket_port(all, options), all->advice);
+    wss__socket_close_listeners(all, 0);
     return result;
 }
 
 /* ---- [event] -----------------------------------------------------------------------------------------------
    purpose  the registered handlers, and the one place that calls them
-   knows    base, mem, utf8, json
+   knows    base, mem, utf8, json, args
    owns     lists only grow: published with release, read with acquire; an event is seen by the handlers that were there
             when it began; no lock is held while a handler runs
    threads  any registers; the loop, or the thread that drains the queue, emits */
@@ -5452,16 +5847,6 @@ static int wss__event_is_inside(const void *what) {
     while (place && place->what != what) place = place->outside;
     return place != NULL;
 }
-
-/* The args that the handler on this thread was given: they are known to be what a send needs. text NULL: none. */
-typedef struct wss__event_args {
-    const wss_options *options; /* of the server that made them */
-    const char *text;
-    size_t length;
-    int has_members;
-} wss__event_args;
-
-static __thread wss__event_args wss__event_given;
 
 /* For wss__event_find_type; 0: no message is typed, as far as anybody here cares. */
 static size_t wss__event_type_count(const wss__event_table *table) {
@@ -5595,10 +5980,10 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size), types);
     if (result || !type) return;
     wss_event typed = *event;
-    wss__event_args outside = wss__event_given;
-    wss__event_args given = {options, data, rest.size, rest.has_members};
+    wss__args_given outside = wss__args_handed;
+    wss__args_given given = {options, data, rest.size, rest.has_members, 0, table->mem, table->seed, NULL};
     data[rest.size] = 0; /* where the type stood there is room for it */
-    wss__event_given = given;
+    wss__args_handed = given;
     typed.kind = WSS_EVENT_MESSAGE;
     typed.type = type->name.data;
     typed.args.text = data;
@@ -5606,12 +5991,13 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     typed.data = NULL;
     typed.size = 0;
     wss__event_emit(&type->handlers, &typed, user, word);
-    wss__event_given = outside;
+    wss__args_forget(&wss__args_handed);
+    wss__args_handed = outside;
 }
 
 /* ---- [message] ---------------------------------------------------------------------------------------------
    purpose  what a send is given, checked and measured before any byte of it is written
-   knows    base, mem, utf8, json, buf, event
+   knows    base, mem, utf8, json, args, buf, event
    owns     size is exact: whoever makes room for it writes no byte more or less */
 
 typedef struct wss__message {
@@ -5642,7 +6028,7 @@ static int wss__message_init_data(wss__message *message, int opcode, const void 
 /* Finds what args are made of, and whether they are valid. Those that a handler was given and sends on are not
    looked at again. */
 static int wss__message_check_args(wss__message *message, const wss_options *options, wss_args args) {
-    const wss__event_args *given = &wss__event_given;
+    const wss__args_given *given = &wss__args_handed;
     if (args.text && args.text == given->text && args.length == given->length && options == given->options) {
         message->left = message->data.size;
         message->has_members = given->has_members;
@@ -5682,9 +6068,9 @@ static void wss__message_write(const wss__message *message, char *out) {
     }
     char *at = out;
     *at++ = '{';
-    at = wss__json_escape(message->member, at);
+    at = wss__json_quote(message->member, at);
     *at++ = ':';
-    at = wss__json_escape(message->type, at);
+    at = wss__json_quote(message->type, at);
     wss__json_rest rest;
     wss__span args = message->data;
     if (message->has_members && message->left < args.size) wss__json_without(args, message->member, at, &rest);
@@ -6607,7 +6993,7 @@ static void wss__notify_init(wss_server *server, wss__conn *conn, int kind, wss_
 
 /* A message where types are registered: raw, then typed. Apart, so that a message without pays nothing for
    what this needs. */
-__attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
+__attribute__((__noinline__)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
     wss_server *server = event->server;
     char *data = (char *)(uintptr_t)event->data;
     wss__loop *loop = wss__conn_own_loop(server);
@@ -6627,7 +7013,7 @@ static inline void wss__notify_run_message(wss__conn *conn, wss_event *event) {
     else wss__event_emit(&handlers->lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word);
 }
 
-__attribute__((noinline)) static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
+__attribute__((__noinline__)) static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
     wss_server *server = event->server;
     wss__event_list *list = &server->handlers.lists[event->kind];
     if (event->request) {
@@ -6681,7 +7067,7 @@ static wss__conn_notice *wss__notify_new_notice(wss__conn *conn, wss_event *even
 
 /* Tells the application: at once, or with a queue by a job for its thread. job: what the event brings for
    that; NULL: one is made. False where there is no memory for it: then nobody was told. */
-__attribute__((always_inline)) static inline int wss__notify_tell(wss__conn *conn, wss_event *event,
+__attribute__((__always_inline__)) static inline int wss__notify_tell(wss__conn *conn, wss_event *event,
                                                                   wss__conn_notice *notice) {
     if (!wss__conn_delivery_of(conn)) {
         wss__notify_run(conn, event);
@@ -6754,7 +7140,8 @@ static void wss__notify_log_refusal(wss__loop *loop, const wss__conn *conn, cons
     if (!wss__log_wants(&loop->server->log, level)) return;
     wss__log_escape(wss__base_text(by_name ? wss_request_header(request, "Origin") : NULL), origin);
     wss__log_escape(by_name ? wss__http_span(request, request->host) : wss__base_text(NULL), host);
-    wss__log_escape(wss__base_text(request->target.size ? wss_request_target(request) : NULL), path);
+    wss__span target = request->target.size ? wss__http_span(request, request->target) : wss__base_text(NULL);
+    wss__log_escape(wss__base_take(&target, '?'), path); /* a query may hold what nobody is to read */
     wss__address_text(&peer.address, address);
     wss__log_line(&loop->server->log, level, loop->now, "request refused: %d, from %s%s%.80s: %.*s%s%.60s%s%.60s%s%s",
                   rule->status, address, *path ? ", " : "", path, (int)strlen(rule->text) - 1, rule->text,
@@ -6814,7 +7201,8 @@ static void wss__notify_reject(wss__loop *loop, wss__conn *conn, int rule, const
     wss__session_input *head = conn->session.input;
     if (!request && conn->cold && conn->cold->request) request = &conn->cold->request->request;
     if (request) end.request = *request;
-    else wss__input_forget_request(&end, head ? head->data : NULL, head ? head->size : 0);
+    else wss__input_forget_request(&end, wss__base_span(head ? head->data : NULL, head ? head->size : 0),
+                                   wss__base_text(NULL));
     wss__input_reject(&loop->shared, &conn->session, rule, end.request.method == WSS__HTTP_HEAD, &end);
     wss__notify_ended(loop, conn, &end);
 }
@@ -6855,15 +7243,15 @@ static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked,
     for (i = 0; conn->session.queue && i < conn->session.queue->count && *total < WSS__WRITE_TURN; i++) {
         size_t size;
         char *data = (char *)(uintptr_t)wss__buf_peek(conn->session.queue, i, &size);
-        int small = size <= WSS__WRITE_GATHER && size <= loop->shared.cork_capacity - used;
-        int joins = small && open; /* goes on where the part before it ends */
+        int is_small = size <= WSS__WRITE_GATHER && size <= loop->shared.cork_capacity - used;
+        int joins = is_small && open; /* goes on where the part before it ends */
         if (!joins && count == WSS__WRITE_PARTS) break;
-        if (small) data = (char *)memcpy(scratch + used, data, size);
-        if (small) used += size;
+        if (is_small) data = (char *)memcpy(scratch + used, data, size);
+        if (is_small) used += size;
         struct iovec part = {data, 0};
         if (!joins) parts[count++] = part;
         parts[count - 1].iov_len += size;
-        open = small;
+        open = is_small;
         *total += size;
     }
     *all = !conn->session.queue || i == conn->session.queue->count;
@@ -8321,7 +8709,7 @@ static void wss__loop_for_all(wss__loop *loop, void (*function)(wss__loop *loop,
 
 static void wss__loop_begin_stop(wss__loop *loop) {
     wss__accept_watch_listeners(loop, 0);
-    if (loop->index == 0) wss__socket_close_listeners(&loop->server->listeners);
+    if (loop->index == 0) wss__socket_close_listeners(&loop->server->listeners, 1);
     wss__loop_run_jobs(loop, 1);
     loop->stopping = 1;
     wss__loop_for_all(loop, wss__loop_stop_conn);
@@ -8386,6 +8774,8 @@ static uint64_t wss__loop_due(const wss__loop *loop) {
     uint64_t due = wss__deadline_earlier(wss__timer_next(&loop->wheel), wss__loop_stop_at(loop));
     due = wss__deadline_earlier(due, wss__pressure_due(loop));
     if (loop->index == 0 && !loop->accepting && !loop->stopping) due = wss__deadline_earlier(due, loop->accept_at);
+    uint64_t tell_at = __atomic_load_n(&loop->server->log.tell_at, __ATOMIC_RELAXED);
+    if (tell_at) due = wss__deadline_earlier(due, tell_at);
     return loop->first_ready != WSS__SLOT_NONE ? loop->now : due;
 }
 
@@ -8500,6 +8890,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     wss__write_give_broadcasts(loop);
     wss__loop_free_dead(loop);
     wss__loop_measure(loop);
+    wss__log_settle(&loop->server->log, loop->now);
     wss__write_give_broadcasts(loop); /* the log may broadcast */
     wss__loop_rearm(loop);
     loop->finished = loop->stopping;
@@ -9112,7 +9503,8 @@ WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int
                                        void *context) {
     wss_timer handle;
     handle.id = 0;
-    if (!server || !handler || delay_ms < 0 || wss__send_is_stopping(server)) return handle;
+    if (!server || !handler || wss__send_is_stopping(server)) return handle;
+    if (delay_ms < 0) delay_ms = 0; /* what is due less what is now */
     wss__slot_table *table = &server->timers;
     wss__deliver_timer *timer = (wss__deliver_timer *)(void *)wss__slot_take(table);
     if (!timer) return handle;
@@ -9150,6 +9542,134 @@ WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer handle) {
     /* Where the word is lost for want of memory the place is given back when the timer would have rung. */
     if (!result) wss__public_tell_timer(server, handle.id, 0);
     return elsewhere ? WSS_ERR_BUSY : result;
+}
+
+/* ---- [metrics] ---------------------------------------------------------------------------------------------
+   purpose  wss_stats as text for monitors: one table of names, units and help
+   knows    base, public
+   owns     no state
+   threads  any
+   spec     the Prometheus text format, version 0.0.4 */
+
+enum { WSS__METRICS_GAUGE, WSS__METRICS_COUNTER, WSS__METRICS_SECONDS }; /* seconds: a gauge of milliseconds */
+
+typedef struct wss__metrics_row {
+    const char *name; /* behind wsserver_; a counter's ends in _total */
+    int kind;
+    size_t offset;    /* in wss_stats */
+    const char *label; /* of an array: what its places differ in; NULL: it is one number */
+    const char *const *values; /* of the label; those that are NULL are left out; NULL: names of causes */
+    int count;
+    const char *help;
+} wss__metrics_row;
+
+static const char *const wss__metrics_hundreds[] = {NULL, NULL, "2xx", "3xx", "4xx", "5xx"};
+static const char *const wss__metrics_turns[] = {
+    "up to 1 ms", "up to 4 ms", "up to 16 ms", "up to 64 ms", "up to 256 ms", "longer"
+};
+static const char *const wss__metrics_refusals[] = {
+    "other", "malformed", "origin", "method", "timeout", "target", "host", "no upgrade", "headers", "unavailable",
+    "http version", "application", "per address"
+};
+
+#define WSS__METRICS_ONE(field, name, kind, help) \
+    {name, WSS__METRICS_##kind, offsetof(wss_stats, field), NULL, NULL, 1, help}
+#define WSS__METRICS_MANY(field, name, label, values, count, help) \
+    {name, WSS__METRICS_COUNTER, offsetof(wss_stats, field), label, values, count, help}
+
+static const wss__metrics_row wss__metrics_rows[] = {
+    WSS__METRICS_ONE(connections, "connections", GAUGE, "Open connections."),
+    WSS__METRICS_ONE(accepted, "sockets_accepted_total", COUNTER, "Sockets accepted."),
+    WSS__METRICS_ONE(opened, "handshakes_completed_total", COUNTER, "Handshakes completed."),
+    WSS__METRICS_ONE(handshakes, "handshakes", GAUGE, "Handshakes under way."),
+    WSS__METRICS_ONE(http_answers, "http_answers_total", COUNTER, "Plain HTTP requests answered."),
+    WSS__METRICS_ONE(refused, "requests_refused_total", COUNTER, "Requests refused."),
+    WSS__METRICS_MANY(refused_status, "requests_refused_by_status_total", "status", wss__metrics_hundreds, 6,
+                      "Requests refused, by their status."),
+    WSS__METRICS_MANY(refused_cause, "requests_refused_by_rule_total", "rule", wss__metrics_refusals, 13,
+                      "Requests refused, by the rule that they broke."),
+    WSS__METRICS_MANY(closes, "connections_ended_total", "cause", NULL, 32, "Connections that ended, by cause."),
+    WSS__METRICS_ONE(frames_in, "frames_received_total", COUNTER, "Frames received."),
+    WSS__METRICS_ONE(frames_out, "frames_sent_total", COUNTER, "Frames sent."),
+    WSS__METRICS_ONE(messages_in, "messages_received_total", COUNTER, "Messages received."),
+    WSS__METRICS_ONE(messages_out, "messages_sent_total", COUNTER, "Messages sent."),
+    WSS__METRICS_ONE(bytes_in, "received_bytes_total", COUNTER, "Bytes received."),
+    WSS__METRICS_ONE(bytes_out, "sent_bytes_total", COUNTER, "Bytes sent."),
+    WSS__METRICS_ONE(dropped_gone, "messages_lost_total", COUNTER,
+                     "Accepted messages that died with their connection."),
+    WSS__METRICS_ONE(dropped_policy, "messages_replaced_total", COUNTER,
+                     "Messages replaced by a newer one, or dropped."),
+    WSS__METRICS_ONE(refused_full, "sends_refused_total", COUNTER,
+                     "Sends and shares of broadcasts refused by full queues."),
+    WSS__METRICS_ONE(queued_peak, "queued_peak_bytes", GAUGE, "Most that ever waited on one connection."),
+    WSS__METRICS_ONE(crowded, "connections_crowded", GAUGE, "Connections whose queue is above half of its limit."),
+    WSS__METRICS_ONE(paused, "connections_paused", GAUGE, "Connections that are not read from."),
+    WSS__METRICS_ONE(posted, "posts", GAUGE, "Posts and sends that wait for a networking thread."),
+    WSS__METRICS_ONE(undelivered, "undelivered_bytes", GAUGE, "Messages on their way to the thread of a queue."),
+    WSS__METRICS_ONE(undelivered_dropped, "undelivered_dropped_total", COUNTER,
+                     "Messages of clients that reset, dropped."),
+    WSS__METRICS_ONE(closed_places, "connections_closed", GAUGE,
+                     "Ended connections whose events were not delivered yet."),
+    WSS__METRICS_ONE(memory, "memory_bytes", GAUGE, "Memory held."),
+    WSS__METRICS_ONE(memory_peak, "memory_peak_bytes", GAUGE, "Most memory that was ever held."),
+    WSS__METRICS_ONE(memory_budget, "memory_budget_bytes", GAUGE, "Memory that may be held."),
+    WSS__METRICS_ONE(wakeups, "wakeups_total", COUNTER, "Returns of epoll_wait."),
+    WSS__METRICS_ONE(accept_failures, "accept_failures_total", COUNTER, "Accepts that lacked descriptors or memory."),
+    WSS__METRICS_ONE(loop_lag_ms, "turn_peak_seconds", SECONDS, "Longest turn of a loop."),
+    WSS__METRICS_MANY(turns, "turns_total", "length", wss__metrics_turns, 6, "Turns of loops, by their length.")
+};
+
+#undef WSS__METRICS_ONE
+#undef WSS__METRICS_MANY
+
+static const size_t wss__metrics_count = sizeof wss__metrics_rows / sizeof wss__metrics_rows[0];
+
+/* Text that is written while there is room for it, and counted in any case. */
+typedef struct wss__metrics_out {
+    char *data;
+    size_t size;
+    size_t length;
+} wss__metrics_out;
+
+__attribute__((__format__(__printf__, 2, 3))) static void wss__metrics_put(wss__metrics_out *out, const char *format,
+                                                                          ...) {
+    int fits = out->length < out->size;
+    va_list values;
+    va_start(values, format);
+    int size = vsnprintf(fits ? out->data + out->length : NULL, fits ? out->size - out->length : 0, format, values);
+    va_end(values);
+    out->length += size > 0 ? (size_t)size : 0;
+}
+
+static void wss__metrics_value(wss__metrics_out *out, const wss__metrics_row *row, uint64_t value) {
+    unsigned long long number = value;
+    if (row->kind == WSS__METRICS_SECONDS) wss__metrics_put(out, " %llu.%03llu\n", number / 1000, number % 1000);
+    else if (value == WSS_UNLIMITED) wss__metrics_put(out, " +Inf\n");
+    else wss__metrics_put(out, " %llu\n", number);
+}
+
+static void wss__metrics_put_row(wss__metrics_out *out, const wss__metrics_row *row, const wss_stats *stats) {
+    const uint64_t *values = (const uint64_t *)(const void *)((const char *)stats + row->offset);
+    wss__metrics_put(out, "# HELP wsserver_%s %s\n# TYPE wsserver_%s %s\n", row->name, row->help, row->name,
+                     row->kind == WSS__METRICS_COUNTER ? "counter" : "gauge");
+    for (int i = 0; i < row->count; i++) {
+        const char *value = row->values ? row->values[i] : row->label ? wss_cause_text(i) : "";
+        int is_known = row->values || !row->label || (i && strcmp(value, wss_cause_text(INT_MAX)) != 0);
+        if (!value || !is_known) continue;
+        wss__metrics_put(out, "wsserver_%s", row->name);
+        if (row->label) wss__metrics_put(out, "{%s=\"%s\"}", row->label, value);
+        wss__metrics_value(out, row, values[i]);
+    }
+}
+
+WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size_t *length) {
+    wss__metrics_out to = {out, size, 0};
+    wss_stats stats;
+    if (size) out[0] = 0;
+    if (!server) return WSS_ERR_ARGUMENT;
+    wss_get_stats(server, &stats);
+    for (size_t i = 0; i < wss__metrics_count; i++) wss__metrics_put_row(&to, &wss__metrics_rows[i], &stats);
+    return wss__base_end_text(to.length, out, size, length);
 }
 
 /* ---- [option] ----------------------------------------------------------------------------------------------
@@ -9390,12 +9910,13 @@ static int wss__server_set_up(wss_server *server, wss_error *why) {
         result = wss__loop_init(&server->loops[i], server, i);
     }
     if (!result) return wss__server_check_budget(server, why);
-    return wss__socket_explain(why, result, "cannot make", wss__base_text("server"));
+    return wss__socket_explain(why, result, "cannot make", wss__base_text("server"), NULL);
 }
 
-static void wss__server_tear_down(wss_server *server) {
+/* adopted: descriptors that were given to it are closed with it. */
+static void wss__server_tear_down(wss_server *server, int adopted) {
     wss__mem mem = server->mem;
-    wss__socket_close_listeners(&server->listeners);
+    wss__socket_close_listeners(&server->listeners, adopted);
     for (int i = 0; i < server->loops_made; i++) wss__loop_destroy(&server->loops[i]);
     wss__mem_free(&server->mem, server->loops, (size_t)server->loop_count * sizeof *server->loops);
     wss__mem_free(&server->mem, server->addresses, server->address_lists * sizeof(void *));
@@ -9409,9 +9930,9 @@ static void wss__server_tear_down(wss_server *server) {
 
 WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) {
     wss_options resolved;
-    wss_error unused;
+    wss_error nobodys;
     wss__mem mem;
-    if (!why) why = &unused;
+    if (!why) why = &nobodys;
     memset(why, 0, sizeof *why);
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
@@ -9421,14 +9942,14 @@ WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) 
     mem.budget = WSS_UNLIMITED; /* until wss__server_check_budget */
     wss_server *server = (wss_server *)wss__mem_get_zeroed(&mem, sizeof *server);
     if (!server) {
-        wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", wss__base_text("server"));
+        wss__socket_explain(why, WSS_ERR_MEMORY, "cannot make", wss__base_text("server"), NULL);
         return NULL;
     }
     server->mem = mem;
     server->options = resolved;
     wss__log_init(&server->log, &server->options);
     if (wss__server_set_up(server, why) != WSS_OK) {
-        wss__server_tear_down(server);
+        wss__server_tear_down(server, 0);
         return NULL;
     }
     if (resolved.queue) __atomic_add_fetch(&resolved.queue->attached, 1, __ATOMIC_ACQ_REL);
@@ -9437,7 +9958,9 @@ WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) 
 }
 
 WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options) {
-    if (server && options) *options = server->options;
+    if (!options) return;
+    if (server) *options = server->options;
+    else memset(options, 0, sizeof *options);
 }
 
 /* Keeps the others out of what only one thread may do; false while one does it, or inside a handler. */
@@ -9476,6 +9999,7 @@ static int wss__server_thread(pthread_t *thread, void *(*function)(void *), void
     pthread_sigmask(SIG_BLOCK, &all, &before);
     int failed = WSSERVER_SYSTEM(pthread_create)(thread, NULL, function, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    errno = failed;
     return failed == 0;
 }
 
@@ -9670,7 +10194,7 @@ WSSERVER_API int wss_destroy(wss_server *server) {
     wss__server_end(server);
     wss__event_enter(&place, server, NULL);
     if (queue) wss__server_deliver_rest(server);
-    wss__server_tear_down(server);
+    wss__server_tear_down(server, 1);
     wss__event_leave(&place);
     if (queue) wss__server_leave_queue(queue, &draining);
     if (queue) __atomic_sub_fetch(&queue->attached, 1, __ATOMIC_ACQ_REL);
@@ -9681,9 +10205,9 @@ WSSERVER_API int wss_destroy(wss_server *server) {
 
 WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *why) {
     wss_options resolved;
-    wss_error unused;
+    wss_error nobodys;
     wss__mem mem;
-    if (!why) why = &unused;
+    if (!why) why = &nobodys;
     memset(why, 0, sizeof *why);
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
@@ -9693,7 +10217,7 @@ WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *
     wss_queue *queue = (wss_queue *)wss__mem_get_zeroed(&mem, sizeof *queue);
     if (queue) queue->mem = mem;
     if (queue && wss__queue_init(&queue->inbox, &resolved)) return queue;
-    wss__socket_explain(why, queue ? WSS_ERR_SYSTEM : WSS_ERR_MEMORY, "cannot make", wss__base_text("queue"));
+    wss__socket_explain(why, queue ? WSS_ERR_SYSTEM : WSS_ERR_MEMORY, "cannot make", wss__base_text("queue"), NULL);
     wss__mem_free(&mem, queue, sizeof *queue);
     return NULL;
 }

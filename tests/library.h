@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -41,6 +42,9 @@
     X(int, epoll_ctl, (int, int, int, struct epoll_event *))                                                       \
     X(int, epoll_wait, (int, struct epoll_event *, int, int))                                                      \
     X(int, eventfd, (unsigned, int))                                                                               \
+    X(int, fchmod, (int, mode_t))                                                                                  \
+    X(int, flock, (int, int))                                                                                      \
+    X(int, fstat, (int, struct stat *))                                                                            \
     X(void, free, (void *))                                                                                        \
     X(ssize_t, getrandom, (void *, size_t, unsigned))                                                              \
     X(int, getsockopt, (int, int, int, void *, socklen_t *))                                                       \
@@ -67,6 +71,7 @@
     Y(int, fcntl, (int fd, int command, int value), (fd, command, value))                                          \
     Y(int, getpeername, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))                  \
     Y(int, getrlimit, (int what, struct rlimit *limit), (((void)what, RLIMIT_NOFILE), limit)) /* no other */        \
+    Y(int, open, (const char *path, int flags, mode_t mode), (path, flags, mode))                                  \
     Y(int, ioctl, (int fd, TEST_REQUEST request, void *data), (fd, request, data))                                 \
     Y(int, getsockname, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))
 
