@@ -675,8 +675,8 @@ static void absolute_target_decides(void) {
                  i % 2 ? "" : "/path", samples[i / 2].origin);
         parse_text(&p, head);
         CHECK_INT(p.rule, WSS__HTTP_GOOD);
-        CHECK_INT(wss__http_host_allowed(&p.request, samples[i / 2].hosts), samples[i / 2].host_allowed);
-        CHECK_INT(wss__http_origin_allowed(&p.request, NULL), samples[i / 2].origin_allowed);
+        CHECK_INT((wss__origin_judge_host(&p.request, samples[i / 2].hosts, 1, 0, 0) == WSS__HTTP_GOOD), samples[i / 2].host_allowed);
+        CHECK_INT(wss__origin_allowed(&p.request, NULL, 0), samples[i / 2].origin_allowed);
         forget(&p);
     }
 }
@@ -734,15 +734,15 @@ static void no_host_at_all(void) {
     parse_text(&p, "GET / HTTP/1.0\r\n\r\n");
     CHECK_INT(p.rule, WSS__HTTP_GOOD);
     CHECK(has_host(&p.request, ""));
-    CHECK_INT(wss__http_host_allowed(&p.request, "a.com"), 1);
-    CHECK_INT(wss__http_host_allowed(&p.request, NULL), 1);
+    CHECK_INT((wss__origin_judge_host(&p.request, "a.com", 1, 0, 0) == WSS__HTTP_GOOD), 1);
+    CHECK_INT((wss__origin_judge_host(&p.request, NULL, 1, 0, 0) == WSS__HTTP_GOOD), 1);
     forget(&p);
     parse_text(&p, "GET / HTTP/1.0\r\nHost: b.com\r\n\r\n");
-    CHECK_INT(wss__http_host_allowed(&p.request, "a.com"), 0);
+    CHECK_INT((wss__origin_judge_host(&p.request, "a.com", 1, 0, 0) == WSS__HTTP_GOOD), 0);
     forget(&p);
     parse_text(&p, "GET http://b.com HTTP/1.0\r\n\r\n");
-    CHECK_INT(wss__http_host_allowed(&p.request, "a.com"), 0);
-    CHECK_INT(wss__http_host_allowed(&p.request, "b.com"), 1);
+    CHECK_INT((wss__origin_judge_host(&p.request, "a.com", 1, 0, 0) == WSS__HTTP_GOOD), 0);
+    CHECK_INT((wss__origin_judge_host(&p.request, "b.com", 1, 0, 0) == WSS__HTTP_GOOD), 1);
     forget(&p);
 }
 
@@ -1088,10 +1088,10 @@ static void relocation(void) {
     copy.base = moved;
     CHECK_INT(wss__http_upgrade(&copy, &rule), 1);
     CHECK_INT(rule, WSS__HTTP_GOOD);
-    CHECK(wss__http_host_allowed(&copy, "example.com") && !wss__http_host_allowed(&copy, "x"));
+    CHECK((wss__origin_judge_host(&copy, "example.com", 1, 0, 0) == WSS__HTTP_GOOD) && !(wss__origin_judge_host(&copy, "x", 1, 0, 0) == WSS__HTTP_GOOD));
     CHECK_TEXT(wss_request_header(&copy, "sec-websocket-version"), "13");
     CHECK_TEXT(wss_request_target(&copy), "/");
-    CHECK(wss__http_origin_allowed(&copy, NULL));
+    CHECK(wss__origin_allowed(&copy, NULL, 0));
     guard_free(moved, p.size);
     forget(&p);
 }
@@ -1175,7 +1175,7 @@ static void origins(void) {
                  s->origin ? s->origin : "", s->origin ? "\r\n" : "");
         parse_text(&p, head);
         CHECK_INT(p.status, 0);
-        int got = wss__http_origin_allowed(&p.request, s->list);
+        int got = wss__origin_allowed(&p.request, s->list, 0);
         if (got != s->want) printf("origin: %s at %s\n", s->origin ? s->origin : "(none)", s->host);
         CHECK_INT(got, s->want);
         forget(&p);
@@ -1187,7 +1187,7 @@ static void origin_twice(void) {
     CHECK_INT(outcome_of(UPGRADE "Origin: http://example.com\r\n\r\n"), 101);
     CHECK_INT(outcome_of(UPGRADE "Origin: http://example.com\r\nOrigin: http://example.com\r\n\r\n"), 400);
     parse_text(&p, UPGRADE "Origin: http://example.com\r\norigin: http://evil.com\r\n\r\n");
-    CHECK_INT(wss__http_origin_allowed(&p.request, "*"), 0);
+    CHECK_INT(wss__origin_allowed(&p.request, "*", 0), 0);
     forget(&p);
 }
 
@@ -1211,7 +1211,7 @@ static void host_list(void) {
         parsed p;
         snprintf(head, sizeof head, "%sHost: %s\r\n\r\n", LINE, samples[i].host);
         parse_text(&p, head);
-        CHECK_INT(wss__http_host_allowed(&p.request, samples[i].list), samples[i].want);
+        CHECK_INT((wss__origin_judge_host(&p.request, samples[i].list, 1, 0, 0) == WSS__HTTP_GOOD), samples[i].want);
         forget(&p);
     }
 }
