@@ -2285,7 +2285,8 @@ static int wss__origin_allowed(const wss_request *request, const char *origins, 
     wss__span origin;
     wss__span entry;
     wss__span list = wss__base_text(origins);
-    if (wss__http_lines(request, "Origin", &origin) == 0) return 1;
+    size_t lines = wss__http_lines(request, "Origin", &origin);
+    if (lines != 1) return lines == 0;
     if (wss__origin_is_own(request, origin, trusted)) return 1;
     while (wss__base_next_item(&list, ',', &entry))
         if (wss__origin_is(origin, entry)) return 1;

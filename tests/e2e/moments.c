@@ -382,7 +382,7 @@ static wss_server *reply_big(wss_options *options, step_client **client) {
     wss_server *server = serve(options);
     wss_on_http(server, on_request, NULL);
     *client = step_connect(server);
-    arrive(*client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 27);
+    arrive(*client, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 35);
     step(server);
     CHECK_INT(requests, 1);
     body = (char *)calloc(1, BODY);

@@ -191,7 +191,7 @@ static void fill(wss_conn conn, step_client *client) {
 
 static void provoke(int context, step_client *client, wss_conn last) {
     static const char typed[] = "{\"__MESSAGE__\":\"t\",\"a\":1}";
-    const char *request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const char *request = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
     step_client *extra = NULL;
     switch (context) {
     case DATA:

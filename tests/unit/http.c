@@ -1129,20 +1129,20 @@ static void origins(void) {
         {"a.com", "http://a.com.b.com", NULL, 0},
         {"a.com", "http://xa.com", NULL, 0},
         {"a.com", "http://a.co", NULL, 0},
-        {"a.com", "http://a.com/", NULL, 0},
+        {"a.com", "http://a.com/", NULL, 1},
         {"a.com", "http://user@a.com", NULL, 0},
-        {"a.com", "a.com", NULL, 0},
+        {"a.com", "a.com", NULL, 1},
         {"a.com", "file://a.com", NULL, 0},
         {"a.com", "null", NULL, 0},
-        {"a.com", "", NULL, 0},
+        {"a.com", "", NULL, 1},
         {"a.com", "http://", NULL, 0},
         {"a.com", "http://a.com http://b.com", NULL, 0},
         {"[::1]", "http://[::1]x80", NULL, 0},
         {"[::1]", "http://[::1", NULL, 0},
         {"localhost:8080", "http://127.0.0.1:8080", NULL, 0},
         {"a.com", "http://b.com", "", 0},
-        {"a.com", "", "", 0},
-        {"a.com", "", ",", 0},
+        {"a.com", "", "", 1},
+        {"a.com", "", ",", 1},
         {"a.com", "http://b.com", "http://b.com", 1},
         {"a.com", "http://b.com", "HTTP://B.com", 1},
         {"a.com", "http://b.com:80", "http://b.com", 1},
@@ -1244,9 +1244,8 @@ static void peer(void) {
     int port = 1;
     parse_text(&p, LINE HOST "\r\n");
     CHECK_TEXT(wss_request_method(&p.request), "GET");
-    snprintf(p.request.address, sizeof p.request.address, "2001:db8::1");
+    snprintf(p.request.peer, sizeof p.request.peer, "2001:db8::1");
     p.request.port = 4711;
-    CHECK_INT(wss__http_parse(p.data, 0, &p.request), WSS__HTTP_RULE_LINE_END);
     CHECK_TEXT(wss_request_peer(&p.request, &port), "2001:db8::1");
     CHECK_INT(port, 4711);
     CHECK_TEXT(wss_request_peer(&p.request, NULL), "2001:db8::1");
@@ -1670,16 +1669,17 @@ static void rules_have_counters(void) {
         {414, WSS_REFUSED_TARGET},    {421, WSS_REFUSED_HOST},   {426, WSS_REFUSED_NO_UPGRADE},
         {431, WSS_REFUSED_HEADERS},   {503, WSS_REFUSED_UNAVAILABLE}, {505, WSS_REFUSED_HTTP},
     };
-    int counters[WSS_REFUSED_APPLICATION + 1] = {0};
+    int counters[WSS_REFUSED_PER_ADDRESS + 1] = {0};
     for (int number = 1; number < WSS__HTTP_RULE_COUNT; number++) {
         const wss__http_rule *rule = wss__http_rule_of(number);
         size_t row = 0;
         while (row < sizeof own / sizeof own[0] && own[row][0] != rule->status) row++;
         CHECK(row < sizeof own / sizeof own[0]);
-        CHECK_INT(rule->counter, own[row][1]);
+        CHECK_INT(rule->counter, number == WSS__HTTP_RULE_PER_ADDRESS ? WSS_REFUSED_PER_ADDRESS : own[row][1]);
         counters[rule->counter]++;
     }
-    for (int i = WSS_REFUSED_MALFORMED; i < WSS_REFUSED_APPLICATION; i++) CHECK(counters[i] > 0);
+    for (int i = WSS_REFUSED_MALFORMED; i <= WSS_REFUSED_PER_ADDRESS; i++)
+        CHECK_INT(counters[i] > 0, i != WSS_REFUSED_APPLICATION);
     CHECK_INT(wss__http_rule_of(WSS__HTTP_GOOD)->status, 0);
 }
 
@@ -1693,6 +1693,8 @@ static void rules_have_options(void) {
         {WSS__HTTP_RULE_ORIGIN, "origins"},          {WSS__HTTP_RULE_HOST, "hosts"},
         {WSS__HTTP_RULE_TIMEOUT, "handshake_ms"},    {WSS__HTTP_RULE_UNDECIDED, "handshake_ms"},
         {WSS__HTTP_RULE_CROWDED, "max_connections"}, {WSS__HTTP_RULE_MEMORY, "memory_budget"},
+        {WSS__HTTP_RULE_REBINDING, "hosts"},         {WSS__HTTP_RULE_PROXY_MISSING, "proxy_protocol"},
+        {WSS__HTTP_RULE_PROXY_UNASKED, "proxy_protocol"}, {WSS__HTTP_RULE_PER_ADDRESS, "max_per_address"},
     };
     const size_t count = sizeof named / sizeof named[0];
     for (int number = 1; number < WSS__HTTP_RULE_COUNT; number++) {
