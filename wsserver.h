@@ -5534,7 +5534,8 @@ static int wss__socket_lock(const char *path, int wait) {
         if (fd < 0) return -1;
         do result = WSSERVER_SYSTEM(flock)(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
         while (result != 0 && errno == EINTR);
-        if (result == 0 && WSSERVER_SYSTEM(fstat)(fd, &info) == 0 && info.st_nlink > 0) return fd;
+        if (result == 0) result = WSSERVER_SYSTEM(fstat)(fd, &info);
+        if (result == 0 && info.st_nlink > 0) return fd;
         int failed = result != 0 ? errno : 0;
         wss__socket_close(fd);
         errno = failed;
@@ -6575,7 +6576,7 @@ static wss__conn_address *wss__conn_leave_address(wss_server *server, wss__conn 
 }
 
 /* One socket more of this address. WSS_ERR_FULL where it has as many as it may, or WSS_ERR_MEMORY. */
-static int wss__conn_count_address(wss_server *server, const char key[8], wss__conn_address **counted) {
+static int wss__conn_count_address(wss_server *server, const char key[8], wss__conn_address **taken) {
     wss__conn_address **list = wss__conn_address_list(server, key);
     wss__conn_address *made = (wss__conn_address *)wss__mem_get_zeroed(&server->mem, sizeof *made);
     if (!made) return WSS_ERR_MEMORY;
@@ -6591,7 +6592,7 @@ static int wss__conn_count_address(wss_server *server, const char key[8], wss__c
     }
     int full = address->count >= server->options.max_per_address;
     if (!full) address->count++;
-    if (!full) *counted = address;
+    if (!full) *taken = address;
     wss__conn_unlock(server);
     wss__mem_free(&server->mem, made, sizeof *made);
     return full ? WSS_ERR_FULL : WSS_OK;

@@ -312,6 +312,8 @@ static void never_run(void) {
     CHECK_INT(posted_runs, 1);
 }
 
+static const wss__conn_peer nobody = {{{0}, 0, WSS__ADDRESS_NONE}, -1, -1, -1};
+
 /* A socket on its way to another loop is closed when that loop never runs. */
 static void never_adopted(void) {
     wss_options options = {0};
@@ -321,7 +323,7 @@ static void never_adopted(void) {
     wss_server *server = make(&options);
     CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     __atomic_add_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
-    wss__accept_deal(&server->loops[0], ends[0]); /* the second loop has fewer */
+    wss__accept_deal(&server->loops[0], ends[0], &nobody); /* the second loop has fewer */
     __atomic_sub_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
     CHECK(server->loops[1].inbox.first != NULL);
     step_end(server);
@@ -339,7 +341,7 @@ static void dealt_to_a_closed_loop(void) {
     CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     __atomic_add_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
     CHECK(wss__queue_take(&server->loops[1].inbox, 1) == NULL);
-    wss__accept_deal(&server->loops[0], ends[0]);
+    wss__accept_deal(&server->loops[0], ends[0], &nobody);
     CHECK_INT(recv(ends[1], &byte, 1, MSG_DONTWAIT), 0);
     __atomic_sub_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
     close(ends[1]);

@@ -333,7 +333,7 @@ static void check_fails(const char *address, int code, int number, const char *t
 }
 
 static void close_all(void) {
-    wss__socket_close_listeners(&all);
+    wss__socket_close_listeners(&all, 1);
     CHECK_INT(all.count, 0);
 }
 
@@ -419,7 +419,7 @@ static void everywhere_in_use(void) {
     snprintf(text, sizeof text, "cannot listen on all addresses, port %d", first.port);
     CHECK_TEXT(why.text, reason(text, EADDRINUSE));
     CHECK_INT(count_descriptors(), before);
-    wss__socket_close_listeners(&first);
+    wss__socket_close_listeners(&first, 1);
 }
 
 static void several_addresses(void) {
@@ -513,7 +513,7 @@ static void address_in_use(void) {
     snprintf(address, sizeof address, "127.0.0.1:0,unix:one,127.0.0.1:%d", first.port);
     check_fails(address, WSS_ERR_SYSTEM, EADDRINUSE, NULL);
     CHECK(!exists("one")); /* what had been made by then is gone again */
-    wss__socket_close_listeners(&first);
+    wss__socket_close_listeners(&first, 1);
 }
 
 /* The port stands in the text once: the one that was tried, also where it comes from elsewhere. */
@@ -531,7 +531,7 @@ static void error_names_the_port(void) {
     CHECK_INT(wss__socket_listen(&all, &options, &why), WSS_ERR_SYSTEM);
     snprintf(text, sizeof text, "cannot listen on %s", address);
     CHECK_TEXT(why.text, reason(text, EADDRINUSE));
-    wss__socket_close_listeners(&first);
+    wss__socket_close_listeners(&first, 1);
     CHECK_INT(listen_on("127.0.0.1:0,127.0.0.1"), WSS_ERR_SYSTEM); /* the second is given the port of the first */
     CHECK(strstr(why.text, "127.0.0.1, port 0:") == NULL);
     CHECK(strncmp(why.text, "cannot listen on 127.0.0.1, port ", 33) == 0);
@@ -546,7 +546,7 @@ static void reuse_port(void) {
     options.reuse_port = 1;
     CHECK_INT(wss__socket_listen(&all, &options, &why), WSS_OK);
     close_all();
-    wss__socket_close_listeners(&first);
+    wss__socket_close_listeners(&first, 1);
 }
 
 static void failing_listen(void) {
@@ -811,23 +811,24 @@ static void inherited_descriptors(void) {
 
 /* ---- calls on connections ---- */
 
+static wss__socket_address from; /* who was accepted last */
+
 /* Connects and accepts. */
 static void meet(const char *host, int port, int *client, int *server) {
     *client = host ? connect_to(host, port) : connect_unix("meet");
     CHECK(*client >= 0);
-    *server = wss__socket_accept(all.list[0].fd);
+    *server = wss__socket_accept(all.list[0].fd, &from);
     CHECK(*server >= 0);
 }
 
 static void check_peer(int client, int server, const char *want) {
     wss__socket_address address;
     socklen_t size = sizeof address;
-    char text[64];
-    int port = -1;
-    wss__socket_peer(server, text, &port);
-    CHECK_TEXT(text, want);
+    char text[WSS__ADDRESS_TEXT];
+    wss__address peer = wss__socket_address_of(&from);
+    CHECK_TEXT(wss__address_text(&peer, text), want);
     CHECK_INT(getsockname(client, &address.any, &size), 0);
-    CHECK_INT(port, wss__socket_port_of(&address));
+    CHECK_INT(peer.port, wss__socket_port_of(&address));
     CHECK(fcntl(server, F_GETFD) & FD_CLOEXEC);
     CHECK(fcntl(server, F_GETFL) & O_NONBLOCK);
 }
@@ -839,7 +840,7 @@ static void peers(void) {
     int flag = 0;
     socklen_t size = sizeof flag;
     CHECK_INT(listen_on("127.0.0.1"), WSS_OK);
-    CHECK(wss__socket_accept(all.list[0].fd) < 0 && errno == EAGAIN);
+    CHECK(wss__socket_accept(all.list[0].fd, &from) < 0 && errno == EAGAIN);
     meet("127.0.0.1", all.port, &client, &server);
     check_peer(client, server, "127.0.0.1");
     CHECK_INT(getsockopt(server, IPPROTO_TCP, TCP_NODELAY, &flag, &size), 0);
