@@ -414,7 +414,8 @@ typedef struct wss_info {
     char path[128];            /* as sent, undecoded */
     char protocol[64];         /* subprotocol, "" if none */
     uint64_t age_ms;           /* since accept */
-    uint64_t silent_ms;        /* since the last byte from the peer, or since it is read from again after a pause */
+    uint64_t silent_ms;        /* since the last byte from the peer; the time for which it is not read from is left out
+                                  once that goes on; 24 days stand for all that is longer */
     uint64_t bytes_in;
     uint64_t bytes_out;
     size_t buffered;           /* as wss_buffered */
@@ -6578,7 +6579,8 @@ static inline int wss__conn_update_pause(const wss_server *server, wss__conn *co
    purpose  when something is due for a connection although nothing comes, and what
    knows    base, timer, buf, session, input, conn
    owns     one function says when a deadline is, and which; each begins at the event that it is about, in its loop's
-            time; what is due is judged where a turn ends, when the kernel was asked for what it has
+            time; what is due is judged where a turn ends, when the kernel was asked for what it has; every connection
+            is looked at each few days, so that moments of which it keeps 32 bits are never mistaken for others
    threads  the loop's own */
 
 enum { /* what a deadline is about */
@@ -6594,7 +6596,13 @@ enum { /* what a deadline is about */
     WSS__DEADLINE_CLOSE      /* all was said, and no answer came */
 };
 
-enum { WSS__DEADLINE_MINUTE = 60000 };
+enum {
+    WSS__DEADLINE_MINUTE = 60000,
+    WSS__DEADLINE_LOOK = 1 << 29 /* milliseconds until a connection is looked at, if nothing is due before */
+};
+
+/* As long ago is any moment that is longer ago: more than a time of the options' can be. */
+#define WSS__DEADLINE_LONG 0x80000000u
 
 typedef struct wss__deadline {
     uint64_t at; /* as loop->now; UINT64_MAX: never */
@@ -6605,10 +6613,16 @@ static uint64_t wss__deadline_earlier(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-/* A moment of which 32 bits were kept. One that seems to lie ahead is now. */
+/* How long before a time a moment was of which 32 bits were kept. What lies ahead, as another thread may see it, is
+   now. */
+static uint32_t wss__deadline_ago(uint64_t time, uint32_t moment) {
+    uint32_t ago = (uint32_t)time - moment;
+    if (ago > UINT32_MAX - WSS__DEADLINE_LOOK) return 0;
+    return ago < WSS__DEADLINE_LONG ? ago : WSS__DEADLINE_LONG;
+}
+
 static uint64_t wss__deadline_moment(const wss__loop *loop, uint32_t moment) {
-    int32_t ago = (int32_t)((uint32_t)loop->time - moment);
-    return ago > 0 ? loop->time - (uint32_t)ago : loop->time;
+    return loop->time - wss__deadline_ago(loop->time, moment);
 }
 
 static void wss__deadline_offer(wss__deadline *first, int what, uint64_t began, int milliseconds) {
@@ -6669,15 +6683,18 @@ static uint64_t wss__deadline_rings(uint64_t due) {
 
 /* A timer that rings too early is cheap, moving it at every byte is not: it is only ever moved forward. */
 static void wss__deadline_schedule(wss__loop *loop, wss__conn *conn, uint64_t due) {
-    if (due == UINT64_MAX) return;
-    due = wss__deadline_rings(due);
+    due = wss__deadline_rings(wss__deadline_earlier(due, loop->now + WSS__DEADLINE_LOOK));
     if (wss__timer_pending(&conn->timer) && (int32_t)(conn->timer.due - (uint32_t)due) <= 0) return;
     wss__timer_set(&loop->wheel, conn->slot.index, due);
 }
 
 /* The peer has given a sign of life. */
+static void wss__deadline_set_seen(wss__conn *conn, uint64_t moment) {
+    __atomic_store_n(&conn->session.seen, (uint32_t)moment, __ATOMIC_RELAXED);
+}
+
 static void wss__deadline_touch(wss__loop *loop, wss__conn *conn) {
-    __atomic_store_n(&conn->session.seen, (uint32_t)loop->time, __ATOMIC_RELAXED);
+    wss__deadline_set_seen(conn, loop->time);
 }
 
 static void wss__deadline_begin(wss__loop *loop, wss__conn *conn, int what) {
@@ -6691,22 +6708,42 @@ static void wss__deadline_answered(wss__loop *loop, wss__conn *conn) {
     wss__timer_remove(&loop->wheel, conn->slot.index);
 }
 
+/* Puts off what was to be heard of a peer, by the time for which it was not read from: that has not passed for it. */
+static void wss__deadline_put_off(wss__loop *loop, wss__conn *conn) {
+    uint32_t gone = wss__deadline_ago(loop->time, conn->since);
+    wss__session_input *input = conn->session.input;
+    uint64_t seen = wss__deadline_moment(loop, conn->session.seen) + gone;
+    wss__deadline_set_seen(conn, wss__deadline_earlier(seen, loop->time));
+    conn->since = (uint32_t)loop->time;
+    if (input) input->since = wss__deadline_earlier(input->since + gone, loop->time);
+    if (conn->cold) conn->cold->last_message = wss__deadline_earlier(conn->cold->last_message + gone, loop->time);
+}
+
 /* Whether a connection is read from, while it is open: what it sends meanwhile waits, so the time does not run, and
-   goes on afterwards. */
+   goes on afterwards. There is one moment for two: that of a ping which is not answered stands meanwhile where that
+   of the last byte does, which came ping_ms before. */
 static void wss__deadline_note_reading(wss__loop *loop, wss__conn *conn, int reads) {
     if (!reads == !!(conn->work & WSS__WORK_UNREAD)) return;
+    int awaited = conn->work & WSS__WORK_AWAITED;
     WSS__COUNT(loop->shared.stats.paused, reads ? -1 : 1);
-    wss__deadline_answered(loop, conn);
+    wss__timer_remove(&loop->wheel, conn->slot.index); /* the next deadline may be nearer than it rings */
     if (!reads) {
+        if (awaited) wss__deadline_set_seen(conn, conn->since);
         wss__deadline_begin(loop, conn, WSS__WORK_UNREAD);
         return;
     }
-    uint32_t gone = (uint32_t)loop->time - conn->since;
-    wss__session_input *input = conn->session.input;
+    wss__deadline_put_off(loop, conn);
     wss__conn_clear_work(conn, WSS__WORK_UNREAD);
-    wss__deadline_touch(loop, conn);
-    if (input) input->since = wss__deadline_earlier(input->since + gone, loop->time);
-    if (conn->cold) conn->cold->last_message = wss__deadline_earlier(conn->cold->last_message + gone, loop->time);
+    if (!awaited) return;
+    conn->since = conn->session.seen;
+    wss__deadline_set_seen(conn, conn->since - (uint32_t)loop->server->options.ping_ms);
+}
+
+/* Its timer has rung: moments that are long past are kept from seeming to lie ahead some day. */
+static void wss__deadline_renew(wss__loop *loop, wss__conn *conn) {
+    if (conn->work & WSS__WORK_UNREAD) wss__deadline_put_off(loop, conn);
+    conn->since = (uint32_t)wss__deadline_moment(loop, conn->since);
+    wss__deadline_set_seen(conn, wss__deadline_moment(loop, conn->session.seen));
 }
 
 /* Bytes of the queue have left. */
@@ -7868,6 +7905,7 @@ static void wss__serve_note(wss__loop *loop, wss__conn *conn) {
    without end has no more than a second by that. */
 static void wss__serve_check_deadline(wss__loop *loop, wss__conn *conn) {
     wss__serve_note(loop, conn);
+    wss__deadline_renew(loop, conn);
     int more = conn->work & WSS__WORK_READABLE && wss__serve_reads(conn);
     wss__deadline due = wss__deadline_of(loop, conn);
     if (wss__deadline_rings(due.at) > loop->now || (more && due.at + WSS__CONN_MORE > loop->now)) return;
@@ -9089,8 +9127,7 @@ static void wss__public_fill_info(wss_server *server, const wss__conn *conn, uin
     if (cold) wss__public_copy_text(info->protocol, sizeof info->protocol, cold->protocol, cold->protocol_size);
     info->age_ms = now - (uint64_t)conn->opened * WSS__CONN_STEP;
     uint64_t skipped = __atomic_load_n(&wss__conn_loop_of(server, conn)->skipped, __ATOMIC_RELAXED);
-    int32_t silent = (int32_t)((uint32_t)(now - skipped) - __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
-    info->silent_ms = silent > 0 ? (uint64_t)silent : 0; /* it may have spoken since now */
+    info->silent_ms = wss__deadline_ago(now - skipped, __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
     info->bytes_in = __atomic_load_n(&conn->bytes_in, __ATOMIC_RELAXED);
     info->bytes_out = __atomic_load_n(&conn->bytes_out, __ATOMIC_RELAXED);
     info->buffered = wss__public_waiting(server, conn);

@@ -535,13 +535,110 @@ static void timers(void) {
     step_end(server);
 }
 
+enum { DAY = 24 * 3600 * 1000 };
+
+/* Days pass for a program that waits as long as the server lets it, and no longer. */
+static void pass_days(wss_server *server, int days) {
+    long long left = (long long)days * DAY;
+    while (left > 0) {
+        int most = wss__loop_left(&server->loops[0], (uint64_t)step_now);
+        long long some = most < 0 || most > left ? left : most ? most : 1;
+        step_now += some;
+        left -= some;
+        step(server);
+    }
+}
+
+static wss_conn last_conn;
+
+static void on_open(const wss_event *e) {
+    last_conn = e->conn;
+}
+
+/* An application that pauses now and then, for a moment, is told of a peer that has gone like any other. */
+static void silence_between_pauses(void) {
+    for (int pauses = 0; pauses <= 1; pauses++) {
+        wss_options options = {0};
+        options.ping_ms = 2000;
+        options.pong_ms = 2000;
+        wss_server *server = serve(&options);
+        wss_on_connect(server, on_open, NULL);
+        step_client *client = step_open(server);
+        int rounds = 0;
+        for (; rounds < 50 && !ends; rounds++) {
+            if (pauses) wss_pause(server, last_conn);
+            step(server);
+            step_time(server, 10);
+            if (pauses) wss_resume(server, last_conn);
+            step(server);
+            step_time(server, 490);
+        }
+        CHECK(rounds == 9 || rounds == 10);
+        CHECK_INT(last_cause, WSS_CAUSE_PONG_TIMEOUT);
+        step_free(client);
+        step_end(server);
+    }
+}
+
+/* A pause of any length is left out, and what was said before it goes on. */
+static void pause_of_months(void) {
+    for (int days = 6; days <= 102; days += 6) {
+        wss_options options = {0};
+        options.ping_ms = WSS_OFF;
+        options.idle_ms = 3600 * 1000;
+        wss_server *server = serve(&options);
+        CHECK(wss_fd(server) >= 0); /* who watches it waits: it does not stand still */
+        wss_on_connect(server, on_open, NULL);
+        step_client *client = step_open(server);
+        step_time(server, 1000);
+        CHECK_INT(wss_pause(server, last_conn), WSS_OK);
+        step(server);
+        pass_days(server, days);
+        CHECK_INT(wss_resume(server, last_conn), WSS_OK);
+        step(server);
+        step_time(server, 3598 * 1000);
+        CHECK_INT(ends, 0);
+        step_time(server, 2000);
+        CHECK_INT(ends, 1);
+        CHECK_INT(last_cause, WSS_CAUSE_IDLE_TIMEOUT);
+        step_free(client);
+        step_end(server);
+    }
+}
+
+/* Silence is told for 24 days, and never less when it is longer; a ping that is due after 24 days comes. */
+static void silence_of_months(void) {
+    for (int ping = 0; ping <= 1; ping++) {
+        wss_options options = {0};
+        wss_info info;
+        options.ping_ms = ping ? INT_MAX : WSS_OFF;
+        wss_server *server = serve(&options);
+        CHECK(wss_fd(server) >= 0); /* who watches it waits: it does not stand still */
+        wss_on_connect(server, on_open, NULL);
+        step_client *client = step_open(server);
+        client->size = 0;
+        for (int days = 6; days <= 120; days += 6) {
+            pass_days(server, 6);
+            if (ping && days > 24) break;
+            CHECK_INT(wss_get_info(server, last_conn, &info), WSS_OK);
+            uint64_t silent = (uint64_t)days * DAY;
+            CHECK_INT(info.silent_ms, silent < 1u << 31 ? silent : 1u << 31);
+            CHECK(!step_receive(client));
+        }
+        CHECK_INT(step_receive(client), ping);
+        step_free(client);
+        step_end(server);
+    }
+}
+
+/* Every few days each is looked at, all in one turn. */
 static void idle_costs_nothing(void) {
     wss_options options = {0};
     options.ping_ms = WSS_OFF;
     wss_server *server = serve(&options);
     step_client *client = step_open(server);
     step_time(server, 60000);
-    CHECK_INT(wss__timer_next(&server->loops[0].wheel) == UINT64_MAX, 1);
+    CHECK(wss__timer_next(&server->loops[0].wheel) > (uint64_t)step_now + 3 * DAY);
     CHECK(client->size == 0);
     step_free(client);
     step_end(server);
@@ -601,6 +698,9 @@ int main(void) {
     RUN(stop_deadline);
     RUN(timers);
     RUN(waiting_elsewhere);
+    RUN(silence_between_pauses);
+    RUN(pause_of_months);
+    RUN(silence_of_months);
     RUN(idle_costs_nothing);
     return test_end("deadlines");
 }
