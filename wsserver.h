@@ -4154,6 +4154,7 @@ typedef struct wss__session {
         uint16_t from;         /* until it is open: WSS__SESSION_LOCAL, WSS__SESSION_TRUSTED */
         uint16_t given;        /* while open, the owner's: up to where it has the loop's broadcasts */
         uint16_t code;         /* from then on: of our Close */
+        uint16_t drained;      /* once it is done, the owner's: KiB that were read of its stream and dropped */
     };
     uint8_t cause;             /* of our Close */
     uint8_t phase;
@@ -5899,7 +5900,7 @@ enum { WSS__LIST_HEADS = 0, WSS__LIST_OPEN, WSS__LIST_OTHERS, WSS__LIST_COUNT };
 enum {
     WSS__CONN_STEP = 64,          /* milliseconds to which deadlines are rounded up, so that many share a wake-up */
     WSS__CONN_LINGER = 5000,      /* milliseconds for the peer to end TCP where options.close_ms is off */
-    WSS__CONN_LINGER_MAX = 32 << 20, /* bytes read from a peer that does not end: it may be sending a large message */
+    WSS__CONN_LINGER_MAX = 32 << 10, /* KiB read from a peer that does not end: it may be sending a large message */
     WSS__CONN_BROADCASTS = 256,        /* broadcasts that leave together */
     WSS__CONN_BROADCAST_BYTES = 65535, /* and bytes of them: positions have 16 bits */
     WSS__CONN_MORE = 1000,        /* milliseconds for which what is due waits while the kernel has more of the peer */
@@ -5976,7 +5977,7 @@ typedef struct wss__conn {
     wss__slot slot;
     wss__session session;
     wss__atomic64 bytes_out; /* beside the session: a broadcast writes both */
-    wss__atomic64 bytes_in;  /* when lingering: since then */
+    wss__atomic64 bytes_in;
     wss__timer_node timer;
     int fd;                  /* mutex */
     void *user;              /* atomic */
@@ -5985,8 +5986,8 @@ typedef struct wss__conn {
     uint32_t opened;         /* when it was accepted, in steps of WSS__CONN_STEP */
     uint32_t since;          /* milliseconds of its loop's time, modulo 2^32: see UNREAD and AWAITED; else when it was
                                 adopted */
-    uint32_t acked;          /* AWAITED, a ping: what its bytes_out less what is on the way has to pass to be a sign of
-                                life, modulo 2^32 */
+    uint32_t acked;          /* AWAITED: what its bytes_out less what is on the way has to pass to be a sign of life, or
+                                of coming nearer to our last word, modulo 2^32 */
     uint16_t round_trip;     /* of the last ping in milliseconds, plus 1; the longest that fits stands for all longer;
                                 atomic */
     uint16_t work;           /* the bits above, and in the topmost three its state */
@@ -7695,6 +7696,11 @@ static size_t wss__read_size(const wss__loop *loop, const wss__conn *conn) {
     return wss__base_min(loop->receive_size, wss__base_max(rest, WSS__READ_SIZE));
 }
 
+static inline void wss__read_count(wss__loop *loop, wss__conn *conn, size_t size) {
+    WSS__COUNT(conn->bytes_in, size);
+    WSS__COUNT(loop->shared.stats.bytes_in, size);
+}
+
 /* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to
    follow. */
 static void wss__read_some(wss__loop *loop, wss__conn *conn) {
@@ -7712,8 +7718,7 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__deadline_touch(loop, conn);
     if (conn->work & WSS__WORK_AWAITED && conn->session.phase != WSS__SESSION_CLOSING)
         wss__deadline_answered(loop, conn);
-    WSS__COUNT(conn->bytes_in, got);
-    WSS__COUNT(loop->shared.stats.bytes_in, got);
+    wss__read_count(loop, conn, bytes.size);
     if (bytes.size < room && !(conn->work & WSS__WORK_HANGUP))
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
     wss__read_dispatch(loop, conn, &bytes);
@@ -7727,8 +7732,9 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
         return;
     }
-    if (got > 0) WSS__COUNT(conn->bytes_in, got);
-    if (got <= 0 || conn->bytes_in > WSS__CONN_LINGER_MAX) wss__notify_mark_dead(loop, conn, 0);
+    if (got > 0) wss__read_count(loop, conn, (size_t)got);
+    if (got > 0) conn->session.drained = (uint16_t)(conn->session.drained + (got >> 10)); /* less has close_ms */
+    if (got <= 0 || conn->session.drained > WSS__CONN_LINGER_MAX) wss__notify_mark_dead(loop, conn, 0);
     else if ((size_t)got < loop->receive_size && !(conn->work & WSS__WORK_HANGUP))
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
 }
@@ -7774,6 +7780,17 @@ static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     if (told && !wss__notify_tell(conn, &event, NULL)) wss__conn_set_crowded(loop, conn);
 }
 
+/* How far the peer has acknowledged what it was sent, modulo 2^32. */
+static uint32_t wss__serve_acked(const wss__conn *conn, uint32_t unacked) {
+    return (uint32_t)conn->bytes_out - unacked;
+}
+
+/* All was said, and much of it may not have arrived yet: the time for the peer's last word begins, or begins anew. */
+static void wss__serve_await_end(wss__loop *loop, wss__conn *conn) {
+    wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
+    conn->acked = wss__serve_acked(conn, wss__socket_unacked(conn->fd));
+}
+
 /* The last byte has left: ends our stream first, as RFC 6455 section 7.1.1 asks of the server. Where the peer
    has nothing more to say the socket is closed at once, unless bytes that it should not have sent still wait
    there. */
@@ -7784,9 +7801,9 @@ static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
         return;
     }
     wss__conn_set_state(loop, conn, WSS__STATE_LINGERING);
-    __atomic_store_n(&conn->bytes_in, 0, __ATOMIC_RELAXED);
+    conn->session.drained = 0;
     /* else its time has begun when our last word had left */
-    if (loop->server->options.close_ms == WSS_OFF) wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
+    if (loop->server->options.close_ms == WSS_OFF) wss__serve_await_end(loop, conn);
 }
 
 /* Whether it is read from now. */
@@ -7817,7 +7834,10 @@ static int wss__serve_rests(wss__loop *loop, wss__conn *conn) {
 
 /* ---- deadlines ---- */
 
-enum { WSS__SERVE_PING = 2 + 8 }; /* bytes of a ping */
+enum {
+    WSS__SERVE_PING = 2 + 8,      /* bytes of a ping */
+    WSS__SERVE_CLOSE = 4 + 123 + 1 /* of the longest Close, and what the end of our stream counts */
+};
 
 /* Asks a silent peer for a sign of life: a pong, or that it acknowledges bytes; those of the ping alone are none. Where
    other bytes wait for it there is no ping: they ask as well. */
@@ -7826,7 +7846,7 @@ static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
     uint32_t unacked = wss__socket_unacked(conn->fd);
     wss__base_store_be(payload, loop->now, 8);
     wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
-    conn->acked = (uint32_t)conn->bytes_out - unacked;
+    conn->acked = wss__serve_acked(conn, unacked);
     if (conn->session.queue) return;
     if (!unacked) conn->acked += WSS__SERVE_PING;
     if (!wss__session_put_control(&loop->shared, &conn->session, WSS__FRAME_PING, wss__base_span(payload, 8)))
@@ -7836,7 +7856,7 @@ static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
 /* No byte has come since the ping: it lives if it has acknowledged some, gigabytes perhaps. Else it is as far as it
    was, or short of that by the ping. */
 static void wss__serve_no_pong(wss__loop *loop, wss__conn *conn) {
-    uint32_t acked = (uint32_t)conn->bytes_out - wss__socket_unacked(conn->fd);
+    uint32_t acked = wss__serve_acked(conn, wss__socket_unacked(conn->fd));
     if (conn->acked - acked > WSS__SERVE_PING) wss__serve_ping(loop, conn);
     else wss__notify_end(loop, conn, WSS_CAUSE_PONG_TIMEOUT, WSS__NOTIFY_RESET);
 }
@@ -7851,9 +7871,21 @@ static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
     if (!answered) wss__notify_reject(loop, conn, asked ? WSS__HTTP_RULE_UNDECIDED : WSS__HTTP_RULE_TIMEOUT, NULL);
 }
 
+/* Whether the peer has come nearer to our last word in the time that it had for its own: has taken, of what stood before
+   that, as many bytes as who is behind must take, or all. The Close alone is no reason to wait again. */
+static int wss__serve_comes_nearer(const wss__loop *loop, const wss__conn *conn) {
+    const wss_options *options = &loop->server->options;
+    uint32_t unacked = wss__socket_unacked(conn->fd);
+    int32_t taken = (int32_t)(wss__serve_acked(conn, unacked) - conn->acked);
+    int64_t rate = options->least_rate == WSS_OFF ? 0 : options->least_rate;
+    int time = options->close_ms == WSS_OFF ? WSS__CONN_LINGER : options->close_ms;
+    return taken > WSS__SERVE_CLOSE && (!unacked || taken >= rate * time / 1000);
+}
+
 /* The time for the peer's last word is over. */
 static void wss__serve_close_late(wss__loop *loop, wss__conn *conn) {
-    if (wss__conn_is_serving(conn)) wss__notify_end(loop, conn, WSS_CAUSE_LOCAL_CLOSE, WSS__NOTIFY_LEAVE);
+    if (wss__serve_comes_nearer(loop, conn)) wss__serve_await_end(loop, conn);
+    else if (wss__conn_is_serving(conn)) wss__notify_end(loop, conn, WSS_CAUSE_LOCAL_CLOSE, WSS__NOTIFY_LEAVE);
     else wss__notify_mark_dead(loop, conn, 0);
 }
 
@@ -7898,7 +7930,7 @@ static void wss__serve_note(wss__loop *loop, wss__conn *conn) {
     wss__deadline_note_reading(loop, conn, !open || !wss__conn_update_pause(loop->server, conn));
     if (queue && !queue->since) wss__deadline_note_sent(loop, conn, 0);
     if (conn->session.phase > WSS__SESSION_OPEN && !queue && !(conn->work & WSS__WORK_AWAITED))
-        wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
+        wss__serve_await_end(loop, conn);
 }
 
 /* Judges what is due, if it is: its timer has rung, which made the kernel be asked, and no more has come. Whoever sends
