@@ -4402,6 +4402,15 @@ static void wss__session_drop_unsent(wss__session_shared *shared, wss__session *
     if (!session->queue->count) wss__buf_free_queue(shared->mem, &session->queue);
 }
 
+/* Drops all that waits. What has begun to leave is as good as sent. */
+static void wss__session_drop_all(wss__session_shared *shared, wss__session *session) {
+    size_t rest;
+    wss__session_drop_unsent(shared, session);
+    if (!session->queue) return;
+    wss__buf_peek(session->queue, 0, &rest); /* the one frame that is left */
+    wss__session_sent(shared, session, rest);
+}
+
 /* ---- ends ---- */
 
 static int wss__session_done(wss__session *session, wss__session_event *event, int code, int cause, wss__span reason) {
@@ -4847,12 +4856,7 @@ static int wss__input_next(wss__session_shared *shared, wss__session *session, w
 }
 
 static void wss__input_free_session(wss__session_shared *shared, wss__session *session) {
-    size_t rest;
-    wss__session_drop_unsent(shared, session);
-    if (session->queue) {
-        wss__buf_peek(session->queue, 0, &rest); /* of the one frame that had begun to leave */
-        wss__session_sent(shared, session, rest);
-    }
+    wss__session_drop_all(shared, session);
     wss__input_free_input(shared, session);
 }
 
@@ -5126,6 +5130,15 @@ static ssize_t wss__socket_receive(int fd, char *data, size_t size) {
     do got = WSSERVER_SYSTEM(recv)(fd, data, size, 0);
     while (got < 0 && errno == EINTR);
     return got;
+}
+
+/* Nothing is left to be received, and nothing more will come. */
+static int wss__socket_has_ended(int fd) {
+    char byte;
+    ssize_t got;
+    do got = WSSERVER_SYSTEM(recv)(fd, &byte, 1, MSG_PEEK);
+    while (got < 0 && errno == EINTR);
+    return got == 0 || (got < 0 && errno != EAGAIN);
 }
 
 /* last: the stream is ended right after it. The kernel then waits for that and sends both in one packet. */
@@ -5882,7 +5895,7 @@ enum { /* work of a connection, for its loop alone */
     WSS__WORK_UNREAD = 64,        /* while open: is not read from, whatever for; since says since when */
     WSS__WORK_AWAITED = 128,      /* a ping, or all that was to be said before the end, has left; since says when */
     WSS__WORK_CROWDED = 256,      /* was above half its limit, and no drain event has been told since */
-    WSS__WORK_BROKEN = 512,       /* the socket failed while sending, or memory for the rest of what had begun */
+    WSS__WORK_BROKEN = 512,       /* nothing leaves any more: a send failed, or memory for the rest of what had begun */
     WSS__WORK_ENDED_INPUT = 1024, /* the peer ended its stream, or has sent its Close */
     WSS__WORK_STARVED = 2048,     /* the kernel lacked memory to send: try again by time */
     WSS__WORK_LOST = 4096,        /* epoll told an error, and tells it once */
@@ -6502,7 +6515,8 @@ static void wss__conn_prefer_behind(wss__loop *loop, uint32_t index) {
 
 /* Whether broadcasts are for this connection: not before its connect handlers, nor after a Close. On its loop. */
 static int wss__conn_is_receiver(const wss__conn *conn) {
-    return wss__conn_state(conn) == WSS__STATE_OPEN && conn->session.phase == WSS__SESSION_OPEN;
+    return wss__conn_state(conn) == WSS__STATE_OPEN && conn->session.phase == WSS__SESSION_OPEN &&
+           !(conn->work & WSS__WORK_BROKEN);
 }
 
 /* Bytes of the broadcasts that wait which this receiver has not been given: the last ones. */
@@ -7070,13 +7084,15 @@ static void wss__write_break(wss__loop *loop, wss__conn *conn) {
     wss__session_close(&loop->shared, &conn->session, WSS_CLOSE_LOST, wss__base_span(NULL, 0), WSS_CAUSE_MEMORY);
 }
 
-/* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. */
+/* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. What can never
+   leave is dropped. */
 static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
     wss__session_shared *shared = &loop->shared;
     struct iovec parts[WSS__WRITE_PARTS];
     size_t corked = shared->corked == &conn->session ? shared->cork_size : 0;
     size_t written = 0;
-    while ((corked || conn->session.queue) && conn->work & WSS__WORK_WRITABLE && written < WSS__WRITE_TURN) {
+    while ((corked || conn->session.queue) && written < WSS__WRITE_TURN &&
+           (conn->work & (WSS__WORK_WRITABLE | WSS__WORK_BROKEN)) == WSS__WORK_WRITABLE) {
         size_t total;
         int all;
         size_t count = wss__write_gather(loop, conn, corked, parts, &total, &all);
@@ -7090,7 +7106,9 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
         wss__session_sent(shared, &conn->session, left - from_cork);
         wss__deadline_note_sent(loop, conn, left);
     }
-    if (corked && !wss__session_uncork(shared, &conn->session, 0)) wss__write_break(loop, conn);
+    size_t done = conn->work & WSS__WORK_BROKEN ? corked : 0;
+    if (corked && !wss__session_uncork(shared, &conn->session, done)) wss__write_break(loop, conn);
+    if (conn->work & WSS__WORK_BROKEN) wss__session_drop_all(shared, &conn->session);
 }
 
 /* Sends a large message from the caller's memory; what the kernel does not take is copied. */
@@ -7100,7 +7118,8 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
     struct iovec parts[2] = {{head, first.size}, {(char *)(uintptr_t)message->data.data, message->size}};
     size_t done = wss__write_send(loop, conn, parts, 2, first.size + message->size, 0);
     wss__conn_make_ready(loop, conn);
-    if (done < first.size + message->size && !(conn->work & WSS__WORK_BROKEN)) {
+    if (conn->work & WSS__WORK_BROKEN) return WSS_ERR_GONE;
+    if (done < first.size + message->size) {
         wss__buf_frame *frame = wss__session_rest(&loop->server->mem, first, message->data, done);
         if (frame) frame->fixed = done != 0;
         if (!frame || !wss__session_append(&loop->shared, &conn->session, frame, 0)) {
@@ -7364,7 +7383,7 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
     conn->session.phase = status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
     wss__deadline_touch(loop, conn);
     frame->fixed = 1; /* nothing makes sense to the client before it */
-    if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__WORK_BROKEN;
+    if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) wss__write_break(loop, conn);
     if (status != 101) {
         if (!conn->cold->request->upgrade) WSS__COUNT(loop->shared.stats.http_answers, 1);
         else wss__input_count_refusal(&loop->shared, status, WSS_REFUSED_APPLICATION);
@@ -7774,7 +7793,7 @@ static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_event event;
     wss_server *server = loop->server;
     if (wss__conn_is_new(conn)) return; /* accepted and sent to in one go: connect comes before this */
-    int told = conn->session.phase == WSS__SESSION_OPEN && !wss__event_is_empty(&server->handlers, WSS_EVENT_DRAIN);
+    int told = wss__conn_is_receiver(conn) && !wss__event_is_empty(&server->handlers, WSS_EVENT_DRAIN);
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
     wss__conn_clear_crowded(loop, conn);
     if (told && !wss__notify_tell(conn, &event, NULL)) wss__conn_set_crowded(loop, conn);
@@ -7823,13 +7842,22 @@ static int wss__serve_decide(wss__loop *loop, wss__conn *conn) {
     return (held || conn->work & WSS__WORK_READABLE) && !wss__conn_update_pause(loop->server, conn);
 }
 
-/* Nobody reads from it, so nobody would see its end. Not where reading goes on by itself, when what came before was
-   delivered. */
-static int wss__serve_rests(wss__loop *loop, wss__conn *conn) {
+/* The socket has failed or ended, and nobody reads from it who would see that: whether nothing of the peer waits before
+   that end. Not where reading goes on by itself, when what came before was delivered. */
+static int wss__serve_is_over(wss__loop *loop, wss__conn *conn) {
+    const wss__session_input *input = conn->session.input;
     if (conn->session.phase == WSS__SESSION_ASKED) return 1;
     if (!wss__conn_update_pause(loop->server, conn)) return 0;
-    if (!wss__conn_delivery_of(conn) || conn->work & WSS__WORK_PAUSED) return 1;
-    return wss__conn_may_drop(loop->server, conn);
+    if (!(conn->work & WSS__WORK_PAUSED)) return wss__conn_may_drop(loop->server, conn);
+    return !(input && input->held) && wss__socket_has_ended(conn->fd);
+}
+
+/* Nothing leaves any more. What the peer has sent before is read to its end, and tells what that is, unless the session
+   has ended without it. */
+static void wss__serve_broken(wss__loop *loop, wss__conn *conn) {
+    if (conn->session.phase != WSS__SESSION_OPEN)
+        wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
+    else conn->work |= WSS__WORK_READABLE | WSS__WORK_HANGUP | WSS__WORK_LOST;
 }
 
 /* ---- deadlines ---- */
@@ -7964,9 +7992,8 @@ static void wss__serve_end_turn(wss__loop *loop, wss__conn *conn) {
     }
     if (!wss__timer_pending(&conn->timer)) wss__serve_check_deadline(loop, conn);
     wss__session_take_cork(&loop->shared, NULL);
-    if (conn->work & WSS__WORK_BROKEN && wss__conn_state(conn) != WSS__STATE_DEAD)
-        wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
-    if (conn->work & WSS__WORK_LOST && wss__conn_is_serving(conn) && wss__serve_rests(loop, conn))
+    if (conn->work & WSS__WORK_BROKEN && wss__conn_state(conn) != WSS__STATE_DEAD) wss__serve_broken(loop, conn);
+    if (conn->work & WSS__WORK_LOST && wss__conn_is_serving(conn) && wss__serve_is_over(loop, conn))
         wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
     if (wss__conn_state(conn) == WSS__STATE_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
     wss__conn_mark_pressure(loop, conn);
