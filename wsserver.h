@@ -502,8 +502,8 @@ WSSERVER_API int wss_poll(wss_server *server, int milliseconds);
 /* A descriptor that is readable whenever wss_poll has work: put it into your poll set. Owned by the server. Negative:
    WSS_ERR_*. loop. */
 WSSERVER_API int wss_fd(wss_server *server);
-/* Begins an orderly stop: no new clients, Close 1001 to all, what is queued is flushed, the rest cut off after
-   that many milliseconds; wss_run returns when all disconnect handlers ran. Of several calls the earliest end
+/* Begins an orderly stop: no new clients (who has connected already is answered 503), Close 1001 to all, what is
+   queued is flushed, the rest cut off after that many milliseconds; wss_run returns when all disconnect handlers ran. Of several calls the earliest end
    counts. Not once wss_destroy has begun. any, signal. */
 WSSERVER_API void wss_stop(wss_server *server, int milliseconds);
 /* Stops if need be, joins the thread of wss_start, runs what handlers are left on the caller, frees everything.
@@ -610,7 +610,8 @@ WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn conn);
 /* The connection's own pointer. Replacing one does not free it. Like wss_get_info until the disconnect handlers
    have run. */
 WSSERVER_API int wss_set_user(wss_server *server, wss_conn conn, void *user);
-/* Stops reading from a connection, and goes on. Messages wait in the network meanwhile. */
+/* Stops reading from a connection, and goes on. Messages wait in the network meanwhile, also those of a client that
+   has gone since: its end is told behind them. */
 WSSERVER_API int wss_pause(wss_server *server, wss_conn conn);
 WSSERVER_API int wss_resume(wss_server *server, wss_conn conn);
 /* Open connection after this one ({0} begins), id 0 at the end. Visits each that stays open once, none that is closing
@@ -5063,6 +5064,7 @@ struct wss_queue {
 
 enum {
     WSS__SOCKET_LISTENERS_MAX = 16,
+    WSS__SOCKET_PROBES = 4,      /* of keep-alive, until a host is taken for lost */
     WSS__SOCKET_BACKLOG = 4096 /* the kernel cuts it to what it allows */
 };
 
@@ -5194,15 +5196,15 @@ static int wss__socket_seconds(int milliseconds) {
 }
 
 /* Lets the kernel notice, or no longer, that the host at the other end is lost, while nobody reads from it: asked after
-   idle_ms of silence, given up limit_ms after that. It also gives up a peer that takes nothing for so long, but not
-   before its stall_ms; where that is off, never. */
-static void wss__socket_keep_alive(int fd, int on, int idle_ms, int limit_ms, int stall_ms) {
-    int both = idle_ms > INT_MAX - limit_ms ? INT_MAX : idle_ms + limit_ms;
-    int most = stall_ms == WSS_OFF ? 0 : stall_ms > both ? stall_ms : both;
+   idle_ms of silence, given up limit_ms after that. While bytes of ours are not acknowledged it does not ask: it sends
+   them again, and gives up after net.ipv4.tcp_retries2 tries, some 15 minutes. TCP_USER_TIMEOUT would end that sooner,
+   and would end a peer too that answers but has no room, be it that it cannot read before we do. */
+static void wss__socket_keep_alive(int fd, int on, int idle_ms, int limit_ms) {
     wss__socket_set(fd, SOL_SOCKET, SO_KEEPALIVE, on);
-    wss__socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, on ? most : 0);
-    if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, wss__socket_seconds(idle_ms));
-    if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, wss__socket_seconds(limit_ms / 4));
+    if (!on) return;
+    wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, wss__socket_seconds(idle_ms));
+    wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, wss__socket_seconds(limit_ms / WSS__SOCKET_PROBES));
+    wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPCNT, WSS__SOCKET_PROBES);
 }
 
 /* Bytes that the kernel was given and the peer has not acknowledged. None on Unix sockets: there what was given has
@@ -7630,7 +7632,7 @@ static void wss__read_http(wss__loop *loop, wss__conn *conn, const wss_request *
 }
 
 static void wss__read_request(wss__loop *loop, wss__conn *conn, const wss_request *request, int upgrade) {
-    int rule = wss__read_client(loop, conn, request);
+    int rule = loop->stopping ? WSS__HTTP_RULE_STOPPING : wss__read_client(loop, conn, request);
     if (rule) wss__notify_reject(loop, conn, rule, request);
     else if (upgrade) wss__read_upgrade(loop, conn, request);
     else wss__read_http(loop, conn, request);
@@ -7721,7 +7723,8 @@ static inline void wss__read_count(wss__loop *loop, wss__conn *conn, size_t size
 }
 
 /* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to
-   follow. */
+   follow. What is behind an urgent byte of TCP, which no honest peer sends, is received when more comes, or when its
+   timer rings. */
 static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
     size_t room = wss__read_size(loop, conn);
@@ -8370,6 +8373,13 @@ static int wss__accept_hand_over(wss__loop *loop, wss__conn *conn) {
     return 0;
 }
 
+/* The loop that was to have it cannot be told, or has begun to stop: it stays with this one, which can answer it. */
+static void wss__accept_keep(wss__loop *loop, wss__loop *other, wss__conn *conn) {
+    __atomic_sub_fetch(&other->connections, 1, __ATOMIC_ACQ_REL);
+    __atomic_add_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
+    wss__accept_adopt(loop, conn);
+}
+
 /* Gives a new socket a place, and that to the loop with the fewest. Counted here, not where it arrives: a loop that is
    held up does not look idle. */
 static void wss__accept_deal(wss__loop *loop, int fd, const wss__conn_peer *peer) {
@@ -8399,8 +8409,9 @@ static void wss__accept_deal(wss__loop *loop, int fd, const wss__conn_peer *peer
         wss__log_line(&server->log, WSS_LOG_INFO, loop->now, "a client was closed unanswered, from %s: %s",
                       wss__address_text(&peer->address, address),
                       result == WSS_ERR_FULL ? "its address has options.max_per_address" : wss_strerror(result));
-    if (!result && best == loop) wss__accept_adopt(loop, conn);
-    else if (result || !wss__accept_hand_over(best, conn)) wss__accept_undo(best, conn);
+    if (result) wss__accept_undo(best, conn);
+    else if (best == loop) wss__accept_adopt(loop, conn);
+    else if (!wss__accept_hand_over(best, conn)) wss__accept_keep(loop, best, conn);
 }
 
 /* What a failed accept means: go on, wait for the next event, wait for the kernel, or never again. */
@@ -8424,24 +8435,40 @@ static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
     return 0;
 }
 
-static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
+/* One socket; false where no more are to be accepted now. */
+static int wss__accept_one(wss__loop *loop, wss__socket_listener *listener) {
     wss__socket_address from;
     wss__conn_peer peer;
+    int fd = wss__socket_accept(listener->fd, &from);
+    if (fd < 0) return wss__accept_failed(loop, listener);
+    loop->accept_backoff = 0;
+    WSS__COUNT(loop->shared.stats.accepted, 1);
+    peer.address = wss__socket_address_of(&from);
+    peer.pid = peer.uid = peer.gid = -1;
+    if (peer.address.kind == WSS__ADDRESS_UNIX) wss__socket_credentials(fd, &peer.pid, &peer.uid, &peer.gid);
+    wss__accept_deal(loop, fd, &peer);
+    return 1;
+}
+
+static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
     int stopping = __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE);
     for (int i = 0; i < WSS__ACCEPT_TURN && loop->accepting && !stopping; i++) {
         if (!wss__accept_allowed(loop, i == 0)) return; /* whether another waits, the next event tells */
-        int fd = wss__socket_accept(listener->fd, &from);
-        if (fd < 0) {
-            if (!wss__accept_failed(loop, listener)) return;
-            continue;
-        }
-        loop->accept_backoff = 0;
-        WSS__COUNT(loop->shared.stats.accepted, 1);
-        peer.address = wss__socket_address_of(&from);
-        peer.pid = peer.uid = peer.gid = -1;
-        if (peer.address.kind == WSS__ADDRESS_UNIX) wss__socket_credentials(fd, &peer.pid, &peer.uid, &peer.gid);
-        wss__accept_deal(loop, fd, &peer);
+        if (!wss__accept_one(loop, listener)) return;
     }
+}
+
+/* Who has connected already is answered: accepts what waits at the listeners, as far as there are places, and closes
+   them. One that somebody else made may be his, and so is who waits there. */
+static void wss__accept_last(wss__loop *loop) {
+    wss__socket_listeners *all = &loop->server->listeners;
+    for (int i = 0; i < all->count; i++) {
+        int more = !all->list[i].adopted && all->list[i].fd >= 0;
+        for (int n = 0; n < WSS__SOCKET_BACKLOG && more && wss__accept_places(loop->server); n++)
+            more = wss__accept_one(loop, &all->list[i]);
+    }
+    wss__accept_watch_listeners(loop, 0);
+    wss__socket_close_listeners(all, 1);
 }
 
 /* ---- [loop] ------------------------------------------------------------------------------------------------
@@ -8494,7 +8521,7 @@ static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, in
     else wss__conn_clear_work(conn, bits);
     const wss_options *options = &loop->server->options;
     if (bits && options->ping_ms != WSS_OFF && options->pong_ms != WSS_OFF)
-        wss__socket_keep_alive(conn->fd, set, options->ping_ms, options->pong_ms, options->stall_ms);
+        wss__socket_keep_alive(conn->fd, set, options->ping_ms, options->pong_ms);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -8538,16 +8565,26 @@ static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
 
 /* ---- stopping ---- */
 
+/* A handshake is read once: it is answered if any of it has come, and no byte that is left unread resets the answer. */
+static void wss__loop_stop_head(wss__loop *loop, wss__conn *conn) {
+    conn->work |= WSS__WORK_READABLE;
+    wss__serve_turn(loop, conn); /* a whole request is refused there */
+    if (conn->session.phase != WSS__SESSION_HEAD) return;
+    if (conn->session.input) wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
+    else wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
+}
+
 static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
     if (!wss__conn_is_serving(conn)) return;
+    if (conn->session.phase == WSS__SESSION_HEAD) {
+        wss__loop_stop_head(loop, conn);
+        return;
+    }
     wss__conn_set_stage(loop->server, conn, WSS__STAGE_CLOSING);
     if (conn->session.phase == WSS__SESSION_OPEN)
         wss__write_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
-    else if (conn->session.phase == WSS__SESSION_ASKED ||
-             (conn->session.phase == WSS__SESSION_HEAD && conn->session.input))
+    else if (conn->session.phase == WSS__SESSION_ASKED)
         wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
-    else if (conn->session.phase == WSS__SESSION_HEAD)
-        wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
 }
 
 static void wss__loop_for_all(wss__loop *loop, void (*function)(wss__loop *loop, wss__conn *conn)) {
@@ -8557,8 +8594,7 @@ static void wss__loop_for_all(wss__loop *loop, void (*function)(wss__loop *loop,
 }
 
 static void wss__loop_begin_stop(wss__loop *loop) {
-    wss__accept_watch_listeners(loop, 0);
-    if (loop->index == 0) wss__socket_close_listeners(&loop->server->listeners, 1);
+    if (loop->index == 0) wss__accept_last(loop);
     wss__loop_run_jobs(loop, 1);
     loop->stopping = 1;
     wss__loop_for_all(loop, wss__loop_stop_conn);

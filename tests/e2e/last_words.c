@@ -222,6 +222,91 @@ static void bytes_that_came(void) {
     }
 }
 
+/* ---- a stop ---- */
+
+static int asked;
+
+static void on_request(const wss_event *e) {
+    (void)e;
+    asked++;
+}
+
+/* All that comes back until the stream ends: 0 where that was an end, else the error. */
+static int read_out(wss_server *server, step_client *client) {
+    for (int i = 0; i < 100; i++) {
+        ssize_t size = recv(client->fd, client->data + client->size, sizeof client->data - 1 - client->size, 0);
+        if (size == 0) return 0;
+        if (size < 0 && errno != EAGAIN) return errno;
+        if (size > 0) client->size += (size_t)size;
+        client->data[client->size] = 0;
+        wss_poll(server, 0);
+    }
+    return EAGAIN;
+}
+
+/* Who has connected when the server stops, and said something, is told that it stops, however little of that the server
+   had looked at; and nobody is asked any more. */
+static void stop_with_handshakes_under_way(void) {
+    static const char whole[] = "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n";
+    static const char plain[] = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    const char *texts[] = {whole, plain, "GET / HT", ""};
+    for (int is_unix = 0; is_unix <= 1; is_unix++) {
+        for (int known = 0; known <= 2; known++) { /* waits at the listener; accepted; its first byte read */
+            for (int handlers = 0; handlers <= 1; handlers++) {
+                wss_options options = {0};
+                wss_server *server = serve(&options, is_unix, 0);
+                step_client *clients[4];
+                asked = 0;
+                if (handlers) wss_on_upgrade(server, on_request, NULL);
+                if (handlers) wss_on_http(server, on_request, NULL);
+                for (int i = 0; i < 4; i++) clients[i] = dial(server, is_unix);
+                if (known) step(server);
+                if (known == 2) for (int i = 0; i < 3; i++) step_write(server, clients[i], texts[i], 1);
+                for (int i = 0; i < 4; i++) {
+                    const char *rest = texts[i] + (known == 2 && i < 3);
+                    CHECK_INT(send(clients[i]->fd, rest, strlen(rest), MSG_NOSIGNAL), strlen(rest));
+                }
+                wss_stop(server, 10000);
+                CHECK_INT(wss_poll(server, 0), WSS_OK);
+                for (int i = 0; i < 3; i++) send(clients[i]->fd, "more", 4, MSG_NOSIGNAL);
+                for (int i = 0; i < 4; i++) {
+                    CHECK_INT(read_out(server, clients[i]), 0);
+                    CHECK(strncmp(clients[i]->data, i < 3 ? "HTTP/1.1 503 " : "", i < 3 ? 13 : 1) == 0);
+                    close(clients[i]->fd);
+                    clients[i]->fd = -1;
+                }
+                CHECK_INT(asked, 0);
+                CHECK_INT(ends, 0);
+                wss_poll(server, 0);
+                CHECK_INT(wss_poll(server, 0), WSS_ERR_STOPPED);
+                for (int i = 0; i < 4; i++) step_free(clients[i]);
+                step_end(server);
+            }
+        }
+    }
+}
+
+/* There is no place for all of them: as many are answered as there are places. */
+static void stop_with_more_than_places(void) {
+    wss_options options = {0};
+    options.max_connections = 2;
+    wss_server *server = serve(&options, 0, 0);
+    step_client *clients[4];
+    int answered = 0;
+    for (int i = 0; i < 4; i++) {
+        clients[i] = dial(server, 0);
+        CHECK_INT(send(clients[i]->fd, "GET", 3, MSG_NOSIGNAL), 3);
+    }
+    wss_stop(server, 10000);
+    for (int i = 0; i < 4; i++) {
+        read_out(server, clients[i]);
+        answered += strncmp(clients[i]->data, "HTTP/1.1 503 ", 13) == 0;
+    }
+    CHECK_INT(answered, 2);
+    for (int i = 0; i < 4; i++) step_free(clients[i]);
+    step_end(server);
+}
+
 int main(void) {
     alarm(120);
     RUN(sends_fail);
@@ -229,5 +314,7 @@ int main(void) {
     RUN(paused_with_nothing_to_say);
     RUN(what_was_for_it);
     RUN(bytes_that_came);
+    RUN(stop_with_handshakes_under_way);
+    RUN(stop_with_more_than_places);
     return test_end("last_words");
 }
