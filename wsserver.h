@@ -502,9 +502,9 @@ WSSERVER_API int wss_poll(wss_server *server, int milliseconds);
 /* A descriptor that is readable whenever wss_poll has work: put it into your poll set. Owned by the server. Negative:
    WSS_ERR_*. loop. */
 WSSERVER_API int wss_fd(wss_server *server);
-/* Begins an orderly stop: no new clients (who has connected already is answered 503), Close 1001 to all, what is
-   queued is flushed, the rest cut off after that many milliseconds; wss_run returns when all disconnect handlers ran. Of several calls the earliest end
-   counts. Not once wss_destroy has begun. any, signal. */
+/* Begins an orderly stop: no new clients, 503 to those who have connected and are not in yet, Close 1001 to all others,
+   what is queued is flushed, the rest cut off after that many milliseconds; wss_run returns when all disconnect
+   handlers ran. Of several calls the earliest end counts. Not once wss_destroy has begun. any, signal. */
 WSSERVER_API void wss_stop(wss_server *server, int milliseconds);
 /* Stops if need be, joins the thread of wss_start, runs what handlers are left on the caller, frees everything.
    WSS_ERR_BUSY inside a handler, also of another server that this one's called, and while another thread is in wss_run
@@ -7902,8 +7902,8 @@ static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
     if (!answered) wss__notify_reject(loop, conn, asked ? WSS__HTTP_RULE_UNDECIDED : WSS__HTTP_RULE_TIMEOUT, NULL);
 }
 
-/* Whether the peer has come nearer to our last word in the time that it had for its own: has taken, of what stood before
-   that, as many bytes as who is behind must take, or all. The Close alone is no reason to wait again. */
+/* Whether the peer has come nearer to our last word in the time that it had for its own: has taken, of what stood
+   before that, as many bytes as who is behind must take, or all. The Close alone is no reason to wait again. */
 static int wss__serve_comes_nearer(const wss__loop *loop, const wss__conn *conn) {
     const wss_options *options = &loop->server->options;
     uint32_t unacked = wss__socket_unacked(conn->fd);
