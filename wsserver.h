@@ -417,7 +417,8 @@ typedef struct wss_info {
     char path[128];            /* as sent, undecoded */
     char protocol[64];         /* subprotocol, "" if none */
     uint64_t age_ms;           /* since accept */
-    uint64_t silent_ms;        /* since the last byte from the peer, or since it is read from again after a pause */
+    uint64_t silent_ms;        /* since the last byte from the peer; the time for which it is not read from is left out
+                                  once that goes on; 24 days stand for all that is longer */
     uint64_t bytes_in;
     uint64_t bytes_out;
     size_t buffered;           /* as wss_buffered */
@@ -506,9 +507,9 @@ WSSERVER_API int wss_poll(wss_server *server, int milliseconds);
 /* A descriptor that is readable whenever wss_poll has work: put it into your poll set. Owned by the server. Negative:
    WSS_ERR_*. loop. */
 WSSERVER_API int wss_fd(wss_server *server);
-/* Begins an orderly stop: no new clients, Close 1001 to all, what is queued is flushed, the rest cut off after
-   that many milliseconds; wss_run returns when all disconnect handlers ran. Of several calls the earliest end
-   counts. Not once wss_destroy has begun. any, signal. */
+/* Begins an orderly stop: no new clients, 503 to those who have connected and are not in yet, Close 1001 to all others,
+   what is queued is flushed, the rest cut off after that many milliseconds; wss_run returns when all disconnect
+   handlers ran. Of several calls the earliest end counts. Not once wss_destroy has begun. any, signal. */
 WSSERVER_API void wss_stop(wss_server *server, int milliseconds);
 /* Stops if need be, joins the thread of wss_start, runs what handlers are left on the caller, frees everything.
    WSS_ERR_BUSY inside a handler, also of another server that this one's called, and while another thread is in wss_run
@@ -614,7 +615,8 @@ WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn conn);
 /* The connection's own pointer. Replacing one does not free it. Like wss_get_info until the disconnect handlers
    have run. */
 WSSERVER_API int wss_set_user(wss_server *server, wss_conn conn, void *user);
-/* Stops reading from a connection, and goes on. Messages wait in the network meanwhile. */
+/* Stops reading from a connection, and goes on. Messages wait in the network meanwhile, also those of a client that
+   has gone since: its end is told behind them. */
 WSSERVER_API int wss_pause(wss_server *server, wss_conn conn);
 WSSERVER_API int wss_resume(wss_server *server, wss_conn conn);
 /* Open connection after this one ({0} begins), id 0 at the end. Visits each that stays open once, none that is closing
@@ -4409,6 +4411,7 @@ typedef struct wss__session {
         uint16_t from;         /* until it is open: WSS__SESSION_LOCAL, WSS__SESSION_TRUSTED */
         uint16_t given;        /* while open, the owner's: up to where it has the loop's broadcasts */
         uint16_t code;         /* from then on: of our Close */
+        uint16_t drained;      /* once it is done, the owner's: KiB that were read of its stream and dropped */
     };
     uint8_t cause;             /* of our Close */
     uint8_t phase;
@@ -4654,6 +4657,15 @@ static void wss__session_drop_unsent(wss__session_shared *shared, wss__session *
     wss__session_account(shared, session, 0, wss__buf_drop_all(shared->mem, session->queue, &messages));
     WSS__COUNT(shared->stats.dropped_gone, messages);
     if (!session->queue->count) wss__buf_free_queue(shared->mem, &session->queue);
+}
+
+/* Drops all that waits. What has begun to leave is as good as sent. */
+static void wss__session_drop_all(wss__session_shared *shared, wss__session *session) {
+    size_t rest;
+    wss__session_drop_unsent(shared, session);
+    if (!session->queue) return;
+    wss__buf_peek(session->queue, 0, &rest); /* the one frame that is left */
+    wss__session_sent(shared, session, rest);
 }
 
 /* ---- ends ---- */
@@ -5103,12 +5115,7 @@ static int wss__input_next(wss__session_shared *shared, wss__session *session, w
 }
 
 static void wss__input_free_session(wss__session_shared *shared, wss__session *session) {
-    size_t rest;
-    wss__session_drop_unsent(shared, session);
-    if (session->queue) {
-        wss__buf_peek(session->queue, 0, &rest); /* of the one frame that had begun to leave */
-        wss__session_sent(shared, session, rest);
-    }
+    wss__session_drop_all(shared, session);
     wss__input_free_input(shared, session);
 }
 
@@ -5315,6 +5322,7 @@ struct wss_queue {
 
 enum {
     WSS__SOCKET_LISTENERS_MAX = 16,
+    WSS__SOCKET_PROBES = 4,      /* of keep-alive, until a host is taken for lost */
     WSS__SOCKET_BACKLOG = 4096 /* the kernel cuts it to what it allows */
 };
 
@@ -5384,6 +5392,15 @@ static ssize_t wss__socket_receive(int fd, char *data, size_t size) {
     return got;
 }
 
+/* Nothing is left to be received, and nothing more will come. */
+static int wss__socket_has_ended(int fd) {
+    char byte;
+    ssize_t got;
+    do got = WSSERVER_SYSTEM(recv)(fd, &byte, 1, MSG_PEEK);
+    while (got < 0 && errno == EINTR);
+    return got == 0 || (got < 0 && errno != EAGAIN);
+}
+
 /* last: the stream is ended right after it. The kernel then waits for that and sends both in one packet. */
 static ssize_t wss__socket_send(int fd, struct iovec *parts, size_t count, int last) {
     int flags = MSG_NOSIGNAL | (last ? MSG_MORE : 0);
@@ -5437,15 +5454,15 @@ static int wss__socket_seconds(int milliseconds) {
 }
 
 /* Lets the kernel notice, or no longer, that the host at the other end is lost, while nobody reads from it: asked after
-   idle_ms of silence, given up limit_ms after that. It also gives up a peer that takes nothing for so long, but not
-   before its stall_ms; where that is off, never. */
-static void wss__socket_keep_alive(int fd, int on, int idle_ms, int limit_ms, int stall_ms) {
-    int both = idle_ms > INT_MAX - limit_ms ? INT_MAX : idle_ms + limit_ms;
-    int most = stall_ms == WSS_OFF ? 0 : stall_ms > both ? stall_ms : both;
+   idle_ms of silence, given up limit_ms after that. While bytes of ours are not acknowledged it does not ask: it sends
+   them again, and gives up after net.ipv4.tcp_retries2 tries, some 15 minutes. TCP_USER_TIMEOUT would end that sooner,
+   and would end a peer too that answers but has no room, be it that it cannot read before we do. */
+static void wss__socket_keep_alive(int fd, int on, int idle_ms, int limit_ms) {
     wss__socket_set(fd, SOL_SOCKET, SO_KEEPALIVE, on);
-    wss__socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, on ? most : 0);
-    if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, wss__socket_seconds(idle_ms));
-    if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, wss__socket_seconds(limit_ms / 4));
+    if (!on) return;
+    wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, wss__socket_seconds(idle_ms));
+    wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, wss__socket_seconds(limit_ms / WSS__SOCKET_PROBES));
+    wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPCNT, WSS__SOCKET_PROBES);
 }
 
 /* Bytes that the kernel was given and the peer has not acknowledged. None on Unix sockets: there what was given has
@@ -6130,7 +6147,7 @@ enum { /* work of a connection, for its loop alone */
     WSS__WORK_UNREAD = 64,        /* while open: is not read from, whatever for; since says since when */
     WSS__WORK_AWAITED = 128,      /* a ping, or all that was to be said before the end, has left; since says when */
     WSS__WORK_CROWDED = 256,      /* was above half its limit, and no drain event has been told since */
-    WSS__WORK_BROKEN = 512,       /* the socket failed while sending, or memory for the rest of what had begun */
+    WSS__WORK_BROKEN = 512,       /* nothing leaves any more: a send failed, or memory for the rest of what had begun */
     WSS__WORK_ENDED_INPUT = 1024, /* the peer ended its stream, or has sent its Close */
     WSS__WORK_STARVED = 2048,     /* the kernel lacked memory to send: try again by time */
     WSS__WORK_LOST = 4096,        /* epoll told an error, and tells it once */
@@ -6148,7 +6165,7 @@ enum { WSS__LIST_HEADS = 0, WSS__LIST_OPEN, WSS__LIST_OTHERS, WSS__LIST_COUNT };
 enum {
     WSS__CONN_STEP = 64,          /* milliseconds to which deadlines are rounded up, so that many share a wake-up */
     WSS__CONN_LINGER = 5000,      /* milliseconds for the peer to end TCP where options.close_ms is off */
-    WSS__CONN_LINGER_MAX = 32 << 20, /* bytes read from a peer that does not end: it may be sending a large message */
+    WSS__CONN_LINGER_MAX = 32 << 10, /* KiB read from a peer that does not end: it may be sending a large message */
     WSS__CONN_BROADCASTS = 256,        /* broadcasts that leave together */
     WSS__CONN_BROADCAST_BYTES = 65535, /* and bytes of them: positions have 16 bits */
     WSS__CONN_MORE = 1000,        /* milliseconds for which what is due waits while the kernel has more of the peer */
@@ -6225,7 +6242,7 @@ typedef struct wss__conn {
     wss__slot slot;
     wss__session session;
     wss__atomic64 bytes_out; /* beside the session: a broadcast writes both */
-    wss__atomic64 bytes_in;  /* when lingering: since then */
+    wss__atomic64 bytes_in;
     wss__timer_node timer;
     int fd;                  /* mutex */
     void *user;              /* atomic */
@@ -6234,8 +6251,8 @@ typedef struct wss__conn {
     uint32_t opened;         /* when it was accepted, in steps of WSS__CONN_STEP */
     uint32_t since;          /* milliseconds of its loop's time, modulo 2^32: see UNREAD and AWAITED; else when it was
                                 adopted */
-    uint32_t acked;          /* AWAITED, a ping: what its bytes_out less what is on the way has to pass to be a sign of
-                                life, modulo 2^32 */
+    uint32_t acked;          /* AWAITED: what its bytes_out less what is on the way has to pass to be a sign of life, or
+                                of coming nearer to our last word, modulo 2^32 */
     uint16_t round_trip;     /* of the last ping in milliseconds, plus 1; the longest that fits stands for all longer;
                                 atomic */
     uint16_t work;           /* the bits above, and in the topmost three its state */
@@ -6750,7 +6767,8 @@ static void wss__conn_prefer_behind(wss__loop *loop, uint32_t index) {
 
 /* Whether broadcasts are for this connection: not before its connect handlers, nor after a Close. On its loop. */
 static int wss__conn_is_receiver(const wss__conn *conn) {
-    return wss__conn_state(conn) == WSS__STATE_OPEN && conn->session.phase == WSS__SESSION_OPEN;
+    return wss__conn_state(conn) == WSS__STATE_OPEN && conn->session.phase == WSS__SESSION_OPEN &&
+           !(conn->work & WSS__WORK_BROKEN);
 }
 
 /* Bytes of the broadcasts that wait which this receiver has not been given: the last ones. */
@@ -6828,7 +6846,8 @@ static inline int wss__conn_update_pause(const wss_server *server, wss__conn *co
    purpose  when something is due for a connection although nothing comes, and what
    knows    base, timer, buf, session, input, conn
    owns     one function says when a deadline is, and which; each begins at the event that it is about, in its loop's
-            time; what is due is judged where a turn ends, when the kernel was asked for what it has
+            time; what is due is judged where a turn ends, when the kernel was asked for what it has; every connection
+            is looked at each few days, so that moments of which it keeps 32 bits are never mistaken for others
    threads  the loop's own */
 
 enum { /* what a deadline is about */
@@ -6844,7 +6863,13 @@ enum { /* what a deadline is about */
     WSS__DEADLINE_CLOSE      /* all was said, and no answer came */
 };
 
-enum { WSS__DEADLINE_MINUTE = 60000 };
+enum {
+    WSS__DEADLINE_MINUTE = 60000,
+    WSS__DEADLINE_LOOK = 1 << 29 /* milliseconds until a connection is looked at, if nothing is due before */
+};
+
+/* As long ago is any moment that is longer ago: more than a time of the options' can be. */
+#define WSS__DEADLINE_LONG 0x80000000u
 
 typedef struct wss__deadline {
     uint64_t at; /* as loop->now; UINT64_MAX: never */
@@ -6855,10 +6880,16 @@ static uint64_t wss__deadline_earlier(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-/* A moment of which 32 bits were kept. One that seems to lie ahead is now. */
+/* How long before a time a moment was of which 32 bits were kept. What lies ahead, as another thread may see it, is
+   now. */
+static uint32_t wss__deadline_ago(uint64_t time, uint32_t moment) {
+    uint32_t ago = (uint32_t)time - moment;
+    if (ago > UINT32_MAX - WSS__DEADLINE_LOOK) return 0;
+    return ago < WSS__DEADLINE_LONG ? ago : WSS__DEADLINE_LONG;
+}
+
 static uint64_t wss__deadline_moment(const wss__loop *loop, uint32_t moment) {
-    int32_t ago = (int32_t)((uint32_t)loop->time - moment);
-    return ago > 0 ? loop->time - (uint32_t)ago : loop->time;
+    return loop->time - wss__deadline_ago(loop->time, moment);
 }
 
 static void wss__deadline_offer(wss__deadline *first, int what, uint64_t began, int milliseconds) {
@@ -6919,15 +6950,18 @@ static uint64_t wss__deadline_rings(uint64_t due) {
 
 /* A timer that rings too early is cheap, moving it at every byte is not: it is only ever moved forward. */
 static void wss__deadline_schedule(wss__loop *loop, wss__conn *conn, uint64_t due) {
-    if (due == UINT64_MAX) return;
-    due = wss__deadline_rings(due);
+    due = wss__deadline_rings(wss__deadline_earlier(due, loop->now + WSS__DEADLINE_LOOK));
     if (wss__timer_pending(&conn->timer) && (int32_t)(conn->timer.due - (uint32_t)due) <= 0) return;
     wss__timer_set(&loop->wheel, conn->slot.index, due);
 }
 
 /* The peer has given a sign of life. */
+static void wss__deadline_set_seen(wss__conn *conn, uint64_t moment) {
+    __atomic_store_n(&conn->session.seen, (uint32_t)moment, __ATOMIC_RELAXED);
+}
+
 static void wss__deadline_touch(wss__loop *loop, wss__conn *conn) {
-    __atomic_store_n(&conn->session.seen, (uint32_t)loop->time, __ATOMIC_RELAXED);
+    wss__deadline_set_seen(conn, loop->time);
 }
 
 static void wss__deadline_begin(wss__loop *loop, wss__conn *conn, int what) {
@@ -6941,22 +6975,42 @@ static void wss__deadline_answered(wss__loop *loop, wss__conn *conn) {
     wss__timer_remove(&loop->wheel, conn->slot.index);
 }
 
+/* Puts off what was to be heard of a peer, by the time for which it was not read from: that has not passed for it. */
+static void wss__deadline_put_off(wss__loop *loop, wss__conn *conn) {
+    uint32_t gone = wss__deadline_ago(loop->time, conn->since);
+    wss__session_input *input = conn->session.input;
+    uint64_t seen = wss__deadline_moment(loop, conn->session.seen) + gone;
+    wss__deadline_set_seen(conn, wss__deadline_earlier(seen, loop->time));
+    conn->since = (uint32_t)loop->time;
+    if (input) input->since = wss__deadline_earlier(input->since + gone, loop->time);
+    if (conn->cold) conn->cold->last_message = wss__deadline_earlier(conn->cold->last_message + gone, loop->time);
+}
+
 /* Whether a connection is read from, while it is open: what it sends meanwhile waits, so the time does not run, and
-   goes on afterwards. */
+   goes on afterwards. There is one moment for two: that of a ping which is not answered stands meanwhile where that
+   of the last byte does, which came ping_ms before. */
 static void wss__deadline_note_reading(wss__loop *loop, wss__conn *conn, int reads) {
     if (!reads == !!(conn->work & WSS__WORK_UNREAD)) return;
+    int awaited = conn->work & WSS__WORK_AWAITED;
     WSS__COUNT(loop->shared.stats.paused, reads ? -1 : 1);
-    wss__deadline_answered(loop, conn);
+    wss__timer_remove(&loop->wheel, conn->slot.index); /* the next deadline may be nearer than it rings */
     if (!reads) {
+        if (awaited) wss__deadline_set_seen(conn, conn->since);
         wss__deadline_begin(loop, conn, WSS__WORK_UNREAD);
         return;
     }
-    uint32_t gone = (uint32_t)loop->time - conn->since;
-    wss__session_input *input = conn->session.input;
+    wss__deadline_put_off(loop, conn);
     wss__conn_clear_work(conn, WSS__WORK_UNREAD);
-    wss__deadline_touch(loop, conn);
-    if (input) input->since = wss__deadline_earlier(input->since + gone, loop->time);
-    if (conn->cold) conn->cold->last_message = wss__deadline_earlier(conn->cold->last_message + gone, loop->time);
+    if (!awaited) return;
+    conn->since = conn->session.seen;
+    wss__deadline_set_seen(conn, conn->since - (uint32_t)loop->server->options.ping_ms);
+}
+
+/* Its timer has rung: moments that are long past are kept from seeming to lie ahead some day. */
+static void wss__deadline_renew(wss__loop *loop, wss__conn *conn) {
+    if (conn->work & WSS__WORK_UNREAD) wss__deadline_put_off(loop, conn);
+    conn->since = (uint32_t)wss__deadline_moment(loop, conn->since);
+    wss__deadline_set_seen(conn, wss__deadline_moment(loop, conn->session.seen));
 }
 
 /* Bytes of the queue have left. */
@@ -7282,13 +7336,15 @@ static void wss__write_break(wss__loop *loop, wss__conn *conn) {
     wss__session_close(&loop->shared, &conn->session, WSS_CLOSE_LOST, wss__base_span(NULL, 0), WSS_CAUSE_MEMORY);
 }
 
-/* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. */
+/* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. What can never
+   leave is dropped. */
 static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
     wss__session_shared *shared = &loop->shared;
     struct iovec parts[WSS__WRITE_PARTS];
     size_t corked = shared->corked == &conn->session ? shared->cork_size : 0;
     size_t written = 0;
-    while ((corked || conn->session.queue) && conn->work & WSS__WORK_WRITABLE && written < WSS__WRITE_TURN) {
+    while ((corked || conn->session.queue) && written < WSS__WRITE_TURN &&
+           (conn->work & (WSS__WORK_WRITABLE | WSS__WORK_BROKEN)) == WSS__WORK_WRITABLE) {
         size_t total;
         int all;
         size_t count = wss__write_gather(loop, conn, corked, parts, &total, &all);
@@ -7302,7 +7358,9 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
         wss__session_sent(shared, &conn->session, left - from_cork);
         wss__deadline_note_sent(loop, conn, left);
     }
-    if (corked && !wss__session_uncork(shared, &conn->session, 0)) wss__write_break(loop, conn);
+    size_t done = conn->work & WSS__WORK_BROKEN ? corked : 0;
+    if (corked && !wss__session_uncork(shared, &conn->session, done)) wss__write_break(loop, conn);
+    if (conn->work & WSS__WORK_BROKEN) wss__session_drop_all(shared, &conn->session);
 }
 
 /* Sends a large message from the caller's memory; what the kernel does not take is copied. */
@@ -7312,7 +7370,8 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
     struct iovec parts[2] = {{head, first.size}, {(char *)(uintptr_t)message->data.data, message->size}};
     size_t done = wss__write_send(loop, conn, parts, 2, first.size + message->size, 0);
     wss__conn_make_ready(loop, conn);
-    if (done < first.size + message->size && !(conn->work & WSS__WORK_BROKEN)) {
+    if (conn->work & WSS__WORK_BROKEN) return WSS_ERR_GONE;
+    if (done < first.size + message->size) {
         wss__buf_frame *frame = wss__session_rest(&loop->server->mem, first, message->data, done);
         if (frame) frame->fixed = done != 0;
         if (!frame || !wss__session_append(&loop->shared, &conn->session, frame, 0)) {
@@ -7576,7 +7635,7 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
     conn->session.phase = status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
     wss__deadline_touch(loop, conn);
     frame->fixed = 1; /* nothing makes sense to the client before it */
-    if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__WORK_BROKEN;
+    if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) wss__write_break(loop, conn);
     if (status != 101) {
         if (!conn->cold->request->upgrade) WSS__COUNT(loop->shared.stats.http_answers, 1);
         else wss__input_count_refusal(&loop->shared, status, WSS_REFUSED_APPLICATION);
@@ -7823,7 +7882,7 @@ static void wss__read_http(wss__loop *loop, wss__conn *conn, const wss_request *
 }
 
 static void wss__read_request(wss__loop *loop, wss__conn *conn, const wss_request *request, int upgrade) {
-    int rule = wss__read_client(loop, conn, request);
+    int rule = loop->stopping ? WSS__HTTP_RULE_STOPPING : wss__read_client(loop, conn, request);
     if (rule) wss__notify_reject(loop, conn, rule, request);
     else if (upgrade) wss__read_upgrade(loop, conn, request);
     else wss__read_http(loop, conn, request);
@@ -7908,8 +7967,14 @@ static size_t wss__read_size(const wss__loop *loop, const wss__conn *conn) {
     return wss__base_min(loop->receive_size, wss__base_max(rest, WSS__READ_SIZE));
 }
 
+static inline void wss__read_count(wss__loop *loop, wss__conn *conn, size_t size) {
+    WSS__COUNT(conn->bytes_in, size);
+    WSS__COUNT(loop->shared.stats.bytes_in, size);
+}
+
 /* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to
-   follow. */
+   follow. What is behind an urgent byte of TCP, which no honest peer sends, is received when more comes, or when its
+   timer rings. */
 static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
     size_t room = wss__read_size(loop, conn);
@@ -7925,8 +7990,7 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__deadline_touch(loop, conn);
     if (conn->work & WSS__WORK_AWAITED && conn->session.phase != WSS__SESSION_CLOSING)
         wss__deadline_answered(loop, conn);
-    WSS__COUNT(conn->bytes_in, got);
-    WSS__COUNT(loop->shared.stats.bytes_in, got);
+    wss__read_count(loop, conn, bytes.size);
     if (bytes.size < room && !(conn->work & WSS__WORK_HANGUP))
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
     wss__read_dispatch(loop, conn, &bytes);
@@ -7940,8 +8004,9 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
         return;
     }
-    if (got > 0) WSS__COUNT(conn->bytes_in, got);
-    if (got <= 0 || conn->bytes_in > WSS__CONN_LINGER_MAX) wss__notify_mark_dead(loop, conn, 0);
+    if (got > 0) wss__read_count(loop, conn, (size_t)got);
+    if (got > 0) conn->session.drained = (uint16_t)(conn->session.drained + (got >> 10)); /* less has close_ms */
+    if (got <= 0 || conn->session.drained > WSS__CONN_LINGER_MAX) wss__notify_mark_dead(loop, conn, 0);
     else if ((size_t)got < loop->receive_size && !(conn->work & WSS__WORK_HANGUP))
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
 }
@@ -7981,10 +8046,21 @@ static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_event event;
     wss_server *server = loop->server;
     if (wss__conn_is_new(conn)) return; /* accepted and sent to in one go: connect comes before this */
-    int told = conn->session.phase == WSS__SESSION_OPEN && !wss__event_is_empty(&server->handlers, WSS_EVENT_DRAIN);
+    int told = wss__conn_is_receiver(conn) && !wss__event_is_empty(&server->handlers, WSS_EVENT_DRAIN);
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
     wss__conn_clear_crowded(loop, conn);
     if (told && !wss__notify_tell(conn, &event, NULL)) wss__conn_set_crowded(loop, conn);
+}
+
+/* How far the peer has acknowledged what it was sent, modulo 2^32. */
+static uint32_t wss__serve_acked(const wss__conn *conn, uint32_t unacked) {
+    return (uint32_t)conn->bytes_out - unacked;
+}
+
+/* All was said, and much of it may not have arrived yet: the time for the peer's last word begins, or begins anew. */
+static void wss__serve_await_end(wss__loop *loop, wss__conn *conn) {
+    wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
+    conn->acked = wss__serve_acked(conn, wss__socket_unacked(conn->fd));
 }
 
 /* The last byte has left: ends our stream first, as RFC 6455 section 7.1.1 asks of the server. Where the peer
@@ -7997,9 +8073,9 @@ static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
         return;
     }
     wss__conn_set_state(loop, conn, WSS__STATE_LINGERING);
-    __atomic_store_n(&conn->bytes_in, 0, __ATOMIC_RELAXED);
+    conn->session.drained = 0;
     /* else its time has begun when our last word had left */
-    if (loop->server->options.close_ms == WSS_OFF) wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
+    if (loop->server->options.close_ms == WSS_OFF) wss__serve_await_end(loop, conn);
 }
 
 /* Whether it is read from now. */
@@ -8019,18 +8095,30 @@ static int wss__serve_decide(wss__loop *loop, wss__conn *conn) {
     return (held || conn->work & WSS__WORK_READABLE) && !wss__conn_update_pause(loop->server, conn);
 }
 
-/* Nobody reads from it, so nobody would see its end. Not where reading goes on by itself, when what came before was
-   delivered. */
-static int wss__serve_rests(wss__loop *loop, wss__conn *conn) {
+/* The socket has failed or ended, and nobody reads from it who would see that: whether nothing of the peer waits before
+   that end. Not where reading goes on by itself, when what came before was delivered. */
+static int wss__serve_is_over(wss__loop *loop, wss__conn *conn) {
+    const wss__session_input *input = conn->session.input;
     if (conn->session.phase == WSS__SESSION_ASKED) return 1;
     if (!wss__conn_update_pause(loop->server, conn)) return 0;
-    if (!wss__conn_delivery_of(conn) || conn->work & WSS__WORK_PAUSED) return 1;
-    return wss__conn_may_drop(loop->server, conn);
+    if (!(conn->work & WSS__WORK_PAUSED)) return wss__conn_may_drop(loop->server, conn);
+    return !(input && input->held) && wss__socket_has_ended(conn->fd);
+}
+
+/* Nothing leaves any more. What the peer has sent before is read to its end, and tells what that is, unless the session
+   has ended without it. */
+static void wss__serve_broken(wss__loop *loop, wss__conn *conn) {
+    if (conn->session.phase != WSS__SESSION_OPEN)
+        wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
+    else conn->work |= WSS__WORK_READABLE | WSS__WORK_HANGUP | WSS__WORK_LOST;
 }
 
 /* ---- deadlines ---- */
 
-enum { WSS__SERVE_PING = 2 + 8 }; /* bytes of a ping */
+enum {
+    WSS__SERVE_PING = 2 + 8,      /* bytes of a ping */
+    WSS__SERVE_CLOSE = 4 + 123 + 1 /* of the longest Close, and what the end of our stream counts */
+};
 
 /* Asks a silent peer for a sign of life: a pong, or that it acknowledges bytes; those of the ping alone are none. Where
    other bytes wait for it there is no ping: they ask as well. */
@@ -8039,7 +8127,7 @@ static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
     uint32_t unacked = wss__socket_unacked(conn->fd);
     wss__base_store_be(payload, loop->now, 8);
     wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
-    conn->acked = (uint32_t)conn->bytes_out - unacked;
+    conn->acked = wss__serve_acked(conn, unacked);
     if (conn->session.queue) return;
     if (!unacked) conn->acked += WSS__SERVE_PING;
     if (!wss__session_put_control(&loop->shared, &conn->session, WSS__FRAME_PING, wss__base_span(payload, 8)))
@@ -8049,7 +8137,7 @@ static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
 /* No byte has come since the ping: it lives if it has acknowledged some, gigabytes perhaps. Else it is as far as it
    was, or short of that by the ping. */
 static void wss__serve_no_pong(wss__loop *loop, wss__conn *conn) {
-    uint32_t acked = (uint32_t)conn->bytes_out - wss__socket_unacked(conn->fd);
+    uint32_t acked = wss__serve_acked(conn, wss__socket_unacked(conn->fd));
     if (conn->acked - acked > WSS__SERVE_PING) wss__serve_ping(loop, conn);
     else wss__notify_end(loop, conn, WSS_CAUSE_PONG_TIMEOUT, WSS__NOTIFY_RESET);
 }
@@ -8064,9 +8152,21 @@ static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
     if (!answered) wss__notify_reject(loop, conn, asked ? WSS__HTTP_RULE_UNDECIDED : WSS__HTTP_RULE_TIMEOUT, NULL);
 }
 
+/* Whether the peer has come nearer to our last word in the time that it had for its own: has taken, of what stood
+   before that, as many bytes as who is behind must take, or all. The Close alone is no reason to wait again. */
+static int wss__serve_comes_nearer(const wss__loop *loop, const wss__conn *conn) {
+    const wss_options *options = &loop->server->options;
+    uint32_t unacked = wss__socket_unacked(conn->fd);
+    int32_t taken = (int32_t)(wss__serve_acked(conn, unacked) - conn->acked);
+    int64_t rate = options->least_rate == WSS_OFF ? 0 : options->least_rate;
+    int time = options->close_ms == WSS_OFF ? WSS__CONN_LINGER : options->close_ms;
+    return taken > WSS__SERVE_CLOSE && (!unacked || taken >= rate * time / 1000);
+}
+
 /* The time for the peer's last word is over. */
 static void wss__serve_close_late(wss__loop *loop, wss__conn *conn) {
-    if (wss__conn_is_serving(conn)) wss__notify_end(loop, conn, WSS_CAUSE_LOCAL_CLOSE, WSS__NOTIFY_LEAVE);
+    if (wss__serve_comes_nearer(loop, conn)) wss__serve_await_end(loop, conn);
+    else if (wss__conn_is_serving(conn)) wss__notify_end(loop, conn, WSS_CAUSE_LOCAL_CLOSE, WSS__NOTIFY_LEAVE);
     else wss__notify_mark_dead(loop, conn, 0);
 }
 
@@ -8111,13 +8211,14 @@ static void wss__serve_note(wss__loop *loop, wss__conn *conn) {
     wss__deadline_note_reading(loop, conn, !open || !wss__conn_update_pause(loop->server, conn));
     if (queue && !queue->since) wss__deadline_note_sent(loop, conn, 0);
     if (conn->session.phase > WSS__SESSION_OPEN && !queue && !(conn->work & WSS__WORK_AWAITED))
-        wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
+        wss__serve_await_end(loop, conn);
 }
 
 /* Judges what is due, if it is: its timer has rung, which made the kernel be asked, and no more has come. Whoever sends
    without end has no more than a second by that. */
 static void wss__serve_check_deadline(wss__loop *loop, wss__conn *conn) {
     wss__serve_note(loop, conn);
+    wss__deadline_renew(loop, conn);
     int more = conn->work & WSS__WORK_READABLE && wss__serve_reads(conn);
     wss__deadline due = wss__deadline_of(loop, conn);
     if (wss__deadline_rings(due.at) > loop->now || (more && due.at + WSS__CONN_MORE > loop->now)) return;
@@ -8144,9 +8245,8 @@ static void wss__serve_end_turn(wss__loop *loop, wss__conn *conn) {
     }
     if (!wss__timer_pending(&conn->timer)) wss__serve_check_deadline(loop, conn);
     wss__session_take_cork(&loop->shared, NULL);
-    if (conn->work & WSS__WORK_BROKEN && wss__conn_state(conn) != WSS__STATE_DEAD)
-        wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
-    if (conn->work & WSS__WORK_LOST && wss__conn_is_serving(conn) && wss__serve_rests(loop, conn))
+    if (conn->work & WSS__WORK_BROKEN && wss__conn_state(conn) != WSS__STATE_DEAD) wss__serve_broken(loop, conn);
+    if (conn->work & WSS__WORK_LOST && wss__conn_is_serving(conn) && wss__serve_is_over(loop, conn))
         wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
     if (wss__conn_state(conn) == WSS__STATE_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
     wss__conn_mark_pressure(loop, conn);
@@ -8523,6 +8623,13 @@ static int wss__accept_hand_over(wss__loop *loop, wss__conn *conn) {
     return 0;
 }
 
+/* The loop that was to have it cannot be told, or has begun to stop: it stays with this one, which can answer it. */
+static void wss__accept_keep(wss__loop *loop, wss__loop *other, wss__conn *conn) {
+    __atomic_sub_fetch(&other->connections, 1, __ATOMIC_ACQ_REL);
+    __atomic_add_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
+    wss__accept_adopt(loop, conn);
+}
+
 /* Gives a new socket a place, and that to the loop with the fewest. Counted here, not where it arrives: a loop that is
    held up does not look idle. */
 static void wss__accept_deal(wss__loop *loop, int fd, const wss__conn_peer *peer) {
@@ -8552,8 +8659,9 @@ static void wss__accept_deal(wss__loop *loop, int fd, const wss__conn_peer *peer
         wss__log_line(&server->log, WSS_LOG_INFO, loop->now, "a client was closed unanswered, from %s: %s",
                       wss__address_text(&peer->address, address),
                       result == WSS_ERR_FULL ? "its address has options.max_per_address" : wss_strerror(result));
-    if (!result && best == loop) wss__accept_adopt(loop, conn);
-    else if (result || !wss__accept_hand_over(best, conn)) wss__accept_undo(best, conn);
+    if (result) wss__accept_undo(best, conn);
+    else if (best == loop) wss__accept_adopt(loop, conn);
+    else if (!wss__accept_hand_over(best, conn)) wss__accept_keep(loop, best, conn);
 }
 
 /* What a failed accept means: go on, wait for the next event, wait for the kernel, or never again. */
@@ -8577,24 +8685,40 @@ static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
     return 0;
 }
 
-static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
+/* One socket; false where no more are to be accepted now. */
+static int wss__accept_one(wss__loop *loop, wss__socket_listener *listener) {
     wss__socket_address from;
     wss__conn_peer peer;
+    int fd = wss__socket_accept(listener->fd, &from);
+    if (fd < 0) return wss__accept_failed(loop, listener);
+    loop->accept_backoff = 0;
+    WSS__COUNT(loop->shared.stats.accepted, 1);
+    peer.address = wss__socket_address_of(&from);
+    peer.pid = peer.uid = peer.gid = -1;
+    if (peer.address.kind == WSS__ADDRESS_UNIX) wss__socket_credentials(fd, &peer.pid, &peer.uid, &peer.gid);
+    wss__accept_deal(loop, fd, &peer);
+    return 1;
+}
+
+static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
     int stopping = __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE);
     for (int i = 0; i < WSS__ACCEPT_TURN && loop->accepting && !stopping; i++) {
         if (!wss__accept_allowed(loop, i == 0)) return; /* whether another waits, the next event tells */
-        int fd = wss__socket_accept(listener->fd, &from);
-        if (fd < 0) {
-            if (!wss__accept_failed(loop, listener)) return;
-            continue;
-        }
-        loop->accept_backoff = 0;
-        WSS__COUNT(loop->shared.stats.accepted, 1);
-        peer.address = wss__socket_address_of(&from);
-        peer.pid = peer.uid = peer.gid = -1;
-        if (peer.address.kind == WSS__ADDRESS_UNIX) wss__socket_credentials(fd, &peer.pid, &peer.uid, &peer.gid);
-        wss__accept_deal(loop, fd, &peer);
+        if (!wss__accept_one(loop, listener)) return;
     }
+}
+
+/* Who has connected already is answered: accepts what waits at the listeners, as far as there are places, and closes
+   them. One that somebody else made may be his, and so is who waits there. */
+static void wss__accept_last(wss__loop *loop) {
+    wss__socket_listeners *all = &loop->server->listeners;
+    for (int i = 0; i < all->count; i++) {
+        int more = !all->list[i].adopted && all->list[i].fd >= 0;
+        for (int n = 0; n < WSS__SOCKET_BACKLOG && more && wss__accept_places(loop->server); n++)
+            more = wss__accept_one(loop, &all->list[i]);
+    }
+    wss__accept_watch_listeners(loop, 0);
+    wss__socket_close_listeners(all, 1);
 }
 
 /* ---- [loop] ------------------------------------------------------------------------------------------------
@@ -8647,7 +8771,7 @@ static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, in
     else wss__conn_clear_work(conn, bits);
     const wss_options *options = &loop->server->options;
     if (bits && options->ping_ms != WSS_OFF && options->pong_ms != WSS_OFF)
-        wss__socket_keep_alive(conn->fd, set, options->ping_ms, options->pong_ms, options->stall_ms);
+        wss__socket_keep_alive(conn->fd, set, options->ping_ms, options->pong_ms);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -8691,16 +8815,26 @@ static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
 
 /* ---- stopping ---- */
 
+/* A handshake is read once: it is answered if any of it has come, and no byte that is left unread resets the answer. */
+static void wss__loop_stop_head(wss__loop *loop, wss__conn *conn) {
+    conn->work |= WSS__WORK_READABLE;
+    wss__serve_turn(loop, conn); /* a whole request is refused there */
+    if (conn->session.phase != WSS__SESSION_HEAD) return;
+    if (conn->session.input) wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
+    else wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
+}
+
 static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
     if (!wss__conn_is_serving(conn)) return;
+    if (conn->session.phase == WSS__SESSION_HEAD) {
+        wss__loop_stop_head(loop, conn);
+        return;
+    }
     wss__conn_set_stage(loop->server, conn, WSS__STAGE_CLOSING);
     if (conn->session.phase == WSS__SESSION_OPEN)
         wss__write_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
-    else if (conn->session.phase == WSS__SESSION_ASKED ||
-             (conn->session.phase == WSS__SESSION_HEAD && conn->session.input))
+    else if (conn->session.phase == WSS__SESSION_ASKED)
         wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
-    else if (conn->session.phase == WSS__SESSION_HEAD)
-        wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
 }
 
 static void wss__loop_for_all(wss__loop *loop, void (*function)(wss__loop *loop, wss__conn *conn)) {
@@ -8710,8 +8844,7 @@ static void wss__loop_for_all(wss__loop *loop, void (*function)(wss__loop *loop,
 }
 
 static void wss__loop_begin_stop(wss__loop *loop) {
-    wss__accept_watch_listeners(loop, 0);
-    if (loop->index == 0) wss__socket_close_listeners(&loop->server->listeners, 1);
+    if (loop->index == 0) wss__accept_last(loop);
     wss__loop_run_jobs(loop, 1);
     loop->stopping = 1;
     wss__loop_for_all(loop, wss__loop_stop_conn);
@@ -9342,8 +9475,7 @@ static void wss__public_fill_info(wss_server *server, const wss__conn *conn, uin
     if (cold) wss__public_copy_text(info->protocol, sizeof info->protocol, cold->protocol, cold->protocol_size);
     info->age_ms = now - (uint64_t)conn->opened * WSS__CONN_STEP;
     uint64_t skipped = __atomic_load_n(&wss__conn_loop_of(server, conn)->skipped, __ATOMIC_RELAXED);
-    int32_t silent = (int32_t)((uint32_t)(now - skipped) - __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
-    info->silent_ms = silent > 0 ? (uint64_t)silent : 0; /* it may have spoken since now */
+    info->silent_ms = wss__deadline_ago(now - skipped, __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
     info->bytes_in = __atomic_load_n(&conn->bytes_in, __ATOMIC_RELAXED);
     info->bytes_out = __atomic_load_n(&conn->bytes_out, __ATOMIC_RELAXED);
     info->buffered = wss__public_waiting(server, conn);

@@ -753,7 +753,6 @@ static sim_file *sim_stream(int fd) {
 }
 
 static inline ssize_t sim_recv(int fd, void *data, size_t size, int flags) {
-    (void)flags;
     sim_file *file = sim_stream(fd);
     if (!file) return sim_bad("recv on no connection");
     peer *client = file->peer;
@@ -768,6 +767,7 @@ static inline ssize_t sim_recv(int fd, void *data, size_t size, int flags) {
     if (client->in.size) {
         if (most > client->in.size) most = client->in.size;
         memcpy(data, client->in.data + client->in.head, most);
+        if (flags & MSG_PEEK) return (ssize_t)most;
         sim_pipe_skip(&client->in, most);
         sim.progress++;
         if (client->in.size && most < size) sim_queue_ready(fd);

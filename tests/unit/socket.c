@@ -942,28 +942,22 @@ static void options_are_set(void) {
    times of the options are longer than the kernel takes. */
 static void keep_alive(void) {
     static const struct {
-        int idle_ms, limit_ms, seconds, step, timeout;
-    } rows[] = {{20000, 20000, 20, 5, 40000}, {500, 300, 1, 1, 800},        {1, 1, 1, 1, 2},
-                {1999, 7999, 1, 1, 9998},     {2000, 8000, 2, 2, 10000},    {INT_MAX, 4000, 32767, 1, INT_MAX},
-                {1, INT_MAX, 1, 32767, INT_MAX}, {INT_MAX, INT_MAX, 32767, 32767, INT_MAX},
-                {INT_MAX - 1, 1, 32767, 1, INT_MAX}, {INT_MAX - 2, 1, 32767, 1, INT_MAX - 1}};
+        int idle_ms, limit_ms, seconds, step;
+    } rows[] = {{20000, 20000, 20, 5},    {500, 300, 1, 1},         {1, 1, 1, 1},
+                {1999, 7999, 1, 1},       {2000, 8000, 2, 2},       {INT_MAX, 4000, 32767, 1},
+                {1, INT_MAX, 1, 32767},   {INT_MAX, INT_MAX, 32767, 32767}};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        wss__socket_keep_alive(fd, 1, rows[i].idle_ms, rows[i].limit_ms, 1);
+        wss__socket_keep_alive(fd, 1, rows[i].idle_ms, rows[i].limit_ms);
         CHECK_INT(option_of(fd, SOL_SOCKET, SO_KEEPALIVE), 1);
         CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_KEEPIDLE), rows[i].seconds);
         CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_KEEPINTVL), rows[i].step);
-        CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), rows[i].timeout);
+        CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_KEEPCNT), 4);
+        CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 0); /* it ends who has no room, though he answers */
         option_calls = 0;
-        wss__socket_keep_alive(fd, 0, rows[i].idle_ms, rows[i].limit_ms, 1);
+        wss__socket_keep_alive(fd, 0, rows[i].idle_ms, rows[i].limit_ms);
         CHECK_INT(option_of(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
-        CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 0);
-        CHECK_INT(option_calls, 2);
-    }
-    static const int stalls[][2] = {{1, 40000}, {40000, 40000}, {40001, 40001}, {INT_MAX, INT_MAX}, {WSS_OFF, 0}};
-    for (size_t i = 0; i < sizeof stalls / sizeof stalls[0]; i++) {
-        wss__socket_keep_alive(fd, 1, 20000, 20000, stalls[i][0]);
-        CHECK_INT(option_of(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), stalls[i][1]);
+        CHECK_INT(option_calls, 1);
     }
     close(fd);
 }
