@@ -195,7 +195,8 @@ extern "C" {
     X(WSS_CAUSE_CONTINUATION, 20, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: frame out of sequence")           \
     X(WSS_CAUSE_UTF8, 21, WSS_CLOSE_BAD_DATA, "protocol error: text is not UTF-8")                             \
     X(WSS_CAUSE_CLOSE_FRAME, 22, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: bad close frame")                 \
-    X(WSS_CAUSE_PRESSURE, 23, WSS_CLOSE_TRY_LATER, "memory pressure")
+    X(WSS_CAUSE_PRESSURE, 23, WSS_CLOSE_TRY_LATER, "memory pressure")                                          \
+    X(WSS_CAUSE_LIFETIME, 24, WSS_CLOSE_LOST, "lifetime is over")
 
 #define WSS_ENUMERATE(name, value, ...) name = (value),
 enum { WSS_ERROR_TABLE(WSS_ENUMERATE) WSS_ERROR_TABLE_END = 1 };
@@ -218,6 +219,7 @@ enum { /* close codes, RFC 6455 section 7.4.1 */
     WSS_CLOSE_POLICY = 1008,
     WSS_CLOSE_TOO_BIG = 1009,
     WSS_CLOSE_INTERNAL = 1011,
+    WSS_CLOSE_RESTART = 1012,
     WSS_CLOSE_TRY_LATER = 1013
 };
 
@@ -392,6 +394,11 @@ typedef struct wss_options {
                                   NULL: X-Forwarded-For. Forwarded: RFC 7239 */
     int proxy_protocol;        /* 1: connections of proxies begin with a PROXY header, version 1 or 2, others must not;
                                   default 0: no */
+    int stop_code;             /* close code of a stop and of lifetime_ms, as wss_close takes it; default 1001. 1012,
+                                  WSS_CLOSE_RESTART, says that the server comes again */
+    int stop_spread_ms;        /* time over which a stop spreads its closes, at most half of its own; meanwhile all goes
+                                  on, but new requests get 503; default 0: WSS_OFF */
+    int lifetime_ms;           /* age at which a connection is closed, a quarter more or less; default 0: WSS_OFF */
 } wss_options;
 
 typedef struct wss_header {
@@ -507,10 +514,15 @@ WSSERVER_API int wss_poll(wss_server *server, int milliseconds);
 /* A descriptor that is readable whenever wss_poll has work: put it into your poll set. Owned by the server. Negative:
    WSS_ERR_*. loop. */
 WSSERVER_API int wss_fd(wss_server *server);
-/* Begins an orderly stop: no new clients, 503 to those who have connected and are not in yet, Close 1001 to all others,
-   what is queued is flushed, the rest cut off after that many milliseconds; wss_run returns when all disconnect
-   handlers ran. Of several calls the earliest end counts. Not once wss_destroy has begun. any, signal. */
+/* Begins an orderly stop: no new clients, 503 to those who have connected and are not in yet, Close to all others
+   (options.stop_code, over options.stop_spread_ms); what is queued is flushed, the rest cut off after that many
+   milliseconds; wss_run returns when all disconnect handlers ran. Of several calls the earliest end counts, and one
+   with 0 ends a spread. Not once wss_destroy has begun. any, signal. */
 WSSERVER_API void wss_stop(wss_server *server, int milliseconds);
+/* The descriptor of listener number index, from 0 on, to be given to a successor (dup it: this one stays the server's).
+   From then on a stop leaves the listener's backlog, and its Unix path, to that. WSS_ERR_MISSING past the last,
+   WSS_ERR_STOPPED from the stop on. any. */
+WSSERVER_API int wss_listener(wss_server *server, int index);
 /* Stops if need be, joins the thread of wss_start, runs what handlers are left on the caller, frees everything.
    WSS_ERR_BUSY inside a handler, also of another server that this one's called, and while another thread is in wss_run
    or drains options.queue: wss_stop first, and let that end. Posts that were accepted run: of a server that never
@@ -5335,6 +5347,7 @@ enum { WSS__SOCKET_PATH = 010000000 }; /* glibc hides it in GNU mode if our head
 typedef struct wss__socket_listener {
     int fd;
     int adopted;  /* somebody else made it */
+    int handed;   /* to a successor; atomic */
     dev_t device; /* of the path, */
     ino_t inode;  /* to know whether what stands there is still ours */
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* of a Unix socket that we made, to be unlinked; "" else */
@@ -5599,7 +5612,8 @@ static int wss__socket_own_path(wss__socket_listener *listener, const char *path
 /* Removes the path of a listener if it is still its own. Where somebody holds the lock he is about to take it over. */
 static void wss__socket_leave_path(const wss__socket_listener *listener) {
     struct stat info;
-    int lock = listener->path[0] ? wss__socket_lock(listener->path, 0) : -1;
+    int ours = listener->path[0] && !__atomic_load_n(&listener->handed, __ATOMIC_ACQUIRE);
+    int lock = ours ? wss__socket_lock(listener->path, 0) : -1;
     if (lock < 0) return;
     if (WSSERVER_SYSTEM(lstat)(listener->path, &info) == 0 && info.st_dev == listener->device &&
         info.st_ino == listener->inode)
@@ -6323,6 +6337,10 @@ typedef struct wss__loop {
     int epoll;
     int index;
     int stopping;
+    int spreading;             /* a stop was asked for, and its closes are spread */
+    uint64_t spread_from;      /* since when, */
+    size_t spread_count;       /* over how many connections, */
+    size_t spread_done;        /* and of how many the turn has come */
     int finished;
     int accepting;             /* its listeners are in epoll; the first loop's alone ever are */
     int accept_backoff;        /* milliseconds until accepting is tried again after a failure; 0: when there is room */
@@ -6352,6 +6370,7 @@ struct wss_server {
     int stopping;              /* atomic */
     int full;                  /* atomic: the first loop waits for a place, or for a handshake to end */
     wss__atomic64 stop_at;     /* atomic: the earliest end of a stop; 0: none was asked for */
+    wss__atomic64 spread_end;  /* atomic: until when a stop spreads its closes; 0: it does not, or none was asked for */
     size_t open;               /* atomic: connections that are counted */
     size_t handshakes;         /* atomic: under way on all loops, and requests that somebody still holds */
     size_t undelivered;        /* atomic: bytes on their way to the queue's thread, of all connections */
@@ -6649,15 +6668,24 @@ static void wss__conn_misused(wss_server *server, const char *what, uint64_t id)
         wss__log_line(&server->log, WSS_LOG_DEBUG, wss__socket_clock(), "%s (%llx)", what, (unsigned long long)id);
 }
 
+/* Sets a moment of which 0 is none, unless an earlier one is set. */
+static void wss__conn_set_earlier(wss__atomic64 *at, uint64_t moment) {
+    uint64_t before = __atomic_load_n(at, __ATOMIC_ACQUIRE);
+    while ((!before || moment < before) &&
+           !__atomic_compare_exchange_n(at, &before, moment, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+    }
+}
+
 /* Asks all loops to stop; the earliest end counts. Async-signal-safe. */
 static void wss__conn_stop(wss_server *server, int milliseconds) {
     int number = errno;
-    uint64_t end = wss__socket_clock() + (uint64_t)(milliseconds > 0 ? milliseconds : 0);
-    uint64_t before = __atomic_load_n(&server->stop_at, __ATOMIC_ACQUIRE);
-    while ((!before || end < before) &&
-           !__atomic_compare_exchange_n(&server->stop_at, &before, end, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-    }
-    __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
+    int spread = server->options.stop_spread_ms;
+    uint64_t now = wss__socket_clock();
+    uint64_t time = (uint64_t)(milliseconds > 0 ? milliseconds : 0);
+    wss__conn_set_earlier(&server->stop_at, now + time);
+    if (spread != WSS_OFF && time > 0)
+        wss__conn_set_earlier(&server->spread_end, now + ((uint64_t)spread < time / 2 ? (uint64_t)spread : time / 2));
+    else __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
     for (int i = 0; i < server->loop_count; i++) wss__queue_signal(server->loops[i].inbox.fd);
     errno = number;
 }
@@ -6860,7 +6888,8 @@ enum { /* what a deadline is about */
     WSS__DEADLINE_IDLE,
     WSS__DEADLINE_STALL,     /* no byte was taken */
     WSS__DEADLINE_RATE,      /* a minute has passed: were they enough? */
-    WSS__DEADLINE_CLOSE      /* all was said, and no answer came */
+    WSS__DEADLINE_CLOSE,     /* all was said, and no answer came */
+    WSS__DEADLINE_LIFETIME
 };
 
 enum {
@@ -6916,6 +6945,15 @@ static void wss__deadline_offer_open(const wss__loop *loop, const wss__conn *con
         wss__deadline_offer(first, WSS__DEADLINE_IDLE, conn->cold->last_message, options->idle_ms);
 }
 
+/* When a connection has lived long enough, by the clock: a quarter more or less, so that those who came together do not
+   all go, and come again, at one time. */
+static void wss__deadline_offer_lifetime(const wss__loop *loop, const wss__conn *conn, wss__deadline *first) {
+    uint64_t lifetime = (uint64_t)loop->server->options.lifetime_ms;
+    uint64_t random = (conn->slot.index + loop->server->seed) * 0x9e3779b97f4a7c15u >> 32;
+    uint64_t end = (uint64_t)conn->opened * WSS__CONN_STEP + lifetime * 3 / 4 + random % (lifetime / 2 + 1);
+    wss__deadline_offer(first, WSS__DEADLINE_LIFETIME, end > loop->skipped ? end - loop->skipped : 0, 0);
+}
+
 /* The next deadline of a connection. Those about its reading run whenever something waits for it that was offered,
    those about its sending only while it is read from. */
 static wss__deadline wss__deadline_of(const wss__loop *loop, const wss__conn *conn) {
@@ -6935,6 +6973,7 @@ static wss__deadline wss__deadline_of(const wss__loop *loop, const wss__conn *co
         wss__deadline_offer(&first, WSS__DEADLINE_HANDSHAKE, since, options->handshake_ms);
     } else if (phase == WSS__SESSION_OPEN) {
         if (!(conn->work & WSS__WORK_UNREAD)) wss__deadline_offer_open(loop, conn, &first);
+        if (options->lifetime_ms != WSS_OFF) wss__deadline_offer_lifetime(loop, conn, &first);
     } else if (conn->work & WSS__WORK_AWAITED) {
         int lingers = options->close_ms == WSS_OFF && wss__conn_state(conn) == WSS__STATE_LINGERING;
         wss__deadline_offer(&first, WSS__DEADLINE_CLOSE, since, lingers ? WSS__CONN_LINGER : options->close_ms);
@@ -7882,7 +7921,7 @@ static void wss__read_http(wss__loop *loop, wss__conn *conn, const wss_request *
 }
 
 static void wss__read_request(wss__loop *loop, wss__conn *conn, const wss_request *request, int upgrade) {
-    int rule = loop->stopping ? WSS__HTTP_RULE_STOPPING : wss__read_client(loop, conn, request);
+    int rule = loop->stopping || loop->spreading ? WSS__HTTP_RULE_STOPPING : wss__read_client(loop, conn, request);
     if (rule) wss__notify_reject(loop, conn, rule, request);
     else if (upgrade) wss__read_upgrade(loop, conn, request);
     else wss__read_http(loop, conn, request);
@@ -8170,6 +8209,12 @@ static void wss__serve_close_late(wss__loop *loop, wss__conn *conn) {
     else wss__notify_mark_dead(loop, conn, 0);
 }
 
+/* Sends the client elsewhere, or away for a while. */
+static void wss__serve_leave(wss__loop *loop, wss__conn *conn, int cause) {
+    wss__conn_set_stage(loop->server, conn, WSS__STAGE_CLOSING);
+    wss__write_close(loop, conn, loop->server->options.stop_code, wss__base_span(NULL, 0), cause);
+}
+
 /* A deadline has passed, and the kernel has nothing that would change it. */
 static void wss__serve_judge(wss__loop *loop, wss__conn *conn, int what) {
     switch (what) {
@@ -8179,6 +8224,7 @@ static void wss__serve_judge(wss__loop *loop, wss__conn *conn, int what) {
     case WSS__DEADLINE_MESSAGE: wss__notify_end(loop, conn, WSS_CAUSE_MESSAGE_TIMEOUT, WSS__NOTIFY_SAY); break;
     case WSS__DEADLINE_IDLE: wss__notify_end(loop, conn, WSS_CAUSE_IDLE_TIMEOUT, WSS__NOTIFY_SAY); break;
     case WSS__DEADLINE_CLOSE: wss__serve_close_late(loop, conn); break;
+    case WSS__DEADLINE_LIFETIME: wss__serve_leave(loop, conn, WSS_CAUSE_LIFETIME); break;
     case WSS__DEADLINE_STALL: wss__notify_end(loop, conn, WSS_CAUSE_SLOW_READER, WSS__NOTIFY_RESET); break;
     case WSS__DEADLINE_RATE:
         if (!wss__deadline_takes_enough(loop, conn))
@@ -8471,6 +8517,7 @@ static void wss__accept_watch_listeners(wss__loop *loop, int on) {
     if (loop->accepting == on) return;
     for (int i = 0; i < all->count; i++) {
         if (all->list[i].fd < 0) continue;
+        if (on && loop->spreading && __atomic_load_n(&all->list[i].handed, __ATOMIC_ACQUIRE)) continue;
         if (!on) wss__socket_unwatch(loop->epoll, all->list[i].fd);
         else failed |= wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, WSS__ACCEPT_TAG + (uint64_t)i) != 0;
     }
@@ -8713,7 +8760,7 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
 static void wss__accept_last(wss__loop *loop) {
     wss__socket_listeners *all = &loop->server->listeners;
     for (int i = 0; i < all->count; i++) {
-        int more = !all->list[i].adopted && all->list[i].fd >= 0;
+        int more = !all->list[i].adopted && !all->list[i].handed && all->list[i].fd >= 0;
         for (int n = 0; n < WSS__SOCKET_BACKLOG && more && wss__accept_places(loop->server); n++)
             more = wss__accept_one(loop, &all->list[i]);
     }
@@ -8830,11 +8877,12 @@ static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
         wss__loop_stop_head(loop, conn);
         return;
     }
+    if (conn->session.phase == WSS__SESSION_OPEN) {
+        wss__serve_leave(loop, conn, WSS_CAUSE_STOPPING);
+        return;
+    }
     wss__conn_set_stage(loop->server, conn, WSS__STAGE_CLOSING);
-    if (conn->session.phase == WSS__SESSION_OPEN)
-        wss__write_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
-    else if (conn->session.phase == WSS__SESSION_ASKED)
-        wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
+    if (conn->session.phase == WSS__SESSION_ASKED) wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
 }
 
 static void wss__loop_for_all(wss__loop *loop, void (*function)(wss__loop *loop, wss__conn *conn)) {
@@ -8848,6 +8896,43 @@ static void wss__loop_begin_stop(wss__loop *loop) {
     wss__loop_run_jobs(loop, 1);
     loop->stopping = 1;
     wss__loop_for_all(loop, wss__loop_stop_conn);
+}
+
+/* Begins to spread a stop: who waits at a listener that was handed on is its new owner's. */
+static void wss__loop_begin_spread(wss__loop *loop) {
+    wss__conn *conn;
+    loop->spreading = 1;
+    loop->spread_from = loop->now;
+    uint32_t at = loop->lists[WSS__LIST_OPEN].first;
+    while ((conn = wss__conn_walk(loop, &at)) != NULL) loop->spread_count++;
+    if (loop->index != 0 || !loop->accepting) return;
+    wss__accept_watch_listeners(loop, 0);
+    wss__accept_watch_listeners(loop, 1);
+}
+
+/* When the next of those whose closes are spread has its turn. */
+static uint64_t wss__loop_spread_due(const wss__loop *loop) {
+    uint64_t end = loop->stopping ? 0 : __atomic_load_n(&loop->server->spread_end, __ATOMIC_ACQUIRE);
+    if (!end) return UINT64_MAX;
+    if (!loop->spreading || loop->spread_done >= loop->spread_count || end <= loop->spread_from) return end;
+    return loop->spread_from + (end - loop->spread_from) * (loop->spread_done + 1) / (loop->spread_count + 1);
+}
+
+/* Closes those whose turn has come, the oldest first; then, or when nobody is left, the stop goes on. */
+static void wss__loop_spread(wss__loop *loop) {
+    uint64_t end = __atomic_load_n(&loop->server->spread_end, __ATOMIC_ACQUIRE);
+    if (!end || loop->stopping) return;
+    if (!loop->spreading) wss__loop_begin_spread(loop);
+    uint32_t at = loop->lists[WSS__LIST_OPEN].first;
+    while (loop->spread_done < loop->spread_count && wss__loop_spread_due(loop) <= loop->now) {
+        wss__conn *conn = wss__conn_walk(loop, &at);
+        if (!conn) loop->spread_done = loop->spread_count;
+        else if (conn->session.phase == WSS__SESSION_OPEN) wss__serve_leave(loop, conn, WSS_CAUSE_STOPPING);
+        else continue;
+        loop->spread_done++;
+    }
+    int over = end <= loop->now || __atomic_load_n(&loop->server->open, __ATOMIC_ACQUIRE) == 0;
+    if (over) __atomic_store_n(&loop->server->stopping, 1, __ATOMIC_RELEASE);
 }
 
 static void wss__loop_cut_conn(wss__loop *loop, wss__conn *conn) {
@@ -8907,6 +8992,7 @@ static void wss__loop_rearm(wss__loop *loop) {
 /* Moment at which something must be done although nothing comes. */
 static uint64_t wss__loop_due(const wss__loop *loop) {
     uint64_t due = wss__deadline_earlier(wss__timer_next(&loop->wheel), wss__loop_stop_at(loop));
+    due = wss__deadline_earlier(due, wss__loop_spread_due(loop));
     due = wss__deadline_earlier(due, wss__pressure_due(loop));
     if (loop->index == 0 && !loop->accepting && !loop->stopping) due = wss__deadline_earlier(due, loop->accept_at);
     uint64_t tell_at = __atomic_load_n(&loop->server->log.tell_at, __ATOMIC_RELAXED);
@@ -9016,6 +9102,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     /* before any handler: what this thread sent before wss_poll goes before what they send */
     wss__loop_run_jobs(loop, 0);
     for (int i = 0; i < count; i++) wss__loop_on_event(loop, events[i].data.u64, events[i].events);
+    wss__loop_spread(loop);
     if (!loop->stopping && __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE)) wss__loop_begin_stop(loop);
     wss__loop_run_timers(loop);
     wss__loop_run_ready(loop);
@@ -9808,7 +9895,7 @@ WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size
 
 /* ---- [option] ----------------------------------------------------------------------------------------------
    purpose  options: one table of what each may be, what it is where it is 0, and what is said where it cannot be
-   knows    base, utf8, address, http, origin, queue
+   knows    base, utf8, address, http, origin, frame, queue
    owns     no state; what passes here needs no further look
    threads  any */
 
@@ -9863,7 +9950,10 @@ static const wss__option wss__option_rows[] = {
     WSS__OPTION_LIMIT(least_rate, 256),
     WSS__OPTION_STRING(proxies, NULL),
     WSS__OPTION_STRING(proxy_header, "X-Forwarded-For"),
-    WSS__OPTION_NUMBER(proxy_protocol, 0, 1, 0)
+    WSS__OPTION_NUMBER(proxy_protocol, 0, 1, 0),
+    WSS__OPTION_NUMBER(stop_code, WSS_CLOSE_NORMAL, 4999, WSS_CLOSE_GOING_AWAY),
+    WSS__OPTION_LIMIT(stop_spread_ms, WSS_OFF),
+    WSS__OPTION_LIMIT(lifetime_ms, WSS_OFF)
 };
 
 #undef WSS__OPTION_ROW
@@ -9941,6 +10031,9 @@ static int wss__option_check_texts(const wss_options *options, wss_error *why) {
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "proxy_header", header, "write the name of a header line");
     if (hosts.data && !host.size)
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "hosts", hosts, "it names no host, so nobody could connect");
+    if (!wss__frame_code_valid(options->stop_code))
+        return wss__option_refuse(why, WSS_ERR_ARGUMENT, "stop_code", wss__base_span(NULL, 0),
+                                   "no Close may have this code");
     int result = wss__option_check_list("origins", options->origins, wss__origin_fault, why);
     if (!result) result = wss__option_check_list("hosts", options->hosts, wss__origin_host_fault, why);
     if (!result) result = wss__option_check_list("proxies", options->proxies, wss__option_proxy_fault, why);
@@ -10250,6 +10343,14 @@ WSSERVER_API int wss_fd(wss_server *server) {
     wss__loop_rearm(loop);
     wss__loop_arm_timer(loop);
     return loop->epoll;
+}
+
+WSSERVER_API int wss_listener(wss_server *server, int index) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    if (__atomic_load_n(&server->stop_at, __ATOMIC_ACQUIRE)) return WSS_ERR_STOPPED;
+    if (index < 0 || index >= server->listeners.count) return WSS_ERR_MISSING;
+    __atomic_store_n(&server->listeners.list[index].handed, 1, __ATOMIC_RELEASE);
+    return server->listeners.list[index].fd;
 }
 
 WSSERVER_API void wss_stop(wss_server *server, int milliseconds) {
