@@ -399,6 +399,8 @@ typedef struct wss_options {
     int stop_spread_ms;        /* time over which a stop spreads its closes, at most half of its own; meanwhile all goes
                                   on, but new requests get 503; default 0: WSS_OFF */
     int lifetime_ms;           /* age at which a connection is closed, a quarter more or less; default 0: WSS_OFF */
+    int max_message_rate;      /* messages a second that are read of one connection, a second's worth at once; then it
+                                  waits. Control frames do not count; default 0: WSS_OFF */
 } wss_options;
 
 typedef struct wss_header {
@@ -469,6 +471,7 @@ typedef struct wss_stats {
     uint64_t undelivered;      /* with options.queue: bytes of messages on their way to its thread now */
     uint64_t handshakes;       /* under way now */
     uint64_t closed_places;    /* with options.queue: ended connections now whose events were not delivered yet */
+    uint64_t rate_pauses;      /* times that a connection was above max_message_rate */
 } wss_stats;
 
 /* Builds args. Fields are private. The first error sticks and comes out of wss_writer_args and of the send. */
@@ -6244,6 +6247,8 @@ typedef struct wss__conn_cold {
     char *reason;            /* of our Close */
     size_t reason_size;
     uint64_t last_message;   /* for the idle timeout */
+    uint64_t rated;          /* for max_message_rate: when the next message may come, had all so far come evenly: in
+                                nanoseconds of its loop's time */
     uint64_t moved_at;       /* [pressure]: when it last sent or took anything, */
     uint64_t moved;          /* how many bytes it had then, */
     uint32_t heavy_before;   /* and the list in which it stands */
@@ -6541,7 +6546,7 @@ static void wss__conn_free_empty_cold(wss_server *server, wss__conn *conn) {
     wss__conn_cold *cold = conn->cold;
     wss__conn_lock(server);
     int empty = !cold->delivery && !cold->request && !cold->path && !cold->protocol && !cold->reason && !cold->address;
-    empty = empty && server->options.idle_ms == WSS_OFF;
+    empty = empty && server->options.idle_ms == WSS_OFF && server->options.max_message_rate == WSS_OFF;
     if (empty) conn->cold = NULL;
     wss__conn_unlock(server);
     if (empty) wss__mem_free(&server->mem, cold, sizeof *cold);
@@ -6854,6 +6859,22 @@ static size_t wss__conn_load(const wss_server *server, const wss__conn *conn) {
     return many || (undelivered && wss__conn_is_flooded(server)) ? SIZE_MAX : wss__base_add(load, undelivered);
 }
 
+/* Moment until which a connection is not read from, since it has sent a second's messages at once; 0: it is. */
+static uint64_t wss__conn_rate_end(const wss_server *server, const wss__conn *conn) {
+    const uint64_t second = 1000000000;
+    uint64_t now = wss__conn_loop_of(server, conn)->time * 1000000;
+    uint64_t next = (conn->cold ? conn->cold->rated : 0) + second / (unsigned)server->options.max_message_rate;
+    return next > now + second ? (next - second + 999999) / 1000000 : 0;
+}
+
+/* Counts a message of a connection. True: it is the last for a while. */
+static int wss__conn_rate(const wss_server *server, wss__conn *conn) {
+    uint64_t now = wss__conn_loop_of(server, conn)->time * 1000000;
+    uint64_t from = conn->cold->rated > now ? conn->cold->rated : now;
+    conn->cold->rated = from + 1000000000 / (unsigned)server->options.max_message_rate;
+    return wss__conn_rate_end(server, conn) > 0;
+}
+
 /* Reading stops while the replies to what was read fill the queue. Decided again after each message. With a
    queue the thread that drains it is asked to say when it has caught up; asking comes before looking again, so
    that its answer cannot fall in between. */
@@ -6867,6 +6888,7 @@ static inline int wss__conn_update_pause(const wss_server *server, wss__conn *co
         if (wss__conn_load(server, conn) <= half / 2) /* always: true in a race only */
             wss__conn_clear_work(conn, WSS__WORK_FULL); /* never: in a race only */
     }
+    if (server->options.max_message_rate != WSS_OFF && wss__conn_rate_end(server, conn) > 0) return 1;
     return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__WORK_FULL | WSS__WORK_PAUSED)) != 0;
 }
 
@@ -6880,7 +6902,7 @@ static inline int wss__conn_update_pause(const wss_server *server, wss__conn *co
 
 enum { /* what a deadline is about */
     WSS__DEADLINE_NONE = 0,
-    WSS__DEADLINE_RETRY,     /* what lacked memory is tried again */
+    WSS__DEADLINE_RETRY,     /* what lacked memory is tried again, who sent too much read again */
     WSS__DEADLINE_HANDSHAKE,
     WSS__DEADLINE_PING,      /* it has been silent */
     WSS__DEADLINE_PONG,      /* and has given no sign of life since */
@@ -6964,6 +6986,10 @@ static wss__deadline wss__deadline_of(const wss__loop *loop, const wss__conn *co
     wss__deadline first = {UINT64_MAX, WSS__DEADLINE_NONE};
     if (conn->work & WSS__WORK_STARVED || wss__conn_is_drained(loop->server, conn))
         wss__deadline_offer(&first, WSS__DEADLINE_RETRY, loop->time, WSS__CONN_RETRY);
+    if (options->max_message_rate != WSS_OFF) {
+        uint64_t end = wss__conn_rate_end(loop->server, conn);
+        if (end) wss__deadline_offer(&first, WSS__DEADLINE_RETRY, end, 0);
+    }
     if (queue && queue->since) {
         int minute = options->least_rate == WSS_OFF ? WSS_OFF : WSS__DEADLINE_MINUTE;
         wss__deadline_offer(&first, WSS__DEADLINE_STALL, queue->since, options->stall_ms);
@@ -7823,6 +7849,8 @@ static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__sessi
     event.size = message->size;
     event.data = message->data;
     if (conn->cold) conn->cold->last_message = loop->time;
+    if (loop->server->options.max_message_rate != WSS_OFF && wss__conn_rate(loop->server, conn))
+        WSS__COUNT(loop->shared.stats.rate_pauses, 1);
     if (!wss__notify_tell(conn, &event, NULL)) wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
 }
 
@@ -8618,7 +8646,8 @@ static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd, const w
     if (trusted) conn->session.from |= WSS__SESSION_TRUSTED;
     if (!wss__conn_set_peer(server, conn, peer)) return WSS_ERR_MEMORY;
     int result = trusted ? WSS_OK : wss__conn_limit(server, conn, &peer->address); /* whose it is, the request tells */
-    if (result || (!options->queue && options->idle_ms == WSS_OFF)) return result;
+    int plain = !options->queue && options->idle_ms == WSS_OFF && options->max_message_rate == WSS_OFF;
+    if (result || plain) return result;
     if (!wss__conn_need_cold(server, conn)) return WSS_ERR_MEMORY;
     if (!options->queue) return WSS_OK;
     conn->cold->delivery = (wss__conn_delivery *)wss__mem_get_zeroed(&server->mem, sizeof *conn->cold->delivery);
@@ -9825,6 +9854,7 @@ static const wss__metrics_row wss__metrics_rows[] = {
     WSS__METRICS_ONE(queued_peak, "queued_peak_bytes", GAUGE, "Most that ever waited on one connection."),
     WSS__METRICS_ONE(crowded, "connections_crowded", GAUGE, "Connections whose queue is above half of its limit."),
     WSS__METRICS_ONE(paused, "connections_paused", GAUGE, "Connections that are not read from."),
+    WSS__METRICS_ONE(rate_pauses, "rate_pauses_total", COUNTER, "Times that a connection sent more than it may."),
     WSS__METRICS_ONE(posted, "posts", GAUGE, "Posts and sends that wait for a networking thread."),
     WSS__METRICS_ONE(undelivered, "undelivered_bytes", GAUGE, "Messages on their way to the thread of a queue."),
     WSS__METRICS_ONE(undelivered_dropped, "undelivered_dropped_total", COUNTER,
@@ -9953,7 +9983,8 @@ static const wss__option wss__option_rows[] = {
     WSS__OPTION_NUMBER(proxy_protocol, 0, 1, 0),
     WSS__OPTION_NUMBER(stop_code, WSS_CLOSE_NORMAL, 4999, WSS_CLOSE_GOING_AWAY),
     WSS__OPTION_LIMIT(stop_spread_ms, WSS_OFF),
-    WSS__OPTION_LIMIT(lifetime_ms, WSS_OFF)
+    WSS__OPTION_LIMIT(lifetime_ms, WSS_OFF),
+    WSS__OPTION_LIMIT(max_message_rate, WSS_OFF)
 };
 
 #undef WSS__OPTION_ROW

@@ -768,6 +768,57 @@ static void waiting_elsewhere(void) {
     step_end(server);
 }
 
+static int rated;
+
+static void on_rated(const wss_event *e) {
+    (void)e;
+    rated++;
+}
+
+/* A second's worth at once, then one each time that it is due; nothing is lost, control frames are free, others are not
+   held up, and who sends no more than it may is never held up. */
+static void message_rate(void) {
+    wss_options options = {0};
+    wss_stats stats;
+    options.max_message_rate = 10;
+    options.pong_ms = 500; /* does not run meanwhile */
+    options.ping_ms = 500;
+    wss_server *server = step_server(&options);
+    wss_on_data(server, on_rated, NULL);
+    step_client *client = step_open(server);
+    rated = 0;
+    for (int i = 0; i < 30; i++) step_frame(server, client, 0x81, "m", 1);
+    CHECK_INT(rated, 10);
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.rate_pauses, 1);
+    CHECK_INT(stats.paused, 1);
+    step_client *other = step_open(server);
+    for (int i = 0; i < 5; i++) step_frame(server, other, 0x81, "m", 1);
+    CHECK_INT(rated, 15);
+    step_free(other);
+    for (int tenth = 1; tenth <= 20; tenth++) {
+        step_time(server, 100);
+        CHECK(rated >= 15 + tenth - 1 && rated <= 15 + tenth); /* deadlines have steps of 64 ms */
+    }
+    step_time(server, 100);
+    CHECK_INT(rated, 35);
+    step_time(server, 1000);
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.paused, 0);
+    uint64_t before = stats.rate_pauses;
+    for (int i = 0; i < 50; i++) {
+        step_frame(server, client, 0x89, "ping", 4);
+        step_frame(server, client, 0x81, "m", 1);
+        step_time(server, 100);
+        CHECK_INT(rated, 36 + i);
+    }
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.rate_pauses, before);
+    CHECK_INT(stats.closes[WSS_CAUSE_PONG_TIMEOUT], 0);
+    step_free(client);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(handshake_deadline);
@@ -794,5 +845,6 @@ int main(void) {
     RUN(pause_of_months);
     RUN(silence_of_months);
     RUN(idle_costs_nothing);
+    RUN(message_rate);
     return test_end("deadlines");
 }
