@@ -77,6 +77,10 @@ static const field fields[] = {
     STRING(proxies, NULL),
     STRING(proxy_header, "X-Forwarded-For"),
     NUMBER(proxy_protocol, 0, 1, 0),
+    NUMBER(stop_code, 1000, 4999, 1001),
+    LIMIT(stop_spread_ms, WSS_OFF),
+    LIMIT(lifetime_ms, WSS_OFF),
+    LIMIT(max_message_rate, WSS_OFF),
 };
 
 static const wss__option *row_of(const field *f) {
