@@ -7270,18 +7270,31 @@ static void wss__notify_log_refusal(wss__loop *loop, const wss__conn *conn, cons
                   rule->option ? by_name ? ". See options." : " See options." : "", rule->option ? rule->option : "");
 }
 
-static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const wss__session_event *end) {
+/* Who has gone, from where, after how long, and why. */
+static void wss__notify_log_gone(wss__loop *loop, const wss__conn *conn, const wss__session_event *end) {
     char reason[WSS__LOG_PEER * 4 + 4];
+    char path[WSS__LOG_PEER * 4 + 4];
+    char address[WSS__ADDRESS_TEXT];
+    wss__conn_peer peer = wss__conn_peer_of(conn);
+    const wss__conn_cold *cold = conn->cold;
+    uint64_t age = loop->now - (uint64_t)conn->opened * WSS__CONN_STEP;
+    wss__log_escape(cold && cold->path ? wss__base_span(cold->path, cold->path_size) : wss__base_text("/"), path);
+    wss__log_escape(wss__base_span(end->data, end->size), reason);
+    wss__log_line(&loop->server->log, WSS_LOG_INFO, loop->now,
+                  "connection ended: %s, %.80s, after %llu.%03llu s: %s, code %d, %llu bytes in, %llu out%s%.100s",
+                  wss__address_text(&peer.address, address), path, (unsigned long long)(age / 1000),
+                  (unsigned long long)(age % 1000), wss_cause_text(end->cause), end->code,
+                  (unsigned long long)conn->bytes_in, (unsigned long long)conn->bytes_out, *reason ? ", reason " : "",
+                  reason);
+}
+
+static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const wss__session_event *end, int connected) {
     wss__log *log = &loop->server->log;
-    int level = end->cause >= WSS_CAUSE_UNMASKED ? WSS_LOG_INFO : WSS_LOG_DEBUG;
     if (!wss__log_wants(log, WSS_LOG_WARNING)) return;
-    if (end->cause == WSS_CAUSE_HANDSHAKE) {
-        wss__notify_log_refusal(loop, conn, end);
-    } else if (wss__log_wants(log, level)) {
-        wss__log_line(log, level, loop->now, "connection %llx ended: %s, code %d, reason \"%s\"",
-                      (unsigned long long)wss__conn_handle(conn).id, wss_cause_text(end->cause), end->code,
-                      wss__log_escape(wss__base_span(end->data, end->size), reason));
-    }
+    if (end->cause == WSS_CAUSE_HANDSHAKE) wss__notify_log_refusal(loop, conn, end);
+    else if (connected && wss__log_wants(log, WSS_LOG_INFO)) wss__notify_log_gone(loop, conn, end);
+    else if (!connected)
+        wss__log_line(log, WSS_LOG_DEBUG, loop->now, "a client left without a request: %s", wss_cause_text(end->cause));
 }
 
 /* The session has ended: tell, then let what is queued leave. */
@@ -7292,7 +7305,7 @@ static void wss__notify_ended(wss__loop *loop, wss__conn *conn, const wss__sessi
     if (!end->ours) wss__conn_clear_work(conn, WSS__WORK_AWAITED);
     if (end->final) conn->work |= WSS__WORK_ENDED_INPUT;
     WSS__COUNT(loop->shared.stats.closes[end->cause], 1);
-    wss__notify_log_end(loop, conn, end);
+    wss__notify_log_end(loop, conn, end, connected);
     wss__notify_disconnect(loop, conn, end, connected);
     wss__conn_make_ready(loop, conn);
 }

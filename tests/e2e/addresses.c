@@ -214,6 +214,8 @@ static void log_lines(void) {
     step_client *client = step_open(server);
     step_frame(server, client, 0x88, "\x0f\xa0%n%s\x1b[2J\r\n\xc2\x9b", 14);
     CHECK(strstr(logged, "%n%s\\x1b[2J\\x0d\\x0a\\xc2\\x9b") != NULL);
+    CHECK(strstr(logged, "connection ended: 127.0.0.1, /, after 0.0") != NULL);
+    CHECK(strstr(logged, " s: peer closed, code 4000, ") != NULL && strstr(logged, " bytes in, ") != NULL);
     step_free(client);
     step(server);
     logged[0] = 0;

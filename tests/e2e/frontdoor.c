@@ -481,7 +481,9 @@ static void proxy_headers(void) {
     wss_server *server = serve_with_headers(&options);
     for (size_t i = 0; i < COUNT(samples); i++) {
         memset(visits, 0, sizeof visits);
+        char line[100];
         logged[0] = 0;
+        step_now += 1000; /* so that no line is left out */
         step_client *client = come_from(server, samples[i].source);
         int status = ask(server, client, samples[i].header, samples[i].size, ASK, samples[i].lines);
         const char *want = samples[i].want ? samples[i].want : samples[i].source;
@@ -493,8 +495,9 @@ static void proxy_headers(void) {
         if (status == 101) expect_visit(UPGRADE, want, port, 1);
         if (status == 101) expect_visit(CONNECT, want, port, 1);
         if (status == 101) expect_visit(DISCONNECT, want, port, 1);
+        snprintf(line, sizeof line, "connection ended: %s, /", want);
+        CHECK_INT(strstr(logged, line) != NULL, status == 101);
         if (status == 101) continue;
-        char line[64];
         snprintf(line, sizeof line, "request refused: 400, from %s: ", samples[i].source);
         if (!strstr(logged, line)) printf("header %zu: %s", i, logged);
         CHECK(strstr(logged, line) != NULL);
