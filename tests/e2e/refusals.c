@@ -318,6 +318,7 @@ static void behind_a_proxy(void) {
     }
     step_free(first);
     step_end(server);
+    lines = 0; /* that of its end */
 }
 
 /* ---- lines of the log ---- */
