@@ -7220,7 +7220,8 @@ static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__
     wss_event event;
     wss__conn_lock(server);
     if (connected) __atomic_sub_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
-    wss__conn_raise(conn, WSS__STAGE_CLOSING);
+    if (wss__conn_stage(conn) != WSS__STAGE_ANSWERED) /* which is told to who answers again */
+        wss__conn_raise(conn, WSS__STAGE_CLOSING);
     wss__conn_unlock(server);
     if (!connected) return;
     int ours = end->cause == WSS_CAUSE_LOCAL_CLOSE && conn->cold && conn->cold->reason;
@@ -7718,7 +7719,6 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
         if (!conn->cold->request->upgrade) WSS__COUNT(loop->shared.stats.http_answers, 1);
         else wss__input_count_refusal(&loop->shared, status, WSS_REFUSED_APPLICATION);
         wss__conn_set_state(loop, conn, WSS__STATE_FLUSHING);
-        wss__conn_set_stage(server, conn, WSS__STAGE_CLOSING);
     }
     wss__conn_forget_request(server, conn);
     wss__conn_make_ready(loop, conn);

@@ -211,7 +211,7 @@ static void on_http(const wss_event *e) {
     }
     CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_ERR_ARGUMENT);
     CHECK_INT(wss_reply(e->server, e->conn, &answer), WSS_OK);
-    CHECK_INT(wss_reply(e->server, e->conn, &answer), WSS_ERR_GONE);
+    CHECK_INT(wss_reply(e->server, e->conn, &answer), WSS_ERR_ANSWERED);
 }
 
 static const char *request_once(wss_server *server, const char *text) {
