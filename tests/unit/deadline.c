@@ -39,6 +39,7 @@ static void begin(void) {
     memset(&queue, 0, sizeof queue);
     options->handshake_ms = options->ping_ms = options->pong_ms = options->idle_ms = WSS_OFF;
     options->message_ms = options->stall_ms = options->close_ms = options->least_rate = WSS_OFF;
+    options->max_message_rate = options->lifetime_ms = WSS_OFF;
     options->max_queued = 4096;
     loop.server = &server;
     loop.time = START;
