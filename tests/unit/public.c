@@ -11,7 +11,7 @@
 static int thread_fails; /* number of the call of pthread_create that fails; 0: none */
 
 static int fake_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*function)(void *), void *arg) {
-    if (thread_fails && --thread_fails == 0) return EAGAIN;
+    if (thread_fails && --thread_fails == 0) return EPERM;
     return pthread_create(thread, attributes, function, arg);
 }
 
@@ -282,7 +282,9 @@ static void no_thread_to_start(void) {
     wss_options options = {0};
     wss_server *server = make(&options);
     thread_fails = 1;
+    errno = 0;
     CHECK_INT(wss_start(server), WSS_ERR_SYSTEM);
+    CHECK_INT(errno, EPERM);
     thread_fails = 0;
     CHECK_INT(wss_start(server), WSS_ERR_BUSY);
     step_end(server);
@@ -295,7 +297,9 @@ static void no_thread_for_a_loop(void) {
         options.threads = 3;
         wss_server *server = make(&options);
         thread_fails = failing;
+        errno = 0;
         CHECK_INT(wss_run(server), WSS_ERR_SYSTEM);
+        CHECK_INT(errno, EPERM); /* whatever else was called until its return */
         CHECK_INT(thread_fails, 0);
         CHECK_INT(wss_run(server), WSS_ERR_BUSY);
         step_end(server);
