@@ -5338,7 +5338,8 @@ struct wss_queue {
 enum {
     WSS__SOCKET_LISTENERS_MAX = 16,
     WSS__SOCKET_PROBES = 4,      /* of keep-alive, until a host is taken for lost */
-    WSS__SOCKET_BACKLOG = 4096 /* the kernel cuts it to what it allows */
+    WSS__SOCKET_TRIES = 16,      /* for a port of the kernel's choice that is free at all addresses */
+    WSS__SOCKET_BACKLOG = 4096   /* the kernel cuts it to what it allows */
 };
 
 #if defined(O_PATH)
@@ -5360,6 +5361,7 @@ typedef struct wss__socket_listeners {
     wss__socket_listener list[WSS__SOCKET_LISTENERS_MAX];
     int count;
     int port;           /* of the first TCP listener */
+    int picked;         /* the kernel has chosen that */
     const char *advice; /* what is wrong with an address that is refused with WSS_ERR_ADDRESS */
 } wss__socket_listeners;
 
@@ -5594,25 +5596,27 @@ static void wss__socket_remove_stale(const wss__socket_address *address, socklen
     wss__socket_close(fd);
 }
 
-/* Remembers what stands at a path that was just bound, and gives it its mode where the umask took some of it: by the
-   descriptor, for the name may already be somebody else's. */
+/* Remembers what stands at a path that was just bound, so that it is removed whatever comes; and gives it its mode where
+   the umask took some of it: by a descriptor, for the name may already be somebody else's. */
 static int wss__socket_own_path(wss__socket_listener *listener, const char *path, mode_t mode) {
     char name[40];
     struct stat info;
-    int at = WSSERVER_SYSTEM(open)(path, WSS__SOCKET_PATH | O_CLOEXEC | O_NOFOLLOW, 0);
-    if (at < 0) return errno;
-    int number = WSSERVER_SYSTEM(fstat)(at, &info) != 0 ? errno : 0;
-    snprintf(name, sizeof name, "/proc/self/fd/%d", at);
-    if (!number && (info.st_mode & 07777) != mode && WSSERVER_SYSTEM(chmod)(name, mode) != 0) number = errno;
-    wss__socket_close(at);
-    if (number) return number;
+    if (WSSERVER_SYSTEM(lstat)(path, &info) != 0) return errno;
     listener->device = info.st_dev;
     listener->inode = info.st_ino;
     snprintf(listener->path, sizeof listener->path, "%s", path);
-    return 0;
+    if ((info.st_mode & 07777) == mode) return 0;
+    int at = WSSERVER_SYSTEM(open)(path, WSS__SOCKET_PATH | O_CLOEXEC | O_NOFOLLOW, 0);
+    if (at < 0) return errno;
+    int number = WSSERVER_SYSTEM(fstat)(at, &info) != 0 ? errno : info.st_ino != listener->inode ? ENOENT : 0;
+    snprintf(name, sizeof name, "/proc/self/fd/%d", at);
+    if (!number && WSSERVER_SYSTEM(chmod)(name, mode) != 0) number = errno;
+    wss__socket_close(at);
+    return number;
 }
 
-/* Removes the path of a listener if it is still its own. Where somebody holds the lock he is about to take it over. */
+/* Removes the path of a listener if it is still its own: before that is closed, for then its inode's number may be that
+   of a successor's socket. Where somebody holds the lock he is about to take it over. */
 static void wss__socket_leave_path(const wss__socket_listener *listener) {
     struct stat info;
     int ours = listener->path[0] && !__atomic_load_n(&listener->handed, __ATOMIC_ACQUIRE);
@@ -5658,6 +5662,7 @@ static int wss__socket_bind(wss__socket_listeners *all, const wss__socket_addres
     int number = path[0] ? wss__socket_own_path(listener, path, (mode_t)options->unix_mode) : 0;
     if (number) return number;
     if (WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0) return errno;
+    if (family != AF_UNIX && !all->port && !wss__socket_port_of(address)) all->picked = 1;
     wss__socket_note_port(all, fd);
     return 0;
 }
@@ -5721,6 +5726,8 @@ static int wss__socket_port(const wss__socket_listeners *all, const wss_options 
     return options->port ? options->port : all->port;
 }
 
+static const char wss__socket_no_port[] = "the port is no number from 0 to 65535";
+
 /* Why an address cannot be read, and what to write. */
 static const char *wss__socket_fault(wss__span text) {
     wss__span port;
@@ -5728,9 +5735,10 @@ static const char *wss__socket_fault(wss__span text) {
     wss__address address;
     if (!text.size) return "an entry of the list is empty";
     if (wss__base_holds(text, "%")) return "an address with a zone is not taken: adopt a socket of your own with fd:";
-    if (!name.size || wss__base_equal(name, wss__base_text("*"))) return "all interfaces are 0.0.0.0 and [::]";
-    if (port.data && wss__base_number(port, 65535) < 0 && wss__address_parse_plain(name, &address))
-        return "the port is no number from 0 to 65535";
+    if ((!name.size && !wss__base_holds(port, ":")) || wss__base_equal(name, wss__base_text("*")))
+        return "all interfaces are 0.0.0.0 and [::]";
+    if (port.data && wss__base_number(port, 65535) < 0 && wss__address_parse(name, &address))
+        return wss__socket_no_port;
     return "names are not looked up: write an IPv4 or IPv6 address, or localhost";
 }
 
@@ -5748,17 +5756,17 @@ static int wss__socket_is_lacking(int number) {
 
 /* Both addresses that the name has. port: as written, or no data. */
 static int wss__socket_listen_localhost(wss__socket_listeners *all, wss__span port, const wss_options *options) {
-    static const char *const names[] = {"127.0.0.1", "[::1]"};
-    char text[24];
+    static const char *const names[] = {"127.0.0.1", "::1"};
+    wss__socket_address address;
     int number = 0;
     int made = 0;
-    if (!port.data) port = wss__base_span("", 0);
     for (int i = 0; i < 2; i++) {
         int before = all->count;
+        int wanted = port.data ? wss__base_number(port, 65535) : wss__socket_port(all, options);
+        if (wanted < 0) return wss__socket_advise(all, wss__socket_no_port);
         if (before == WSS__SOCKET_LISTENERS_MAX) return wss__socket_advise(all, "there can be at most 16");
-        int size = (int)wss__base_min(port.size, 6);
-        snprintf(text, sizeof text, "%s%s%.*s", names[i], size ? ":" : "", size, port.data);
-        number = wss__socket_listen_tcp(all, wss__base_text(text), options, 0);
+        socklen_t size = wss__socket_parse(wss__base_text(names[i]), wanted, &address);
+        number = wss__socket_bind(all, &address, size, options, 0);
         if (number && !wss__socket_is_lacking(number)) return number;
         made += !number;
         if (number && all->count > before) wss__socket_close(all->list[--all->count].fd);
@@ -5782,8 +5790,8 @@ static int wss__socket_listen_one(wss__socket_listeners *all, wss__span text, co
 /* adopted: those too that somebody else made. */
 static void wss__socket_close_listeners(wss__socket_listeners *all, int adopted) {
     for (int i = 0; i < all->count; i++) {
-        if (adopted || !all->list[i].adopted) wss__socket_close(all->list[i].fd);
         wss__socket_leave_path(&all->list[i]);
+        if (adopted || !all->list[i].adopted) wss__socket_close(all->list[i].fd);
     }
     memset(all, 0, sizeof *all);
 }
@@ -5809,11 +5817,23 @@ static int wss__socket_explain_listen(wss_error *why, int number, wss__span text
                                takes_port ? wss__base_text(label) : text, number > 0 ? NULL : advice);
 }
 
-static int wss__socket_listen(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
+/* item: where it fails, the one that did. */
+static int wss__socket_listen_all(wss__socket_listeners *all, const wss_options *options, wss__span *item) {
     wss__span rest = wss__base_text(options->address);
-    wss__span item = rest;
     int number = options->address ? 0 : wss__socket_listen_any(all, options);
-    while (!number && wss__base_next_item(&rest, ',', &item)) number = wss__socket_listen_one(all, item, options);
+    *item = rest;
+    while (!number && wss__base_next_item(&rest, ',', item)) number = wss__socket_listen_one(all, *item, options);
+    return number;
+}
+
+/* A port that the kernel has chosen at the first address may be taken at another one: then it chooses again. */
+static int wss__socket_listen(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
+    wss__span item;
+    int number = wss__socket_listen_all(all, options, &item);
+    for (int tries = 1; number == EADDRINUSE && all->picked && tries < WSS__SOCKET_TRIES; tries++) {
+        wss__socket_close_listeners(all, 0);
+        number = wss__socket_listen_all(all, options, &item);
+    }
     if (!number) return WSS_OK;
     int result = wss__socket_explain_listen(why, number, item, wss__socket_port(all, options), all->advice);
     wss__socket_close_listeners(all, 0);
@@ -6353,7 +6373,7 @@ typedef struct wss__loop {
     int timer_fd;              /* -1 until wss_fd asks for it */
     pthread_t thread;
     int has_thread;
-    int result;
+    int failed;                /* errno of a wait that failed; 0: none */
 } wss__loop;
 
 struct wss_server {
@@ -9138,7 +9158,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     wss__event_enter(&place, loop->server, loop);
     wss__loop_read_clock(loop, timeout);
     if (count < 0 && errno != EINTR) {
-        loop->result = WSS_ERR_SYSTEM;
+        loop->failed = errno;
         wss__conn_stop(loop->server, 0);
     }
     /* before any handler: what this thread sent before wss_poll goes before what they send */
@@ -10283,13 +10303,16 @@ static void wss__server_end(wss_server *server) {
     wss__queue_push(&queue->inbox, &server->ended_job);
 }
 
+/* On WSS_ERR_SYSTEM errno says why. */
 static int wss__server_serve(wss_server *server) {
     int result = WSS_OK;
+    int number = 0;
     wss__server_begin(server);
     for (int i = 1; i < server->loop_count; i++) {
         wss__loop *loop = &server->loops[i];
         loop->has_thread = wss__server_thread(&loop->thread, wss__server_run_loop, loop);
         if (loop->has_thread) continue;
+        number = errno;
         result = WSS_ERR_SYSTEM;
         loop->finished = 1;
         wss_stop(server, 0);
@@ -10297,9 +10320,12 @@ static int wss__server_serve(wss_server *server) {
     wss__server_run_loop(&server->loops[0]);
     for (int i = 0; i < server->loop_count; i++) {
         if (server->loops[i].has_thread) pthread_join(server->loops[i].thread, NULL);
-        if (server->loops[i].result) result = server->loops[i].result;
+        if (!server->loops[i].failed) continue;
+        number = server->loops[i].failed;
+        result = WSS_ERR_SYSTEM;
     }
     wss__server_end(server);
+    if (result) errno = number;
     return result;
 }
 
@@ -10318,8 +10344,10 @@ static void *wss__server_run_thread(void *arg) {
 
 static int wss__server_serve_apart(wss_server *server) {
     server->has_thread = wss__server_thread(&server->thread, wss__server_run_thread, server);
+    int number = errno;
     if (server->has_thread) return WSS_OK;
     wss__server_end(server);
+    errno = number;
     return WSS_ERR_SYSTEM;
 }
 
@@ -10359,7 +10387,8 @@ static int wss__server_turn(wss_server *server, int milliseconds) {
     wss__loop_turn(loop, milliseconds);
     if (!loop->finished) return WSS_OK;
     wss__server_end(server);
-    return loop->result ? loop->result : WSS_ERR_STOPPED;
+    if (loop->failed) errno = loop->failed;
+    return loop->failed ? WSS_ERR_SYSTEM : WSS_ERR_STOPPED;
 }
 
 WSSERVER_API int wss_poll(wss_server *server, int milliseconds) {

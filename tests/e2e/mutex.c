@@ -4,6 +4,7 @@
 #define _GNU_SOURCE 1
 #include <string.h>
 
+#define WSSERVER_STATIC
 #include "../../wsserver.h" /* the declarations: below the whole of it is compiled, in such a way that it can be watched */
 
 static void watch(const char *what);

@@ -1196,7 +1196,11 @@ static inline void *sim_allocator(void *context, void *pointer, size_t old_size,
 
 /* ---- the library ---- */
 
+/* Its parameters may be named like our type of clients. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
 #include "../library.h"
+#pragma GCC diagnostic pop
 
 #define SIM_REPLACE(name) REPLACE(name, sim_##name)
 SIM_CALLS(SIM_REPLACE)
