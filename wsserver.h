@@ -8980,6 +8980,11 @@ static uint64_t wss__loop_spread_due(const wss__loop *loop) {
     return loop->spread_from + (end - loop->spread_from) * (loop->spread_done + 1) / (loop->spread_count + 1);
 }
 
+/* Nobody is in, and nobody has connected whose request is still to come or to be answered. */
+static int wss__loop_is_left(const wss_server *server) {
+    return !__atomic_load_n(&server->open, __ATOMIC_ACQUIRE) && !__atomic_load_n(&server->handshakes, __ATOMIC_SEQ_CST);
+}
+
 /* Closes those whose turn has come, the oldest first; then, or when nobody is left, the stop goes on. */
 static void wss__loop_spread(wss__loop *loop) {
     uint64_t end = __atomic_load_n(&loop->server->spread_end, __ATOMIC_ACQUIRE);
@@ -8993,8 +8998,8 @@ static void wss__loop_spread(wss__loop *loop) {
         else continue;
         loop->spread_done++;
     }
-    int over = end <= loop->now || __atomic_load_n(&loop->server->open, __ATOMIC_ACQUIRE) == 0;
-    if (over) __atomic_store_n(&loop->server->stopping, 1, __ATOMIC_RELEASE);
+    if (end <= loop->now || wss__loop_is_left(loop->server))
+        __atomic_store_n(&loop->server->stopping, 1, __ATOMIC_RELEASE);
 }
 
 static void wss__loop_cut_conn(wss__loop *loop, wss__conn *conn) {

@@ -181,6 +181,33 @@ static void nobody_is_there(void) {
     step_end(server);
 }
 
+/* Who has connected before the stop may ask until the closes have been spread, also where nobody is in. */
+static void asks_late(void) {
+    for (int how = 0; how < 3; how++) {
+        wss_options options = {0};
+        options.stop_spread_ms = 1000;
+        wss_server *server = serve(&options);
+        CHECK(wss_listener(server, 0) >= 0);
+        step_client *client = step_connect(server);
+        step(server);
+        wss_stop(server, 10000);
+        step(server);
+        step_time(server, 300);
+        CHECK_INT(wss_poll(server, 0), WSS_OK);
+        if (how == 0) CHECK(strncmp(step_ask(server, client, PLAIN), "HTTP/1.1 503 ", 13) == 0);
+        if (how < 2) step_free(client);
+        step(server);
+        if (how == 2) step_time(server, 650);
+        if (how == 2) CHECK_INT(wss_poll(server, 0), WSS_OK);
+        if (how == 2) step_time(server, 60);
+        step(server);
+        if (how == 2) step_free(client);
+        step(server);
+        CHECK_INT(wss_poll(server, 0), WSS_ERR_STOPPED);
+        step_end(server);
+    }
+}
+
 /* From the stop on who connects waits for the successor, spread or not; a Unix path stays. */
 static void handed_on(void) {
     for (int how = 0; how < 4; how++) {
@@ -289,6 +316,7 @@ int main(void) {
     RUN(spread_ends);
     RUN(asked_before);
     RUN(nobody_is_there);
+    RUN(asks_late);
     RUN(handed_on);
     RUN(lifetime);
     RUN(lifetime_of_who_is_paused);
