@@ -5730,16 +5730,18 @@ static int wss__socket_is_lacking(int number) {
     return number == EAFNOSUPPORT || number == EADDRNOTAVAIL;
 }
 
-/* Both addresses that the name has. port: as written, or no data. */
+/* Both addresses that the name has, with one port where that can be read back. port: as written, or no data. */
 static int wss__socket_listen_localhost(wss__socket_listeners *all, wss__span port, const wss_options *options) {
     static const char *const names[] = {"127.0.0.1", "::1"};
     wss__socket_address address;
     int number = 0;
     int made = 0;
+    int first = !all->port;
     for (int i = 0; i < 2; i++) {
         int before = all->count;
         int wanted = port.data ? wss__base_number(port, 65535) : wss__socket_port(all, options);
         if (wanted < 0) return wss__socket_advise(all, wss__socket_no_port);
+        if (!wanted && first) wanted = all->port;
         if (before == WSS__SOCKET_LISTENERS_MAX) return wss__socket_advise(all, "there can be at most 16");
         socklen_t size = wss__socket_parse(wss__base_text(names[i]), wanted, &address);
         number = wss__socket_bind(all, &address, size, options, 0);
