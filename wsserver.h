@@ -500,10 +500,14 @@ typedef struct wss_iterator {
 
 /* ---- [calls] ---------------------------------------------------------------------------------------------- */
 
+/* What each call may return stands with it. Beside that all return WSS_ERR_ARGUMENT, those without a result do nothing,
+   where a server, queue, handler or place for a result is NULL that may not be. */
+
 /* Lifecycle. */
 
 /* Makes a server and binds its addresses, so that port 0 reads back at once; it serves from wss_run on. options may be
-   NULL. NULL on failure, with *why filled (why may be NULL). any. Give it back with wss_destroy. */
+   NULL. NULL on failure, with *why filled (why may be NULL): WSS_ERR_ARGUMENT, _UTF8, _ADDRESS, _SYSTEM, _MEMORY,
+   _BUDGET. any. Give it back with wss_destroy. */
 WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why);
 /* Serves on the calling thread until wss_stop. A server runs once. WSS_OK after a stop; WSS_ERR_BUSY if it runs or ran
    already or inside a handler; WSS_ERR_MEMORY if a registration had failed; WSS_ERR_SYSTEM. any. */
@@ -512,10 +516,10 @@ WSSERVER_API int wss_run(wss_server *server);
 WSSERVER_API int wss_start(wss_server *server);
 /* One step for programs with a loop of their own: waits up to milliseconds (-1: until something happens), handles what
    is there, for some 4 ms if there is so much, returns WSS_OK, or WSS_ERR_STOPPED once a stop has finished. Always on
-   the same thread. Refused with several threads. */
+   the same thread. WSS_ERR_ARGUMENT with several threads; WSS_ERR_BUSY, _MEMORY, _SYSTEM as wss_run. */
 WSSERVER_API int wss_poll(wss_server *server, int milliseconds);
 /* A descriptor that is readable whenever wss_poll has work: put it into your poll set. Owned by the server. Negative:
-   WSS_ERR_*. loop. */
+   WSS_ERR_ARGUMENT with several threads, WSS_ERR_SYSTEM. loop. */
 WSSERVER_API int wss_fd(wss_server *server);
 /* Begins an orderly stop: no new clients, 503 to those who have connected and are not in yet, Close to all others
    (options.stop_code, over options.stop_spread_ms); what is queued is flushed, the rest cut off after that many
@@ -538,7 +542,7 @@ WSSERVER_API const char *wss_strerror(int error);
 WSSERVER_API const char *wss_cause_text(int cause);
 
 /* Handlers. Each call adds one; they run in the order of registration and are never removed. Those registered
-   before the server runs see the first client. WSS_ERR_MEMORY also makes wss_run fail. any. */
+   before the server runs see the first client. WSS_ERR_ARGUMENT; WSS_ERR_MEMORY also makes wss_run fail. any. */
 
 WSSERVER_API int wss_on_connect(wss_server *server, wss_handler *handler, void *context);
 WSSERVER_API int wss_on_disconnect(wss_server *server, wss_handler *handler, void *context);
@@ -558,7 +562,7 @@ WSSERVER_API int wss_on_http(wss_server *server, wss_handler *handler, void *con
 
 /* Requests, for upgrade and http handlers. Returned strings end in NUL and die with the event. The copying
    readers write at most size bytes, NUL included, into out, and the full length into *length (may be NULL); on
-   error out becomes "". WSS_ERR_MISSING, WSS_ERR_SPACE. */
+   error out becomes "". WSS_ERR_MISSING, WSS_ERR_SPACE, WSS_ERR_ARGUMENT. */
 
 WSSERVER_API const char *wss_request_method(const wss_request *request);
 WSSERVER_API const char *wss_request_target(const wss_request *request); /* path and query as sent */
@@ -568,7 +572,7 @@ WSSERVER_API const char *wss_request_header(const wss_request *request, const ch
 WSSERVER_API const char *wss_request_header_at(const wss_request *request, size_t index, const char **value);
 /* Path with %XX decoded; WSS_ERR_UTF8 where the result is not UTF-8 or holds NUL. RFC 3986 section 2.1. */
 WSSERVER_API int wss_request_path(const wss_request *request, char *out, size_t size, size_t *length);
-/* First query parameter of that name, %XX and + decoded. */
+/* First query parameter of that name, %XX and + decoded; WSS_ERR_UTF8 likewise. */
 WSSERVER_API int wss_request_query(const wss_request *request, const char *name, char *out, size_t size,
                                    size_t *length);
 WSSERVER_API int wss_request_cookie(const wss_request *request, const char *name, char *out, size_t size,
@@ -581,20 +585,20 @@ WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port)
 
 /* Answers an upgrade request: lets the client in. protocol: one it offered, or NULL. headers: further lines of the 101.
    user: becomes the connection's pointer, owned by the server on WSS_OK only. From then on the connection takes
-   sends, wss_close and wss_pause; they go behind the answer. WSS_ERR_GONE, WSS_ERR_ANSWERED, WSS_ERR_PROTOCOL,
-   WSS_ERR_HEADER. any. */
+   sends, wss_close and wss_pause; they go behind the answer. WSS_ERR_PROTOCOL; and like the other two WSS_ERR_GONE,
+   _ANSWERED, _HEADER, _ARGUMENT (a plain request too), _MEMORY, _BUDGET, _QUEUE_FULL, _STOPPED. any. */
 WSSERVER_API int wss_accept(wss_server *server, wss_conn conn, const char *protocol, const wss_header *headers,
                             size_t header_count, void *user);
-/* Answers an upgrade request with an HTTP status and a body. WSS_ERR_GONE, WSS_ERR_ANSWERED, WSS_ERR_HEADER; like
-   wss_accept and wss_reply also WSS_ERR_ARGUMENT, _MEMORY, _BUDGET, _QUEUE_FULL, _STOPPED. any. */
+/* Answers an upgrade request with an HTTP status and a body. any. */
 WSSERVER_API int wss_refuse(wss_server *server, wss_conn conn, const wss_answer *answer);
 /* Answers a plain HTTP request; HEAD requests get no body. The connection closes after it. any. */
 WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *answer);
 
 /* Sending. any. WSS_OK: accepted. WSS_ERR_GONE, WSS_ERR_FULL (that connection's queue), WSS_ERR_QUEUE_FULL
    (work for the networking thread), WSS_ERR_BUDGET, WSS_ERR_MEMORY, WSS_ERR_STOPPED, WSS_ERR_ARGUMENT,
-   WSS_ERR_TOO_BIG, WSS_ERR_JSON, WSS_ERR_DEPTH, WSS_ERR_UTF8. On error nothing was queued. A typed message is
-   {"__MESSAGE__":type, members of args}: type is 1 to 128 bytes of UTF-8, args nest at most 128 deep. */
+   WSS_ERR_TOO_BIG, WSS_ERR_JSON, WSS_ERR_DEPTH, WSS_ERR_UTF8, and what a writer left in args. On error nothing was
+   queued. A typed message is {"__MESSAGE__":type, members of args}: type is 1 to 128 bytes of UTF-8, args nest at most
+   128 deep. */
 
 WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args);
 /* opcode: WSS_TEXT (must be UTF-8) or WSS_BINARY. */
@@ -614,9 +618,9 @@ WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, 
 /* Takes the place of a message of the same key that still waits in a queue. */
 WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const char *type, wss_args args);
 
-/* Connections. any. WSS_ERR_GONE for those that are closed or closing. From other threads wss_close, wss_pause and
-   wss_resume may also fail with WSS_ERR_MEMORY, WSS_ERR_BUDGET or WSS_ERR_STOPPED, the latter two with
-   WSS_ERR_QUEUE_FULL. */
+/* Connections. any. WSS_ERR_GONE for those that are closed or closing; WSS_ERR_ARGUMENT; of a reason that is not UTF-8
+   WSS_ERR_UTF8. From other threads wss_close, wss_pause and wss_resume may also fail with WSS_ERR_MEMORY,
+   WSS_ERR_BUDGET or WSS_ERR_STOPPED, the latter two with WSS_ERR_QUEUE_FULL. */
 
 /* Sends what is queued, then Close with this code (1000 to 1003, 1007 to 1014, 3000 to 4999) and reason (UTF-8, up to
    123 bytes, may be NULL). No further handler of this connection begins, but for disconnect, and for connect if that is
@@ -646,7 +650,7 @@ WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size
 /* Work. */
 
 /* Runs function(arg) on the networking thread, in the order of posting, also if posted before that runs; where it
-   never does, in wss_destroy. any. WSS_ERR_QUEUE_FULL, _MEMORY, _BUDGET, _STOPPED: then it never runs. */
+   never does, in wss_destroy. any. WSS_ERR_QUEUE_FULL, _MEMORY, _BUDGET, _STOPPED, _ARGUMENT: then it never runs. */
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg);
 /* Calls handler once after delay_ms (negative: at once), or every repeat_ms from then on where that is above 0.
    e->context is context. Those due in the same millisecond run in the order in which they were started. any. .id 0: out
@@ -654,17 +658,19 @@ WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void 
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
                                        void *context);
 /* WSS_OK: its handler does not run after this. WSS_ERR_BUSY: nor does it, but another thread is in it at this moment.
-   WSS_ERR_GONE: it had fired, or was cancelled already. any. */
+   WSS_ERR_GONE: it had fired, or was cancelled already, or is none. WSS_ERR_ARGUMENT. any. */
 WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer timer);
 
 /* Queues: work for a thread of yours. */
 
-/* options: allocator, max_posted and max_posted_bytes are used; may be NULL. NULL on failure. */
+/* options: allocator, max_posted and max_posted_bytes are used; may be NULL. NULL on failure, with *why filled (why may
+   be NULL): WSS_ERR_ARGUMENT, _MEMORY, _SYSTEM. */
 WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *why);
-/* any. WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY, WSS_ERR_STOPPED while it is destroyed. */
+/* any. WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY, WSS_ERR_ARGUMENT, WSS_ERR_STOPPED while it is destroyed. */
 WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), void *arg);
 /* Runs work until wss_queue_stop, or until the last server that uses this queue has stopped, its events were
-   delivered, and what had been posted by then has run. WSS_OK; WSS_ERR_BUSY if another thread drains it. */
+   delivered, and what had been posted by then has run. WSS_OK; WSS_ERR_BUSY if another thread drains it, or from inside
+   of that. */
 WSSERVER_API int wss_queue_run(wss_queue *queue);
 /* Waits up to milliseconds (-1: for ever) for work, runs what is there, at most 256 posts and events, returns WSS_OK;
    WSS_ERR_STOPPED as wss_queue_run would return; WSS_ERR_BUSY. */
@@ -681,13 +687,13 @@ WSSERVER_API int wss_queue_destroy(wss_queue *queue);
 /* Args from text that ends in NUL. Not copied, not checked: the send checks. */
 WSSERVER_API wss_args wss_json(const char *text);
 /* WSS_OK if text is one valid JSON value (RFC 8259) nested at most max_depth deep (0: 128); WSS_ERR_JSON,
-   _DEPTH, _UTF8. */
+   _DEPTH, _UTF8, _ARGUMENT. */
 WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth);
 
 /* Readers. key: name of a member of the object args, its last where repeated; NULL: args itself is the value. *out is
-   unchanged on error, but strings become "". WSS_ERR_MISSING, _TYPE, _RANGE, _JSON, _UTF8, _DEPTH, _SPACE, and what a
-   writer left in args. Each call reads the text from its beginning to its end; but the second read of long args that a
-   handler was given makes an index, until the handlers have returned. */
+   unchanged on error, but strings become "". WSS_ERR_MISSING, _TYPE, _RANGE, _JSON, _UTF8, _DEPTH, _SPACE, _ARGUMENT,
+   and what a writer left in args. Each call reads the text from its beginning to its end; but the second read of long
+   args that a handler was given makes an index, until the handlers have returned. */
 
 /* Unescaped, with NUL; *length (may be NULL) without it, also on WSS_ERR_SPACE. Lone surrogates become U+FFFD. A string
    that holds U+0000 is WSS_ERR_TYPE without length: read as a C string it would be another one. */
@@ -706,7 +712,9 @@ WSSERVER_API int wss_json_type(wss_args args, const char *key);
 WSSERVER_API wss_iterator wss_iterate(wss_args value);
 WSSERVER_API int wss_iterate_next(wss_iterator *iterator);
 
-/* Writer. Begins as an open object. key: UTF-8, NULL inside an array. Strings must be UTF-8. */
+/* Writer. Begins as an open object. key: UTF-8, NULL inside an array. Strings must be UTF-8. What fails first is told
+   by wss_writer_args and the send: WSS_ERR_ARGUMENT (no key where one belongs, a key where none does, an end too many),
+   _UTF8, _SPACE (of your buffer), _MEMORY, _DEPTH (256 levels), _RANGE, and of raw values _JSON. */
 
 /* Writes into buffer; with buffer NULL into memory of its own that grows, to be freed with wss_writer_free. */
 WSSERVER_API void wss_writer_init(wss_writer *writer, char *buffer, size_t size);
@@ -2543,7 +2551,7 @@ static int wss__answer_is_reserved(wss__span name) {
 }
 
 static int wss__answer_check_headers(const wss_header *headers, size_t count) {
-    if (!headers && count) return WSS_ERR_HEADER;
+    if (!headers && count) return WSS_ERR_ARGUMENT;
     for (size_t i = 0; i < count; i++) {
         wss__span name = wss__base_text(headers[i].name);
         if (!wss__http_is_token(name) || wss__answer_is_reserved(name)) return WSS_ERR_HEADER;
@@ -3350,6 +3358,7 @@ static int wss__args_find(wss_args args, const char *key, int type, wss__span *v
 
 WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_t size, size_t *length) {
     wss__span value;
+    if (!out && size) return WSS_ERR_ARGUMENT;
     wss__base_end_text(0, out, size, length);
     int error = wss__args_find(args, key, WSS_JSON_STRING, &value);
     if (error) return error;
@@ -3454,7 +3463,7 @@ WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out) {
     wss__span value;
     uint64_t magnitude;
     int negative;
-    int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
+    int error = out ? wss__args_find(args, key, WSS_JSON_NUMBER, &value) : WSS_ERR_ARGUMENT;
     if (!error) error = wss__args_to_magnitude(value, &negative, &magnitude);
     if (!error && magnitude > (uint64_t)INT64_MAX + (uint64_t)negative) error = WSS_ERR_RANGE;
     /* INT64_MIN has no positive counterpart */
@@ -3466,7 +3475,7 @@ WSSERVER_API int wss_get_uint(wss_args args, const char *key, uint64_t *out) {
     wss__span value;
     uint64_t magnitude;
     int negative;
-    int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
+    int error = out ? wss__args_find(args, key, WSS_JSON_NUMBER, &value) : WSS_ERR_ARGUMENT;
     if (!error) error = wss__args_to_magnitude(value, &negative, &magnitude);
     if (!error && negative && magnitude) error = WSS_ERR_RANGE;
     if (!error) *out = magnitude;
@@ -3475,20 +3484,20 @@ WSSERVER_API int wss_get_uint(wss_args args, const char *key, uint64_t *out) {
 
 WSSERVER_API int wss_get_double(wss_args args, const char *key, double *out) {
     wss__span value;
-    int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
+    int error = out ? wss__args_find(args, key, WSS_JSON_NUMBER, &value) : WSS_ERR_ARGUMENT;
     return error ? error : wss__args_to_double(value, out);
 }
 
 WSSERVER_API int wss_get_bool(wss_args args, const char *key, int *out) {
     wss__span value;
-    int error = wss__args_find(args, key, WSS_JSON_BOOL, &value);
+    int error = out ? wss__args_find(args, key, WSS_JSON_BOOL, &value) : WSS_ERR_ARGUMENT;
     if (!error) *out = *value.data == 't';
     return error;
 }
 
 WSSERVER_API int wss_get_raw(wss_args args, const char *key, wss_args *out) {
     wss__span value;
-    int error = wss__args_find(args, key, 0, &value);
+    int error = out ? wss__args_find(args, key, 0, &value) : WSS_ERR_ARGUMENT;
     if (!error) *out = wss__args_raw(value);
     return error;
 }
@@ -5596,8 +5605,8 @@ static void wss__socket_remove_stale(const wss__socket_address *address, socklen
     wss__socket_close(fd);
 }
 
-/* Remembers what stands at a path that was just bound, so that it is removed whatever comes; and gives it its mode where
-   the umask took some of it: by a descriptor, for the name may already be somebody else's. */
+/* Remembers what stands at a path that was just bound, so that it is removed whatever comes; and gives it its mode
+   where the umask took some of it: by a descriptor, for the name may already be somebody else's. */
 static int wss__socket_own_path(wss__socket_listener *listener, const char *path, mode_t mode) {
     char name[40];
     struct stat info;
@@ -5608,7 +5617,8 @@ static int wss__socket_own_path(wss__socket_listener *listener, const char *path
     if ((info.st_mode & 07777) == mode) return 0;
     int at = WSSERVER_SYSTEM(open)(path, WSS__SOCKET_PATH | O_CLOEXEC | O_NOFOLLOW, 0);
     if (at < 0) return errno;
-    int number = WSSERVER_SYSTEM(fstat)(at, &info) != 0 ? errno : info.st_ino != listener->inode ? ENOENT : 0;
+    int number = WSSERVER_SYSTEM(fstat)(at, &info) != 0 ? errno : 0;
+    if (!number && info.st_ino != listener->inode) number = ENOENT;
     snprintf(name, sizeof name, "/proc/self/fd/%d", at);
     if (!number && WSSERVER_SYSTEM(chmod)(name, mode) != 0) number = errno;
     wss__socket_close(at);
@@ -5754,16 +5764,18 @@ static int wss__socket_is_lacking(int number) {
     return number == EAFNOSUPPORT || number == EADDRNOTAVAIL;
 }
 
-/* Both addresses that the name has. port: as written, or no data. */
+/* Both addresses that the name has, with one port where that can be read back. port: as written, or no data. */
 static int wss__socket_listen_localhost(wss__socket_listeners *all, wss__span port, const wss_options *options) {
     static const char *const names[] = {"127.0.0.1", "::1"};
     wss__socket_address address;
     int number = 0;
     int made = 0;
+    int first = !all->port;
     for (int i = 0; i < 2; i++) {
         int before = all->count;
         int wanted = port.data ? wss__base_number(port, 65535) : wss__socket_port(all, options);
         if (wanted < 0) return wss__socket_advise(all, wss__socket_no_port);
+        if (!wanted && first) wanted = all->port;
         if (before == WSS__SOCKET_LISTENERS_MAX) return wss__socket_advise(all, "there can be at most 16");
         socklen_t size = wss__socket_parse(wss__base_text(names[i]), wanted, &address);
         number = wss__socket_bind(all, &address, size, options, 0);
@@ -9733,8 +9745,8 @@ static int wss__public_answer(wss_server *server, wss_conn handle, wss__answer_r
 WSSERVER_API int wss_accept(wss_server *server, wss_conn handle, const char *protocol, const wss_header *headers,
                             size_t header_count, void *user) {
     wss__answer_reply reply;
-    if (!server || (!headers && header_count)) return WSS_ERR_ARGUMENT;
-    if (wss__answer_check_headers(headers, header_count) != WSS_OK) return WSS_ERR_HEADER;
+    int bad = server ? wss__answer_check_headers(headers, header_count) : WSS_ERR_ARGUMENT;
+    if (bad) return bad;
     memset(&reply, 0, sizeof reply);
     reply.answer.status = 101;
     reply.answer.headers = headers;
@@ -9954,8 +9966,8 @@ static void wss__metrics_put_row(wss__metrics_out *out, const wss__metrics_row *
 WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size_t *length) {
     wss__metrics_out to = {out, size, 0};
     wss_stats stats;
-    if (size) out[0] = 0;
-    if (!server) return WSS_ERR_ARGUMENT;
+    if (out && size) out[0] = 0;
+    if (!server || (!out && size)) return WSS_ERR_ARGUMENT;
     wss_get_stats(server, &stats);
     for (size_t i = 0; i < wss__metrics_count; i++) wss__metrics_put_row(&to, &wss__metrics_rows[i], &stats);
     return wss__base_end_text(to.length, out, size, length);

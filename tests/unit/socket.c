@@ -568,20 +568,21 @@ static int port_of(int number) {
 
 /* The name has both addresses, and one port. */
 static void localhost(void) {
-    static const char *const names[] = {"localhost", "LocalHost"};
+    static const char *const names[] = {"localhost", "LocalHost", "localhost:0", "unix:beside,localhost:0"};
     char text[64];
     int before = count_descriptors();
     if (!has_ip6()) {
         printf("IPv6 does not work here: skipped\n");
         return;
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 4; i++) {
+        int at = i == 3; /* where they begin */
         CHECK_INT(listen_on(names[i]), WSS_OK);
-        CHECK_INT(all.count, 2);
-        CHECK_INT(family_of(0), AF_INET);
-        CHECK_INT(family_of(1), AF_INET6);
-        CHECK_INT(port_of(0), all.port);
-        CHECK_INT(port_of(1), all.port);
+        CHECK_INT(all.count, at + 2);
+        CHECK_INT(family_of(at), AF_INET);
+        CHECK_INT(family_of(at + 1), AF_INET6);
+        CHECK_INT(port_of(at), all.port);
+        CHECK_INT(port_of(at + 1), all.port);
         int four = connect_to("127.0.0.1", all.port);
         int six = connect_to("::1", all.port);
         CHECK(four >= 0 && six >= 0);
@@ -629,8 +630,8 @@ static void port_free_at_all(void) {
         printf("IPv6 does not work here: skipped\n");
         return;
     }
-    static const char *const names[] = {"localhost", "127.0.0.1:0,unix:beside,::1"};
-    for (int i = 0; i < 2; i++)
+    static const char *const names[] = {"localhost", "127.0.0.1:0,unix:beside,::1", "localhost:0"};
+    for (int i = 0; i < 3; i++)
         for (int tries = 1; tries <= WSS__SOCKET_TRIES; tries++) {
             six_in_use = tries;
             if (tries < WSS__SOCKET_TRIES) {
