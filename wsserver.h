@@ -1950,13 +1950,14 @@ static int wss__http_check_fields(wss_request *request) {
    WSS__HTTP_GOOD or the rule by which to refuse it; then only method and target are to be read, as far as they are
    known. */
 static int wss__http_parse(char *data, size_t size, wss_request *request) {
-    size_t skip = wss__http_skip_line(data, size);
-    wss__span rest = wss__base_span(data + skip, size - skip);
     wss__span line;
     memset(request, 0, offsetof(wss_request, fields));
     request->base = data;
     request->size = size;
     if (size > (size_t)INT_MAX) return WSS__HTTP_RULE_HEAD_SIZE;
+    size_t skip = wss__http_skip_line(data, size);
+    wss__span rest = wss__base_span(data + skip, size - skip);
+    if (wss__http_begins_head(data, size)) request->method = WSS__HTTP_HEAD; /* whatever is wrong with the line */
     int rule = wss__http_take_line(&rest, &line) ? wss__http_parse_line(request, line) : WSS__HTTP_RULE_LINE_END;
     while (!rule) {
         if (!wss__http_take_line(&rest, &line)) return WSS__HTTP_RULE_LINE_END;
@@ -4763,10 +4764,16 @@ static int wss__input_keep_head(wss__session_shared *shared, wss__session *sessi
     return 1;
 }
 
-/* A request that is not whole: nothing of it is known but whether it begins as HEAD. */
-static void wss__input_forget_request(wss__session_event *event, const char *data, size_t size) {
+/* A request that is not whole: nothing of it is known but whether it begins as HEAD. more: what of it could not be
+   kept. */
+static void wss__input_forget_request(wss__session_event *event, wss__span kept, wss__span more) {
+    char begin[WSS__HTTP_METHOD_PEEK];
+    size_t size = wss__base_min(kept.size, sizeof begin);
+    if (size) memcpy(begin, kept.data, size);
+    more.size = wss__base_min(more.size, sizeof begin - size);
+    if (more.size) memcpy(begin + size, more.data, more.size);
     memset(&event->request, 0, offsetof(wss_request, fields));
-    if (wss__http_begins_head(data, size)) event->request.method = WSS__HTTP_HEAD;
+    if (wss__http_begins_head(begin, size + more.size)) event->request.method = WSS__HTTP_HEAD;
 }
 
 /* Looks at what comes before the request: nothing, or the header of a proxy that must send one. *before: its size, once
@@ -4796,7 +4803,7 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
     int proxy;
     if (!bytes->size) return WSS__SESSION_NEED;
     int kept = !begun || wss__input_keep_head(shared, session, bytes->data, size);
-    char *data = begun && kept ? session->input->data : bytes->data;
+    char *data = begun ? session->input->data : bytes->data;
     size_t have = kept ? before + size : 0;
     int rule = kept ? wss__input_proxy(shared, session, wss__base_span(data, have), &proxy, &client)
                     : WSS__HTTP_RULE_MEMORY;
@@ -4812,7 +4819,8 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
         return wss__input_request(shared, session, wss__base_span(data + proxy, end - (size_t)proxy), &client, event);
     if (!rule && !begun && !wss__input_keep_head(shared, session, data, size)) rule = WSS__HTTP_RULE_MEMORY;
     if (!rule) return WSS__SESSION_NEED;
-    wss__input_forget_request(event, data, have);
+    wss__input_forget_request(event, wss__base_span(data, kept ? have : before),
+                              wss__base_span(bytes->data, kept ? 0 : size));
     return wss__input_reject(shared, session, rule, event->request.method == WSS__HTTP_HEAD, event);
 }
 
@@ -6879,7 +6887,8 @@ static void wss__notify_log_refusal(wss__loop *loop, const wss__conn *conn, cons
     if (!wss__log_wants(&loop->server->log, level)) return;
     wss__log_escape(wss__base_text(by_name ? wss_request_header(request, "Origin") : NULL), origin);
     wss__log_escape(by_name ? wss__http_span(request, request->host) : wss__base_text(NULL), host);
-    wss__log_escape(wss__base_text(request->target.size ? wss_request_target(request) : NULL), path);
+    wss__span target = request->target.size ? wss__http_span(request, request->target) : wss__base_text(NULL);
+    wss__log_escape(wss__base_take(&target, '?'), path); /* a query may hold what nobody is to read */
     wss__address_text(&peer.address, address);
     wss__log_line(&loop->server->log, level, loop->now, "request refused: %d, from %s%s%.80s: %.*s%s%.60s%s%.60s%s%s",
                   rule->status, address, *path ? ", " : "", path, (int)strlen(rule->text) - 1, rule->text,
@@ -6939,7 +6948,8 @@ static void wss__notify_reject(wss__loop *loop, wss__conn *conn, int rule, const
     wss__session_input *head = conn->session.input;
     if (!request && conn->cold && conn->cold->request) request = &conn->cold->request->request;
     if (request) end.request = *request;
-    else wss__input_forget_request(&end, head ? head->data : NULL, head ? head->size : 0);
+    else wss__input_forget_request(&end, wss__base_span(head ? head->data : NULL, head ? head->size : 0),
+                                   wss__base_text(NULL));
     wss__input_reject(&loop->shared, &conn->session, rule, end.request.method == WSS__HTTP_HEAD, &end);
     wss__notify_ended(loop, conn, &end);
 }

@@ -224,7 +224,9 @@ static inline void driver_on_request(driver *d, int kind, const wss__session_eve
     FUZZ_CHECK(d->session.phase == WSS__SESSION_ASKED);
     if (kind == WSS__SESSION_HTTP) {
         wss__session_event end;
-        FUZZ_CHECK(wss__input_reject(&d->host, &d->session, 426, !request->is_head, &end) == WSS__SESSION_END);
+        int rule = request->minor ? WSS__HTTP_RULE_NO_UPGRADE : WSS__HTTP_RULE_OLD_HTTP;
+        int is_head = request->method == WSS__HTTP_HEAD;
+        FUZZ_CHECK(wss__input_reject(&d->host, &d->session, rule, is_head, &end) == WSS__SESSION_END);
         driver_on_end(d, &end);
         return;
     }

@@ -33,13 +33,16 @@ def heads():
         LINE, b"GET / HTTP/1.1\r\n", b"HEAD /x HTTP/1.1\r\n", b"POST / HTTP/1.1\r\n", b"GET / HTTP/1.0\r\n",
         b"GET http://example.com HTTP/1.1\r\n", b"GET https://example.com?a=1 HTTP/1.1\r\n",
         b"GET * HTTP/1.1\r\n", b"GET /%zz?a=%00&room=+b HTTP/1.1\r\n", b"GET /" + b"p" * 5000 + b" HTTP/1.1\r\n",
-        b"GET / HTTP/1.1\n", b"\r\nGET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\0",
+        b"GET / HTTP/1.1\n", b"\r\nGET / HTTP/1.1\r\n", b"\x16\x03\x01\x02\0", b"\r\n\r\nGET / HTTP/1.1\r\n",
+        b"OPTIONS * HTTP/1.1\r\n", b"GET ws://a:80/b HTTP/1.1\r\n", b"GET wss://[::1]:8080?a=1 HTTP/1.1\r\n",
+        b"GET http://a@example.com/ HTTP/1.1\r\n", b"GET / HTTP/1.9\r\n", b"GET / HTTP/2.0\r\n", b"HEAD /x HTTP/1.1\n",
     ]
     hosts = [b"Host: [::1]:8080\r\n", b"Host: a:80\r\n", b"Host: a:99999\r\n", b"Host: a@b\r\n", b"Host:\r\n", b""]
     found = [bytes([choice, 5]) + line + HOST + ASKS + b"\r\n" for line in lines for choice in (0, 0xc0)]
     found += [bytes([choice, 77]) + LINE + HOST + ASKS + tail + b"\r\n" for tail in tails for choice in (0, 0x84)]
     found += [bytes([0x40, 9]) + LINE + host + ASKS + b"\r\n" for host in hosts]
     found += [b"\0\3" + LINE + HOST + b"\r\n", b"\x20\3" + LINE + HOST + ASKS, b"\0\0" + LINE + HOST + b"\n\n"]
+    found += [b"\0\3" + line + b"\r\n" for line in (b"GET / HTTP/1.0\r\n", b"OPTIONS * HTTP/1.0\r\n", b"HEAD http://a HTTP/1.0\r\n")]
     found += [b"\0\3" + LINE + HOST + ASKS.replace(b"13", b"8") + b"\r\n"]
     found += [b"\0\3" + LINE + HOST + ASKS.replace(b"==", b"") + b"\r\n"]
     found += [b"\0\3" + LINE + HOST + ASKS.replace(b"Connection: Upgrade", b"Connection: close") + b"\r\n"]

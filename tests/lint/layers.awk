@@ -76,8 +76,15 @@ function note_names(code,    rest, name) {
         name = substr(rest, RSTART, RLENGTH)
         rest = substr(rest, RSTART + RLENGTH)
         if (name ~ /^(wss__|WSS__)/ && !(name in first)) first[name] = room
+        if (name ~ /^WSS__.*_$/ && substr(rest, 1, 2) == "##") pasted[name] = room
         if (code ~ ("^# *define " name "([^A-Za-z0-9_]|$)")) macro[name] = 1
     }
+}
+
+# Constants that a macro makes by pasting are their maker's, wherever their names stand first.
+function home_of(name,    prefix) {
+    for (prefix in pasted) if (index(name, prefix) == 1) return pasted[prefix]
+    return name in owner ? owner[name] : name in first ? first[name] : room
 }
 
 function check_names(code,    rest, name, home, before) {
@@ -87,7 +94,7 @@ function check_names(code,    rest, name, home, before) {
         name = substr(rest, RSTART, RLENGTH)
         before = substr(rest, 1, RSTART - 1)
         rest = substr(rest, RSTART + RLENGTH)
-        home = name in owner ? owner[name] : name in first ? first[name] : room
+        home = home_of(name)
         if (!knows(room, home)) complain("uses " name " of [" home "], which it does not know")
         if (name ~ /^WSS__/ && !(name in macro) && home == room && !is_named_for(room, name))
             complain("defines " name ", which does not begin with WSS__" toupper(room) "_")

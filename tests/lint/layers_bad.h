@@ -10,6 +10,9 @@ typedef struct wss__box {
 
 enum { WSS__LOW_SIZE = 1, WSS__TALL_SIZE = 2 }; /* a constant without its room's name */
 
+#define WSS__LOW_MAKE(name) WSS__LOW_RULE_##name,
+enum { WSS__LOW_MAKE(ONE) WSS__LOW_MAKE(TWO) };
+
 static int wss__low_get(const wss__box *box) {
     return box->value;
 }
@@ -31,6 +34,7 @@ static int wss__middle_one(wss__box *box) {
     if (box->read(text)) return wss__low_get(box);
     read(0, box, 1);
     free(box);
+    box->value = WSS__LOW_RULE_ONE; /* pasted, but of a room that this one does not know */
     goto end;
 end:
     return 0;
@@ -41,5 +45,5 @@ end:
    knows    low, middle */
 
 static int wss__upper_one(wss__box *box) {
-    return wss__low_get(box) + wss__middle_one(box) + WSS__LOW_SIZE;
+    return wss__low_get(box) + wss__middle_one(box) + WSS__LOW_SIZE + WSS__LOW_RULE_TWO;
 }

@@ -433,11 +433,13 @@ static void write_head_of_many_lines(void) {
     add_text("\r\n");
 }
 
+enum { HEAD = 16384 }; /* options.max_head */
+
 static void write_long_head(void) {
     static const char begun[] = PEER_REQUEST("/");
     add_text(begun);
     add_text("X: ");
-    while (stream_size < 8192 - 4) add_text("a");
+    while (stream_size < HEAD - 4) add_text("a");
     add_text("\r\n\r\n");
 }
 
@@ -445,7 +447,7 @@ static void write_long_path(void) {
     static const char rest[] = " HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
     add_text("GET /");
-    while (stream_size < WSS__HTTP_LINE_MAX - sizeof " HTTP/1.1") add_text("a");
+    while (stream_size < HEAD - (sizeof rest - 1)) add_text("a");
     add_text(rest);
 }
 

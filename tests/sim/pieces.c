@@ -178,8 +178,8 @@ static void handle(wss__session *session, int kind, wss__session_event *event) {
         CHECK(wss__input_accept(&host, session, wss__http_key(&event->request)));
         break;
     case WSS__SESSION_HTTP:
-        wss__input_reject(&host, session, 426, 1, &refused);
-        add_event("refused", refused.cause, refused.status, NULL, 0);
+        wss__input_reject(&host, session, WSS__HTTP_RULE_NO_UPGRADE, event->request.method == WSS__HTTP_HEAD, &refused);
+        add_event("refused", refused.cause, wss__http_rule_of(refused.rule)->status, NULL, 0);
         break;
     case WSS__SESSION_MESSAGE: {
         add_event("message", event->opcode, 0, event->data, event->size);
@@ -191,7 +191,8 @@ static void handle(wss__session *session, int kind, wss__session_event *event) {
     }
     case WSS__SESSION_PONG: add_event("pong", 0, 0, event->data, event->size); break;
     default:
-        if (event->cause == WSS_CAUSE_HANDSHAKE) add_event("refused", event->cause, event->status, NULL, 0);
+        if (event->cause == WSS_CAUSE_HANDSHAKE)
+            add_event("refused", event->cause, wss__http_rule_of(event->rule)->status, NULL, 0);
         else add_event("end", event->cause, event->code, event->data, event->size);
         break;
     }

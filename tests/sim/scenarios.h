@@ -613,7 +613,11 @@ static void handshake_run(void) {
     STAGE_TRUE(answered(pieces) == 101 && gather(pieces) == 1 && strcmp(stage.text, "bol") == 0);
     ask("POST / HTTP/1.1\r\nHost: localhost\r\n\r\n", 405);
     ask("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 426);
-    ask("GET / HTTP/1.0\r\nHost: localhost\r\n\r\n", 505);
+    ask("GET / HTTP/1.0\r\nHost: localhost\r\n\r\n", 426);
+    ask("GET / HTTP/2.0\r\nHost: localhost\r\n\r\n", 505);
+    ask("\r\nOPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", 426);
+    ask("GET ws://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 421);
+    ask("\x16\x03\x01\x02", 400);
     ask("GET / HTTP/1.1\r\nHost : localhost\r\n\r\n", 400);
     ask("GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", 421);
     tend();

@@ -168,7 +168,7 @@ static void defaults(void) {
     CHECK_TEXT(options.type_member, "__MESSAGE__");
     CHECK_INT(options.threads, 1);
     CHECK_INT(options.max_message, 1048576);
-    CHECK_INT(options.max_head, 8192);
+    CHECK_INT(options.max_head, 16384);
     CHECK(options.max_connections > 0 && options.max_connections <= 10000);
     CHECK_INT(options.max_per_address, WSS_OFF);
     CHECK_INT(options.max_queued, 1048576);

@@ -58,6 +58,7 @@ typedef struct driver {
     int paused;
     int broken; /* what was sent in part could not be kept */
     int ended;
+    int rule;    /* by which the request was refused */
     int closed;  /* our Close went out before the end */
     size_t live; /* bytes allocated now */
     size_t live_peak;
@@ -217,6 +218,7 @@ static void on_end(driver *d, const wss__session_event *event) {
     CHECK_INT(d->session.phase, WSS__SESSION_DONE);
     CHECK_INT(event->ours, d->closed);
     d->ended = 1;
+    if (event->cause == WSS_CAUSE_HANDSHAKE) d->rule = event->rule;
 }
 
 static void fail(driver *d, int cause) {
@@ -272,7 +274,9 @@ static void on_request(driver *d, int kind, const wss__session_event *event) {
     CHECK_INT(d->session.phase, WSS__SESSION_ASKED);
     if (kind == WSS__SESSION_HTTP) {
         wss__session_event end;
-        CHECK_INT(wss__input_reject(&d->host, &d->session, 426, !request->is_head, &end), WSS__SESSION_END);
+        int rule = request->minor ? WSS__HTTP_RULE_NO_UPGRADE : WSS__HTTP_RULE_OLD_HTTP;
+        int is_head = request->method == WSS__HTTP_HEAD;
+        CHECK_INT(wss__input_reject(&d->host, &d->session, rule, is_head, &end), WSS__SESSION_END);
         on_end(d, &end);
         return;
     }
@@ -731,67 +735,132 @@ static void ends_for_a_cause(void) {
 
 /* The handshake. ------------------------------------------------------------------------------------------------- */
 
-#define REPLY(status, more, length, body)                                                                      \
-    "HTTP/1.1 " status "\r\nConnection: close" more "\r\nContent-Type: text/plain; charset=utf-8\r\n"          \
-    "Content-Length: " length "\r\n\r\n" body
-#define REPLY_400                                                                                              \
-    REPLY("400 Bad Request", "", "72", "This request is not valid HTTP/1.1, or not a valid WebSocket handshake.\n")
-#define REPLY_403                                                                                              \
-    REPLY("403 Forbidden", "", "99",                                                                          \
-          "Pages of this origin may not connect. options.origins lists those that may (null: pages in files).\n")
-#define TEXT_405 "Only GET, and HEAD for plain HTTP, are answered here.\n"
-#define REPLY_405 REPLY("405 Method Not Allowed", "\r\nAllow: GET, HEAD", "54", TEXT_405)
-#define REPLY_408                                                                                              \
-    REPLY("408 Request Timeout", "", "59", "The request did not arrive in time (options.handshake_ms).\n")
-#define REPLY_414 REPLY("414 URI Too Long", "", "30", "The request line is too long.\n")
-#define REPLY_421                                                                                              \
-    REPLY("421 Misdirected Request", "", "70",                                                                 \
-          "This host is not served here. options.hosts lists the hosts that are.\n")
-#define REPLY_426_HEAD                                                                                         \
-    "HTTP/1.1 426 Upgrade Required\r\nConnection: close, Upgrade\r\nUpgrade: websocket\r\n"                    \
-    "Sec-WebSocket-Version: 13\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: 80\r\n\r\n"
-#define REPLY_426                                                                                              \
-    REPLY_426_HEAD "This is a WebSocket server, version 13. Connect with new WebSocket(\"ws://...\").\n"
-#define REPLY_431                                                                                              \
-    REPLY("431 Request Header Fields Too Large", "", "84",                                                     \
-          "The request has more than 64 header lines, or they are too long (options.max_head).\n")
-#define REPLY_505 REPLY("505 HTTP Version Not Supported", "", "30", "Only HTTP/1.1 is spoken here.\n")
+/* What is said to whoever is refused by a rule, word for word. */
+typedef struct refusal {
+    int rule;
+    const char *status;
+    const char *body;
+} refusal;
 
+static const refusal refusals[] = {
+    {WSS__HTTP_RULE_LINE_END, "400 Bad Request", "A line of the request does not end in CRLF.\n"},
+    {WSS__HTTP_RULE_LINE, "400 Bad Request", "The first line of the request is not METHOD TARGET HTTP/1.1.\n"},
+    {WSS__HTTP_RULE_TLS, "400 Bad Request",
+     "No TLS is spoken here: use ws:// or http://, or a proxy that ends TLS.\n"},
+    {WSS__HTTP_RULE_TARGET, "400 Bad Request",
+     "The target must begin with a slash, http://, https://, ws:// or wss://, and be printable ASCII without #.\n"},
+    {WSS__HTTP_RULE_FIELD, "400 Bad Request", "A header line has no valid name before its colon.\n"},
+    {WSS__HTTP_RULE_VALUE, "400 Bad Request", "A header line holds a control character.\n"},
+    {WSS__HTTP_RULE_HOST_LINE, "400 Bad Request", "The Host line is missing, or there are two, or it names no host.\n"},
+    {WSS__HTTP_RULE_BODY, "400 Bad Request", "A request with a body is not taken here.\n"},
+    {WSS__HTTP_RULE_METHOD, "405 Method Not Allowed",
+     "Only GET, and HEAD and OPTIONS of plain HTTP, are answered here.\n"},
+    {WSS__HTTP_RULE_LINE_SIZE, "414 URI Too Long", "The first line of the request is too long.\n"},
+    {WSS__HTTP_RULE_HEAD_SIZE, "431 Request Header Fields Too Large", "The header lines of the request are too long.\n"},
+    {WSS__HTTP_RULE_FIELDS, "431 Request Header Fields Too Large", "The request has more than 64 header lines.\n"},
+    {WSS__HTTP_RULE_HTTP, "505 HTTP Version Not Supported", "Only HTTP/1.1 is spoken here.\n"},
+    {WSS__HTTP_RULE_OLD_HTTP, "426 Upgrade Required",
+     "A WebSocket needs HTTP/1.1, and this came as HTTP/1.0. A proxy must pass it on: nginx needs proxy_http_version 1.1, "
+     "and the lines Upgrade and Connection.\n"},
+    {WSS__HTTP_RULE_UPGRADE_METHOD, "405 Method Not Allowed", "A WebSocket request must use GET.\n"},
+    {WSS__HTTP_RULE_CONNECTION, "400 Bad Request",
+     "A WebSocket request needs the line Connection: Upgrade; a proxy may drop it.\n"},
+    {WSS__HTTP_RULE_VERSION, "426 Upgrade Required",
+     "The line Sec-WebSocket-Version: 13 is missing: no other version is spoken here.\n"},
+    {WSS__HTTP_RULE_KEY, "400 Bad Request", "Sec-WebSocket-Key must be there once, with 16 bytes in base64.\n"},
+    {WSS__HTTP_RULE_ORIGINS, "400 Bad Request", "The request has more than one Origin line.\n"},
+    {WSS__HTTP_RULE_NO_UPGRADE, "426 Upgrade Required",
+     "This is a WebSocket server: connect with new WebSocket(\"ws://...\").\n"},
+    {WSS__HTTP_RULE_ORIGIN, "403 Forbidden", "Pages of this origin may not connect.\n"},
+    {WSS__HTTP_RULE_HOST, "421 Misdirected Request", "This host is not served here.\n"},
+    {WSS__HTTP_RULE_TIMEOUT, "408 Request Timeout", "The request did not arrive in time.\n"},
+    {WSS__HTTP_RULE_CROWDED, "408 Request Timeout", "The request did not arrive within a second, and others wait.\n"},
+    {WSS__HTTP_RULE_MEMORY, "503 Service Unavailable", "The server is short of memory. Try later.\n"},
+    {WSS__HTTP_RULE_STOPPING, "503 Service Unavailable", "The server is stopping. Try later.\n"},
+    {WSS__HTTP_RULE_UNDECIDED, "503 Service Unavailable", "The server did not decide in time. Try later.\n"},
+};
+
+enum { REFUSALS = sizeof refusals / sizeof refusals[0] };
+
+/* The answer to a request that is refused, byte for byte; to HEAD the same without its body. */
+static void script_refusal(script *s, int rule, int is_head) {
+    char head[400];
+    int row = 0;
+    while (row < REFUSALS - 1 && refusals[row].rule != rule) row++;
+    const refusal *r = &refusals[row];
+    CHECK_INT(r->rule, rule);
+    int status = atoi(r->status);
+    snprintf(head, sizeof head, "HTTP/1.1 %s\r\nConnection: close%s%s\r\nContent-Type: text/plain; charset=utf-8\r\n"
+             "Content-Length: %zu\r\n\r\n", r->status,
+             status == 426 ? ", Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13" : "",
+             status == 405 ? "\r\nAllow: GET, HEAD, OPTIONS" : "", strlen(r->body));
+    script_text(s, head);
+    if (!is_head) script_text(s, r->body);
+}
+
+/* A request, and what comes of it: the rule by which it is refused; 0: it is let in. */
 typedef struct greeting {
     const char *name;
     const char *head;
-    const char *reply;
+    int rule;
     const char *trace;
-    int status;
 } greeting;
 
 #define REFUSED "end 1006 13 0 \n"
+#define UPGRADED "upgrade /chat?room=1\n"
+#define RULE(name) WSS__HTTP_RULE_##name
+#define PART_KEY "Sec-WebSocket-Key: " SCRIPT_KEY "\r\n"
+#define PART_VERSION "Sec-WebSocket-Version: 13\r\n"
+#define PART_UPGRADE "Upgrade: websocket\r\n"
+#define PART_ASKS PART_UPGRADE "Connection: Upgrade\r\n"
+#define TEN "x123456789"
+#define HUNDRED TEN TEN TEN TEN TEN TEN TEN TEN TEN TEN
+#define THOUSAND HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED HUNDRED
+#define LINES "A: b\r\nA: b\r\nA: b\r\nA: b\r\nA: b\r\nA: b\r\nA: b\r\nA: b\r\n"
 
 static const greeting greetings[] = {
-    {"good", SCRIPT_HANDSHAKE, SCRIPT_ACCEPTED, "upgrade /chat?room=1\n", 101},
-    {"same origin", SCRIPT_REQUEST "Origin: http://example.com\r\n\r\n", SCRIPT_ACCEPTED,
-     "upgrade /chat?room=1\n", 101},
-    {"listed origin", SCRIPT_REQUEST "Origin: https://friend.example\r\n\r\n", SCRIPT_ACCEPTED,
-     "upgrade /chat?room=1\n", 101},
-    {"other origin", SCRIPT_REQUEST "Origin: http://evil.example\r\n\r\n", REPLY_403, REFUSED, 403},
-    {"null origin", SCRIPT_REQUEST "Origin: null\r\n\r\n", REPLY_403, REFUSED, 403},
-    {"two origins", SCRIPT_REQUEST "Origin: null\r\nOrigin: null\r\n\r\n", REPLY_400, REFUSED, 400},
-    {"other host", "GET / HTTP/1.1\r\nHost: other.example\r\n" SCRIPT_ASKS "\r\n", REPLY_421, REFUSED, 421},
-    {"no host", "GET / HTTP/1.1\r\n" SCRIPT_ASKS "\r\n", REPLY_400, REFUSED, 400},
-    {"bare line feeds", "GET / HTTP/1.1\nHost: example.com\n\n", REPLY_400, REFUSED, 400},
-    {"no HTTP", "\x16\x03\x01\x02", REPLY_400, REFUSED, 400},
-    {"a body", SCRIPT_REQUEST "Content-Length: 5\r\n\r\n", REPLY_400, REFUSED, 400},
-    {"chunks", SCRIPT_REQUEST "Transfer-Encoding: chunked\r\n\r\n", REPLY_400, REFUSED, 400},
-    {"bad key", "GET / HTTP/1.1\r\n" SCRIPT_HOST "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-                "Sec-WebSocket-Key: abc\r\nSec-WebSocket-Version: 13\r\n\r\n", REPLY_400, REFUSED, 400},
-    {"post", "POST / HTTP/1.1\r\n" SCRIPT_HOST SCRIPT_ASKS "\r\n", REPLY_405, REFUSED, 405},
-    {"HTTP/1.0", "GET / HTTP/1.0\r\n" SCRIPT_HOST SCRIPT_ASKS "\r\n", REPLY_505, REFUSED, 505},
-    {"version 8", "GET / HTTP/1.1\r\n" SCRIPT_HOST "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-                  "Sec-WebSocket-Key: " SCRIPT_KEY "\r\nSec-WebSocket-Version: 8\r\n\r\n", REPLY_426, REFUSED, 426},
-    {"plain", "GET /page HTTP/1.1\r\n" SCRIPT_HOST "\r\n", REPLY_426, "http /page\n" REFUSED, 426},
-    {"plain head", "HEAD /page HTTP/1.1\r\n" SCRIPT_HOST "\r\n", REPLY_426_HEAD, "http /page\n" REFUSED, 426},
-    {"two requests", "GET /a HTTP/1.1\r\n" SCRIPT_HOST "\r\nGET /b HTTP/1.1\r\n" SCRIPT_HOST "\r\n", REPLY_426,
-     "http /a\n" REFUSED, 426},
+    {"good", SCRIPT_HANDSHAKE, 0, UPGRADED},
+    {"same origin", SCRIPT_REQUEST "Origin: http://example.com\r\n\r\n", 0, UPGRADED},
+    {"listed origin", SCRIPT_REQUEST "Origin: https://friend.example\r\n\r\n", 0, UPGRADED},
+    {"after an empty line", "\r\n" SCRIPT_HANDSHAKE, 0, UPGRADED},
+    {"HTTP/1.2", "GET /chat?room=1 HTTP/1.2\r\n" SCRIPT_HOST SCRIPT_ASKS "\r\n", 0, UPGRADED},
+    {"absolute", "GET ws://example.com/chat?room=1 HTTP/1.1\r\nHost: other\r\n" SCRIPT_ASKS "Origin: http://example.com\r\n\r\n",
+     0, UPGRADED},
+    {"absolute, other host", "GET ws://other/ HTTP/1.1\r\n" SCRIPT_HOST SCRIPT_ASKS "\r\n", RULE(HOST), REFUSED},
+    {"absolute, origin of the Host line",
+     "GET ws://example.com/ HTTP/1.1\r\nHost: other\r\n" SCRIPT_ASKS "Origin: http://other\r\n\r\n", RULE(ORIGIN), REFUSED},
+    {"other origin", SCRIPT_REQUEST "Origin: http://evil.example\r\n\r\n", RULE(ORIGIN), REFUSED},
+    {"null origin", SCRIPT_REQUEST "Origin: null\r\n\r\n", RULE(ORIGIN), REFUSED},
+    {"two origins", SCRIPT_REQUEST "Origin: null\r\nOrigin: null\r\n\r\n", RULE(ORIGINS), REFUSED},
+    {"other host", "GET / HTTP/1.1\r\nHost: other.example\r\n" SCRIPT_ASKS "\r\n", RULE(HOST), REFUSED},
+    {"no host", "GET / HTTP/1.1\r\n" SCRIPT_ASKS "\r\n", RULE(HOST_LINE), REFUSED},
+    {"bare line feeds", "GET / HTTP/1.1\nHost: example.com\n\n", RULE(LINE_END), REFUSED},
+    {"two empty lines", "\r\n\r\n" SCRIPT_HANDSHAKE, RULE(LINE), REFUSED},
+    {"no HTTP", "\x81\x85", RULE(LINE), REFUSED},
+    {"a line of two words", "GET /\r\n\r\n", RULE(LINE), REFUSED},
+    {"TLS", "\x16\x03\x01\x02", RULE(TLS), REFUSED},
+    {"no target", "GET page HTTP/1.1\r\n" SCRIPT_HOST "\r\n", RULE(TARGET), REFUSED},
+    {"userinfo", "GET http://a@example.com/ HTTP/1.1\r\n" SCRIPT_HOST "\r\n", RULE(TARGET), REFUSED},
+    {"continued line", "GET / HTTP/1.1\r\n" SCRIPT_HOST " continued\r\n\r\n", RULE(FIELD), REFUSED},
+    {"control character", "GET / HTTP/1.1\r\n" SCRIPT_HOST "A: \x1b\r\n\r\n", RULE(VALUE), REFUSED},
+    {"a body", SCRIPT_REQUEST "Content-Length: 5\r\n\r\n", RULE(BODY), REFUSED},
+    {"chunks", SCRIPT_REQUEST "Transfer-Encoding: chunked\r\n\r\n", RULE(BODY), REFUSED},
+    {"no connection", "GET / HTTP/1.1\r\n" SCRIPT_HOST PART_UPGRADE PART_KEY PART_VERSION "\r\n", RULE(CONNECTION), REFUSED},
+    {"bad key", "GET / HTTP/1.1\r\n" SCRIPT_HOST PART_ASKS "Sec-WebSocket-Key: abc\r\n" PART_VERSION "\r\n", RULE(KEY), REFUSED},
+    {"post", "POST / HTTP/1.1\r\n" SCRIPT_HOST SCRIPT_ASKS "\r\n", RULE(METHOD), REFUSED},
+    {"upgrade of OPTIONS", "OPTIONS / HTTP/1.1\r\n" SCRIPT_HOST SCRIPT_ASKS "\r\n", RULE(UPGRADE_METHOD), REFUSED},
+    {"HTTP/2", "GET / HTTP/2.0\r\n" SCRIPT_HOST SCRIPT_ASKS "\r\n", RULE(HTTP), REFUSED},
+    {"HTTP/1.0", "GET / HTTP/1.0\r\n" SCRIPT_HOST SCRIPT_ASKS "\r\n", RULE(OLD_HTTP), REFUSED},
+    {"plain HTTP/1.0", "GET /page HTTP/1.0\r\n\r\n", RULE(OLD_HTTP), "http /page\n" REFUSED},
+    {"version 8", "GET / HTTP/1.1\r\n" SCRIPT_HOST PART_ASKS PART_KEY "Sec-WebSocket-Version: 8\r\n\r\n", RULE(VERSION), REFUSED},
+    {"plain", "GET /page HTTP/1.1\r\n" SCRIPT_HOST "\r\n", RULE(NO_UPGRADE), "http /page\n" REFUSED},
+    {"plain head", "HEAD /page HTTP/1.1\r\n" SCRIPT_HOST "\r\n", RULE(NO_UPGRADE), "http /page\n" REFUSED},
+    {"options", "OPTIONS * HTTP/1.1\r\n" SCRIPT_HOST "\r\n", RULE(NO_UPGRADE), "http *\n" REFUSED},
+    {"two requests", "GET /a HTTP/1.1\r\n" SCRIPT_HOST "\r\nGET /b HTTP/1.1\r\n" SCRIPT_HOST "\r\n", RULE(NO_UPGRADE),
+     "http /a\n" REFUSED},
+    {"long line", "GET /" THOUSAND TEN TEN, RULE(LINE_SIZE), REFUSED},
+    {"long head", "GET / HTTP/1.1\r\nX: " THOUSAND TEN, RULE(HEAD_SIZE), REFUSED},
+    {"many lines", "GET / HTTP/1.1\r\n" SCRIPT_HOST LINES LINES LINES LINES LINES LINES LINES LINES "\r\n", RULE(FIELDS), REFUSED},
 };
 
 enum { GREETINGS = sizeof greetings / sizeof greetings[0] };
@@ -805,6 +874,7 @@ static void set_hosts(driver *d) {
 static void replies_to_requests(void) {
     for (size_t i = 0; i < GREETINGS; i++) {
         const greeting *g = &greetings[i];
+        int status = wss__http_rule_of(g->rule)->status;
         driver d;
         script want = {0};
         int before = test_broken;
@@ -812,14 +882,83 @@ static void replies_to_requests(void) {
         set_hosts(&d);
         feed_text(&d, g->head);
         check_trace(&d, g->trace);
-        script_text(&want, g->reply);
+        if (g->rule) script_refusal(&want, g->rule, strncmp(g->head, "HEAD ", 5) == 0);
+        else script_text(&want, SCRIPT_ACCEPTED);
         check_output(&d, &want);
-        CHECK_INT(d.ended, g->status != 101);
-        CHECK_INT(d.host.stats.refused, g->status != 101);
-        CHECK_INT(d.host.stats.refused_status[4], g->status / 100 == 4);
+        CHECK_INT(d.rule, g->rule);
+        CHECK_INT(d.ended, g->rule != 0);
+        CHECK_INT(d.host.stats.refused, g->rule != 0);
+        CHECK_INT(d.host.stats.refused_status[4], status / 100 == 4);
+        CHECK_INT(d.host.stats.refused_status[5], status / 100 == 5);
+        CHECK_INT(d.host.stats.refused_cause[wss__http_rule_of(g->rule)->counter], g->rule != 0);
         check_idle(&d);
         finish(&d);
         if (test_broken != before) printf("greeting: %s\n", g->name);
+    }
+}
+
+/* Whatever is wrong with it: HEAD in the place of GET is answered without a body, also where the head is cut. */
+static void no_body_for_head(void) {
+    int seen = 0;
+    for (size_t i = 0; i < GREETINGS * 3; i++) {
+        const greeting *g = &greetings[i / 3];
+        static const size_t pieces[] = {SIZE_MAX, 1, 7};
+        const char *get = strstr(g->head, "GET ");
+        driver d;
+        script input = {0};
+        script want = {0};
+        if (!get || get - g->head > 2) continue;
+        begin(&d, NULL);
+        set_hosts(&d);
+        script_bytes(&input, g->head, (size_t)(get - g->head));
+        script_text(&input, "HEAD ");
+        script_text(&input, get + 4);
+        for (size_t at = 0, size; at < input.size; at += size) {
+            size = wss__base_min(pieces[i % 3], input.size - at);
+            feed(&d, input.data + at, size);
+        }
+        CHECK(d.ended && d.rule > 0);
+        script_refusal(&want, d.rule, 1);
+        check_output(&d, &want);
+        seen++;
+        script_free(&input);
+        finish(&d);
+    }
+    CHECK(seen > 80);
+}
+
+/* Every rule is in the table of answers, and every one but those that only a server can apply, which tests/e2e has, in
+   that of requests. */
+static void tables_are_complete(void) {
+    static const int elsewhere[] = {RULE(TIMEOUT), RULE(CROWDED), RULE(MEMORY), RULE(STOPPING), RULE(UNDECIDED)};
+    int answered[WSS__HTTP_RULE_COUNT] = {0};
+    int asked[WSS__HTTP_RULE_COUNT] = {0};
+    for (size_t i = 0; i < REFUSALS; i++) answered[refusals[i].rule]++;
+    for (size_t i = 0; i < GREETINGS; i++) asked[greetings[i].rule]++;
+    for (size_t i = 0; i < sizeof elsewhere / sizeof elsewhere[0]; i++) asked[elsewhere[i]] += 1000;
+    for (int rule = 1; rule < WSS__HTTP_RULE_COUNT; rule++) {
+        CHECK_INT(answered[rule], 1);
+        if (!asked[rule]) printf("no request breaks rule %d\n", rule);
+        CHECK(asked[rule] > 0 && asked[rule] <= 1000);
+    }
+}
+
+/* Whatever the loop refuses for: the same words, and no body to HEAD. */
+static void refused_by_the_loop(void) {
+    for (int rule = 1; rule < WSS__HTTP_RULE_COUNT; rule++) {
+        for (int is_head = 0; is_head <= 1; is_head++) {
+            driver d;
+            script want = {0};
+            wss__session_event end;
+            begin(&d, NULL);
+            CHECK_INT(wss__input_reject(&d.host, &d.session, rule, is_head, &end), WSS__SESSION_END);
+            on_end(&d, &end);
+            flush(&d);
+            CHECK_INT(d.rule, rule);
+            script_refusal(&want, rule, is_head);
+            check_output(&d, &want);
+            finish(&d);
+        }
     }
 }
 
@@ -830,11 +969,11 @@ static void late_request(void) {
     wss__session_event end;
     begin(&d, NULL);
     feed_text(&d, "GET / HTTP/1.1\r\nHost: exam");
-    CHECK_INT(wss__input_reject(&d.host, &d.session, 408, 1, &end), WSS__SESSION_END);
+    CHECK_INT(wss__input_reject(&d.host, &d.session, WSS__HTTP_RULE_TIMEOUT, 0, &end), WSS__SESSION_END);
     on_end(&d, &end);
     flush(&d);
     check_trace(&d, REFUSED);
-    script_text(&want, REPLY_408);
+    script_refusal(&want, WSS__HTTP_RULE_TIMEOUT, 0);
     check_output(&d, &want);
     wss__input_event_done(&d.host, &d.session);
     check_idle(&d);
@@ -860,7 +999,8 @@ static void limit_of_the_head(void) {
             script_bytes(&input, "\x89\x80" Z4, 6);
             for (size_t at = 0; at < input.size; at += piece)
                 feed(&d, input.data + at, piece < input.size - at ? piece : input.size - at);
-            script_text(&want, size <= MAX_HEAD ? SCRIPT_ACCEPTED : REPLY_431);
+            if (size <= MAX_HEAD) script_text(&want, SCRIPT_ACCEPTED);
+            else script_refusal(&want, WSS__HTTP_RULE_HEAD_SIZE, 0);
             if (size <= MAX_HEAD) script_reply(&want, SCRIPT_PONG, "", 0);
             check_output(&d, &want);
             check_trace(&d, size <= MAX_HEAD ? "upgrade /chat?room=1\n" : REFUSED);
@@ -880,25 +1020,36 @@ static void head_without_end(void) {
         feed_text(&d, lines ? "GET / HTTP/1.1\r\nX: " : "GET /");
         while (!d.ended && d.host.stats.refused == 0 && d.calls < 100) feed_text(&d, "xxxxxxxxxxxxxxxxx");
         check_trace(&d, REFUSED);
-        script_text(&want, lines ? REPLY_431 : REPLY_414);
+        script_refusal(&want, lines ? WSS__HTTP_RULE_HEAD_SIZE : WSS__HTTP_RULE_LINE_SIZE, 0);
         check_output(&d, &want);
         finish(&d);
     }
 }
 
+/* A first line may be as long as the head: of what is too long the line is to blame only where it alone is. size: with its
+   line end. */
 static void long_request_line(void) {
-    for (size_t size = WSS__HTTP_LINE_MAX - 1; size <= WSS__HTTP_LINE_MAX + 1; size++) {
+    static const size_t sizes[] = {4095, 4096, 4097, 4098, 8192, 8193, 16000, 16240, 16241, 16242, 16383, 16384, 16385, 16386};
+    const size_t rest = strlen(SCRIPT_HOST SCRIPT_ASKS "\r\n");
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0] * 2; i++) {
+        size_t size = sizes[i / 2];
         driver d;
         script input = {0};
         script want = {0};
         begin(&d, NULL);
-        d.options.max_head = 8192;
+        d.options.max_head = 16384;
         script_text(&input, "GET /");
-        while (input.size < size - 9) script_text(&input, "x");
+        while (input.size < size - 11) script_text(&input, "x");
         script_text(&input, " HTTP/1.1\r\n" SCRIPT_HOST SCRIPT_ASKS "\r\n");
-        feed_script(&d, &input);
-        script_text(&want, size <= WSS__HTTP_LINE_MAX ? SCRIPT_ACCEPTED : REPLY_414);
+        CHECK_INT(input.size, size + rest);
+        for (size_t at = 0, piece; at < input.size; at += piece) {
+            piece = wss__base_min(i % 2 ? 1000 : input.size, input.size - at);
+            feed(&d, input.data + at, piece);
+        }
+        if (size + rest <= 16384) script_text(&want, SCRIPT_ACCEPTED);
+        else script_refusal(&want, size <= 16384 ? WSS__HTTP_RULE_HEAD_SIZE : WSS__HTTP_RULE_LINE_SIZE, 0);
         check_output(&d, &want);
+        script_free(&input);
         finish(&d);
     }
 }
@@ -913,7 +1064,8 @@ static void limit_of_header_lines(void) {
         for (int i = 5; i < lines; i++) script_text(&input, "X: y\r\n");
         script_text(&input, "\r\n");
         feed_script(&d, &input);
-        script_text(&want, lines <= 64 ? SCRIPT_ACCEPTED : REPLY_431);
+        if (lines <= 64) script_text(&want, SCRIPT_ACCEPTED);
+        else script_refusal(&want, WSS__HTTP_RULE_FIELDS, 0);
         check_output(&d, &want);
         check_idle(&d);
         finish(&d);
@@ -2307,17 +2459,25 @@ static void hold_without_memory(void) {
     }
 }
 
-/* A head in two pieces, and each allocation for it fails in turn. */
+/* A head in two pieces, and each allocation for it fails in turn. That it is HEAD is known wherever it was cut. */
 static void head_without_memory(void) {
-    static const char text[] = "GET / HTTP/1.1\r\nHost: a\r\nX: 0123456789012345678901234567890123456789\r\n";
-    for (size_t failing = 1; failing <= 3; failing++) {
+    static const char *const texts[] = {"GET / HTTP/1.1\r\nHost: a\r\nX: 0123456789012345678901234567890123456789\r\n",
+                                        "HEAD / HTTP/1.1\r\nHost: a\r\nX: 0123456789012345678901234567890123456789\r\n",
+                                        "\r\nHEAD / HTTP/1.1\r\nHost: a\r\nX: 01234567890123456789012345678901234567\r\n"};
+    for (size_t i = 0; i < 3 * 3 * 20; i++) {
+        const char *text = texts[i % 3];
+        size_t first = 1 + i / 9;
         driver d;
+        script want = {0};
         begin(&d, NULL);
-        d.fail_at = failing;
-        feed(&d, text, 20);
-        for (int i = 0; i < 20 && !d.ended; i++) feed(&d, text, sizeof text - 1);
+        d.fail_at = 1 + i / 3 % 3;
+        feed(&d, text, first);
+        int is_head = i % 3 > 0 && (!d.ended || first > (i % 3 == 1 ? 4 : 6)); /* as far as it has come */
+        if (!d.ended) feed(&d, text + first, strlen(text + first));
+        for (int more = 0; more < 20 && !d.ended; more++) feed_text(&d, "X: 0123456789012345678901234567890123456789\r\n");
         check_trace(&d, "end 1006 13 0 \n");
-        CHECK(d.output.size > 13 && memcmp(d.output.data, "HTTP/1.1 503 ", 13) == 0);
+        script_refusal(&want, WSS__HTTP_RULE_MEMORY, is_head);
+        check_output(&d, &want);
         finish(&d);
     }
 }
@@ -2576,8 +2736,9 @@ static void accept_without_memory(void) {
 
 /* The last eighth of the budget is kept for those who are connected. */
 static void requests_when_memory_is_tight(void) {
-    static const char *const requests[] = {SCRIPT_HANDSHAKE, "GET / HTTP/1.1\r\n" SCRIPT_HOST "\r\n"};
-    for (int i = 0; i < 2; i++) {
+    static const char *const requests[] = {SCRIPT_HANDSHAKE, "GET / HTTP/1.1\r\n" SCRIPT_HOST "\r\n",
+                                           "HEAD / HTTP/1.1\r\n" SCRIPT_HOST "\r\n"};
+    for (int i = 0; i < 3; i++) {
         for (int tight = 0; tight <= 1; tight++) {
             driver d;
             begin(&d, NULL);
@@ -2589,7 +2750,9 @@ static void requests_when_memory_is_tight(void) {
                 check_trace(&d, "end 1006 13 0 \n");
                 CHECK_INT(d.host.stats.refused_status[5], 1);
                 CHECK_INT(d.host.stats.refused_cause[WSS_REFUSED_UNAVAILABLE], 1);
-                CHECK(d.output.size > 12 && memcmp(d.output.data, "HTTP/1.1 503", 12) == 0);
+                script want = {0};
+                script_refusal(&want, WSS__HTTP_RULE_MEMORY, i == 2);
+                check_output(&d, &want);
             } else {
                 CHECK_INT(d.host.stats.refused_cause[WSS_REFUSED_UNAVAILABLE], 0);
             }
@@ -2628,6 +2791,9 @@ int main(void) {
     RUN(closes_before_the_session_is_open);
     RUN(ends_for_a_cause);
     RUN(replies_to_requests);
+    RUN(no_body_for_head);
+    RUN(tables_are_complete);
+    RUN(refused_by_the_loop);
     RUN(late_request);
     RUN(limit_of_the_head);
     RUN(head_without_end);
