@@ -1522,7 +1522,7 @@ static int wss__address_is_loopback(const wss__address *address) {
 static int wss__address_parse_plain(wss__span text, wss__address *address) {
     char name[INET6_ADDRSTRLEN];
     unsigned char bytes[16];
-    if (wss__base_copy_out(text, name, sizeof name, NULL) != WSS_OK) return 0;
+    if (wss__base_copy_out(text, name, sizeof name, NULL) != WSS_OK || strlen(name) != text.size) return 0;
     int bits = inet_pton(AF_INET, name, bytes) == 1 ? 32 : inet_pton(AF_INET6, name, bytes) == 1 ? 128 : 0;
     if (bits) *address = wss__address_of(WSS__ADDRESS_IP, bytes, (size_t)bits / 8, 0);
     return bits;
@@ -2141,7 +2141,8 @@ WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port)
 typedef struct wss__origin_place {
     wss__span scheme;
     wss__span host;
-    wss__span port; /* the scheme's own where none is written */
+    wss__span port;  /* the scheme's own where none is written */
+    wss__span usual; /* the scheme's own */
 } wss__origin_place;
 
 static wss__origin_place wss__origin_place_of(wss__span text) {
@@ -2155,7 +2156,8 @@ static wss__origin_place wss__origin_place_of(wss__span text) {
     place.scheme = port ? wss__base_span(text.data, (size_t)(uri.data - text.data) - 3) : wss__base_span(NULL, 0);
     if (other) place.scheme = scheme;
     place.host = wss__base_host(uri, &place.port);
-    if (!place.port.data) place.port = wss__base_text(port);
+    place.usual = wss__base_text(port);
+    if (!place.port.data) place.port = place.usual;
     return place;
 }
 
@@ -2163,7 +2165,7 @@ static wss__origin_place wss__origin_place_of(wss__span text) {
 static int wss__origin_same_host(const wss__origin_place *place, wss__span host, wss__span scheme_port) {
     wss__span port;
     wss__span name = wss__base_host(host, &port);
-    if (!port.data) port = scheme_port.data ? scheme_port : place->port;
+    if (!port.data) port = scheme_port.data ? scheme_port : place->usual;
     if (!place->scheme.data && !place->port.data) port = place->port;
     return host.size && wss__base_equal_fold(place->host, name) && wss__base_equal(place->port, port);
 }
@@ -2186,9 +2188,10 @@ static int wss__origin_is_own(const wss_request *request, wss__span origin, int 
     if (wss__base_equal(origin, wss__base_text("null"))) return 0;
     if (origin.data[origin.size - 1] == '/') origin.size--;
     wss__origin_place page = wss__origin_place_of(origin);
-    int secure = wss__base_equal_fold(scheme, wss__base_text("https"));
+    int secure = wss__base_equal_fold(scheme, wss__base_text("https")) ||
+                 wss__base_equal_fold(scheme, wss__base_text("wss")); /* some proxies name what it will be */
     wss__span port = wss__base_text(!scheme.size || !page.scheme.size ? NULL : secure ? "443" : "80");
-    if (page.scheme.data && !page.port.data) return 0; /* a scheme of which nothing is known */
+    if (page.scheme.data && !page.usual.data) return 0; /* a scheme of which nothing is known */
     return wss__origin_same_host(&page, host.size ? host : wss__http_span(request, request->host), port);
 }
 
@@ -2202,10 +2205,12 @@ static int wss__origin_is(wss__span origin, wss__span entry) {
     if (!wss__base_equal_fold(page.scheme, wanted.scheme)) return 0;
     if (wss__base_equal(wanted.host, wss__base_text("*"))) return 1;
     if (!wss__base_equal(page.port, wanted.port)) return 0;
-    if (!wss__base_take_prefix(&wanted.host, "*", wss__base_equal)) return wss__base_equal_fold(page.host, wanted.host);
-    if (page.host.size <= wanted.host.size) return 0;
-    size_t rest = page.host.size - wanted.host.size;
-    return wss__base_equal_fold(wss__base_span(page.host.data + rest, wanted.host.size), wanted.host);
+    wss__span domain = wanted.host;
+    if (!wss__base_take_prefix(&domain, "*.", wss__base_equal)) return wss__base_equal_fold(page.host, wanted.host);
+    domain = wss__base_span(domain.data - 1, domain.size + 1); /* with its dot */
+    if (page.host.size <= domain.size) return 0;
+    size_t rest = page.host.size - domain.size;
+    return wss__base_equal_fold(wss__base_span(page.host.data + rest, domain.size), domain);
 }
 
 /* A browser tells the origin of the page that connects, and sends the user's cookies along whatever page that
@@ -2293,7 +2298,7 @@ static const char *wss__origin_fault(wss__span origin) {
     wss__span authority = origin;
     if (wss__base_equal(origin, wss__base_text("*")) || wss__base_equal(origin, wss__base_text("null"))) return NULL;
     if (wss__base_holds(origin, " ;")) return "commas between the entries";
-    if (!place.scheme.data) return "SCHEME://HOST, as https://example.org";
+    if (!wss__base_is_made_of(place.scheme, "+-.")) return "SCHEME://HOST, as https://example.org";
     if (wss__base_equal_fold(origin, wss__base_text("file://"))) return NULL;
     authority = wss__base_span(origin.data + place.scheme.size + 3, origin.size - place.scheme.size - 3);
     if (wss__base_holds(authority, "/")) return "it without path, and without a slash at its end";
@@ -2301,7 +2306,7 @@ static const char *wss__origin_fault(wss__span origin) {
     wss__base_host(authority, &port);
     if (is_star && port.data) return "it without a port: the star stands for host and port";
     if (port.data && wss__base_number(port, 65535) < 0) return "the port as a number";
-    if (is_star || wss__http_is_host(authority)) return NULL;
+    if (is_star || (!memchr(authority.data, '*', authority.size) && wss__http_is_host(authority))) return NULL;
     return "a valid host; a star stands for all of it, or for its first names";
 }
 
@@ -2355,12 +2360,14 @@ static int wss__proxy_recognize(const char *data, size_t size) {
 /* Version 1: PROXY TCP4 source destination port port. */
 static int wss__proxy_read_line(wss__span line, wss__address *client) {
     wss__span words[6];
+    wss__address here;
     size_t count = 0;
     while (count < 6 && line.data) words[count++] = wss__base_take(&line, ' ');
     if (count > 1 && wss__base_equal(words[1], wss__base_text("UNKNOWN"))) return 1;
     int bits = count == 6 && !line.data ? wss__address_parse_plain(words[2], client) : 0;
     int port = bits ? wss__base_number(words[4], 65535) : -1;
-    if (port < 0 || !wss__base_equal(words[1], wss__base_text(bits == 32 ? "TCP4" : "TCP6"))) return 0;
+    if (port < 0 || wss__address_parse_plain(words[3], &here) != bits || wss__base_number(words[5], 65535) < 0) return 0;
+    if (!wss__base_equal(words[1], wss__base_text(bits == 32 ? "TCP4" : "TCP6"))) return 0;
     client->port = (uint16_t)port;
     return 1;
 }
@@ -6321,7 +6328,7 @@ static wss__conn_address *wss__conn_leave_address(wss_server *server, wss__conn 
 }
 
 /* One socket more of this address. WSS_ERR_FULL where it has as many as it may, or WSS_ERR_MEMORY. */
-static int wss__conn_count_address(wss_server *server, const char key[8], wss__conn_address **counted) {
+static int wss__conn_count_address(wss_server *server, const char key[8], wss__conn_address **found) {
     wss__conn_address **list = wss__conn_address_list(server, key);
     wss__conn_address *made = (wss__conn_address *)wss__mem_get_zeroed(&server->mem, sizeof *made);
     if (!made) return WSS_ERR_MEMORY;
@@ -6337,7 +6344,7 @@ static int wss__conn_count_address(wss_server *server, const char key[8], wss__c
     }
     int full = address->count >= server->options.max_per_address;
     if (!full) address->count++;
-    if (!full) *counted = address;
+    if (!full) *found = address;
     wss__conn_unlock(server);
     wss__mem_free(&server->mem, made, sizeof *made);
     return full ? WSS_ERR_FULL : WSS_OK;
@@ -9353,7 +9360,9 @@ static const wss__option wss__option_rows[] = {
 #undef WSS__OPTION_BYTES
 #undef WSS__OPTION_STRING
 
-enum { WSS__OPTION_COUNT = sizeof wss__option_rows / sizeof wss__option_rows[0] };
+static size_t wss__option_count(void) {
+    return sizeof wss__option_rows / sizeof wss__option_rows[0];
+}
 
 /* Where an option's text stands; NULL where it is none. */
 static const char **wss__option_text(const wss__option *row, wss_options *options) {
@@ -9410,11 +9419,15 @@ static int wss__option_check_texts(const wss_options *options, wss_error *why) {
     wss__span member = wss__base_text(options->type_member);
     wss__span header = wss__base_text(options->proxy_header);
     wss__span hosts = wss__base_text(options->hosts);
+    wss__span rest = hosts;
+    wss__span host = wss__base_span(NULL, 0);
+    while (!host.size && wss__base_next_item(&rest, ',', &host)) {
+    }
     if (wss__utf8_check(0, member.data, member.size) != 0)
         return wss__option_refuse(why, WSS_ERR_UTF8, "type_member", wss__base_span(NULL, 0), "it is not UTF-8");
     if (!wss__http_is_token(header))
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "proxy_header", header, "write the name of a header line");
-    if (hosts.data && !hosts.size)
+    if (hosts.data && !host.size)
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "hosts", hosts, "it names no host, so nobody could connect");
     int result = wss__option_check_list("origins", options->origins, wss__origin_fault, why);
     if (!result) result = wss__option_check_list("hosts", options->hosts, wss__origin_host_fault, why);
@@ -9425,7 +9438,7 @@ static int wss__option_check_texts(const wss_options *options, wss_error *why) {
 /* Fills in the defaults. WSS_OK, or what is wrong and where. only: the rows whose names begin so. */
 static int wss__option_resolve_all(wss_options *options, const char *only, wss_error *why) {
     int result = WSS_OK;
-    for (size_t i = 0; i < WSS__OPTION_COUNT && !result; i++)
+    for (size_t i = 0; i < wss__option_count() && !result; i++)
         if (strncmp(wss__option_rows[i].name, only, strlen(only)) == 0)
             result = wss__option_resolve(&wss__option_rows[i], options, why);
     return result;
@@ -9442,14 +9455,14 @@ static int wss__option_resolve_all(wss_options *options, const char *only, wss_e
 
 /* All strings of the options in one block. */
 static int wss__server_copy_strings(wss_server *server) {
-    for (size_t i = 0; i < WSS__OPTION_COUNT; i++) {
+    for (size_t i = 0; i < wss__option_count(); i++) {
         const char **text = wss__option_text(&wss__option_rows[i], &server->options);
         if (text && *text) server->strings_size = wss__base_add(server->strings_size, strlen(*text) + 1);
     }
     server->strings = (char *)wss__mem_get(&server->mem, server->strings_size);
     if (!server->strings) return 0;
     char *at = server->strings;
-    for (size_t i = 0; i < WSS__OPTION_COUNT; i++) {
+    for (size_t i = 0; i < wss__option_count(); i++) {
         const char **text = wss__option_text(&wss__option_rows[i], &server->options);
         if (!text || !*text) continue;
         size_t size = strlen(*text) + 1;
