@@ -7607,24 +7607,33 @@ static int wss__read_is_over(const wss__loop *loop, int messages, uint64_t *bega
     return messages >= WSS__READ_SHARE || now - *began > loop->share_us;
 }
 
-/* Hands out what the bytes hold, until they are used up, reading must pause, or its share of the turn is over; the rest
+/* Whether more of a connection may be looked at in this turn: asked before anything is received of it, and before each
+   event. Not where the turn is full, or one of all who have something to say would be let into it, each with a message
+   that goes to all. Its connect handlers come first. */
+static inline int wss__read_goes_on(wss__loop *loop, wss__conn *conn) {
+    if (loop->full || !wss__conn_is_serving(conn)) return 0;
+    if (wss__conn_is_new(conn)) {
+        wss__read_connect(loop, conn);
+        if (loop->full) return 0;
+    }
+    size_t gathered = loop->shared.cork_size;
+    if (gathered >= WSS__WRITE_CORK / 2 || gathered > wss__conn_half(loop->server)) wss__write_flush(loop, conn);
+    return !wss__conn_update_pause(loop->server, conn);
+}
+
+/* Hands out what the bytes hold, until they are used up, or it may not go on, or its share of the turn is over; the rest
    is held. */
 static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_bytes *bytes) {
     wss__session_shared *shared = &loop->shared;
     wss__session_event event;
     uint64_t began = 0;
     int messages = 0;
-    while (wss__conn_is_serving(conn)) {
-        if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
-        if (shared->cork_size >= WSS__WRITE_CORK / 2 || shared->cork_size > wss__conn_half(loop->server))
-            wss__write_flush(loop, conn);
-        if (wss__conn_update_pause(loop->server, conn)) break;
+    while (wss__read_goes_on(loop, conn)) {
         int kind = wss__input_next(shared, &conn->session, bytes, &event);
         if (kind == WSS__SESSION_NEED) break;
         if (bytes->size) event.final = 0; /* it goes on behind its Close, against the rules */
         wss__read_handle(loop, conn, kind, &event);
         wss__input_event_done(shared, &conn->session);
-        if (loop->full) break;
         if (kind != WSS__SESSION_MESSAGE || !bytes->size || ++messages % 16 > 1) continue;
         if (wss__read_is_over(loop, messages, &began)) break;
     }
@@ -7761,14 +7770,19 @@ static int wss__serve_reads(const wss__conn *conn) {
     return conn->session.phase != WSS__SESSION_ASKED;
 }
 
+/* Something that it has sent waits to be looked at, or its connect handlers do. */
+static int wss__serve_has_input(const wss__loop *loop, wss__conn *conn) {
+    if (!wss__conn_is_serving(conn) || conn->session.phase == WSS__SESSION_ASKED) return 0;
+    if (wss__conn_is_new(conn)) return 1;
+    int held = conn->session.input && conn->session.input->held;
+    return (held || conn->work & WSS__WORK_READABLE) && !wss__conn_update_pause(loop->server, conn);
+}
+
 /* Decides whether reading pauses, where that matters. True: there is more to do. */
 static int wss__serve_decide(wss__loop *loop, wss__conn *conn) {
     if (conn->session.queue && conn->work & WSS__WORK_WRITABLE) return 1;
     if (wss__conn_state(conn) == WSS__STATE_LINGERING) return conn->work & WSS__WORK_READABLE;
-    if (wss__conn_state(conn) == WSS__STATE_FLUSHING || conn->session.phase == WSS__SESSION_ASKED) return 0;
-    if (wss__conn_is_new(conn)) return 1;
-    int held = conn->session.input && conn->session.input->held;
-    return (held || conn->work & WSS__WORK_READABLE) && !wss__conn_update_pause(loop->server, conn);
+    return wss__serve_has_input(loop, conn);
 }
 
 /* Nobody reads from it, so nobody would see its end. Not where reading goes on by itself, when what came before was
@@ -7915,14 +7929,16 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
     wss__session_take_cork(&loop->shared, &conn->session);
     if (conn->session.queue) wss__write_flush(loop, conn);
+    if (loop->full && wss__serve_has_input(loop, conn)) { /* what it has sent is looked at before it is judged */
+        wss__session_take_cork(&loop->shared, NULL);
+        wss__conn_make_ready(loop, conn);
+        return;
+    }
     if (wss__conn_state(conn) == WSS__STATE_LINGERING) {
         if (conn->work & WSS__WORK_READABLE) wss__read_linger(loop, conn);
-    } else if (wss__conn_is_serving(conn) && conn->session.phase != WSS__SESSION_ASKED) {
-        if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
-        if (!wss__conn_update_pause(loop->server, conn)) {
-            if (wss__input_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
-            else if (conn->work & WSS__WORK_READABLE) wss__read_some(loop, conn);
-        }
+    } else if (conn->session.phase != WSS__SESSION_ASKED && wss__read_goes_on(loop, conn)) {
+        if (wss__input_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
+        else if (conn->work & WSS__WORK_READABLE) wss__read_some(loop, conn);
     }
     wss__serve_end_turn(loop, conn);
 }
@@ -8169,7 +8185,10 @@ static void wss__accept_end_oldest(wss__loop *loop) {
     uint64_t end = wss__deadline_moment(loop, conn->since) + WSS__ACCEPT_HEAD;
     if (wss__accept_has_room(loop->server) || end > loop->time) return;
     conn->work |= WSS__WORK_READABLE;
+    int full = loop->full;
+    loop->full = 0; /* or it would not be read, and others that fill each turn would keep it from being judged */
     wss__serve_turn(loop, conn);
+    loop->full |= full;
     if (conn->session.phase != WSS__SESSION_HEAD || conn->work & WSS__WORK_READABLE) return;
     wss__session_take_cork(&loop->shared, &conn->session);
     wss__notify_reject(loop, conn, WSS__HTTP_RULE_CROWDED, NULL);
@@ -8480,7 +8499,8 @@ static uint64_t wss__loop_stop_at(const wss__loop *loop) {
 /* ---- turns ---- */
 
 /* Gives each connection that has work its share of the turn; who has more, goes on in the next. When the turn is full
-   the others are not read from: they come first in the next one, or who fills it each time would be the only one. */
+   the others are not read from, though what waits for them leaves and what is due is judged: they come first in the next
+   one, or who fills it each time would be the only one. */
 static void wss__loop_run_ready(wss__loop *loop) {
     uint32_t first = loop->first_ready;
     uint32_t last_read = WSS__SLOT_NONE;
