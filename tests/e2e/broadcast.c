@@ -108,7 +108,7 @@ static void what_waits_is_told(void) {
     step_client *other = step_open(server);
     step_frame(server, other, 0x81, "go", 2);
     CHECK_INT(buffered[0], 0);
-    CHECK_INT(buffered[1], 12);
+    CHECK_INT(buffered[1], 12 + WSS__BUF_MESSAGE);
     CHECK_INT(wss_buffered(server, conns[0]), 0);
     CHECK_TEXT(received(server, client), "0123456789 ");
     wss_get_stats(server, &stats);
@@ -176,10 +176,16 @@ static size_t cost(size_t size) {
     return wss__buf_charge(&frame);
 }
 
+/* And what so many messages do of which all are given some at the end of the turn. */
+static size_t gathered(size_t size, size_t messages) {
+    return size + messages * WSS__BUF_MESSAGE;
+}
+
 /* Each once, whether it waits in the connection's queue or with what all are given. */
 static void what_waits_is_told_once(void) {
     const size_t queued = cost(12) + cost(5); /* in a queue, or to be given */
-    const size_t want[6] = {queued, 12, queued + 7, 12 + 7, queued + cost(7), 12 + 7 + 3};
+    const size_t want[6] = {queued, gathered(12, 1), queued + gathered(7, 1), gathered(12 + 7, 2), queued + cost(7),
+                            gathered(12 + 7 + 3, 3)};
     wss_options options = {0};
     wss_stats stats;
     wss_server *server = serve(&options, on_weigh);
@@ -211,7 +217,7 @@ static void positions_go_round(void) {
         wss_options options = {0};
         char want[3][400] = {"", "", ""};
         wss_server *server = serve(&options, on_send_past);
-        server->loops[0].broadcast_end = (uint16_t)(65536 - before);
+        server->loops[0].shared.broadcasts.end = (uint16_t)(65536 - before);
         step_client *clients[3];
         for (int i = 0; i < 3; i++) clients[i] = step_open(server);
         for (int i = 0; i < 40; i++)
@@ -414,7 +420,7 @@ static wss_server *serve_crowd(step_client **clients, int count) {
    out to all. None has a second turn before all had their first, and none is forgotten. */
 static void a_full_turn_reads_nobody_else(void) {
     static const size_t sizes[] = {0, 16000, 100};
-    static const int most[] = {WSS__WRITE_HANDED_OUT / CROWD + 1, 4, WSS__CONN_BROADCASTS};
+    static const int most[] = {WSS__WRITE_HANDED_OUT / CROWD + 1, 4, WSS__SESSION_BROADCASTS};
     static step_client *clients[CROWD];
     for (int kind = 0; kind < 3; kind++) {
         wss_server *server = serve_crowd(clients, CROWD);
