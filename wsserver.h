@@ -6133,11 +6133,12 @@ typedef struct wss__conn_cold {
     char *reason;            /* of our Close */
     size_t reason_size;
     uint64_t last_message;   /* for the idle timeout */
-    uint64_t moved_at;       /* [pressure]: when it last sent or took anything, */
-    uint64_t moved;          /* how many bytes it had then, */
+    uint64_t moved_at;       /* [pressure]: when it last moved, */
+    uint64_t moved;          /* how many bytes it had sent or taken then, */
     uint32_t heavy_before;   /* and the list in which it stands */
     uint32_t heavy_after;
-    int heavy;               /* plus 1; 0: in none */
+    uint8_t heavy;           /* plus 1; 0: in none */
+    uint8_t takes;           /* moved is what it had taken */
     wss__conn_address *address; /* with max_per_address, while its socket is open; mutex */
 } wss__conn_cold;
 
@@ -6212,6 +6213,7 @@ typedef struct wss__loop {
     uint32_t ready_count;
     uint64_t share_us;         /* what a connection's handlers may take of this turn */
     wss__conn_list lists[WSS__LIST_COUNT]; /* all connections that it owns */
+    uint32_t walk;             /* the next one, where all are gone through and any may move meanwhile */
     wss__conn_list heavy[WSS__CONN_HEAVY]; /* those that hold much by themselves, by how much: see [pressure] */
     uint32_t oldest;           /* when the oldest was accepted whose request is not whole; UINT32_MAX: none; atomic */
     int room;                  /* it has been asked to end a handshake, and has not looked at that; atomic */
@@ -6594,6 +6596,7 @@ static void wss__conn_link(wss__loop *loop, wss__conn *conn) {
 
 static void wss__conn_unlink(wss__loop *loop, wss__conn *conn) {
     wss__conn_list *list = wss__conn_list_of(loop, conn);
+    if (loop->walk == conn->slot.index) loop->walk = conn->after;
     *(conn->before == WSS__SLOT_NONE ? &list->first : &wss__conn_at(loop->server, conn->before)->after) = conn->after;
     *(conn->after == WSS__SLOT_NONE ? &list->last : &wss__conn_at(loop->server, conn->after)->before) = conn->before;
     if (list == &loop->lists[WSS__LIST_HEADS]) wss__conn_note_oldest(loop);
@@ -7521,9 +7524,9 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
 
 /* ---- [pressure] --------------------------------------------------------------------------------------------
    purpose  who holds much memory by himself, and who has to go when nearly all of the server's is used
-   knows    base, mem, http, slot, session, input, conn, deadline, notify, write
+   knows    base, mem, http, buf, slot, session, input, conn, deadline, notify, write
    owns     who holds 64 KiB or more of queue and input that nobody shares stands in a list of his loop, one for each
-            power of two, in the order in which they moved: whoever has to go is found without a search
+            power of two: who moves goes to its end, so who has to go is found at a front, without a search
    threads  the loop's own */
 
 enum {
@@ -7555,25 +7558,37 @@ static void wss__pressure_unlink(wss__loop *loop, wss__conn *conn) {
     cold->heavy = 0;
 }
 
-/* Behind those that have not moved for longer: at the end, but for who grows without having moved. */
+/* Whether it has moved in the last second. */
+static int wss__pressure_is_spared(const wss__loop *loop, const wss__conn_cold *cold) {
+    return cold->moved_at + WSS__PRESSURE_STILL > loop->time;
+}
+
+/* At the end, for who has moved; and for who comes from another list without that, and is to be spared: those before
+   him have moved a second after him at most. Others in front. */
 static void wss__pressure_link(wss__loop *loop, wss__conn *conn, int number) {
     wss__conn_list *list = &loop->heavy[number - 1];
-    uint32_t before = list->last;
-    uint32_t after = WSS__SLOT_NONE;
-    while (before != WSS__SLOT_NONE && wss__pressure_at(loop, before)->moved_at > conn->cold->moved_at) {
-        after = before;
-        before = wss__pressure_at(loop, before)->heavy_before;
-    }
-    conn->cold->heavy = number;
+    int last = wss__pressure_is_spared(loop, conn->cold);
+    uint32_t before = last ? list->last : WSS__SLOT_NONE;
+    uint32_t after = last ? WSS__SLOT_NONE : list->first;
+    conn->cold->heavy = (uint8_t)number;
     wss__pressure_join(loop, list, before, conn->slot.index);
     wss__pressure_join(loop, list, conn->slot.index, after);
 }
 
-/* What grows when it moves: the bytes that it has taken, if most of what it holds waits to be sent to it, else those
-   that it has sent. Who sends and never reads does not move. */
-static uint64_t wss__pressure_moved(const wss__conn *conn, size_t holds) {
+/* Whether it has moved since it last had: it has taken, if most of what it holds waits to be sent to it, else sent, as
+   many bytes as least_rate asks for the time in between. Who sends and never reads does not move, nor who drips. */
+static int wss__pressure_has_moved(const wss__loop *loop, const wss__conn *conn, size_t holds) {
+    wss__conn_cold *cold = conn->cold;
+    int rate = loop->server->options.least_rate;
     size_t waiting = conn->session.queue ? wss__buf_own(conn->session.queue) : 0;
-    return waiting >= holds - waiting ? conn->bytes_out : conn->bytes_in;
+    int takes = waiting >= holds - waiting;
+    uint64_t bytes = takes ? conn->bytes_out : conn->bytes_in;
+    uint64_t least = rate == WSS_OFF ? 0 : (uint64_t)rate * (loop->time - cold->moved_at) / 1000;
+    int moved = cold->takes == takes && bytes > cold->moved && bytes - cold->moved >= least;
+    if (cold->takes == takes && cold->heavy && !moved) return 0;
+    cold->takes = (uint8_t)takes;
+    cold->moved = bytes;
+    return moved || !cold->heavy;
 }
 
 /* Keeps a connection in the list where it belongs, at its end if it has moved. Where there is no memory to remember it,
@@ -7590,10 +7605,9 @@ static void wss__pressure_note(wss__loop *loop, wss__conn *conn) {
     while (number < WSS__CONN_HEAVY && holds >> number >= WSS__PRESSURE_LEAST) number++;
     wss__conn_cold *cold = wss__conn_need_cold(loop->server, conn);
     if (!cold) return;
-    uint64_t moved = wss__pressure_moved(conn, holds);
-    if (cold->heavy == number && cold->moved == moved) return;
-    if (!cold->heavy || cold->moved != moved) cold->moved_at = loop->time;
-    cold->moved = moved;
+    int moved = wss__pressure_has_moved(loop, conn, holds);
+    if (cold->heavy == number && !moved) return;
+    if (moved) cold->moved_at = loop->time;
     wss__pressure_unlink(loop, conn);
     wss__pressure_link(loop, conn, number);
 }
@@ -7603,19 +7617,18 @@ static wss__conn *wss__pressure_heaviest(const wss__loop *loop) {
     for (int number = WSS__CONN_HEAVY; number > 0; number--) {
         uint32_t first = loop->heavy[number - 1].first;
         wss__conn *conn = first == WSS__SLOT_NONE ? NULL : wss__conn_at(loop->server, first);
-        if (conn && conn->cold->moved_at + WSS__PRESSURE_STILL <= loop->time) return conn;
+        if (conn && !wss__pressure_is_spared(loop, conn->cold)) return conn;
     }
     return NULL;
 }
 
-/* Offers it what waits: who takes some has moved, and of little the kernel does not tell. Whether it has. */
+/* Offers it what waits: who takes enough has moved, and of little the kernel does not tell. Whether it is spared. */
 static int wss__pressure_moves(wss__loop *loop, wss__conn *conn) {
-    uint64_t before = conn->bytes_out;
     conn->work |= WSS__WORK_WRITABLE;
     wss__write_flush(loop, conn);
     wss__pressure_note(loop, conn);
     wss__conn_make_ready(loop, conn);
-    return conn->bytes_out != before;
+    return !conn->cold || !conn->cold->heavy || wss__pressure_is_spared(loop, conn->cold);
 }
 
 /* From three quarters of the budget on, one connection of the loop ends a turn: it is told so where it can be, and else
@@ -8650,10 +8663,14 @@ static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
         wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
 }
 
+/* The log's callback may answer requests meanwhile, and so move others to the end of the last list: who leaves his list
+   takes the walk one further. Whoever is met twice has been dealt with. */
 static void wss__loop_for_all(wss__loop *loop, void (*function)(wss__loop *loop, wss__conn *conn)) {
     wss__conn *conn;
-    for (int list = 0; list < WSS__LIST_COUNT; list++)
-        for (uint32_t at = loop->lists[list].first; (conn = wss__conn_walk(loop, &at)) != NULL;) function(loop, conn);
+    for (int list = 0; list < WSS__LIST_COUNT; list++) {
+        loop->walk = loop->lists[list].first;
+        while ((conn = wss__conn_walk(loop, &loop->walk)) != NULL) function(loop, conn);
+    }
 }
 
 static void wss__loop_begin_stop(wss__loop *loop) {
@@ -8856,6 +8873,7 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     loop->last_ready = WSS__SLOT_NONE;
     memset(loop->lists, 0xff, sizeof loop->lists); /* none */
     memset(loop->heavy, 0xff, sizeof loop->heavy);
+    loop->walk = WSS__SLOT_NONE;
     loop->oldest = UINT32_MAX;
     loop->receive_size = WSS__LOOP_RECEIVE;
     loop->shared.mem = &server->mem;
