@@ -7435,7 +7435,10 @@ static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_
     for (uint32_t at = loop->lists[WSS__LIST_OPEN].first; (conn = wss__conn_walk(loop, &at)) != NULL;) {
         if (!wss__session_is_receiver(&conn->session) || wss__conn_handle(conn).id == except) continue;
         wss__write_catch_up(loop, conn);
-        if (conn->session.phase != WSS__SESSION_OPEN) continue;
+        if (conn->session.phase != WSS__SESSION_OPEN) { /* what it was given first has closed it */
+            WSS__COUNT(loop->shared.stats.dropped_gone, 1);
+            continue;
+        }
         wss__buf_retain(frame);
         wss__write_share(loop, conn, frame);
         loop->handed_out++;
