@@ -772,17 +772,20 @@ static void no_memory_to_shrink(void) {
     make(&mem);
     for (int i = 0; i < 100; i++) CHECK(wss__buf_append(&mem, &queue, numbered(&mem, i, numbered_hash(0, i), 'a')));
     wss__buf_consume(&mem, queue, 3 * 98);
-    uint32_t slots = queue->key_slots, capacity = queue->capacity;
+    CHECK_INT(queue->capacity, 128);
+    CHECK_INT(queue->key_slots, 256);
     memory.fail_at = memory.calls + 1;
     wss__buf_trim(&mem, &queue);
-    CHECK_INT(queue->capacity, capacity);
+    CHECK_INT(queue->capacity, 128);
+    CHECK_INT(queue->key_slots, WSS__BUF_KEYS_MIN);
+    for (int i = 100; i < 198; i++) CHECK(wss__buf_append(&mem, &queue, numbered(&mem, i, numbered_hash(0, i), 'a')));
+    wss__buf_consume(&mem, queue, 3 * 98);
     memory.fail_at = memory.calls + 2;
     wss__buf_trim(&mem, &queue);
     CHECK_INT(queue->capacity, WSS__BUF_RING_MIN);
-    CHECK_INT(queue->key_slots, WSS__BUF_KEYS_MIN);
-    CHECK(slots > WSS__BUF_KEYS_MIN);
+    CHECK_INT(queue->key_slots, 256);
     size_t old;
-    for (int i = 98; i < 100; i++) CHECK(wss__buf_replace(&mem, queue, numbered(&mem, i, numbered_hash(0, i), 'b'), &old));
+    for (int i = 196; i < 198; i++) CHECK(wss__buf_replace(&mem, queue, numbered(&mem, i, numbered_hash(0, i), 'b'), &old));
     wss__buf_free_queue(&mem, &queue);
     check_all_free(&mem);
 }
