@@ -2711,6 +2711,18 @@ static inline size_t wss__frame_encode(char *out, int opcode, size_t payload) {
     return size;
 }
 
+/* Bytes of the frame of ours that begins here. */
+static size_t wss__frame_measure(const char *data) {
+    size_t size = (unsigned char)data[1];
+    if (size < 126) return 2 + size;
+    return size == 126 ? 4 + (size_t)wss__base_load_be(data + 2, 2) : 10 + (size_t)wss__base_load_be(data + 2, 8);
+}
+
+/* Whether that is a message: what we send is never in parts. */
+static int wss__frame_is_message(const char *data) {
+    return !wss__frame_is_control((unsigned char)*data & 15);
+}
+
 /* Defines the part of wss__frame_unmask that comes in whole blocks, for one kind of vector. Returns how much
    that was. Both halves of a block are read before one is written, so that to may lie a little below from. */
 #define WSS__FRAME_DEFINE(name, attributes, vector)                                                 \
@@ -3738,25 +3750,31 @@ WSSERVER_API void wss_put_end(wss_writer *writer) {
    knows    base, mem, frame
    owns     a frame's bytes never change once it is queued; a queue's frames leave in order, whole or from where the
             last send ended; what a frame costs is in the queue's account as long as it stands there, control frames
-            never; nothing here takes longer for a longer queue
+            never; a key is known as long as its frame may be replaced; nothing here takes longer for a longer queue, or
+            for what has left it, and what that needed is given back
    threads  the reference count is atomic; a queue belongs to one thread */
 
 enum {
     WSS__BUF_RING_MIN = 8,
     WSS__BUF_KEYS_MIN = 16,
-    WSS__BUF_NODE = 16,    /* bytes that a queue needs for a frame in it, at most, */
-    WSS__BUF_KEY_NODE = 64 /* and further ones for the key of one */
+    WSS__BUF_NODE = 16,     /* bytes that a frame in a queue is charged with for its place, */
+    WSS__BUF_KEY_NODE = 64, /* and further ones for the key of one */
+    WSS__BUF_MESSAGE = 64   /* what a message costs at least, also where it stands together with others */
 };
+#define WSS__BUF_BEGUN 0xffffffffu /* the end of one message is all there is */
 
 typedef struct wss__buf_frame {
     size_t size;         /* header and payload */
-    uint32_t hash;       /* of the key */
+    union {
+        uint32_t hash;   /* of the key */
+        uint32_t begun;  /* without one: bytes at its front that are the end of something whose beginning has left */
+    };
     uint32_t references; /* atomic */
-    uint16_t key_size;   /* the key's bytes follow the payload; 0: none */
+    uint32_t messages;   /* in it, one that has begun included: of a turn's cork or broadcasts there may be many */
+    uint8_t key_size;    /* the key's bytes follow the payload; 0: none */
     uint8_t control;     /* outside the limits and the account */
     uint8_t shared;      /* made for all: who has it in his queue does not hold it alone */
     uint8_t fixed;       /* several frames, or the rest of one: at the head of a queue it is never dropped */
-    uint16_t messages;   /* in it: more than one where broadcasts of a turn stand together */
 } wss__buf_frame;
 
 static size_t wss__buf_frame_bytes(const wss__buf_frame *frame) {
@@ -3773,9 +3791,16 @@ static size_t wss__buf_holds(const wss__buf_frame *frame) {
     return wss__base_add(wss__mem_charge(wss__buf_frame_bytes(frame)), node);
 }
 
-/* What a frame costs each queue that it stands in, however many share it: what it holds, or nothing. */
+/* What messages cost that stand together in so many bytes. */
+static size_t wss__buf_gathered(size_t size, size_t messages) {
+    return size + messages * WSS__BUF_MESSAGE;
+}
+
+/* What a frame costs each queue that it stands in, however many share it: what it holds and, where several messages
+   stand in it, about what they would alone; or nothing. */
 static size_t wss__buf_charge(const wss__buf_frame *frame) {
-    return frame->control ? 0 : wss__buf_holds(frame);
+    size_t others = frame->messages > 1 ? frame->messages - 1 : 0;
+    return frame->control ? 0 : wss__buf_gathered(wss__buf_holds(frame), others);
 }
 
 static void wss__buf_release(wss__mem *mem, wss__buf_frame *frame) {
@@ -3796,7 +3821,7 @@ static wss__buf_frame *wss__buf_new_raw(wss__mem *mem, size_t size, wss__span ke
     frame->size = size;
     frame->references = 1;
     frame->messages = 1;
-    frame->key_size = (uint16_t)key.size;
+    frame->key_size = (uint8_t)key.size;
     if (key.size) memcpy(wss__buf_frame_data(frame) + size, key.data, key.size);
     return frame;
 }
@@ -3811,16 +3836,33 @@ static wss__buf_frame *wss__buf_new(wss__mem *mem, int opcode, size_t payload_si
     return frame;
 }
 
-/* Where a key has last been put into a queue. */
+/* How many of its messages have not left whole when so many bytes of it have. Takes a step for each. */
+static uint32_t wss__buf_unsent(wss__buf_frame *frame, size_t sent) {
+    const char *data = wss__buf_frame_data(frame);
+    uint32_t all = 0;
+    uint32_t unsent = 0;
+    if (frame->control) return 0;
+    if (!sent || (frame->messages == 1 && !frame->fixed)) return frame->messages;
+    size_t begun = frame->begun == WSS__BUF_BEGUN ? frame->size : frame->begun;
+    for (size_t at = begun; at < frame->size;) {
+        uint32_t message = wss__frame_is_message(data + at) ? 1 : 0;
+        at += wss__frame_measure(data + at);
+        all += message;
+        unsent += at > sent ? message : 0;
+    }
+    return sent < begun ? unsent + (frame->messages - all) : unsent;
+}
+
+/* Where the frame of a key waits in a queue. */
 typedef struct wss__buf_key {
     uint32_t hash;     /* 0: nowhere */
     uint32_t position; /* of the frame: the queue's first is at position first */
 } wss__buf_key;
 
 typedef struct wss__buf_queue {
-    wss__buf_key *keys; /* open addressing; what has left since is passed over; NULL: no key yet */
+    wss__buf_key *keys; /* open addressing, of what may be replaced and nothing else; NULL: no key yet */
     uint32_t key_slots; /* a power of two */
-    uint32_t key_count; /* of these, used */
+    uint32_t key_count; /* of these, used: half of them at most */
     uint32_t first;
     uint32_t count;
     uint32_t capacity; /* of the ring of frame pointers that follows this struct; a power of two */
@@ -3828,7 +3870,7 @@ typedef struct wss__buf_queue {
     uint64_t window;   /* when counting them began */
     uint64_t since;    /* when bytes last left; 0: nobody has tried yet */
     size_t sent;       /* bytes of the first frame that have left */
-    size_t own;        /* what is held with the frames that are not shared, control frames and answers included */
+    size_t own;        /* what the frames hold that are not shared, control frames and answers included */
 } wss__buf_queue;
 
 static wss__buf_frame **wss__buf_at(wss__buf_queue *queue, uint32_t index) {
@@ -3847,20 +3889,29 @@ static void wss__buf_free_queue(wss__mem *mem, wss__buf_queue **queue) {
     *queue = NULL;
 }
 
-/* Makes room for one more frame; false where memory is short, the queue is then as it was. */
-static int wss__buf_make_room(wss__mem *mem, wss__buf_queue **queue) {
+/* Gives the ring another size; false where memory is short, the queue is then as it was. */
+static int wss__buf_resize(wss__mem *mem, wss__buf_queue **queue, uint32_t capacity) {
     wss__buf_queue *old = *queue;
-    if (old && old->count < old->capacity) return 1;
-    uint32_t capacity = old ? old->capacity * 2 : (uint32_t)WSS__BUF_RING_MIN;
-    if (capacity > UINT32_MAX / 2) return 0;
-    wss__buf_queue *grown = (wss__buf_queue *)wss__mem_get_zeroed(mem, wss__buf_queue_bytes(capacity));
-    if (!grown) return 0;
-    if (old) *grown = *old;
-    grown->capacity = capacity;
-    for (uint32_t i = 0; i < grown->count; i++) *wss__buf_at(grown, i) = *wss__buf_at(old, i);
+    wss__buf_queue *made = (wss__buf_queue *)wss__mem_get_zeroed(mem, wss__buf_queue_bytes(capacity));
+    if (!made) return 0;
+    if (old) *made = *old;
+    made->capacity = capacity;
+    for (uint32_t i = 0; i < made->count; i++) *wss__buf_at(made, i) = *wss__buf_at(old, i);
     if (old) wss__mem_free(mem, old, wss__buf_queue_bytes(old->capacity));
-    *queue = grown;
+    *queue = made;
     return 1;
+}
+
+/* Makes room for one more frame. */
+static int wss__buf_make_room(wss__mem *mem, wss__buf_queue **queue) {
+    uint32_t capacity = *queue ? (*queue)->capacity * 2 : (uint32_t)WSS__BUF_RING_MIN;
+    if (*queue && (*queue)->count < (*queue)->capacity) return 1;
+    return capacity <= UINT32_MAX / 2 && wss__buf_resize(mem, queue, capacity);
+}
+
+/* What a queue holds that nobody shares. */
+static size_t wss__buf_own(const wss__buf_queue *queue) {
+    return queue->own + wss__buf_queue_bytes(queue->capacity) + queue->key_slots * sizeof(wss__buf_key);
 }
 
 /* Index of the first frame that may still be dropped or replaced. */
@@ -3874,15 +3925,9 @@ static wss__span wss__buf_key_of(wss__buf_frame *frame) {
 
 /* A frame has come into the queue, or has gone from it: what it costs. */
 static size_t wss__buf_weigh(wss__buf_queue *queue, const wss__buf_frame *frame, int come) {
-    size_t holds = wss__buf_holds(frame);
-    if (!frame->shared) queue->own = come ? queue->own + holds : queue->own - holds;
+    size_t bytes = wss__mem_charge(wss__buf_frame_bytes(frame));
+    if (!frame->shared) queue->own = come ? queue->own + bytes : queue->own - bytes;
     return wss__buf_charge(frame);
-}
-
-/* The waiting frame that a key's place names; NULL: that has left, or begun to. */
-static wss__buf_frame **wss__buf_keyed(wss__buf_queue *queue, const wss__buf_key *key) {
-    uint32_t index = key->position - queue->first;
-    return index < queue->count && index >= wss__buf_unstarted(queue) ? wss__buf_at(queue, index) : NULL;
 }
 
 /* The place of this hash that is to be looked at after *step others. There always is an unused one. */
@@ -3898,31 +3943,60 @@ static void wss__buf_put_key(wss__buf_queue *queue, wss__buf_key new_key) {
     queue->key_count++;
 }
 
-/* Room for one more key. Half of the places at most are used; when they are, those that wait go to a new table. */
-static int wss__buf_make_key_room(wss__mem *mem, wss__buf_queue *queue) {
-    uint32_t waiting = 0;
-    if (queue->key_count < queue->key_slots / 2) return 1;
-    for (uint32_t i = 0; i < queue->key_slots; i++)
-        waiting += queue->keys[i].hash && wss__buf_keyed(queue, &queue->keys[i]);
+/* This frame cannot be replaced any more. What stands behind its key's place moves up, so that nothing is left of it. */
+static void wss__buf_forget_key(wss__buf_queue *queue, uint32_t index) {
+    const wss__buf_frame *frame = *wss__buf_at(queue, index);
+    uint32_t step = 0;
+    if (!frame->key_size) return;
+    wss__buf_key *hole = wss__buf_key_place(queue, frame->hash, &step);
+    while (hole->hash && hole->position != queue->first + index) hole = wss__buf_key_place(queue, frame->hash, &step);
+    if (!hole->hash) return; /* never: it had been put there */
+    step = (uint32_t)(hole - queue->keys) + 1;
+    for (wss__buf_key *next; (next = wss__buf_key_place(queue, 0, &step))->hash != 0;) {
+        uint32_t from_home = (uint32_t)(next - queue->keys) - next->hash;
+        uint32_t from_hole = (uint32_t)(next - hole);
+        if ((from_home & (queue->key_slots - 1)) < (from_hole & (queue->key_slots - 1))) continue;
+        *hole = *next;
+        hole = next;
+    }
+    hole->hash = 0;
+    queue->key_count--;
+}
+
+/* Gives the table as many places as its keys need and one more; false where memory is short, it is then as it was. */
+static int wss__buf_fit_keys(wss__mem *mem, wss__buf_queue *queue) {
     wss__buf_queue old = *queue;
     uint32_t slots = WSS__BUF_KEYS_MIN;
-    while (slots < waiting * 4) slots *= 2;
-    queue->keys = (wss__buf_key *)wss__mem_get_zeroed(mem, slots * sizeof *queue->keys);
-    if (!queue->keys) {
-        queue->keys = old.keys;
-        return 0;
-    }
+    while (slots < old.key_count * 4) slots *= 2;
+    wss__buf_key *keys = (wss__buf_key *)wss__mem_get_zeroed(mem, slots * sizeof *keys);
+    if (!keys) return 0;
+    queue->keys = keys;
     queue->key_slots = slots;
     queue->key_count = 0;
     for (uint32_t i = 0; i < old.key_slots; i++)
-        if (old.keys[i].hash && wss__buf_keyed(queue, &old.keys[i])) wss__buf_put_key(queue, old.keys[i]);
+        if (old.keys[i].hash) wss__buf_put_key(queue, old.keys[i]);
     wss__mem_free(mem, old.keys, old.key_slots * sizeof *old.keys);
     return 1;
 }
 
+/* Frames have left: gives back what three quarters of are not used any more, and all of an empty queue. */
+static void wss__buf_trim(wss__mem *mem, wss__buf_queue **queue) {
+    uint32_t capacity = (*queue)->capacity;
+    if (!(*queue)->count) {
+        wss__buf_free_queue(mem, queue);
+        return;
+    }
+    while (capacity > WSS__BUF_RING_MIN && (*queue)->count <= capacity / 4) capacity /= 2;
+    if (capacity < (*queue)->capacity) wss__buf_resize(mem, queue, capacity);
+    if ((*queue)->key_slots > WSS__BUF_KEYS_MIN && (*queue)->key_count <= (*queue)->key_slots / 8)
+        wss__buf_fit_keys(mem, *queue);
+}
+
 /* Takes over the caller's reference, also on failure. */
 static int wss__buf_append(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame *frame) {
-    if (!wss__buf_make_room(mem, queue) || (frame->key_size && !wss__buf_make_key_room(mem, *queue))) {
+    int room = wss__buf_make_room(mem, queue);
+    if (room && frame->key_size && (*queue)->key_count >= (*queue)->key_slots / 2) room = wss__buf_fit_keys(mem, *queue);
+    if (!room) {
         wss__buf_release(mem, frame);
         if (*queue && !(*queue)->count) wss__buf_free_queue(mem, queue); /* an empty one would seem to hold something */
         return 0;
@@ -3975,6 +4049,7 @@ static size_t wss__buf_drop_all(wss__mem *mem, wss__buf_queue *queue, uint64_t *
         if (queue->count == 1 && frame->fixed) break;
         if (!frame->control) *messages += frame->messages;
         bytes += wss__buf_weigh(queue, frame, 0);
+        wss__buf_forget_key(queue, queue->count - 1);
         wss__buf_release(mem, frame);
         queue->count--;
     }
@@ -3987,8 +4062,8 @@ static int wss__buf_replace(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame
     uint32_t step = 0;
     if (!frame->key_size || !queue->keys) return 0;
     for (wss__buf_key *key; (key = wss__buf_key_place(queue, frame->hash, &step))->hash != 0;) {
-        wss__buf_frame **place = key->hash == frame->hash ? wss__buf_keyed(queue, key) : NULL;
-        if (!place || !wss__base_equal(wss__buf_key_of(*place), wss__buf_key_of(frame))) continue;
+        wss__buf_frame **place = wss__buf_at(queue, key->position - queue->first);
+        if (key->hash != frame->hash || !wss__base_equal(wss__buf_key_of(*place), wss__buf_key_of(frame))) continue;
         *old_charge = wss__buf_weigh(queue, *place, 0);
         wss__buf_weigh(queue, frame, 1);
         wss__buf_release(mem, *place);
@@ -4014,6 +4089,7 @@ static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size
     while (size) {
         wss__buf_frame *frame = *wss__buf_at(queue, 0);
         size_t step = wss__base_min(size, frame->size - queue->sent);
+        if (!queue->sent) wss__buf_forget_key(queue, 0);
         size -= step;
         queue->sent += step;
         if (queue->sent < frame->size) break;
@@ -4388,7 +4464,9 @@ enum { /* events; NEED: input is used up */
 enum {
     WSS__SESSION_FRAMES = 1024,     /* of a message; and one more for each so many bytes of it: */
     WSS__SESSION_FRAME_BYTES = 16,
-    WSS__SESSION_STEP = 16384       /* a rest of a large message below this is worth no step of its own */
+    WSS__SESSION_STEP = 16384,      /* a rest of a large message below this is worth no step of its own */
+    WSS__SESSION_BROADCASTS = 256,        /* that leave together, */
+    WSS__SESSION_BROADCAST_BYTES = 65535  /* and bytes of them: positions have 16 bits */
 };
 
 /* Adds to a counter that one thread writes and any thread reads. */
@@ -4433,11 +4511,14 @@ typedef struct wss__session {
     uint32_t seen;             /* milliseconds, modulo 2^32: when bytes last came; the owner's; atomic */
     union {                    /* no two bytes are left, and no message follows our Close */
         uint16_t from;         /* until it is open: WSS__SESSION_LOCAL, WSS__SESSION_TRUSTED */
-        uint16_t given;        /* while open, the owner's: up to where it has the loop's broadcasts */
+        uint16_t given;        /* while it receives: up to where it has the broadcasts */
         uint16_t code;         /* from then on: of our Close */
         uint16_t drained;      /* once it is done, the owner's: KiB that were read of its stream and dropped */
     };
-    uint8_t cause;             /* of our Close */
+    union {                    /* likewise */
+        uint8_t receives;      /* while open: broadcasts are for it, its connect handlers were called */
+        uint8_t cause;         /* from then on: of our Close */
+    };
     uint8_t phase;
 } wss__session;
 
@@ -4455,6 +4536,15 @@ typedef struct wss__session_in_place {
     int opcode;                 /* of it */
 } wss__session_in_place;
 
+/* Broadcasts of a turn, which leave together when it ends: what not every receiver has been given yet. Each knows up to
+   which position it has them; whatever else it is sent goes behind. */
+typedef struct wss__session_broadcasts {
+    size_t size;    /* bytes in them; atomic */
+    uint32_t count; /* atomic */
+    uint16_t end;   /* position behind the last: bytes of all broadcasts so far, modulo 2^16 */
+    wss__buf_frame *frames[WSS__SESSION_BROADCASTS];
+} wss__session_broadcasts;
+
 /* What the sessions of one loop share. The cork gathers what the session in hand sends, to leave in one call. */
 typedef struct wss__session_shared {
     wss__mem *mem;
@@ -4462,9 +4552,11 @@ typedef struct wss__session_shared {
     wss__session *corked;
     char *cork;
     size_t cork_size;         /* bytes gathered */
+    size_t cork_cost;         /* what they would cost in a queue: see wss__buf_gathered */
     size_t cork_capacity;
     wss__session_in_place in_place; /* where what is gathered lies as long as it is only that */
     wss__session_stats stats; /* written by the loop alone */
+    wss__session_broadcasts broadcasts;
 } wss__session_shared;
 
 typedef struct wss__session_event {
@@ -4484,8 +4576,8 @@ static void wss__session_skip(wss__session_bytes *bytes, size_t size) {
     bytes->size -= size;
 }
 
-static void wss__session_count_messages(wss__session_shared *shared, int count) {
-    WSS__COUNT(shared->stats.frames_out, count);
+/* Each is a frame as well; wss_get_stats adds them to the other ones. */
+static void wss__session_count_messages(wss__session_shared *shared, uint32_t count) {
     WSS__COUNT(shared->stats.messages_out, count);
 }
 
@@ -4513,6 +4605,7 @@ static void wss__session_account(wss__session_shared *shared, wss__session *sess
 static void wss__session_take_cork(wss__session_shared *shared, wss__session *session) {
     shared->corked = session;
     shared->cork_size = 0;
+    shared->cork_cost = 0;
     shared->in_place.replies = NULL;
 }
 
@@ -4528,12 +4621,14 @@ static void wss__session_leave_reply(wss__session_shared *shared) {
     shared->in_place.head = NULL;
 }
 
-/* Where size bytes for this session may be written to leave with this turn's send; NULL: they must be queued. */
-static char *wss__session_cork(wss__session_shared *shared, wss__session *session, size_t size) {
+/* Where size bytes for this session, so many messages, may be written to leave with this turn's send; NULL: they must be
+   queued. */
+static char *wss__session_cork(wss__session_shared *shared, wss__session *session, size_t size, size_t messages) {
     if (shared->corked != session || session->queue || size > wss__session_cork_room(shared)) return NULL;
     wss__session_leave_reply(shared);
     char *place = shared->cork + shared->cork_size;
     shared->cork_size += size;
+    shared->cork_cost += wss__buf_gathered(size, messages);
     return place;
 }
 
@@ -4563,8 +4658,10 @@ static int wss__session_is_checked(const wss__session_shared *shared, const void
    be copied. */
 static int wss__session_send_back(wss__session_shared *shared, const wss__session *session, int opcode) {
     if (!shared->in_place.head || session->queue || session->phase != WSS__SESSION_OPEN) return 0;
-    shared->cork_size += wss__frame_encode(shared->in_place.head, opcode, shared->in_place.message.size) +
-        shared->in_place.message.size;
+    size_t size = shared->in_place.message.size;
+    size += wss__frame_encode(shared->in_place.head, opcode, size);
+    shared->cork_size += size;
+    shared->cork_cost += wss__buf_gathered(size, 1);
     shared->in_place.head = NULL;
     return 1;
 }
@@ -4574,7 +4671,7 @@ static int wss__session_send_back(wss__session_shared *shared, const wss__sessio
 static int wss__session_put_raw(wss__session_shared *shared, wss__session *session, wss__span head, wss__span rest,
                                 int first) {
     size_t size = wss__base_add(head.size, rest.size);
-    char *place = wss__session_cork(shared, session, size);
+    char *place = wss__session_cork(shared, session, size, 0);
     wss__buf_frame *frame = NULL;
     if (!place) {
         frame = wss__buf_new_raw(shared->mem, size, wss__base_span(NULL, 0));
@@ -4596,15 +4693,6 @@ static int wss__session_put_control(wss__session_shared *shared, wss__session *s
     size_t size = wss__frame_encode(head, opcode, payload.size);
     WSS__COUNT(shared->stats.frames_out, 1);
     return wss__session_put_raw(shared, session, wss__base_span(head, size), payload, opcode != WSS__FRAME_CLOSE);
-}
-
-static int wss__session_put_close(wss__session_shared *shared, wss__session *session, int code, wss__span reason) {
-    char payload[WSS__FRAME_CONTROL_MAX];
-    wss__base_store_be(payload, (uint64_t)code, 2);
-    size_t size = wss__base_min(reason.size, sizeof payload - 2);
-    if (size) memcpy(payload + 2, reason.data, size);
-    wss__span all = wss__base_span(payload, code == WSS_CLOSE_NO_CODE ? 0 : size + 2);
-    return wss__session_put_control(shared, session, WSS__FRAME_CLOSE, all);
 }
 
 /* True while the queue may take one more message; an empty one always may. One with a key, of which none waits, goes up
@@ -4642,8 +4730,8 @@ static int wss__session_push(wss__session_shared *shared, wss__session *session,
     return WSS_OK;
 }
 
-/* A frame of what is left of two pieces, one after the other, of which so much has been sent. It may begin inside a
-   frame, so nothing of it is ever dropped. NULL: no memory. */
+/* A frame of what is left of two pieces, one after the other, of which so much has been sent: the end of one message, so
+   nothing of it is ever dropped. NULL: no memory. */
 static wss__buf_frame *wss__session_rest(wss__mem *mem, wss__span head, wss__span rest, size_t sent) {
     wss__buf_frame *frame = wss__buf_new_raw(mem, head.size + rest.size - sent, wss__base_span(NULL, 0));
     if (!frame) return NULL;
@@ -4651,51 +4739,128 @@ static wss__buf_frame *wss__session_rest(wss__mem *mem, wss__span head, wss__spa
     char *at = wss__buf_frame_data(frame);
     size_t head_left = head.size - head_sent;
     frame->fixed = 1;
+    frame->begun = WSS__BUF_BEGUN;
     if (head_left) memcpy(at, head.data + head_sent, head_left);
     if (frame->size > head_left) memcpy(at + head_left, rest.data + (sent - head_sent), frame->size - head_left);
     return frame;
 }
 
-/* Turns what is left of the cork into the head of the queue. */
+/* Where what was gathered goes on behind its first sent bytes with something whose beginning has not left; *messages
+   loses those that have left whole. The answer to the upgrade, which may stand at the front, counts as begun. */
+static size_t wss__session_border(wss__span all, size_t sent, uint32_t *messages) {
+    size_t at = (unsigned char)all.data[0] < 0x80 ? wss__http_find_end(all.data, all.size, 0) : 0;
+    while (at < sent) {
+        uint32_t message = wss__frame_is_message(all.data + at) ? 1 : 0;
+        at += wss__frame_measure(all.data + at);
+        if (at <= sent) *messages -= message;
+    }
+    return at;
+}
+
+/* Keeps what is left of what was gathered as the head of the queue. It may begin inside a frame, so nothing of it is ever
+   dropped. False: no memory, it is lost. */
+__attribute__((noinline)) static int wss__session_keep(wss__session_shared *shared, wss__session *session, wss__span all,
+                                                       uint32_t messages, size_t sent) {
+    size_t border = messages ? wss__session_border(all, sent, &messages) : all.size;
+    wss__buf_frame *frame = wss__session_rest(shared->mem, all, wss__base_span(NULL, 0), sent);
+    if (frame) frame->messages = messages;
+    if (frame) frame->begun = (uint32_t)(border - sent);
+    if (frame && wss__session_append(shared, session, frame, 1)) return 1;
+    WSS__COUNT(shared->stats.dropped_gone, messages);
+    return 0;
+}
+
+/* So much of the cork has left. */
 static int wss__session_uncork(wss__session_shared *shared, wss__session *session, size_t sent) {
     char *gathered = shared->in_place.replies ? shared->in_place.replies : shared->cork;
     wss__span all = wss__base_span(gathered, shared->cork_size);
+    size_t messages = (shared->cork_cost - shared->cork_size) / WSS__BUF_MESSAGE;
     shared->cork_size = 0;
+    shared->cork_cost = 0;
     shared->in_place.head = NULL;
-    if (sent == all.size) return 1;
-    wss__buf_frame *frame = wss__session_rest(shared->mem, all, wss__base_span(NULL, 0), sent);
-    return frame && wss__session_append(shared, session, frame, 1);
+    return sent == all.size || wss__session_keep(shared, session, all, (uint32_t)messages, sent);
 }
 
 /* Bytes of the queue left; the account follows. */
 static void wss__session_sent(wss__session_shared *shared, wss__session *session, size_t size) {
     if (!session->queue) return;
     wss__session_account(shared, session, 0, wss__buf_consume(shared->mem, session->queue, size));
-    if (!session->queue->count) wss__buf_free_queue(shared->mem, &session->queue);
+    wss__buf_trim(shared->mem, &session->queue);
 }
 
-/* Drops what has not begun to leave. */
+/* ---- broadcasts ---- */
+
+/* Broadcasts are for it: not before its connect handlers, nor after a Close. */
+static int wss__session_is_receiver(const wss__session *session) {
+    return session->phase == WSS__SESSION_OPEN && session->receives;
+}
+
+/* Bytes of the broadcasts that wait which this receiver has not been given: the last ones. */
+static size_t wss__session_missing(const wss__session_shared *shared, const wss__session *session) {
+    return (uint16_t)(shared->broadcasts.end - session->given);
+}
+
+/* The number of the first of them. Nearly always it is all or none; else it takes a step for each. */
+static uint32_t wss__session_first_missing(const wss__session_shared *shared, const wss__session *session) {
+    size_t missing = wss__session_missing(shared, session);
+    uint32_t first = missing == shared->broadcasts.size ? 0 : shared->broadcasts.count;
+    while (first && missing) missing -= shared->broadcasts.frames[--first]->size;
+    return first;
+}
+
+/* Gives a receiver that is about to be none what it has not been given: that comes before whatever ends it. */
+static void wss__session_catch_up(wss__session_shared *shared, wss__session *session) {
+    if (!wss__session_is_receiver(session)) return;
+    uint32_t at = wss__session_first_missing(shared, session);
+    session->given = shared->broadcasts.end;
+    for (; at < shared->broadcasts.count; at++) {
+        wss__buf_retain(shared->broadcasts.frames[at]);
+        if (wss__session_push(shared, session, shared->broadcasts.frames[at], 1))
+            WSS__COUNT(shared->stats.refused_full, 1);
+    }
+}
+
+/* Drops what has not begun to leave, and broadcasts that it has not been given. */
 static void wss__session_drop_unsent(wss__session_shared *shared, wss__session *session) {
     uint64_t messages = 0;
-    if (!session->queue) return;
-    wss__session_account(shared, session, 0, wss__buf_drop_all(shared->mem, session->queue, &messages));
+    if (wss__session_is_receiver(session)) {
+        messages = shared->broadcasts.count - wss__session_first_missing(shared, session);
+        session->given = shared->broadcasts.end;
+    }
+    if (session->queue) {
+        wss__session_account(shared, session, 0, wss__buf_drop_all(shared->mem, session->queue, &messages));
+        wss__buf_trim(shared->mem, &session->queue);
+    }
     WSS__COUNT(shared->stats.dropped_gone, messages);
-    if (!session->queue->count) wss__buf_free_queue(shared->mem, &session->queue);
 }
 
-/* Drops all that waits. What has begun to leave is as good as sent. */
-static void wss__session_drop_all(wss__session_shared *shared, wss__session *session) {
+/* Drops all: no more of it will leave. */
+static void wss__session_drop(wss__session_shared *shared, wss__session *session) {
     size_t rest;
     wss__session_drop_unsent(shared, session);
     if (!session->queue) return;
-    wss__buf_peek(session->queue, 0, &rest); /* the one frame that is left */
+    wss__buf_frame *begun = *wss__buf_at(session->queue, 0);
+    WSS__COUNT(shared->stats.dropped_gone, wss__buf_unsent(begun, session->queue->sent));
+    wss__buf_peek(session->queue, 0, &rest);
     wss__session_sent(shared, session, rest);
 }
 
 /* ---- ends ---- */
 
-static int wss__session_done(wss__session *session, wss__session_event *event, int code, int cause, wss__span reason) {
+static int wss__session_put_close(wss__session_shared *shared, wss__session *session, int code, wss__span reason) {
+    char payload[WSS__FRAME_CONTROL_MAX];
+    wss__base_store_be(payload, (uint64_t)code, 2);
+    size_t size = wss__base_min(reason.size, sizeof payload - 2);
+    wss__session_catch_up(shared, session);
+    if (size) memcpy(payload + 2, reason.data, size);
+    wss__span all = wss__base_span(payload, code == WSS_CLOSE_NO_CODE ? 0 : size + 2);
+    return wss__session_put_control(shared, session, WSS__FRAME_CLOSE, all);
+}
+
+static int wss__session_done(wss__session_shared *shared, wss__session *session, wss__session_event *event, int code,
+                             int cause, wss__span reason) {
     if (session->phase == WSS__SESSION_DONE) return WSS__SESSION_NEED;
+    wss__session_catch_up(shared, session);
     int ours = session->phase == WSS__SESSION_CLOSING;
     event->code = ours ? session->code : code;
     event->cause = ours ? session->cause : cause;
@@ -4713,7 +4878,7 @@ static int wss__session_end(wss__session_shared *shared, wss__session *session, 
     int code = say ? wss__base_code_of(cause) : WSS_CLOSE_LOST;
     if (session->phase == WSS__SESSION_OPEN && code != WSS_CLOSE_LOST)
         wss__session_put_close(shared, session, code, wss__base_text(wss_cause_text(cause)));
-    return wss__session_done(session, event, code, cause, wss__base_span(NULL, 0));
+    return wss__session_done(shared, session, event, code, cause, wss__base_span(NULL, 0));
 }
 
 static int wss__session_fail(wss__session_shared *shared, wss__session *session, int cause, wss__session_event *event) {
@@ -4726,6 +4891,7 @@ static int wss__session_fail(wss__session_shared *shared, wss__session *session,
 static int wss__session_close(wss__session_shared *shared, wss__session *session, int code, wss__span reason,
                               int cause) {
     if (session->phase != WSS__SESSION_OPEN) return 1;
+    wss__session_catch_up(shared, session);
     int put = code == WSS_CLOSE_LOST || wss__session_put_close(shared, session, code, reason);
     session->phase = WSS__SESSION_CLOSING;
     session->code = (uint16_t)code;
@@ -4856,7 +5022,7 @@ static int wss__input_on_close(wss__session_shared *shared, wss__session *sessio
     if (wss__utf8_check(0, reason.data, reason.size) != 0)
         return wss__session_fail(shared, session, WSS_CAUSE_UTF8, event);
     if (session->phase == WSS__SESSION_OPEN) wss__session_put_close(shared, session, code, wss__base_span(NULL, 0));
-    int kind = wss__session_done(session, event, code, WSS_CAUSE_PEER_CLOSED, reason);
+    int kind = wss__session_done(shared, session, event, code, WSS_CAUSE_PEER_CLOSED, reason);
     event->final = 1;
     return kind;
 }
@@ -5139,7 +5305,7 @@ static int wss__input_next(wss__session_shared *shared, wss__session *session, w
 }
 
 static void wss__input_free_session(wss__session_shared *shared, wss__session *session) {
-    wss__session_drop_all(shared, session);
+    wss__session_drop(shared, session);
     wss__input_free_input(shared, session);
 }
 
@@ -6215,8 +6381,6 @@ enum {
     WSS__CONN_STEP = 64,          /* milliseconds to which deadlines are rounded up, so that many share a wake-up */
     WSS__CONN_LINGER = 5000,      /* milliseconds for the peer to end TCP where options.close_ms is off */
     WSS__CONN_LINGER_MAX = 32 << 10, /* KiB read from a peer that does not end: it may be sending a large message */
-    WSS__CONN_BROADCASTS = 256,        /* broadcasts that leave together */
-    WSS__CONN_BROADCAST_BYTES = 65535, /* and bytes of them: positions have 16 bits */
     WSS__CONN_MORE = 1000,        /* milliseconds for which what is due waits while the kernel has more of the peer */
     WSS__CONN_RETRY = 100,        /* milliseconds until what lacked memory or descriptors is tried again */
     WSS__CONN_HEAVY = 16,         /* lists of those that hold much */
@@ -6281,11 +6445,12 @@ typedef struct wss__conn_cold {
     uint64_t last_message;   /* for the idle timeout */
     uint64_t rated;          /* for max_message_rate: when the next message may come, had all so far come evenly: in
                                 nanoseconds of its loop's time */
-    uint64_t moved_at;       /* [pressure]: when it last sent or took anything, */
-    uint64_t moved;          /* how many bytes it had then, */
+    uint64_t moved_at;       /* [pressure]: when it last moved, */
+    uint64_t moved;          /* how many bytes it had sent or taken then, */
     uint32_t heavy_before;   /* and the list in which it stands */
     uint32_t heavy_after;
-    int heavy;               /* plus 1; 0: in none */
+    uint8_t heavy;           /* plus 1; 0: in none */
+    uint8_t takes;           /* moved is what it had taken */
     wss__conn_address *address; /* with max_per_address, while its socket is open; mutex */
 } wss__conn_cold;
 
@@ -6360,17 +6525,13 @@ typedef struct wss__loop {
     uint32_t ready_count;
     uint64_t share_us;         /* what a connection's handlers may take of this turn */
     wss__conn_list lists[WSS__LIST_COUNT]; /* all connections that it owns */
+    uint32_t walk;             /* the next one, where all are gone through and any may move meanwhile */
     wss__conn_list heavy[WSS__CONN_HEAVY]; /* those that hold much by themselves, by how much: see [pressure] */
     uint32_t oldest;           /* when the oldest was accepted whose request is not whole; UINT32_MAX: none; atomic */
     int room;                  /* it has been asked to end a handshake, and has not looked at that; atomic */
     size_t connections;        /* sockets that were dealt to it and not closed; atomic */
-    wss__buf_frame *broadcasts[WSS__CONN_BROADCASTS]; /* broadcasts of this turn: what not every connection has been
-                                                         given yet */
-    uint32_t broadcast_count;
-    size_t broadcast_size;          /* bytes in them; atomic */
     size_t handed_out;              /* in this turn, of broadcasts that do not leave together: one for each receiver */
     int full;                       /* there are as many as leave in a turn: what makes more waits for the next one */
-    uint16_t broadcast_end;         /* position behind the last: bytes of all broadcasts so far, modulo 2^16 */
     int epoll;
     int index;
     int stopping;
@@ -6761,6 +6922,7 @@ static void wss__conn_link(wss__loop *loop, wss__conn *conn) {
 
 static void wss__conn_unlink(wss__loop *loop, wss__conn *conn) {
     wss__conn_list *list = wss__conn_list_of(loop, conn);
+    if (loop->walk == conn->slot.index) loop->walk = conn->after;
     *(conn->before == WSS__SLOT_NONE ? &list->first : &wss__conn_at(loop->server, conn->before)->after) = conn->after;
     *(conn->after == WSS__SLOT_NONE ? &list->last : &wss__conn_at(loop->server, conn->after)->before) = conn->before;
     if (list == &loop->lists[WSS__LIST_HEADS]) wss__conn_note_oldest(loop);
@@ -6830,17 +6992,6 @@ static void wss__conn_prefer_behind(wss__loop *loop, uint32_t index) {
     last->slot.next = WSS__SLOT_NONE;
 }
 
-/* Whether broadcasts are for this connection: not before its connect handlers, nor after a Close. On its loop. */
-static int wss__conn_is_receiver(const wss__conn *conn) {
-    return wss__conn_state(conn) == WSS__STATE_OPEN && conn->session.phase == WSS__SESSION_OPEN &&
-           !(conn->work & WSS__WORK_BROKEN);
-}
-
-/* Bytes of the broadcasts that wait which this receiver has not been given: the last ones. */
-static size_t wss__conn_missing(const wss__loop *loop, const wss__conn *conn) {
-    return (uint16_t)(loop->broadcast_end - conn->session.given);
-}
-
 /* ---- pressure ---- */
 
 static size_t wss__conn_half(const wss_server *server) {
@@ -6882,7 +7033,7 @@ static int wss__conn_may_drop(const wss_server *server, const wss__conn *conn) {
 
 /* What the pause rules weigh: bytes queued, and with a queue those of events not yet handled. What is above half by
    another account weighs as much as nothing may. */
-static size_t wss__conn_load(const wss_server *server, const wss__conn *conn) {
+__attribute__((always_inline)) static inline size_t wss__conn_load(const wss_server *server, const wss__conn *conn) {
     const wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     size_t load = wss__session_queued(&conn->session);
     if (!delivery) return load;
@@ -6910,7 +7061,7 @@ static int wss__conn_rate(const wss_server *server, wss__conn *conn) {
 /* Reading stops while the replies to what was read fill the queue. Decided again after each message. With a
    queue the thread that drains it is asked to say when it has caught up; asking comes before looking again, so
    that its answer cannot fall in between. */
-static inline int wss__conn_update_pause(const wss_server *server, wss__conn *conn) {
+__attribute__((always_inline)) static inline int wss__conn_update_pause(const wss_server *server, wss__conn *conn) {
     size_t half = wss__conn_half(server);
     size_t load = wss__conn_load(server, conn);
     if (conn->work & WSS__WORK_FULL && load <= half / 2) wss__conn_clear_work(conn, WSS__WORK_FULL);
@@ -7469,9 +7620,10 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
         wss__session_sent(shared, &conn->session, left - from_cork);
         wss__deadline_note_sent(loop, conn, left);
     }
-    size_t done = conn->work & WSS__WORK_BROKEN ? corked : 0;
-    if (corked && !wss__session_uncork(shared, &conn->session, done)) wss__write_break(loop, conn);
-    if (conn->work & WSS__WORK_BROKEN) wss__session_drop_all(shared, &conn->session);
+    if (corked && !wss__session_uncork(shared, &conn->session, 0)) wss__write_break(loop, conn);
+    if (!(conn->work & WSS__WORK_BROKEN)) return;
+    wss__session_drop(shared, &conn->session);
+    if (conn->session.phase == WSS__SESSION_OPEN) conn->session.receives = 0;
 }
 
 /* Sends a large message from the caller's memory; what the kernel does not take is copied. */
@@ -7492,6 +7644,7 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
         wss__conn_mark_pressure(loop, conn);
     }
     wss__session_count_messages(&loop->shared, 1);
+    if (conn->work & WSS__WORK_BROKEN) WSS__COUNT(loop->shared.stats.dropped_gone, 1);
     return WSS_OK;
 }
 
@@ -7515,9 +7668,7 @@ static void wss__write_give_up(wss__loop *loop, wss__conn *conn, int cause) {
 static int wss__write_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int judge) {
     if (judge && conn->session.queue && !wss__session_has_room(&loop->shared, &conn->session, 0))
         wss__write_flush(loop, conn);
-    int messages = frame->messages;
     int result = wss__session_push(&loop->shared, &conn->session, frame, judge);
-    if (result == WSS_ERR_FULL) WSS__COUNT(loop->shared.stats.refused_full, messages);
     wss__conn_mark_pressure(loop, conn);
     if (result == WSS_ERR_FULL && loop->server->options.send_policy == WSS_POLICY_CLOSE)
         wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
@@ -7535,14 +7686,16 @@ static void wss__write_accepted(wss__loop *loop, wss__conn *conn, wss__buf_frame
 
 /* Queues a broadcast for one connection. Takes over the caller's reference. */
 static void wss__write_share(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame) {
-    int messages = frame->messages;
-    if (wss__write_push(loop, conn, frame, 1) == WSS_ERR_MEMORY) WSS__COUNT(loop->shared.stats.refused_full, messages);
+    uint32_t messages = frame->messages;
+    if (wss__write_push(loop, conn, frame, 1)) WSS__COUNT(loop->shared.stats.refused_full, messages);
 }
 
 /* Queues the rest of a broadcast that has begun to leave, whatever else is on its way. Takes over the caller's
-   reference. */
+   reference, which is not the last. */
 static void wss__write_begun(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, size_t begun) {
     if (wss__write_push(loop, conn, frame, 0) != WSS_OK) {
+        wss__session_count_messages(&loop->shared, frame->messages);
+        WSS__COUNT(loop->shared.stats.dropped_gone, wss__buf_unsent(frame, begun));
         wss__write_break(loop, conn);
         return;
     }
@@ -7551,10 +7704,10 @@ static void wss__write_begun(wss__loop *loop, wss__conn *conn, wss__buf_frame *f
 }
 
 /* Writes what was broadcast, one after the other. */
-static void wss__write_copy_broadcasts(const wss__loop *loop, char *at) {
-    for (uint32_t i = 0; i < loop->broadcast_count; i++) {
-        memcpy(at, wss__buf_frame_data(loop->broadcasts[i]), loop->broadcasts[i]->size);
-        at += loop->broadcasts[i]->size;
+static void wss__write_copy_broadcasts(const wss__session_broadcasts *broadcasts, char *at) {
+    for (uint32_t i = 0; i < broadcasts->count; i++) {
+        memcpy(at, wss__buf_frame_data(broadcasts->frames[i]), broadcasts->frames[i]->size);
+        at += broadcasts->frames[i]->size;
     }
 }
 
@@ -7562,21 +7715,22 @@ static void wss__write_copy_broadcasts(const wss__loop *loop, char *at) {
    queues that are flushed meanwhile must not write over it. */
 static char *wss__write_join_broadcasts(wss__loop *loop) {
     wss__session_shared *shared = &loop->shared;
-    if (loop->broadcast_size > shared->cork_capacity - wss__write_used(loop)) return NULL;
-    shared->cork_capacity -= loop->broadcast_size;
-    wss__write_copy_broadcasts(loop, shared->cork + shared->cork_capacity);
+    if (shared->broadcasts.size > shared->cork_capacity - wss__write_used(loop)) return NULL;
+    shared->cork_capacity -= shared->broadcasts.size;
+    wss__write_copy_broadcasts(&shared->broadcasts, shared->cork + shared->cork_capacity);
     return shared->cork + shared->cork_capacity;
 }
 
 /* The same as one frame, for those who cannot be sent it at once: they share that, and none costs a step for each
    broadcast. NULL: no memory, or it is one already. */
 static wss__buf_frame *wss__write_frame_broadcasts(wss__loop *loop) {
-    if (loop->broadcast_count == 1) return NULL;
-    wss__buf_frame *frame = wss__buf_new_raw(&loop->server->mem, loop->broadcast_size, wss__base_span(NULL, 0));
+    const wss__session_broadcasts *broadcasts = &loop->shared.broadcasts;
+    if (broadcasts->count == 1) return NULL;
+    wss__buf_frame *frame = wss__buf_new_raw(&loop->server->mem, broadcasts->size, wss__base_span(NULL, 0));
     if (!frame) return NULL;
     frame->shared = 1;
-    frame->messages = (uint16_t)loop->broadcast_count;
-    wss__write_copy_broadcasts(loop, wss__buf_frame_data(frame));
+    frame->messages = broadcasts->count;
+    wss__write_copy_broadcasts(broadcasts, wss__buf_frame_data(frame));
     return frame;
 }
 
@@ -7585,18 +7739,18 @@ static wss__buf_frame *wss__write_frame_broadcasts(wss__loop *loop) {
 static size_t wss__write_send_broadcasts(wss__loop *loop, wss__conn *conn, char *joined, size_t missing) {
     if (!joined || conn->session.queue || loop->shared.corked == &conn->session || !(conn->work & WSS__WORK_WRITABLE))
         return 0;
-    struct iovec part = {joined + (loop->broadcast_size - missing), missing};
+    struct iovec part = {joined + (loop->shared.broadcasts.size - missing), missing};
     return wss__write_send(loop, conn, &part, 1, missing, 0);
 }
 
-/* Gives a connection the last missing bytes of the broadcasts: queues what of them has not left. One may close it.
-   Costs a step for each of these broadcasts. */
-static void wss__write_queue_broadcasts(wss__loop *loop, wss__conn *conn, size_t missing, size_t sent) {
-    uint32_t first = loop->broadcast_count;
-    while (missing) missing -= loop->broadcasts[--first]->size;
-    conn->session.given = loop->broadcast_end;
-    for (uint32_t i = first; i < loop->broadcast_count && conn->session.phase == WSS__SESSION_OPEN; i++) {
-        wss__buf_frame *frame = loop->broadcasts[i];
+/* Gives a connection the broadcasts that it has not been given, of which so many bytes have left: queues the rest, as
+   much as there is room for. One may close it: the others die with it. Costs a step for each. */
+static void wss__write_queue_broadcasts(wss__loop *loop, wss__conn *conn, size_t sent) {
+    const wss__session_broadcasts *broadcasts = &loop->shared.broadcasts;
+    uint32_t at = wss__session_first_missing(&loop->shared, &conn->session);
+    conn->session.given = broadcasts->end;
+    for (; at < broadcasts->count && conn->session.phase == WSS__SESSION_OPEN; at++) {
+        wss__buf_frame *frame = broadcasts->frames[at];
         size_t begun = wss__base_min(sent, frame->size);
         sent -= begun;
         if (begun == frame->size) {
@@ -7607,60 +7761,81 @@ static void wss__write_queue_broadcasts(wss__loop *loop, wss__conn *conn, size_t
         if (begun) wss__write_begun(loop, conn, frame, begun);
         else wss__write_share(loop, conn, frame);
     }
+    WSS__COUNT(loop->shared.stats.dropped_gone, broadcasts->count - at);
 }
 
 /* Gives a connection the broadcasts that wait, ahead of what is about to follow. May close it. */
 static void wss__write_catch_up(wss__loop *loop, wss__conn *conn) {
-    if (!wss__conn_is_receiver(conn)) return;
-    size_t missing = wss__conn_missing(loop, conn);
-    if (missing) wss__write_queue_broadcasts(loop, conn, missing, 0);
+    if (!wss__session_is_receiver(&conn->session)) return;
+    if (wss__session_missing(&loop->shared, &conn->session)) wss__write_queue_broadcasts(loop, conn, 0);
 }
 
-/* Gives every connection of this loop what it has not been given of the broadcasts, in one send where nothing
-   else waits. */
+/* Whether a queue takes all of a frame's messages, or none of them. As in wss__write_push the kernel is asked before
+   that is denied. */
+static int wss__write_takes_whole(wss__loop *loop, wss__conn *conn, const wss__buf_frame *frame) {
+    size_t limit = loop->server->options.max_queued;
+    size_t more = wss__buf_charge(frame);
+    if (conn->session.queue && wss__base_add(wss__session_queued(&conn->session), more) > limit)
+        wss__write_flush(loop, conn);
+    return wss__base_add(wss__session_queued(&conn->session), more) <= limit ||
+           !wss__session_has_room(&loop->shared, &conn->session, 0);
+}
+
+/* Gives a receiver what it has not been given, in one send where nothing else waits. True: all of that is all there
+   was, and has left. *frame: the broadcasts as one frame, made where it is needed; NULL: not yet. */
+static int wss__write_give(wss__loop *loop, wss__conn *conn, char *joined, wss__buf_frame **frame) {
+    size_t size = loop->shared.broadcasts.size;
+    size_t missing = wss__session_missing(&loop->shared, &conn->session);
+    size_t sent = wss__write_send_broadcasts(loop, conn, joined, missing);
+    if (sent == size) {
+        conn->session.given = loop->shared.broadcasts.end;
+        return 1;
+    }
+    if (missing == size && !*frame) *frame = wss__write_frame_broadcasts(loop);
+    if (missing != size || !*frame || !wss__write_takes_whole(loop, conn, *frame)) {
+        wss__write_queue_broadcasts(loop, conn, sent);
+        return 0;
+    }
+    conn->session.given = loop->shared.broadcasts.end;
+    wss__buf_retain(*frame);
+    if (sent) wss__write_begun(loop, conn, *frame, sent);
+    else wss__write_share(loop, conn, *frame);
+    return 0;
+}
+
+/* Gives every connection of this loop what it has not been given of the broadcasts. */
 static void wss__write_give_broadcasts(wss__loop *loop) {
-    size_t size = loop->broadcast_size;
-    int whole = 0;
+    wss__session_broadcasts *broadcasts = &loop->shared.broadcasts;
+    uint32_t whole = 0;
     wss__buf_frame *frame = NULL;
     wss__conn *conn;
-    if (!loop->broadcast_count) return;
+    if (!broadcasts->count) return;
     char *joined = wss__write_join_broadcasts(loop);
     for (uint32_t at = loop->lists[WSS__LIST_OPEN].first; (conn = wss__conn_walk(loop, &at)) != NULL;) {
-        if (!wss__conn_is_receiver(conn)) continue;
-        size_t missing = wss__conn_missing(loop, conn);
-        if (!missing) continue;
-        size_t sent = wss__write_send_broadcasts(loop, conn, joined, missing);
-        if (sent == size) {
-            conn->session.given = loop->broadcast_end;
-            whole++;
-        } else if (missing == size && (frame || (frame = wss__write_frame_broadcasts(loop)) != NULL)) {
-            conn->session.given = loop->broadcast_end;
-            wss__buf_retain(frame);
-            if (sent) wss__write_begun(loop, conn, frame, sent);
-            else wss__write_share(loop, conn, frame);
-        } else {
-            wss__write_queue_broadcasts(loop, conn, missing, sent);
-        }
+        if (!wss__session_is_receiver(&conn->session) || !wss__session_missing(&loop->shared, &conn->session)) continue;
+        if (wss__write_give(loop, conn, joined, &frame)) whole++;
     }
     wss__buf_release(&loop->server->mem, frame);
-    wss__session_count_messages(&loop->shared, whole * (int)loop->broadcast_count);
-    for (uint32_t i = 0; i < loop->broadcast_count; i++) wss__buf_release(&loop->server->mem, loop->broadcasts[i]);
-    if (joined) loop->shared.cork_capacity += size;
-    loop->broadcast_count = 0;
-    __atomic_store_n(&loop->broadcast_size, 0, __ATOMIC_RELAXED);
+    wss__session_count_messages(&loop->shared, whole * broadcasts->count);
+    for (uint32_t i = 0; i < broadcasts->count; i++) wss__buf_release(&loop->server->mem, broadcasts->frames[i]);
+    if (joined) loop->shared.cork_capacity += broadcasts->size;
+    __atomic_store_n(&broadcasts->count, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&broadcasts->size, 0, __ATOMIC_RELAXED);
 }
 
 /* Broadcasts of a turn are gathered and leave together when it ends. Each connection knows up to which position
    it has been given them; whoever sends it anything else lets it catch up first. Takes over the caller's
    reference. */
 static void wss__write_gather_broadcast(wss__loop *loop, wss__buf_frame *frame) {
-    if (loop->broadcast_count == WSS__CONN_BROADCASTS || loop->broadcast_size + frame->size > WSS__CONN_BROADCAST_BYTES)
+    wss__session_broadcasts *broadcasts = &loop->shared.broadcasts;
+    if (broadcasts->count == WSS__SESSION_BROADCASTS || broadcasts->size + frame->size > WSS__SESSION_BROADCAST_BYTES)
         wss__write_give_broadcasts(loop);
-    loop->broadcasts[loop->broadcast_count++] = frame;
-    loop->broadcast_end = (uint16_t)(loop->broadcast_end + frame->size);
-    __atomic_store_n(&loop->broadcast_size, loop->broadcast_size + frame->size, __ATOMIC_RELAXED);
-    if (loop->broadcast_count == WSS__CONN_BROADCASTS ||
-        loop->broadcast_size > WSS__CONN_BROADCAST_BYTES - WSS__WRITE_DIRECT)
+    broadcasts->frames[broadcasts->count] = frame;
+    broadcasts->end = (uint16_t)(broadcasts->end + frame->size);
+    __atomic_store_n(&broadcasts->count, broadcasts->count + 1, __ATOMIC_RELAXED);
+    __atomic_store_n(&broadcasts->size, broadcasts->size + frame->size, __ATOMIC_RELAXED);
+    if (broadcasts->count == WSS__SESSION_BROADCASTS ||
+        broadcasts->size > WSS__SESSION_BROADCAST_BYTES - WSS__WRITE_DIRECT)
         loop->full = 1;
 }
 
@@ -7672,9 +7847,12 @@ static void wss__write_broadcast(wss__loop *loop, wss__buf_frame *frame, uint64_
         return;
     }
     for (uint32_t at = loop->lists[WSS__LIST_OPEN].first; (conn = wss__conn_walk(loop, &at)) != NULL;) {
-        if (!wss__conn_is_receiver(conn) || wss__conn_handle(conn).id == except) continue;
+        if (!wss__session_is_receiver(&conn->session) || wss__conn_handle(conn).id == except) continue;
         wss__write_catch_up(loop, conn);
-        if (conn->session.phase != WSS__SESSION_OPEN) continue;
+        if (conn->session.phase != WSS__SESSION_OPEN) { /* what it was given first has closed it */
+            WSS__COUNT(loop->shared.stats.dropped_gone, 1);
+            continue;
+        }
         wss__buf_retain(frame);
         wss__write_share(loop, conn, frame);
         loop->handed_out++;
@@ -7694,7 +7872,8 @@ static int wss__write_back(wss__loop *loop, wss_conn handle, int opcode, const v
     if (wss__conn_handle(conn).id != handle.id || wss__conn_stage(conn) != WSS__STAGE_OPEN ||
         conn->work & WSS__WORK_BROKEN)
         return 0;
-    if (wss__conn_missing(loop, conn) || shared->cork_size >= shared->options->max_queued) return 0;
+    if (wss__session_missing(shared, &conn->session)) return 0;
+    if (shared->cork_cost >= shared->options->max_queued) return 0;
     if (!wss__session_send_back(shared, &conn->session, opcode)) return 0;
     wss__session_count_messages(shared, 1);
     return 1;
@@ -7711,12 +7890,13 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     wss__write_catch_up(loop, conn);
     if (conn->session.phase != WSS__SESSION_OPEN || conn->work & WSS__WORK_BROKEN) return WSS_ERR_GONE;
     if (corked && !conn->session.queue && shared->cork_size &&
-        (direct || shared->cork_size >= shared->options->max_queued || whole > wss__session_cork_room(shared)))
+        (direct || shared->cork_cost >= shared->options->max_queued ||
+         whole > wss__session_cork_room(shared)))
         wss__write_flush(loop, conn);
     int keyed = message->key.size != 0;
     if (!keyed && !conn->session.queue && direct && conn->work & WSS__WORK_WRITABLE)
         return wss__write_direct(loop, conn, message);
-    char *place = !keyed ? wss__session_cork(shared, &conn->session, whole) : NULL;
+    char *place = !keyed ? wss__session_cork(shared, &conn->session, whole, 1) : NULL;
     if (place) {
         wss__message_write(message, place + wss__frame_encode(place, message->opcode, message->size));
         wss__session_count_messages(shared, 1);
@@ -7724,7 +7904,9 @@ static int wss__write_message(wss__loop *loop, wss__conn *conn, const wss__messa
     }
     wss__buf_frame *frame = wss__message_frame(&loop->server->mem, message);
     if (!frame) return WSS_ERR_MEMORY;
-    return wss__write_push(loop, conn, frame, 1);
+    int result = wss__write_push(loop, conn, frame, 1);
+    if (result == WSS_ERR_FULL) WSS__COUNT(shared->stats.refused_full, 1);
+    return result;
 }
 
 /* Closes on the application's behalf. Its stage has risen. */
@@ -7758,9 +7940,9 @@ static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *
 
 /* ---- [pressure] --------------------------------------------------------------------------------------------
    purpose  who holds much memory by himself, and who has to go when nearly all of the server's is used
-   knows    base, mem, http, slot, session, input, conn, deadline, notify, write
+   knows    base, mem, http, buf, slot, session, input, conn, deadline, notify, write
    owns     who holds 64 KiB or more of queue and input that nobody shares stands in a list of his loop, one for each
-            power of two, in the order in which they moved: whoever has to go is found without a search
+            power of two: who moves goes to its end, so who has to go is found at a front, without a search
    threads  the loop's own */
 
 enum {
@@ -7771,7 +7953,7 @@ enum {
 /* What it holds by itself. */
 static size_t wss__pressure_holds(const wss__conn *conn) {
     const wss__session_input *input = conn->session.input;
-    size_t held = conn->session.queue ? conn->session.queue->own : 0;
+    size_t held = conn->session.queue ? wss__buf_own(conn->session.queue) : 0;
     return input ? held + input->capacity + input->held_size : held;
 }
 
@@ -7792,25 +7974,37 @@ static void wss__pressure_unlink(wss__loop *loop, wss__conn *conn) {
     cold->heavy = 0;
 }
 
-/* Behind those that have not moved for longer: at the end, but for who grows without having moved. */
+/* Whether it has moved in the last second. */
+static int wss__pressure_is_spared(const wss__loop *loop, const wss__conn_cold *cold) {
+    return cold->moved_at + WSS__PRESSURE_STILL > loop->time;
+}
+
+/* At the end, for who has moved; and for who comes from another list without that, and is to be spared: those before
+   him have moved a second after him at most. Others in front. */
 static void wss__pressure_link(wss__loop *loop, wss__conn *conn, int number) {
     wss__conn_list *list = &loop->heavy[number - 1];
-    uint32_t before = list->last;
-    uint32_t after = WSS__SLOT_NONE;
-    while (before != WSS__SLOT_NONE && wss__pressure_at(loop, before)->moved_at > conn->cold->moved_at) {
-        after = before;
-        before = wss__pressure_at(loop, before)->heavy_before;
-    }
-    conn->cold->heavy = number;
+    int last = wss__pressure_is_spared(loop, conn->cold);
+    uint32_t before = last ? list->last : WSS__SLOT_NONE;
+    uint32_t after = last ? WSS__SLOT_NONE : list->first;
+    conn->cold->heavy = (uint8_t)number;
     wss__pressure_join(loop, list, before, conn->slot.index);
     wss__pressure_join(loop, list, conn->slot.index, after);
 }
 
-/* What grows when it moves: the bytes that it has taken, if most of what it holds waits to be sent to it, else those
-   that it has sent. Who sends and never reads does not move. */
-static uint64_t wss__pressure_moved(const wss__conn *conn, size_t holds) {
-    size_t waiting = conn->session.queue ? conn->session.queue->own : 0;
-    return waiting >= holds - waiting ? conn->bytes_out : conn->bytes_in;
+/* Whether it has moved since it last had: it has taken, if most of what it holds waits to be sent to it, else sent, as
+   many bytes as least_rate asks for the time in between. Who sends and never reads does not move, nor who drips. */
+static int wss__pressure_has_moved(const wss__loop *loop, const wss__conn *conn, size_t holds) {
+    wss__conn_cold *cold = conn->cold;
+    int rate = loop->server->options.least_rate;
+    size_t waiting = conn->session.queue ? wss__buf_own(conn->session.queue) : 0;
+    int takes = waiting >= holds - waiting;
+    uint64_t bytes = takes ? conn->bytes_out : conn->bytes_in;
+    uint64_t least = rate == WSS_OFF ? 0 : (uint64_t)rate * (loop->time - cold->moved_at) / 1000;
+    int moved = cold->takes == takes && bytes > cold->moved && bytes - cold->moved >= least;
+    if (cold->takes == takes && cold->heavy && !moved) return 0;
+    cold->takes = (uint8_t)takes;
+    cold->moved = bytes;
+    return moved || !cold->heavy;
 }
 
 /* Keeps a connection in the list where it belongs, at its end if it has moved. Where there is no memory to remember it,
@@ -7827,10 +8021,9 @@ static void wss__pressure_note(wss__loop *loop, wss__conn *conn) {
     while (number < WSS__CONN_HEAVY && holds >> number >= WSS__PRESSURE_LEAST) number++;
     wss__conn_cold *cold = wss__conn_need_cold(loop->server, conn);
     if (!cold) return;
-    uint64_t moved = wss__pressure_moved(conn, holds);
-    if (cold->heavy == number && cold->moved == moved) return;
-    if (!cold->heavy || cold->moved != moved) cold->moved_at = loop->time;
-    cold->moved = moved;
+    int moved = wss__pressure_has_moved(loop, conn, holds);
+    if (cold->heavy == number && !moved) return;
+    if (moved) cold->moved_at = loop->time;
     wss__pressure_unlink(loop, conn);
     wss__pressure_link(loop, conn, number);
 }
@@ -7840,19 +8033,18 @@ static wss__conn *wss__pressure_heaviest(const wss__loop *loop) {
     for (int number = WSS__CONN_HEAVY; number > 0; number--) {
         uint32_t first = loop->heavy[number - 1].first;
         wss__conn *conn = first == WSS__SLOT_NONE ? NULL : wss__conn_at(loop->server, first);
-        if (conn && conn->cold->moved_at + WSS__PRESSURE_STILL <= loop->time) return conn;
+        if (conn && !wss__pressure_is_spared(loop, conn->cold)) return conn;
     }
     return NULL;
 }
 
-/* Offers it what waits: who takes some has moved, and of little the kernel does not tell. Whether it has. */
+/* Offers it what waits: who takes enough has moved, and of little the kernel does not tell. Whether it is spared. */
 static int wss__pressure_moves(wss__loop *loop, wss__conn *conn) {
-    uint64_t before = conn->bytes_out;
     conn->work |= WSS__WORK_WRITABLE;
     wss__write_flush(loop, conn);
     wss__pressure_note(loop, conn);
     wss__conn_make_ready(loop, conn);
-    return conn->bytes_out != before;
+    return !conn->cold || !conn->cold->heavy || wss__pressure_is_spared(loop, conn->cold);
 }
 
 /* From three quarters of the budget on, one connection of the loop ends a turn: it is told so where it can be, and else
@@ -8012,7 +8204,8 @@ static void wss__read_handle(wss__loop *loop, wss__conn *conn, int kind, const w
 
 /* What was broadcast before is not for this one; and before it was open it could send nothing. */
 static void wss__read_connect(wss__loop *loop, wss__conn *conn) {
-    conn->session.given = loop->broadcast_end;
+    conn->session.given = loop->shared.broadcasts.end;
+    conn->session.receives = 1;
     if (conn->cold) conn->cold->last_message = loop->time;
     wss__timer_remove(&loop->wheel, conn->slot.index); /* that of the handshake may be far */
     wss__notify_connect(loop, conn);
@@ -8026,16 +8219,16 @@ static int wss__read_is_over(const wss__loop *loop, int messages, uint64_t *bega
     return messages >= WSS__READ_SHARE || now - *began > loop->share_us;
 }
 
-/* Hands out what the bytes hold, until they are used up, reading must pause, or its share of the turn is over; the rest
-   is held. */
+/* Hands out what the bytes hold, until they are used up, reading must pause, its share of the turn is over, or the turn is
+   full; the rest is held. */
 static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_bytes *bytes) {
     wss__session_shared *shared = &loop->shared;
     wss__session_event event;
     uint64_t began = 0;
     int messages = 0;
-    while (wss__conn_is_serving(conn)) {
+    while (wss__conn_is_serving(conn) && !loop->full) {
         if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
-        if (shared->cork_size >= WSS__WRITE_CORK / 2 || shared->cork_size > wss__conn_half(loop->server))
+        if (shared->cork_cost >= WSS__WRITE_CORK / 2 || shared->cork_cost > wss__conn_half(loop->server))
             wss__write_flush(loop, conn);
         if (wss__conn_update_pause(loop->server, conn)) break;
         int kind = wss__input_next(shared, &conn->session, bytes, &event);
@@ -8043,7 +8236,6 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
         if (bytes->size) event.final = 0; /* it goes on behind its Close, against the rules */
         wss__read_handle(loop, conn, kind, &event);
         wss__input_event_done(shared, &conn->session);
-        if (loop->full) break;
         if (kind != WSS__SESSION_MESSAGE || !bytes->size || ++messages % 16 > 1) continue;
         if (wss__read_is_over(loop, messages, &began)) break;
     }
@@ -8158,7 +8350,7 @@ static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_event event;
     wss_server *server = loop->server;
     if (wss__conn_is_new(conn)) return; /* accepted and sent to in one go: connect comes before this */
-    int told = wss__conn_is_receiver(conn) && !wss__event_is_empty(&server->handlers, WSS_EVENT_DRAIN);
+    int told = wss__session_is_receiver(&conn->session) && !wss__event_is_empty(&server->handlers, WSS_EVENT_DRAIN);
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
     wss__conn_clear_crowded(loop, conn);
     if (told && !wss__notify_tell(conn, &event, NULL)) wss__conn_set_crowded(loop, conn);
@@ -8197,14 +8389,19 @@ static int wss__serve_reads(const wss__conn *conn) {
     return conn->session.phase != WSS__SESSION_ASKED;
 }
 
+/* Something that it has sent waits to be looked at, or its connect handlers do. */
+__attribute__((noinline)) static int wss__serve_has_input(const wss__loop *loop, wss__conn *conn) {
+    if (!wss__conn_is_serving(conn) || conn->session.phase == WSS__SESSION_ASKED) return 0;
+    if (wss__conn_is_new(conn)) return 1;
+    int held = conn->session.input && conn->session.input->held;
+    return (held || conn->work & WSS__WORK_READABLE) && !wss__conn_update_pause(loop->server, conn);
+}
+
 /* Decides whether reading pauses, where that matters. True: there is more to do. */
 static int wss__serve_decide(wss__loop *loop, wss__conn *conn) {
     if (conn->session.queue && conn->work & WSS__WORK_WRITABLE) return 1;
     if (wss__conn_state(conn) == WSS__STATE_LINGERING) return conn->work & WSS__WORK_READABLE;
-    if (wss__conn_state(conn) == WSS__STATE_FLUSHING || conn->session.phase == WSS__SESSION_ASKED) return 0;
-    if (wss__conn_is_new(conn)) return 1;
-    int held = conn->session.input && conn->session.input->held;
-    return (held || conn->work & WSS__WORK_READABLE) && !wss__conn_update_pause(loop->server, conn);
+    return wss__serve_has_input(loop, conn);
 }
 
 /* The socket has failed or ended, and nobody reads from it who would see that: whether nothing of the peer waits before
@@ -8378,10 +8575,17 @@ static void wss__serve_end_turn(wss__loop *loop, wss__conn *conn) {
     wss__deadline_schedule(loop, conn, wss__deadline_of(loop, conn).at);
 }
 
+/* In a full turn nothing of a connection is looked at, not even received, or one of all who have something to say would
+   be let into it, each with a message that goes to all. Nor is it judged: what it has sent comes before that. */
 static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
     wss__session_take_cork(&loop->shared, &conn->session);
     if (conn->session.queue) wss__write_flush(loop, conn);
+    if (loop->full && wss__serve_has_input(loop, conn)) {
+        wss__session_take_cork(&loop->shared, NULL);
+        wss__conn_make_ready(loop, conn);
+        return;
+    }
     if (wss__conn_state(conn) == WSS__STATE_LINGERING) {
         if (conn->work & WSS__WORK_READABLE) wss__read_linger(loop, conn);
     } else if (wss__conn_is_serving(conn) && conn->session.phase != WSS__SESSION_ASKED) {
@@ -8637,7 +8841,10 @@ static void wss__accept_end_oldest(wss__loop *loop) {
     uint64_t end = wss__deadline_moment(loop, conn->since) + WSS__ACCEPT_HEAD;
     if (wss__accept_has_room(loop->server) || end > loop->time) return;
     conn->work |= WSS__WORK_READABLE;
+    int full = loop->full;
+    loop->full = 0; /* or it would not be read, and others that fill each turn would keep it from being judged */
     wss__serve_turn(loop, conn);
+    loop->full |= full;
     if (conn->session.phase != WSS__SESSION_HEAD || conn->work & WSS__WORK_READABLE) return;
     wss__session_take_cork(&loop->shared, &conn->session);
     wss__notify_reject(loop, conn, WSS__HTTP_RULE_CROWDED, NULL);
@@ -8959,10 +9166,14 @@ static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
     if (conn->session.phase == WSS__SESSION_ASKED) wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
 }
 
+/* The log's callback may answer requests meanwhile, and so move others to the end of the last list: who leaves his list
+   takes the walk one further. Whoever is met twice has been dealt with. */
 static void wss__loop_for_all(wss__loop *loop, void (*function)(wss__loop *loop, wss__conn *conn)) {
     wss__conn *conn;
-    for (int list = 0; list < WSS__LIST_COUNT; list++)
-        for (uint32_t at = loop->lists[list].first; (conn = wss__conn_walk(loop, &at)) != NULL;) function(loop, conn);
+    for (int list = 0; list < WSS__LIST_COUNT; list++) {
+        loop->walk = loop->lists[list].first;
+        while ((conn = wss__conn_walk(loop, &loop->walk)) != NULL) function(loop, conn);
+    }
 }
 
 static void wss__loop_begin_stop(wss__loop *loop) {
@@ -9025,7 +9236,8 @@ static uint64_t wss__loop_stop_at(const wss__loop *loop) {
 /* ---- turns ---- */
 
 /* Gives each connection that has work its share of the turn; who has more, goes on in the next. When the turn is full
-   the others are not read from: they come first in the next one, or who fills it each time would be the only one. */
+   the others are not read from, though what waits for them leaves and what is due is judged: they come first in the next
+   one, or who fills it each time would be the only one. */
 static void wss__loop_run_ready(wss__loop *loop) {
     uint32_t first = loop->first_ready;
     uint32_t last_read = WSS__SLOT_NONE;
@@ -9210,6 +9422,7 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     loop->last_ready = WSS__SLOT_NONE;
     memset(loop->lists, 0xff, sizeof loop->lists); /* none */
     memset(loop->heavy, 0xff, sizeof loop->heavy);
+    loop->walk = WSS__SLOT_NONE;
     loop->oldest = UINT32_MAX;
     loop->receive_size = WSS__LOOP_RECEIVE;
     loop->shared.mem = &server->mem;
@@ -9553,13 +9766,19 @@ WSSERVER_API size_t wss_count(const wss_server *server) {
     return server ? __atomic_load_n(&server->open, __ATOMIC_ACQUIRE) : 0;
 }
 
-/* Bytes of broadcasts that this connection is given when the turn of its loop ends. Another thread cannot see
+/* What the broadcasts cost that this connection is given when the turn of its loop ends. Another thread cannot see
    which it has been given already: it is told all of them. */
-static size_t wss__public_broadcast_bytes(const wss_server *server, const wss__conn *conn) {
+static size_t wss__public_broadcasts(const wss_server *server, const wss__conn *conn) {
     const wss__loop *loop = wss__conn_loop_of(server, conn);
-    if (loop == wss__conn_own_loop(server)) return wss__conn_is_receiver(conn) ? wss__conn_missing(loop, conn) : 0;
+    const wss__session_broadcasts *broadcasts = &loop->shared.broadcasts;
+    if (loop == wss__conn_own_loop(server)) {
+        if (!wss__session_is_receiver(&conn->session)) return 0;
+        uint32_t first = wss__session_first_missing(&loop->shared, &conn->session);
+        return wss__buf_gathered(wss__session_missing(&loop->shared, &conn->session), broadcasts->count - first);
+    }
     if (wss__conn_stage(conn) != WSS__STAGE_OPEN) return 0;
-    return __atomic_load_n(&loop->broadcast_size, __ATOMIC_RELAXED);
+    return wss__buf_gathered(__atomic_load_n(&broadcasts->size, __ATOMIC_RELAXED),
+                             __atomic_load_n(&broadcasts->count, __ATOMIC_RELAXED));
 }
 
 /* What its own turn has gathered for a connection only its own loop can see. The account of one whose socket is closed
@@ -9567,9 +9786,9 @@ static size_t wss__public_broadcast_bytes(const wss_server *server, const wss__c
 static size_t wss__public_waiting(const wss_server *server, const wss__conn *conn) {
     if ((wss__slot_word(&conn->slot) & WSS__SLOT_STATE) != WSS__SLOT_OWNED) return 0;
     const wss__loop *loop = wss__conn_own_loop(server);
-    size_t gathered = loop && loop->shared.corked == &conn->session ? loop->shared.cork_size : 0;
+    size_t gathered = loop && loop->shared.corked == &conn->session ? loop->shared.cork_cost : 0;
     size_t queued = wss__session_queued(&conn->session) + wss__session_coming(&conn->session);
-    return queued + wss__public_broadcast_bytes(server, conn) + gathered;
+    return queued + wss__public_broadcasts(server, conn) + gathered;
 }
 
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn handle) {
@@ -9681,6 +9900,7 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
         uint64_t turn = __atomic_load_n(&part->loop_lag_ms, __ATOMIC_RELAXED);
         if (turn > lag) lag = turn;
     }
+    stats->frames_out += stats->messages_out; /* until here it was of control frames alone */
     stats->queued_peak = peak;
     stats->loop_lag_ms = lag;
     stats->refused_full += __atomic_load_n(&server->refused_full, __ATOMIC_RELAXED);

@@ -108,7 +108,7 @@ static void what_waits_is_told(void) {
     step_client *other = step_open(server);
     step_frame(server, other, 0x81, "go", 2);
     CHECK_INT(buffered[0], 0);
-    CHECK_INT(buffered[1], 12);
+    CHECK_INT(buffered[1], 12 + WSS__BUF_MESSAGE);
     CHECK_INT(wss_buffered(server, conns[0]), 0);
     CHECK_TEXT(received(server, client), "0123456789 ");
     wss_get_stats(server, &stats);
@@ -176,10 +176,16 @@ static size_t cost(size_t size) {
     return wss__buf_charge(&frame);
 }
 
+/* And what so many messages do of which all are given some at the end of the turn. */
+static size_t gathered(size_t size, size_t messages) {
+    return size + messages * WSS__BUF_MESSAGE;
+}
+
 /* Each once, whether it waits in the connection's queue or with what all are given. */
 static void what_waits_is_told_once(void) {
     const size_t queued = cost(12) + cost(5); /* in a queue, or to be given */
-    const size_t want[6] = {queued, 12, queued + 7, 12 + 7, queued + cost(7), 12 + 7 + 3};
+    const size_t want[6] = {queued, gathered(12, 1), queued + gathered(7, 1), gathered(12 + 7, 2), queued + cost(7),
+                            gathered(12 + 7 + 3, 3)};
     wss_options options = {0};
     wss_stats stats;
     wss_server *server = serve(&options, on_weigh);
@@ -211,7 +217,7 @@ static void positions_go_round(void) {
         wss_options options = {0};
         char want[3][400] = {"", "", ""};
         wss_server *server = serve(&options, on_send_past);
-        server->loops[0].broadcast_end = (uint16_t)(65536 - before);
+        server->loops[0].shared.broadcasts.end = (uint16_t)(65536 - before);
         step_client *clients[3];
         for (int i = 0; i < 3; i++) clients[i] = step_open(server);
         for (int i = 0; i < 40; i++)
@@ -369,6 +375,118 @@ static void who_fills_each_turn_and_handshakes(void) {
     }
     CHECK_INT(connects, 2);
     for (int i = 0; i < 66; i++) step_free(clients[i]);
+    step_end(server);
+}
+
+/* ---- a turn that is full ---- */
+
+enum { CROWD = 300 };
+
+static int handled[CROWD], handled_in_turn, greets;
+static size_t fill_size; /* 0: to all but one, which is handed out to each */
+
+static void fill_some(const wss_event *e) {
+    static char block[16000];
+    wss_conn nobody = {1};
+    handled_in_turn++;
+    if (fill_size) CHECK_INT(wss_broadcast_data(e->server, WSS_BINARY, block, fill_size), WSS_OK);
+    else CHECK_INT(wss_broadcast_data_except(e->server, nobody, WSS_BINARY, "x", 1), WSS_OK);
+}
+
+static void on_crowd(const wss_event *e) {
+    handled[(unsigned char)e->data[0] * 256 + (unsigned char)e->data[1]]++;
+    fill_some(e);
+}
+
+static void on_newcomer(const wss_event *e) {
+    if (greets) fill_some(e);
+}
+
+static wss_server *serve_crowd(step_client **clients, int count) {
+    wss_options options = {0};
+    options.max_queued = (size_t)64 << 20;
+    options.memory_budget = WSS_UNLIMITED;
+    wss_server *server = step_server(&options);
+    CHECK_INT(wss_on_data(server, on_crowd, NULL), WSS_OK);
+    CHECK_INT(wss_on_connect(server, on_newcomer, NULL), WSS_OK);
+    memset(handled, 0, sizeof handled);
+    greets = 0;
+    for (int i = 0; i < count; i++) clients[i] = step_open(server);
+    step(server);
+    return server;
+}
+
+/* Those who have a message each are let into a full turn no more: it ended after one of each of them, and each was handed
+   out to all. None has a second turn before all had their first, and none is forgotten. */
+static void a_full_turn_reads_nobody_else(void) {
+    static const size_t sizes[] = {0, 16000, 100};
+    static const int most[] = {WSS__WRITE_HANDED_OUT / CROWD + 1, 4, WSS__SESSION_BROADCASTS};
+    static step_client *clients[CROWD];
+    for (int kind = 0; kind < 3; kind++) {
+        wss_server *server = serve_crowd(clients, CROWD);
+        fill_size = sizes[kind];
+        for (int i = 0; i < CROWD; i++) {
+            char frame[32], payload[2] = {(char)(i / 256), (char)i};
+            size_t size = step_make_frame(frame, 0x82, payload, 2);
+            for (int k = 0; k < 2; k++) CHECK_INT(send(clients[i]->fd, frame, size, MSG_NOSIGNAL), (int)size);
+        }
+        for (int left = 2 * CROWD, turns = 0; left; turns++) {
+            wss_stats before, after;
+            int least = 2, largest = 0;
+            handled_in_turn = 0;
+            wss_get_stats(server, &before);
+            wss__loop_turn(&server->loops[0], 0);
+            wss_get_stats(server, &after);
+            CHECK(handled_in_turn > 0 && handled_in_turn <= most[kind]);
+            CHECK(after.messages_out - before.messages_out <= (uint64_t)most[kind] * CROWD);
+            left -= handled_in_turn;
+            for (int i = 0; i < CROWD; i++) {
+                if (handled[i] < least) least = handled[i];
+                if (handled[i] > largest) largest = handled[i];
+                clients[i]->size = 0;
+                while (step_receive(clients[i])) clients[i]->size = 0;
+            }
+            CHECK(largest <= least + 2); /* both came in one receive, and may be handled in one turn */
+            CHECK(turns < 2 * CROWD);
+            if (turns >= 2 * CROWD) break;
+        }
+        for (int i = 0; i < CROWD; i++) {
+            CHECK_INT(handled[i], 2);
+            step_free(clients[i]);
+        }
+        step_end(server);
+    }
+}
+
+/* Nor are the connect handlers of newcomers called in it, who may greet all; and what is queued leaves, and deadlines are
+   judged, of those who have sent nothing. */
+static void a_full_turn_and_the_rest(void) {
+    static const char request[] = "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n";
+    static step_client *clients[CROWD];
+    step_client *newcomers[CROWD];
+    wss_server *server = serve_crowd(clients, 2);
+    fill_size = 16000;
+    greets = 1;
+    for (int i = 0; i < CROWD; i++) newcomers[i] = step_connect(server);
+    for (int i = 0; i < CROWD; i++)
+        CHECK_INT(send(newcomers[i]->fd, request, sizeof request - 1, MSG_NOSIGNAL), (int)sizeof request - 1);
+    for (int seen = 0, turns = 0; seen < CROWD && turns < CROWD; turns++) {
+        handled_in_turn = 0;
+        wss__loop_turn(&server->loops[0], 0);
+        CHECK(handled_in_turn <= 4); /* the first turns only accept */
+        seen += handled_in_turn;
+        for (int i = 0; i < CROWD; i++) {
+            newcomers[i]->size = 0;
+            while (step_receive(newcomers[i])) newcomers[i]->size = 0;
+        }
+        for (int i = 0; i < 2; i++) {
+            clients[i]->size = 0;
+            while (step_receive(clients[i])) clients[i]->size = 0;
+        }
+    }
+    CHECK_INT(wss_count(server), CROWD + 2);
+    for (int i = 0; i < CROWD; i++) step_free(newcomers[i]);
+    for (int i = 0; i < 2; i++) step_free(clients[i]);
     step_end(server);
 }
 
@@ -591,6 +709,8 @@ int main(void) {
     RUN(limits_hold_while_catching_up);
     RUN(who_fills_each_turn_keeps_nobody_out);
     RUN(who_fills_each_turn_and_handshakes);
+    RUN(a_full_turn_reads_nobody_else);
+    RUN(a_full_turn_and_the_rest);
     RUN(any_mix_keeps_the_order);
     return test_end("broadcast");
 }

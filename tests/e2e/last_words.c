@@ -188,11 +188,11 @@ static void what_was_for_it(void) {
     turn(server, NULL, 0);
     CHECK_INT(wss_buffered(server, last_conn), 0);
     wss_get_stats(server, &stats);
-    CHECK_INT(stats.dropped_gone, 10);
+    CHECK_INT(stats.dropped_gone, 11);
     for (int i = 0; i < 3; i++) CHECK_INT(wss_send_data(server, last_conn, WSS_BINARY, "late", 4), WSS_OK);
     turn(server, NULL, 0);
     wss_get_stats(server, &stats);
-    CHECK_INT(stats.dropped_gone, 13);
+    CHECK_INT(stats.dropped_gone, 14);
     CHECK_INT(wss_resume(server, last_conn), WSS_OK);
     turn(server, NULL, 0);
     CHECK_INT(got, FEW);

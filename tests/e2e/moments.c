@@ -998,9 +998,9 @@ static void on_data_asks_what_waits(const wss_event *e) {
     wss_info info;
     for (size_t i = 1; i <= 10; i++) {
         CHECK_INT(wss_send_data(e->server, e->conn, WSS_BINARY, half, sizeof half), WSS_OK);
-        CHECK_INT(wss_buffered(e->server, e->conn), i * 512);
+        CHECK_INT(wss_buffered(e->server, e->conn), i * (512 + WSS__BUF_MESSAGE));
         CHECK_INT(wss_get_info(e->server, e->conn, &info), WSS_OK);
-        CHECK_INT(info.buffered, i * 512);
+        CHECK_INT(info.buffered, i * (512 + WSS__BUF_MESSAGE));
     }
     CHECK_INT(wss_buffered(e->server, conns[1]), 0);
 }

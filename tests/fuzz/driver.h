@@ -191,7 +191,7 @@ static inline void driver_accept(driver *d) {
 static inline void driver_echo(driver *d, const wss__session_event *event) {
     char *place = NULL;
     if (d->session.phase == WSS__SESSION_OPEN)
-        place = wss__session_cork(&d->host, &d->session, event->size + wss__frame_head_size(event->size));
+        place = wss__session_cork(&d->host, &d->session, event->size + wss__frame_head_size(event->size), 1);
     if (place) {
         place += wss__frame_encode(place, event->opcode, event->size);
         if (event->size) memcpy(place, event->data, event->size);

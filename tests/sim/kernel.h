@@ -1265,7 +1265,7 @@ static size_t sim_queue_own(wss__conn *conn) {
     size_t own = 0;
     for (uint32_t i = 0; queue && i < queue->count; i++) {
         const wss__buf_frame *frame = *wss__buf_at(queue, i);
-        if (!frame->shared) own += wss__buf_holds(frame);
+        if (!frame->shared) own += wss__mem_charge(wss__buf_frame_bytes(frame));
     }
     return own;
 }
@@ -1306,7 +1306,7 @@ static void sim_check_conn(wss_server *server, wss__conn *conn) {
              "data that waits for nothing");
     SIM_TRUE(!(conn->work & WSS__WORK_STARVED) || conn->work & WSS__WORK_READY || wss__timer_pending(&conn->timer), "a starved connection without a timer");
     SIM_TRUE(stage != WSS__STAGE_OPEN || wss__conn_state(conn) == WSS__STATE_OPEN, "open for others, and not for its loop");
-    SIM_TRUE(!wss__conn_is_receiver(conn) || !wss__conn_missing(loop, conn), "a broadcast that was not given");
+    SIM_TRUE(!wss__session_is_receiver(&conn->session) || !wss__session_missing(&loop->shared, &conn->session), "a broadcast that was not given");
     SIM_TRUE(wss__conn_state(conn) != WSS__STATE_DEAD || conn->work & WSS__WORK_READY, "dead and not to be freed");
     SIM_TRUE(!file->more || wss__conn_state(conn) == WSS__STATE_DEAD, "bytes that wait for an end of the stream which does not come");
 }

@@ -191,10 +191,9 @@ static size_t unstarted(void) {
     return model_sent > 0;
 }
 
-/* The table names each frame with a key that waits, at most half of its places are used, and no more memory is held than
-   these need and what has left since it was made. */
+/* The table names each frame with a key that waits and nothing else, and at most half of its places are used. */
 static size_t check_keys(wss__buf_queue *queue) {
-    uint32_t used = 0;
+    uint32_t used = 0, waiting = 0;
     CHECK((queue->key_slots & (queue->key_slots - 1)) == 0);
     for (uint32_t i = 0; i < queue->key_slots; i++) used += queue->keys[i].hash != 0;
     CHECK_INT(queue->key_count, used);
@@ -204,8 +203,10 @@ static size_t check_keys(wss__buf_queue *queue) {
         int named = 0;
         for (uint32_t k = 0; k < queue->key_slots && frame->key_size; k++)
             named += queue->keys[k].hash == frame->hash && queue->keys[k].position == queue->first + i;
-        if (frame->key_size && i >= unstarted()) CHECK(named >= 1);
+        CHECK_INT(named, frame->key_size && i >= unstarted());
+        waiting += (uint32_t)named;
     }
+    CHECK_INT(used, waiting);
     return queue->keys ? wss__mem_charge(queue->key_slots * sizeof(wss__buf_key)) : 0;
 }
 
@@ -729,6 +730,66 @@ static void keys_that_have_left(void) {
     check_all_free(&mem);
 }
 
+/* What has left is not looked at: of however many keys a burst had, and however often one was sent since; and what those
+   needed is given back, the ring too, when a quarter of it is used. */
+static void what_a_burst_leaves_behind(void) {
+    for (int burst = 1; burst <= 4096; burst *= 4) {
+        wss__mem mem;
+        wss__buf_queue *queue = NULL;
+        size_t old;
+        make(&mem);
+        for (int i = 0; i < burst; i++) CHECK(wss__buf_append(&mem, &queue, numbered(&mem, i, numbered_hash(0, i), 'a')));
+        append_text(&mem, &queue, '-');
+        while (queue->count > 1) {
+            wss__buf_consume(&mem, queue, 3);
+            wss__buf_trim(&mem, &queue);
+            CHECK(queue->capacity == WSS__BUF_RING_MIN || queue->capacity < 4 * queue->count);
+            CHECK(queue->key_slots <= WSS__BUF_KEYS_MIN || queue->key_slots < 8 * queue->key_count);
+            CHECK_INT(queue->key_count, queue->count - 1);
+        }
+        for (int i = 0; i < 1000; i++) {
+            uint32_t step = 0;
+            wss__buf_frame *frame = numbered(&mem, 7, 7, 'h');
+            CHECK(!wss__buf_replace(&mem, queue, frame, &old));
+            while (wss__buf_key_place(queue, frame->hash, &step)->hash) {
+            }
+            CHECK_INT(step, 1); /* the first place is free */
+            CHECK(wss__buf_append(&mem, &queue, frame));
+            wss__buf_consume(&mem, queue, i ? 3 : 6 + 1); /* what waited, and the beginning of this one */
+        }
+        CHECK_INT(queue->key_slots, WSS__BUF_KEYS_MIN);
+        CHECK_INT(wss__buf_own(queue), wss__mem_charge(sizeof(wss__buf_frame) + 3 + 1) + wss__buf_queue_bytes(queue->capacity) +
+                                           queue->key_slots * sizeof(wss__buf_key));
+        wss__buf_free_queue(&mem, &queue);
+        check_all_free(&mem);
+    }
+}
+
+/* A ring or a table that cannot be made smaller for want of memory stays as it is, and works. */
+static void no_memory_to_shrink(void) {
+    wss__mem mem;
+    wss__buf_queue *queue = NULL;
+    make(&mem);
+    for (int i = 0; i < 100; i++) CHECK(wss__buf_append(&mem, &queue, numbered(&mem, i, numbered_hash(0, i), 'a')));
+    wss__buf_consume(&mem, queue, 3 * 98);
+    CHECK_INT(queue->capacity, 128);
+    CHECK_INT(queue->key_slots, 256);
+    memory.fail_at = memory.calls + 1;
+    wss__buf_trim(&mem, &queue);
+    CHECK_INT(queue->capacity, 128);
+    CHECK_INT(queue->key_slots, WSS__BUF_KEYS_MIN);
+    for (int i = 100; i < 198; i++) CHECK(wss__buf_append(&mem, &queue, numbered(&mem, i, numbered_hash(0, i), 'a')));
+    wss__buf_consume(&mem, queue, 3 * 98);
+    memory.fail_at = memory.calls + 2;
+    wss__buf_trim(&mem, &queue);
+    CHECK_INT(queue->capacity, WSS__BUF_RING_MIN);
+    CHECK_INT(queue->key_slots, 256);
+    size_t old;
+    for (int i = 196; i < 198; i++) CHECK(wss__buf_replace(&mem, queue, numbered(&mem, i, numbered_hash(0, i), 'b'), &old));
+    wss__buf_free_queue(&mem, &queue);
+    check_all_free(&mem);
+}
+
 /* A frame that has begun is found by nobody, also when the table is built anew meanwhile; the next of its key is. */
 static void keys_of_what_has_begun(void) {
     wss__mem mem;
@@ -741,7 +802,7 @@ static void keys_of_what_has_begun(void) {
     wss__buf_frame *frame = numbered(&mem, 0, 9, 'b');
     CHECK(!wss__buf_replace(&mem, queue, frame, &old));
     CHECK(wss__buf_append(&mem, &queue, frame));
-    CHECK_INT(queue->key_count, WSS__BUF_KEYS_MIN / 2); /* built anew, without the one that has begun */
+    CHECK_INT(queue->key_count, WSS__BUF_KEYS_MIN / 2); /* without the one that has begun */
     CHECK(wss__buf_replace(&mem, queue, numbered(&mem, 0, 9, 'c'), &old));
     CHECK_INT(wss__buf_frame_data(*wss__buf_at(queue, 0))[2], 'a');
     CHECK_INT(wss__buf_frame_data(*wss__buf_at(queue, WSS__BUF_KEYS_MIN / 2))[2], 'c');
@@ -934,6 +995,8 @@ int main(void) {
     RUN(interjected_without_memory);
     RUN(keys_in_long_queues);
     RUN(keys_that_have_left);
+    RUN(what_a_burst_leaves_behind);
+    RUN(no_memory_to_shrink);
     RUN(keys_of_what_has_begun);
     RUN(keys_behind_a_rest);
     RUN(keys_without_memory);

@@ -577,8 +577,61 @@ static void spins_before_it_sleeps(void) {
     step_end(server);
 }
 
+/* ---- a stop, and who answers meanwhile ---- */
+
+enum { ASKING = 6 };
+
+static wss_conn asking[ASKING];
+static int asking_count, answered_at, answered_one;
+static wss_server *answering;
+
+static void on_asked(const wss_event *e) {
+    asking[asking_count++] = e->conn;
+}
+
+/* When so many have been told of the stop, one of the others is answered: it goes to the end of its list. */
+static void answer_another(void *context, int level, const char *text) {
+    (void)context;
+    (void)level;
+    if (strstr(text, "refused: 503") && answered_at-- == 0) wss_refuse(answering, asking[answered_one], NULL);
+}
+
+/* Each is told of the stop, or was answered before: whoever is answered while all are told, and wherever the walk stands. */
+static void a_stop_tells_all(void) {
+    static const char request[] = "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n";
+    for (int at = 0; at < ASKING; at++) {
+        for (int one = 0; one < ASKING; one++) {
+            wss_options options = {0};
+            step_client *clients[ASKING];
+            options.log = answer_another;
+            answering = step_server(&options);
+            wss_on_upgrade(answering, on_asked, NULL);
+            asking_count = 0;
+            answered_at = at;
+            answered_one = one;
+            for (int i = 0; i < ASKING; i++) {
+                clients[i] = step_connect(answering);
+                CHECK_TEXT(step_ask(answering, clients[i], request), "");
+            }
+            CHECK_INT(asking_count, ASKING);
+            wss_stop(answering, 60000);
+            for (int i = 0; i < 5; i++) wss_poll(answering, 0);
+            for (int i = 0; i < ASKING; i++) {
+                step_receive(clients[i]);
+                int refused = i == one && at < one; /* before its turn came */
+                CHECK(clients[i]->size > 13);
+                if (clients[i]->size > 13)
+                    CHECK(strncmp(clients[i]->data, refused ? "HTTP/1.1 403 " : "HTTP/1.1 503 ", 13) == 0);
+                step_free(clients[i]);
+            }
+            step_end(answering);
+        }
+    }
+}
+
 int main(void) {
     alarm(100);
+    RUN(a_stop_tells_all);
     RUN(events_for_nobody);
     RUN(closed_by_another_in_the_batch);
     RUN(descriptor_used_again_in_the_batch);

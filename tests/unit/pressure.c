@@ -108,20 +108,21 @@ static int class_for(size_t bytes) {
     return number;
 }
 
-/* Each list is whole in both directions, holds who belongs there and nobody else, and is in the order of their moves. */
+/* Each list is whole in both directions, holds who belongs there and nobody else; and behind one who is spared stands
+   nobody who has not moved for a second longer than he. */
 static void check_lists(void) {
     int listed = 0, wanted = 0;
     for (int number = 1; number <= WSS__CONN_HEAVY; number++) {
         const wss__conn_list *list = &loop->heavy[number - 1];
         uint32_t before = WSS__SLOT_NONE;
-        uint64_t moved_at = 0;
+        uint64_t spared_at = 0;
         for (uint32_t at = list->first; at != WSS__SLOT_NONE; at = wss__conn_at(server, at)->cold->heavy_after) {
             const wss__conn *conn = wss__conn_at(server, at);
             CHECK_INT(conn->cold->heavy, number);
             CHECK_INT(conn->cold->heavy_before, before);
-            CHECK(conn->cold->moved_at >= moved_at);
+            CHECK(conn->cold->moved_at + WSS__PRESSURE_STILL >= spared_at);
             CHECK_INT(class_for(wss__pressure_holds(conn)), number);
-            moved_at = conn->cold->moved_at;
+            if (conn->cold->moved_at + WSS__PRESSURE_STILL > loop->time) spared_at = conn->cold->moved_at;
             before = at;
             if (++listed > count) break;
         }
@@ -176,8 +177,9 @@ static void what_counts(void) {
     conns[0]->session.input = NULL;
     CHECK_INT(wss_broadcast_data(server, WSS_BINARY, text, sizeof text), WSS_OK);
     step(server);
-    CHECK_INT(wss__pressure_holds(conns[0]), 0); /* all have it */
-    CHECK_INT(wss__pressure_holds(conns[1]), 0);
+    size_t places = wss__buf_queue_bytes(WSS__BUF_RING_MIN);
+    CHECK_INT(wss__pressure_holds(conns[0]), places); /* all have it, and each its place for it */
+    CHECK_INT(wss__pressure_holds(conns[1]), places);
     CHECK(wss_buffered(server, handles[0]) > sizeof text);
     CHECK_INT(wss_send_data(server, handles[0], WSS_BINARY, text, 40000), WSS_OK);
     step(server);
@@ -252,13 +254,13 @@ static void growing_is_no_move(void) {
     end();
 }
 
-/* As the lists should say, found by looking at all. */
-static int heaviest_of_all(void) {
+/* As the lists should say, found by looking at all; of those that have not moved for so long. */
+static int heaviest_of_all(uint64_t still) {
     for (int number = WSS__CONN_HEAVY; number > 0; number--) {
         int best = -1;
         for (int i = 0; i < count; i++)
             if (class_of(i) == number && (best < 0 || conns[i]->cold->moved_at < conns[best]->cold->moved_at)) best = i;
-        if (best >= 0 && conns[best]->cold->moved_at + WSS__PRESSURE_STILL <= loop->time) return best;
+        if (best >= 0 && conns[best]->cold->moved_at + still <= loop->time) return best;
     }
     return -1;
 }
@@ -279,16 +281,83 @@ static void many_that_come_and_go(void) {
         loop->time += (random >> 32) % 40;
         note(who, (random >> 40) % 8 ? bytes : 0);
         if (k % 16 == 0) check_lists();
-        int best = heaviest_of_all();
+        int best = heaviest_of_all(WSS__PRESSURE_STILL);
+        int sure = heaviest_of_all(2 * WSS__PRESSURE_STILL);
         const wss__conn *first = wss__pressure_heaviest(loop);
-        CHECK_INT(first != NULL, best >= 0);
-        if (!first || best < 0) continue;
-        found++;
-        CHECK_INT(first->cold->heavy, class_of(best));
-        CHECK_INT(first->cold->moved_at, conns[best]->cold->moved_at);
+        CHECK(!first || first->cold->moved_at + WSS__PRESSURE_STILL <= loop->time);
+        CHECK(!first || first->cold->heavy <= class_of(best));
+        CHECK(sure < 0 || (first && first->cold->heavy >= class_of(sure)));
+        found += first != NULL;
     }
     CHECK(found > STEPS / 2);
     end();
+}
+
+/* Nobody is looked at but those at the ends of a list, however many stand in it: who changes lists without having moved goes
+   to the front, or, while he is spared, to the end. */
+static void no_search_for_a_place(void) {
+    wss_options options = {0};
+    serve(&options, 4);
+    uint64_t began = loop->time;
+    for (int i = 0; i < 3; i++) note(i, 70000);
+    note(3, 140000);
+    loop->time = began + 900;
+    for (int i = 0; i < 3; i++) {
+        move(i);
+        note(i, 70000);
+    }
+    note(3, 70000); /* it has moved before all of them */
+    CHECK_INT(loop->heavy[0].last, conns[3]->slot.index);
+    check_lists();
+    loop->time = began + 1000;
+    CHECK(wss__pressure_heaviest(loop) == NULL); /* hidden, for a second at most */
+    note(3, 140000);
+    CHECK(wss__pressure_heaviest(loop) == conns[3]);
+    note(3, 70000);
+    CHECK_INT(loop->heavy[0].first, conns[3]->slot.index);
+    CHECK(wss__pressure_heaviest(loop) == conns[3]);
+    check_lists();
+    end();
+}
+
+/* Who sends, or takes, least_rate bytes a second moves, in whatever pieces; who drips does not, whatever for. */
+static void who_drips_does_not_move(void) {
+    static const int steps[] = {1, 10, 100, 900, 999};
+    for (int takes = 0; takes < 2; takes++) {
+        for (size_t k = 0; k < sizeof steps / sizeof steps[0]; k++) {
+            wss_options options = {0};
+            serve(&options, 2);
+            server->options.least_rate = 1000;
+            if (takes) {
+                full = 1;
+                for (int i = 0; i < 2; i++) {
+                    static char text[80000];
+                    CHECK_INT(wss_send_data(server, handles[i], WSS_BINARY, text, sizeof text), WSS_OK);
+                    step(server);
+                }
+            }
+            for (int i = 0; i < 2; i++) note(i, takes ? 0 : 80000);
+            for (int t = 0; t < 5000; t += steps[k]) {
+                loop->time += (uint64_t)steps[k];
+                for (int i = 0; i < 2; i++) {
+                    uint64_t bytes = (uint64_t)(i ? steps[k] - 1 : steps[k]);
+                    if (takes) conns[i]->bytes_out += bytes;
+                    else conns[i]->bytes_in += bytes;
+                    wss__pressure_note(loop, conns[i]);
+                }
+                CHECK(wss__pressure_heaviest(loop) != conns[0]);
+            }
+            if (steps[k] <= 10) CHECK(wss__pressure_heaviest(loop) == conns[1]);
+            for (int i = 0; i < 2; i++) { /* a byte now and then is none, nor are many when the other counter is looked at */
+                conns[i]->bytes_in++;
+                conns[i]->bytes_out++;
+            }
+            loop->time += WSS__PRESSURE_STILL;
+            for (int i = 0; i < 2; i++) wss__pressure_note(loop, conns[i]);
+            CHECK(wss__pressure_heaviest(loop) != NULL);
+            end();
+        }
+    }
 }
 
 /* A second, to the millisecond; then the next lighter ones are looked at. */
@@ -556,6 +625,8 @@ int main(void) {
     RUN(the_order_in_a_list);
     RUN(growing_is_no_move);
     RUN(many_that_come_and_go);
+    RUN(no_search_for_a_place);
+    RUN(who_drips_does_not_move);
     RUN(who_has_moved_is_spared);
     RUN(no_memory_to_remember_it);
     RUN(released_while_listed);

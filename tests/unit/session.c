@@ -152,7 +152,9 @@ static void check_account(driver *d) {
     size_t bytes = 0;
     for (uint32_t i = 0; queue && i < queue->count; i++) {
         wss__buf_frame *frame = *wss__buf_at(queue, i);
-        if (!frame->control) bytes += cost_of(frame->size, frame->key_size);
+        if (frame->control) continue;
+        bytes += cost_of(frame->size, frame->key_size);
+        if (frame->messages > 1) bytes += (frame->messages - 1) * (size_t)WSS__BUF_MESSAGE;
     }
     CHECK_INT(wss__session_queued(&d->session), bytes);
     CHECK_INT(d->session.coming, 0);
@@ -247,7 +249,7 @@ static void accept_it(driver *d) {
 
 /* With the cork, if it has room, else with the queue. */
 static void echo(driver *d, const wss__session_event *event) {
-    char *place = wss__session_cork(&d->host, &d->session, event->size + wss__frame_head_size(event->size));
+    char *place = wss__session_cork(&d->host, &d->session, event->size + wss__frame_head_size(event->size), 1);
     if (place) {
         place += wss__frame_encode(place, event->opcode, event->size);
         if (event->size) memcpy(place, event->data, event->size);
@@ -1444,7 +1446,7 @@ static void hear(driver *d, const mode *how, const script *s, size_t close_after
     if (!wss__input_is_partial(&d->session) && d->session.phase != WSS__SESSION_HEAD) check_idle(d);
     if (!d->ended) lose(d, WSS_CAUSE_PEER_VANISHED);
     const wss_stats *stats = &d->host.stats;
-    snprintf(line, sizeof line, "frames %d %d messages %d %d", (int)stats->frames_in, (int)stats->frames_out,
+    snprintf(line, sizeof line, "frames %d %d messages %d %d", (int)stats->frames_in, (int)(stats->frames_out + stats->messages_out),
              (int)stats->messages_in, (int)stats->messages_out);
     note(d, line, "", 0);
 }
@@ -1677,7 +1679,7 @@ static void what_is_heard(void) {
     check_output(&d, &want);
     CHECK_INT(d.host.stats.messages_in, 4);
     CHECK_INT(d.host.stats.frames_in, 15);
-    CHECK_INT(d.host.stats.frames_out, 4);
+    CHECK_INT(d.host.stats.frames_out + d.host.stats.messages_out, 4);
     finish(&d);
 }
 
@@ -1694,7 +1696,7 @@ static void ping_of_every_size(void) {
         script_frame(&input, SCRIPT_PING, SCRIPT_FINAL, payload, size);
         feed_script(&d, &input);
         script_reply(&want, SCRIPT_PONG, payload, size);
-        CHECK_INT(d.host.stats.frames_out, 1);
+        CHECK_INT(d.host.stats.frames_out + d.host.stats.messages_out, 1);
         check_output(&d, &want);
         check_trace(&d, "");
         check_idle(&d);
@@ -1732,7 +1734,7 @@ static void ten_pings_ten_pongs(void) {
         int fit = cork >= 31 ? 10 : (int)cork / 3; /* 9 pongs of 3 bytes, one of 4 */
         want_pongs(&want, 1, fit);
         want_pongs(&want, fit < 10 ? 10 : 11, 10);
-        CHECK_INT(d.host.stats.frames_out, 10);
+        CHECK_INT(d.host.stats.frames_out + d.host.stats.messages_out, 10);
         check_output(&d, &want);
         check_idle(&d);
         finish(&d);
@@ -2000,7 +2002,7 @@ static void policy_refuse(void) {
         }
         CHECK_INT(wss__session_queued(&d.session), (size_t)admitted * each);
         CHECK_INT(d.host.stats.messages_out, admitted);
-        CHECK_INT(d.host.stats.frames_out, admitted);
+        CHECK_INT(d.host.stats.frames_out + d.host.stats.messages_out, admitted);
         send_some(&d, 9);
         CHECK_INT(wss__session_queued(&d.session), (size_t)admitted * each);
         CHECK_INT(push(&d, text_of(7), NULL, 1), WSS_ERR_FULL);
@@ -2162,7 +2164,7 @@ static void random_pushes(void) {
 /* The cork, and what is dropped. --------------------------------------------------------------------------------- */
 
 static void cork_text(driver *d, int number) {
-    char *place = wss__session_cork(&d->host, &d->session, 10);
+    char *place = wss__session_cork(&d->host, &d->session, 10, 1);
     CHECK(place != NULL);
     if (!place) return;
     wss__frame_encode(place, SCRIPT_TEXT, 8);
@@ -2179,13 +2181,13 @@ static void uncork_after_a_partial_send(void) {
         begin_open(&d, &how);
         d.host.corked = &d.session;
         for (int i = 0; i < 3; i++) cork_text(&d, i);
-        CHECK(wss__session_cork(&d.host, &d.session, 1) == NULL);
+        CHECK(wss__session_cork(&d.host, &d.session, 1, 1) == NULL);
         CHECK_INT(push(&d, text_of(3), NULL, 1), WSS_OK);
-        CHECK(wss__session_cork(&d.host, &d.session, 0) == NULL);
+        CHECK(wss__session_cork(&d.host, &d.session, 0, 1) == NULL);
         CHECK(wss__session_put_control(&d.host, &d.session, WSS__FRAME_PONG, wss__base_text("p")));
         CHECK_INT(wss__session_queued(&d.session), cost_of(10, 0));
         send_some(&d, sent);
-        size_t rest = sent < 30 ? cost_of(30 - sent, 0) : 0;
+        size_t rest = sent < 30 ? cost_of(30 - sent, 0) + (2 - sent / 10) * WSS__BUF_MESSAGE : 0;
         CHECK_INT(wss__session_queued(&d.session), rest + (sent < 43 ? cost_of(10, 0) : 0));
         CHECK_INT(push(&d, text_of(4), NULL, 1), WSS_OK);
         flush(&d);
@@ -2257,7 +2259,7 @@ static void cork_of_another(void) {
     how.cork = 30;
     begin_open(&d, &how);
     d.host.corked = &other;
-    CHECK(wss__session_cork(&d.host, &d.session, 1) == NULL);
+    CHECK(wss__session_cork(&d.host, &d.session, 1, 1) == NULL);
     CHECK(wss__session_put_control(&d.host, &d.session, WSS__FRAME_PONG, wss__base_text("p")));
     CHECK_INT(d.host.cork_size, 0);
     CHECK(d.session.queue != NULL);
@@ -2318,14 +2320,52 @@ static void rest_of_the_cork_is_never_dropped(void) {
     script_bytes(&d.output, d.cork, 4);
     d.host.corked = NULL;
     for (int i = 3; i < 8; i++) CHECK_INT(push(&d, text_of(i), NULL, 1), WSS_OK);
-    CHECK_INT(wss__session_queued(&d.session), cost_of(26, 0) + 5 * cost_of(10, 0));
+    size_t rest = cost_of(26, 0) + 2 * (size_t)WSS__BUF_MESSAGE; /* three messages, of which the first has begun */
+    CHECK_INT(wss__session_queued(&d.session), rest + 5 * cost_of(10, 0));
     wss__session_drop_unsent(&d.host, &d.session);
     check_account(&d);
-    CHECK_INT(wss__session_queued(&d.session), cost_of(26, 0));
+    CHECK_INT(wss__session_queued(&d.session), rest);
     flush(&d);
     for (int i = 0; i < 3; i++) want_text(&want, i);
     check_output(&d, &want);
     finish(&d);
+}
+
+/* The 101 and what was sent behind it in the same turn, a pong among it, leave in pieces, and the connection dies: each
+   message that has not left whole is counted, and no other. */
+static void what_dies_of_a_cork_is_counted(void) {
+    static const int sizes[] = {3, 200, 0, 70000, 1};
+    enum { COUNT = sizeof sizes / sizeof sizes[0] };
+    size_t ends[COUNT];
+    for (size_t first = 0; first < 71000; first = first < 600 ? first + 1 : first + 6999) {
+        for (size_t second = 0; second < 71000; second = second < 8 ? second + 1 : second * 9) {
+            mode how = {0};
+            driver d;
+            uint64_t left = 0;
+            how.cork = 80000;
+            begin(&d, &how);
+            d.host.corked = &d.session;
+            d.session.phase = WSS__SESSION_ASKED;
+            CHECK(wss__input_accept(&d.host, &d.session, wss__base_text(SCRIPT_KEY)));
+            for (int i = 0; i < COUNT; i++) {
+                if (i == 2) CHECK(wss__session_put_control(&d.host, &d.session, WSS__FRAME_PONG, wss__base_text("pong")));
+                size_t size = (size_t)sizes[i];
+                char *place = wss__session_cork(&d.host, &d.session, size + wss__frame_head_size(size), 1);
+                CHECK(place != NULL);
+                if (!place) return;
+                memset(place + wss__frame_encode(place, SCRIPT_TEXT, size), 'x', size);
+                ends[i] = d.host.cork_size;
+            }
+            send_some(&d, first);
+            d.host.corked = NULL;
+            if (second) send_some(&d, second);
+            for (int i = 0; i < COUNT; i++) left += ends[i] <= first + second;
+            wss__input_free_session(&d.host, &d.session);
+            CHECK_INT(d.host.stats.dropped_gone, COUNT - left);
+            finish(&d);
+            if (test_broken) return;
+        }
+    }
 }
 
 /* A slow reader may be closed before its 101 has left; without that, the Close would be no HTTP. */
@@ -2360,7 +2400,7 @@ static void freed_with_a_full_queue(void) {
     hear_blocked(&d, &input);
     wss__input_free_session(&d.host, &d.session);
     CHECK_INT(d.session.queued, 0);
-    CHECK_INT(d.host.stats.dropped_gone, 1);
+    CHECK_INT(d.host.stats.dropped_gone, 2); /* the one that had begun died too */
     CHECK(memcmp(wss__buf_frame_data(shared), "\x81\x06shared", 8) == 0);
     wss__buf_release(&d.mem, shared);
     check_idle(&d);
@@ -2844,6 +2884,7 @@ int main(void) {
     RUN(uncork_without_memory);
     RUN(drop_unsent_keeps_what_has_begun);
     RUN(rest_of_the_cork_is_never_dropped);
+    RUN(what_dies_of_a_cork_is_counted);
     RUN(the_101_is_never_dropped);
     RUN(freed_with_a_full_queue);
     RUN(pause_after_every_message);
