@@ -3849,12 +3849,13 @@ static void wss__timer_remove(wss__timer_wheel *wheel, uint32_t number) {
     node->previous = 0;
 }
 
-/* Sets or moves a timer. A time that has passed becomes the next millisecond; one past the horizon, the horizon: the
-   owner sees that it is early and sets it again. */
+/* Sets or moves a timer. A time that has passed becomes the next millisecond. One past the horizon becomes the moment
+   from which on it is not, or one as far before that: the owner sees that it is early and sets it again, before
+   anything that is set later and due with it. */
 static void wss__timer_set(wss__timer_wheel *wheel, uint32_t number, uint64_t due) {
     wss__timer_remove(wheel, number);
     if (due <= wheel->now) due = wheel->now + 1;
-    if (due - wheel->now > WSS__TIMER_HORIZON - 1) due = wheel->now + WSS__TIMER_HORIZON - 1;
+    due = wheel->now + 1 + (due - wheel->now - 1) % (WSS__TIMER_HORIZON - 1);
     wheel->at(wheel->owner, number)->due = (uint32_t)due;
     wss__timer_place(wheel, number, 0);
 }
@@ -5597,14 +5598,15 @@ static int wss__socket_listen(wss__socket_listeners *all, const wss_options *opt
 /* ---- [event] -----------------------------------------------------------------------------------------------
    purpose  the registered handlers, and the one place that calls them
    knows    base, mem, utf8, json
-   owns     lists only grow: published with release, read with acquire; an event is seen by the handlers that were there
-            when it began; no lock is held while a handler runs
+   owns     lists only grow: published with release, read with acquire; registrations are numbered, and an event is seen
+            by those that were made when its dispatch began, in whatever list; no lock is held while a handler runs
    threads  any registers; the loop, or the thread that drains the queue, emits */
 
 typedef struct wss__event_handler {
     struct wss__event_handler *next; /* atomic */
     wss_handler *handler;
     void *context;
+    size_t number; /* of its registration */
 } wss__event_handler;
 
 typedef struct wss__event_list {
@@ -5617,7 +5619,6 @@ typedef struct wss__event_type {
     struct wss__event_type *children[4]; /* atomic */
     struct wss__event_type *older;
     wss__span name; /* its bytes and a NUL follow */
-    size_t number;  /* in the order of registration, from 1 on */
     wss__event_list handlers;
 } wss__event_type;
 
@@ -5630,6 +5631,7 @@ typedef struct wss__event_table {
     wss__event_type *types; /* atomic */
     wss__event_type *newest;
     size_t type_count; /* atomic */
+    size_t made;       /* registrations; atomic */
 } wss__event_table;
 
 /* What this thread is inside of, the innermost first: turns of loops, handlers of servers, queues that it drains. */
@@ -5668,9 +5670,14 @@ typedef struct wss__event_args {
 
 static __thread wss__event_args wss__event_given;
 
-/* For wss__event_find_type; 0: no message is typed, as far as anybody here cares. */
+/* 0: no message is typed, as far as anybody here cares. */
 static size_t wss__event_type_count(const wss__event_table *table) {
     return __atomic_load_n(&table->type_count, __ATOMIC_ACQUIRE);
+}
+
+/* What an event sees whose dispatch begins now: the registrations up to this one. */
+static size_t wss__event_begin(const wss__event_table *table) {
+    return __atomic_load_n(&table->made, __ATOMIC_ACQUIRE);
 }
 
 /* Where the type of this name is named in the tree, or would be. */
@@ -5684,10 +5691,8 @@ static wss__event_type **wss__event_type_at(wss__event_table *table, wss__span n
     return at;
 }
 
-/* The type of this name, if it is one of the first count. */
-static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span name, size_t count) {
-    wss__event_type *type = __atomic_load_n(wss__event_type_at(table, name), __ATOMIC_ACQUIRE);
-    return type && type->number <= count ? type : NULL;
+static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span name) {
+    return __atomic_load_n(wss__event_type_at(table, name), __ATOMIC_ACQUIRE);
 }
 
 static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span name) {
@@ -5697,12 +5702,11 @@ static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span n
     type = (wss__event_type *)wss__mem_get_zeroed(table->mem, wss__base_add(sizeof *type + 1, name.size));
     if (!type) return NULL;
     type->name = wss__base_span((const char *)(type + 1), name.size);
-    type->number = table->type_count + 1;
     type->older = table->newest;
     table->newest = type;
     memcpy(type + 1, name.data, name.size);
     __atomic_store_n(at, type, __ATOMIC_RELEASE);
-    __atomic_store_n(&table->type_count, type->number, __ATOMIC_RELEASE);
+    __atomic_store_n(&table->type_count, table->type_count + 1, __ATOMIC_RELEASE);
     return type;
 }
 
@@ -5711,9 +5715,11 @@ static int wss__event_append(wss__event_table *table, wss__event_list *list, wss
     if (!entry) return 0;
     entry->handler = handler;
     entry->context = context;
+    entry->number = table->made + 1;
     if (list->last) __atomic_store_n(&list->last->next, entry, __ATOMIC_RELEASE);
     else __atomic_store_n(&list->first, entry, __ATOMIC_RELEASE);
     __atomic_store_n(&list->last, entry, __ATOMIC_RELEASE);
+    __atomic_store_n(&table->made, entry->number, __ATOMIC_RELEASE);
     return 1;
 }
 
@@ -5754,7 +5760,7 @@ static void wss__event_free(wss__event_table *table) {
     pthread_mutex_destroy(&table->mutex);
 }
 
-/* The last is what a request goes to, and what an event sees of a list. */
+/* The last is what a request goes to. */
 static int wss__event_is_empty(const wss__event_table *table, int kind) {
     return __atomic_load_n(&table->lists[kind].last, __ATOMIC_ACQUIRE) == NULL;
 }
@@ -5770,15 +5776,14 @@ enum { WSS__EVENT_STAGE = 7 << 2, WSS__EVENT_SILENT = 6 << 2 };
 
 /* user: where the connection's pointer stands. Each handler sees it as the one before has left it: that one may have
    freed the pointer that the event began with. word: when that says that it was closed, no further handler begins;
-   NULL: all do. Costs a call for each handler. */
-static void wss__event_emit(wss__event_list *list, wss_event *event, void **user, const wss__atomic64 *word) {
-    wss__event_handler *last = __atomic_load_n(&list->last, __ATOMIC_ACQUIRE);
-    wss__event_handler *entry = last ? __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) : NULL;
-    while (entry) {
+   NULL: all do. seen: as wss__event_begin said. Costs a call for each handler. */
+static void wss__event_emit(wss__event_list *list, wss_event *event, void **user, const wss__atomic64 *word,
+                            size_t seen) {
+    wss__event_handler *entry = __atomic_load_n(&list->first, __ATOMIC_ACQUIRE);
+    while (entry && entry->number <= seen) {
         if (word && (__atomic_load_n(word, __ATOMIC_ACQUIRE) & WSS__EVENT_STAGE) == WSS__EVENT_SILENT) break;
         event->user = __atomic_load_n(user, __ATOMIC_ACQUIRE);
         wss__event_call(entry->handler, entry->context, event);
-        if (entry == last) break;
         entry = __atomic_load_n(&entry->next, __ATOMIC_ACQUIRE);
     }
 }
@@ -5788,16 +5793,15 @@ static void wss__event_emit_last(wss__event_list *list, wss_event *event) {
     if (last) wss__event_call(last->handler, last->context, event);
 }
 
-/* If data is a typed message that somebody handles, calls them: if its type is one of the first types.
-   Takes the type out, in place: data is used up. */
+/* If data is a typed message that somebody handles, calls them. Takes the type out, in place: data is used up. */
 static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event,
-                                    void **user, const wss__atomic64 *word, char *data, size_t size, size_t types) {
+                                    void **user, const wss__atomic64 *word, char *data, size_t size, size_t seen) {
     wss__json_rest rest;
     const char *object = wss__json_space(data, data + size);
     if (object == data + size || *object != '{') return; /* not even read */
     if (event->opcode == WSS_BINARY && wss__utf8_check(0, data, size) != 0) return;
     int result = wss__json_without(wss__base_span(data, size), wss__base_text(options->type_member), data, &rest);
-    wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size), types);
+    wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size));
     if (result || !type) return;
     wss_event typed = *event;
     wss__event_args outside = wss__event_given;
@@ -5810,7 +5814,7 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     typed.args.length = rest.size;
     typed.data = NULL;
     typed.size = 0;
-    wss__event_emit(&type->handlers, &typed, user, word);
+    wss__event_emit(&type->handlers, &typed, user, word, seen);
     wss__event_given = outside;
 }
 
@@ -6885,19 +6889,20 @@ __attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss
     char *data = (char *)(uintptr_t)event->data;
     wss__loop *loop = wss__conn_own_loop(server);
     if (loop) wss__session_leave_reply(&loop->shared); /* the cutter works in place, where replies may still lie */
-    size_t types = wss__event_type_count(&server->handlers);
-    wss__event_emit(&server->handlers.lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word);
+    size_t seen = wss__event_begin(&server->handlers);
+    wss__event_emit(&server->handlers.lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word, seen);
     if (wss__conn_stage(conn) == WSS__STAGE_SILENT) return;
     if (loop) loop->shared.in_place.message.data = NULL; /* the cutter changes it */
     wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, &conn->slot.word, data,
-                            event->size, types);
+                            event->size, seen);
 }
 
 /* A type that a raw handler registers counts from the next message on. */
 static inline void wss__notify_run_message(wss__conn *conn, wss_event *event) {
     wss__event_table *handlers = &event->server->handlers;
+    wss__event_list *raw = &handlers->lists[WSS_EVENT_DATA];
     if (wss__event_type_count(handlers)) wss__notify_run_typed(conn, event);
-    else wss__event_emit(&handlers->lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word);
+    else wss__event_emit(raw, event, &conn->user, &conn->slot.word, wss__event_begin(handlers));
 }
 
 __attribute__((noinline)) static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
@@ -6910,7 +6915,7 @@ __attribute__((noinline)) static void wss__notify_run_other(wss__conn *conn, wss
     }
     if (event->kind == WSS_EVENT_DRAIN && wss__conn_stage(conn) != WSS__STAGE_OPEN) return;
     int paired = event->kind == WSS_EVENT_CONNECT || event->kind == WSS_EVENT_DISCONNECT; /* whoever closes */
-    wss__event_emit(list, event, &conn->user, paired ? NULL : &conn->slot.word);
+    wss__event_emit(list, event, &conn->user, paired ? NULL : &conn->slot.word, wss__event_begin(&server->handlers));
     if (event->kind != WSS_EVENT_DISCONNECT) return;
     wss__conn_set_stage(server, conn, WSS__STAGE_TOLD);
     /* here, so that it is never used on two threads */
