@@ -6014,10 +6014,14 @@ typedef struct wss__conn_delivery {
     char reason[WSS__FRAME_CONTROL_MAX];
     wss__queue_list group; /* what can be called back once the peer has broken it off */
     size_t undelivered; /* bytes; atomic */
+    size_t unread;      /* of one that was reset: received, not looked at, and counted in the sum of all; the loop's */
     int messages;       /* of which these are made; atomic */
     int reset;          /* the peer has broken it off; atomic */
     int waiting;        /* the loop waits for it to fall; atomic */
     int holders;        /* the loop, and each event under way; atomic */
+    int held;           /* the loop's, as the next two: it is in the loop's list of those */
+    uint32_t before;
+    uint32_t after;
 } wss__conn_delivery;
 
 /* A peer that is not on IPv4: see wss__conn_peer_of. */
@@ -6081,9 +6085,9 @@ typedef struct wss__conn_list {
     uint32_t last;
 } wss__conn_list;
 
-enum { /* what a loop holds back because too much is undelivered */
-    WSS__CONN_HELD = 1, /* some that have nothing under way themselves */
-    WSS__CONN_COMING    /* and its word that it is less by now is on the way */
+enum { /* whether a loop holds connections back because too much is undelivered */
+    WSS__CONN_HELD = 1, /* it does, and is to be told when it is less */
+    WSS__CONN_COMING    /* and that is on its way */
 };
 
 enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
@@ -6141,6 +6145,7 @@ typedef struct wss__loop {
     size_t handshakes;         /* of these, those whose requests were not answered; atomic */
     size_t dealt;              /* and those that it has not looked at; atomic */
     wss__atomic64 dealt_in;    /* the last of them, in this turn of the first loop; atomic */
+    wss__conn_list held_back;  /* who waits until less is undelivered, though nothing of his own is: the first first */
     int held;                  /* WSS__CONN_HELD, and _COMING; atomic */
     wss__queue_job less;       /* tells it that less is undelivered */
     wss__buf_frame *broadcasts[WSS__CONN_BROADCASTS]; /* broadcasts of this turn: what not every connection has been
@@ -6653,6 +6658,31 @@ static int wss__conn_is_drowned(const wss_server *server) {
     return __atomic_load_n(&server->undelivered, __ATOMIC_SEQ_CST) > most;
 }
 
+/* So many bytes less are undelivered. Where that is no longer too much, the loops that hold connections back are told. */
+static void wss__conn_note_less(wss_server *server, size_t size) {
+    __atomic_sub_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&server->held, __ATOMIC_SEQ_CST) || wss__conn_is_flooded(server)) return;
+    __atomic_store_n(&server->held, 0, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < server->loop_count; i++) {
+        int held = WSS__CONN_HELD;
+        wss__loop *loop = &server->loops[i];
+        if (!__atomic_compare_exchange_n(&loop->held, &held, WSS__CONN_COMING, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            continue;
+        loop->less.kind = WSS__ORDER_LESS;
+        wss__queue_push(&loop->inbox, &loop->less);
+    }
+}
+
+/* What was received from a peer that has reset it and was not looked at yet counts, too: such connections cost nobody
+   anything, so without end there could be many. */
+static void wss__conn_count_unread(wss_server *server, wss__conn *conn, size_t size) {
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    if (!delivery || size == delivery->unread) return;
+    __atomic_add_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
+    wss__conn_note_less(server, delivery->unread);
+    delivery->unread = size;
+}
+
 /* Whether what its peer has sent may be dropped: that has reset it, and there is too much of all. */
 static int wss__conn_may_drop(const wss_server *server, const wss__conn *conn) {
     const wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
@@ -6667,34 +6697,53 @@ static size_t wss__conn_load(const wss_server *server, const wss__conn *conn) {
     if (!delivery) return load;
     size_t undelivered = __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST);
     int many = __atomic_load_n(&delivery->messages, __ATOMIC_SEQ_CST) >= WSS__CONN_UNDELIVERED;
-    int held = undelivered ? wss__conn_is_flooded(server) : wss__conn_is_drowned(server);
+    int open = conn->session.phase == WSS__SESSION_OPEN; /* whoever comes may say what it wants */
+    int held = undelivered ? wss__conn_is_flooded(server) : open && wss__conn_is_drowned(server);
     return many || held ? SIZE_MAX : wss__base_add(load, undelivered);
 }
 
-/* Asks the thread that drains the queue to say when it has caught up: with this connection, and with all of them, for who
-   has nothing under way that could be told. */
-static void wss__conn_ask_for_less(wss_server *server, wss__conn *conn) {
-    int none = 0;
-    __atomic_store_n(&conn->cold->delivery->waiting, 1, __ATOMIC_SEQ_CST);
-    if (!wss__conn_is_drowned(server)) return;
-    int *held = &wss__conn_loop_of(server, conn)->held;
-    __atomic_compare_exchange_n(held, &none, WSS__CONN_HELD, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&server->held, 1, __ATOMIC_SEQ_CST);
+static wss__conn_delivery *wss__conn_delivery_at(const wss__loop *loop, uint32_t index) {
+    return wss__conn_at(loop->server, index)->cold->delivery;
 }
 
-/* So many bytes less are undelivered. Where that is no longer too much, the loops that hold connections back are told. */
-static void wss__conn_note_less(wss_server *server, size_t size) {
-    __atomic_sub_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
-    if (!__atomic_load_n(&server->held, __ATOMIC_SEQ_CST) || wss__conn_is_flooded(server)) return;
-    __atomic_store_n(&server->held, 0, __ATOMIC_SEQ_CST);
-    for (int i = 0; i < server->loop_count; i++) {
-        int held = WSS__CONN_HELD;
-        wss__loop *loop = &server->loops[i];
-        if (!__atomic_compare_exchange_n(&loop->held, &held, WSS__CONN_COMING, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-            continue;
-        loop->less.kind = WSS__ORDER_LESS;
-        wss__queue_push(&loop->inbox, &loop->less);
-    }
+/* At the end of its loop's list of those that are held back. */
+static void wss__conn_hold(wss__loop *loop, wss__conn *conn) {
+    wss__conn_delivery *delivery = conn->cold->delivery;
+    wss__conn_list *list = &loop->held_back;
+    if (delivery->held) return;
+    delivery->held = 1;
+    delivery->before = list->last;
+    delivery->after = WSS__SLOT_NONE;
+    *(list->last == WSS__SLOT_NONE ? &list->first : &wss__conn_delivery_at(loop, list->last)->after) = conn->slot.index;
+    list->last = conn->slot.index;
+}
+
+static void wss__conn_unhold(wss__loop *loop, wss__conn *conn) {
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    wss__conn_list *list = &loop->held_back;
+    if (!delivery || !delivery->held) return;
+    uint32_t before = delivery->before;
+    uint32_t after = delivery->after;
+    delivery->held = 0;
+    *(before == WSS__SLOT_NONE ? &list->first : &wss__conn_delivery_at(loop, before)->after) = after;
+    *(after == WSS__SLOT_NONE ? &list->last : &wss__conn_delivery_at(loop, after)->before) = before;
+}
+
+/* A loop that holds some back is to be told when less is undelivered. Whoever calls this looks at the sum afterwards. */
+static void wss__conn_await_less(wss__loop *loop, int before) {
+    if (__atomic_compare_exchange_n(&loop->held, &before, WSS__CONN_HELD, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        __atomic_store_n(&loop->server->held, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Asks the thread that drains the queue to say when it has caught up: with this connection; or, where it has nothing under
+   way that could be told, with all of them. */
+static void wss__conn_ask_for_less(wss_server *server, wss__conn *conn) {
+    wss__conn_delivery *delivery = conn->cold->delivery;
+    wss__loop *loop = wss__conn_loop_of(server, conn);
+    __atomic_store_n(&delivery->waiting, 1, __ATOMIC_SEQ_CST);
+    if (!wss__conn_is_drowned(server) || __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST)) return;
+    wss__conn_hold(loop, conn);
+    wss__conn_await_less(loop, 0);
 }
 
 /* Reading stops while the replies to what was read fill the queue. Decided again after each message. With a
@@ -7906,6 +7955,8 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss__conn_unlink(loop, conn);
     wss__socket_unwatch(loop->epoll, fd);
     wss__input_free_session(&loop->shared, &conn->session);
+    wss__conn_count_unread(server, conn, 0);
+    wss__conn_unhold(loop, conn);
     wss__conn_lock(server);
     conn->fd = -1;
     wss__conn_address *address = wss__conn_leave_address(server, conn);
@@ -7967,6 +8018,8 @@ static int wss__serve_rests(wss__loop *loop, wss__conn *conn) {
     if (conn->session.phase == WSS__SESSION_ASKED) return 1;
     if (!wss__conn_update_pause(loop->server, conn)) return 0;
     if (!wss__conn_delivery_of(conn) || conn->work & WSS__WORK_PAUSED) return 1;
+    const wss__session_input *input = conn->session.input;
+    wss__conn_count_unread(loop->server, conn, input ? input->capacity + input->held_size : 0);
     return wss__conn_may_drop(loop->server, conn);
 }
 
@@ -8581,6 +8634,7 @@ enum {
     WSS__LOOP_SHARE_LEAST = 50,   /* and those of one */
     WSS__LOOP_SHARE_MOST = 1000,
     WSS__LOOP_STILL = 1000,       /* milliseconds by which a turn may be late, or long, before they are skipped */
+    WSS__LOOP_RELEASE = 4,        /* connections that were held back and are read again in a turn */
     WSS__LOOP_SLOW = 100 /* milliseconds of a turn that are worth a line */
 };
 
@@ -8639,12 +8693,19 @@ static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
     }
 }
 
-/* Less is undelivered: whoever was held back for that is looked at again. Comes only when much was told since. */
+/* Less is undelivered: some of those that were held back are looked at again, and in the next turn others, as long as it
+   is not too much. All at once would take up the memory for all that they have to say. */
 static void wss__loop_release_held(wss__loop *loop) {
-    wss__conn *conn;
-    __atomic_store_n(&loop->held, 0, __ATOMIC_SEQ_CST);
-    for (uint32_t at = loop->lists[WSS__LIST_OPEN].first; (conn = wss__conn_walk(loop, &at)) != NULL;)
-        if (conn->work & WSS__WORK_FULL) wss__conn_make_ready(loop, conn);
+    uint32_t first;
+    for (int i = 0; i < WSS__LOOP_RELEASE && (first = loop->held_back.first) != WSS__SLOT_NONE; i++) {
+        wss__conn *conn = wss__conn_at(loop->server, first);
+        wss__conn_unhold(loop, conn);
+        wss__conn_make_ready(loop, conn);
+    }
+    int some = loop->held_back.first != WSS__SLOT_NONE;
+    if (some) wss__conn_await_less(loop, WSS__CONN_COMING);
+    else __atomic_store_n(&loop->held, 0, __ATOMIC_SEQ_CST);
+    if (some) wss__conn_note_less(loop->server, 0); /* it may be little enough already */
 }
 
 static void wss__loop_run_job(wss__loop *loop, wss__queue_job *job) {
@@ -8888,6 +8949,7 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     loop->last_ready = WSS__SLOT_NONE;
     memset(loop->lists, 0xff, sizeof loop->lists); /* none */
     memset(loop->heavy, 0xff, sizeof loop->heavy);
+    memset(&loop->held_back, 0xff, sizeof loop->held_back);
     loop->oldest = UINT32_MAX;
     loop->receive_size = WSS__LOOP_RECEIVE;
     loop->shared.mem = &server->mem;

@@ -63,7 +63,7 @@ static wss_server *serve(wss_options *options) {
 }
 
 static void drain_queue(void) {
-    while (queue->inbox.first) {
+    while (queue->inbox.waiting.first) {
         int result = wss_queue_poll(queue, 0);
         CHECK(result == WSS_OK || result == WSS_ERR_STOPPED); /* stopped: a server's end was among them */
     }
@@ -117,7 +117,7 @@ static void cancelled_on_its_way(void) {
             CHECK(timer.id != 0);
             step(server);
             step_time(server, 10);
-            CHECK(queue->inbox.first != NULL);
+            CHECK(queue->inbox.waiting.first != NULL);
             CHECK_INT(wss_timer_cancel(server, timer), WSS_OK);
             CHECK_INT(wss_timer_cancel(server, timer), WSS_ERR_GONE);
             if (told) step(server);
@@ -240,14 +240,14 @@ static void make_drain_event(wss_server *server, step_client *client) {
         wss_poll(server, 0);
     }
     CHECK(wss_buffered(server, conn) >= 3 * server->options.max_queued / 4);
-    for (int i = 0; i < 1000 && !queue->inbox.first; i++) {
+    for (int i = 0; i < 1000 && !queue->inbox.waiting.first; i++) {
         struct pollfd ready = {client->fd, POLLIN, 0};
         poll(&ready, 1, 100);
         client->size = 0;
         while (step_receive(client)) client->size = 0;
         step(server);
     }
-    CHECK(queue->inbox.first != NULL);
+    CHECK(queue->inbox.waiting.first != NULL);
 }
 
 static void drained(void) {
@@ -294,7 +294,7 @@ static void drained_without_memory(void) {
     step_fail_on = 1;
     step(server);
     CHECK(step_failed > 0);
-    CHECK(queue->inbox.first == NULL);
+    CHECK(queue->inbox.waiting.first == NULL);
     CHECK(c->work & WSS__WORK_CROWDED);
     CHECK_INT(server->loops[0].shared.stats.crowded, 1);
     step_fail_in = 0;
