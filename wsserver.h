@@ -4958,7 +4958,6 @@ static int wss__queue_check(const wss__queue_inbox *inbox, size_t cost, int own)
 /* One job, which is accepted. own: behind the batch in hand. Under the mutex. */
 static void wss__queue_enter(wss__queue_inbox *inbox, wss__queue_job *job, int own) {
     int is_order = job->kind != WSS__QUEUE_POST;
-    inbox->wake = !own && !inbox->waiting.last;
     wss__queue_append(own ? &inbox->batch : &inbox->waiting, WSS__QUEUE_ALL, job);
     if (is_order && job->group) wss__queue_append(job->group, WSS__QUEUE_GROUP, job);
     if (is_order) (*(own ? &inbox->left : &inbox->orders))++;
@@ -4984,6 +4983,7 @@ static int wss__queue_put(wss__queue_inbox **inboxes, wss__queue_job *jobs, int 
     for (int i = 0; i < count; i++) {
         job = jobs;
         jobs = job->next[WSS__QUEUE_ALL];
+        inboxes[i]->wake = inboxes[i] != own && !inboxes[i]->waiting.last;
         wss__queue_enter(inboxes[i], job, inboxes[i] == own);
     }
     return WSS_OK;
@@ -8380,23 +8380,28 @@ static int wss__accept_places(const wss_server *server) {
     return __atomic_load_n(&server->conns.live, __ATOMIC_SEQ_CST) < (uint32_t)server->options.max_connections;
 }
 
+static size_t wss__accept_most(const wss_server *server) {
+    return wss__base_max((size_t)server->options.max_connections / 8, WSS__ACCEPT_HANDSHAKES);
+}
+
 /* Whether a loop is dealt another socket: not beyond its share of the handshakes, nor while it has left alone what was
    dealt to it in an earlier turn of the first loop. So one that is held up is left a few, and takes nothing from the
    others. */
 static int wss__accept_takes(const wss_server *server, const wss__loop *loop) {
-    size_t most = wss__base_max((size_t)server->options.max_connections / 8, WSS__ACCEPT_HANDSHAKES);
-    size_t share = (most + (size_t)server->loop_count - 1) / (size_t)server->loop_count;
+    size_t loops = (size_t)server->loop_count;
     uint64_t turn = __atomic_load_n(&server->loops[0].shared.stats.wakeups, __ATOMIC_RELAXED);
     int held_up = __atomic_load_n(&loop->dealt, __ATOMIC_SEQ_CST) &&
                   __atomic_load_n(&loop->dealt_in, __ATOMIC_RELAXED) != turn;
+    size_t share = (wss__accept_most(server) + loops - 1) / loops;
     return !held_up && __atomic_load_n(&loop->handshakes, __ATOMIC_SEQ_CST) < share;
 }
 
 /* Room for one more: a place, and a handshake of some loop. */
 static int wss__accept_has_room(const wss_server *server) {
     int takes = 0;
+    if (!wss__accept_places(server) || wss__conn_handshakes(server) >= wss__accept_most(server)) return 0;
     for (int i = 0; i < server->loop_count && !takes; i++) takes = wss__accept_takes(server, &server->loops[i]);
-    return takes && wss__accept_places(server);
+    return takes;
 }
 
 /* The same; and where there is none, who makes it will say so. Said once, so it is asked for again and again. */

@@ -78,28 +78,34 @@ static int frames_of(peer *client) {
 
 /* ---- sockets ---- */
 
-/* One loop is held up. Clients are dealt evenly all the same, and those of the other are served meanwhile; the rest is when it
-   goes on. */
+/* Clients are dealt evenly; but where a loop is held up, it is left those that were dealt to it before that was seen: all
+   others are served meanwhile, and these when it goes on. */
 static void test_dealt_evenly(void) {
     enum { CLIENTS = 200 };
     peer *clients[CLIENTS];
-    wss_options options;
-    prepare(&options, 2);
-    begin(&options);
-    int served = 0;
-    for (int i = 0; i < CLIENTS; i++) {
-        clients[i] = dial(NULL);
-        peer_text(clients[i], PEER_REQUEST("/") "\r\n");
+    for (int held_up = 0; held_up < 2; held_up++) {
+        wss_options options;
+        int served = 0;
+        prepare(&options, 2);
+        begin(&options);
+        for (int i = 0; i < CLIENTS; i++) {
+            clients[i] = dial(NULL);
+            peer_text(clients[i], PEER_REQUEST("/") "\r\n");
+        }
+        if (held_up) without_loop(1);
+        else sim_settle(server);
+        int left = (int)server->loops[1].dealt;
+        for (int i = 0; i < CLIENTS; i++) served += peer_take_head(clients[i]) == 101;
+        CHECK_INT(left, held_up ? WSS__ACCEPT_TURN / 2 : 0);
+        CHECK_INT(served, CLIENTS - left);
+        if (!held_up) CHECK_INT(server->loops[1].connections, CLIENTS / 2);
+        sim_settle(server);
+        for (int i = 0; i < CLIENTS; i++) served += peer_take_head(clients[i]) == 101;
+        CHECK_INT(served, CLIENTS);
+        for (int i = 0; i < CLIENTS; i++) peer_free(clients[i]);
+        sim_settle(server);
+        finish();
     }
-    without_loop(1);
-    for (int i = 0; i < CLIENTS; i++) served += peer_take_head(clients[i]) == 101;
-    CHECK_INT(served, CLIENTS / 2);
-    sim_settle(server);
-    for (int i = 0; i < CLIENTS; i++) served += peer_take_head(clients[i]) == 101;
-    CHECK_INT(served, CLIENTS);
-    for (int i = 0; i < CLIENTS; i++) peer_free(clients[i]);
-    sim_settle(server);
-    finish();
 }
 
 /* The limit holds for what was dealt: further ones are not closed, they wait, and are served as others leave. */
@@ -424,6 +430,76 @@ static void test_who_has_asked_is_left_alone(void) {
     peer_free(next);
     sim_settle(server);
     finish();
+}
+
+/* Requests that were refused, in time or for want of it, are no handshakes, although their clients keep TCP open: newcomers
+   are let in at once. */
+static void test_who_was_refused_is_no_handshake(void) {
+    for (int by_time = 0; by_time < 2; by_time++) {
+        peer *refused[SILENT];
+        wss_options options;
+        prepare(&options, 1);
+        options.max_connections = 200;
+        options.handshake_ms = 1000;
+        options.close_ms = 60000;
+        begin(&options);
+        wss_on_upgrade(server, keep_asked, NULL);
+        for (int i = 0; i < SILENT; i++) {
+            refused[i] = dial(NULL);
+            peer_text(refused[i], PEER_REQUEST("/") "\r\n");
+            sim_settle(server);
+            if (!by_time) CHECK_INT(wss_refuse(server, asked, NULL), WSS_OK);
+            sim_settle(server);
+        }
+        CHECK_INT(wss__conn_handshakes(server), by_time ? SILENT : 0);
+        peer *next = dial(NULL);
+        peer_text(next, PEER_REQUEST("/") "\r\n");
+        if (by_time) sim_pass(server, 1100);
+        sim_settle(server);
+        for (int i = 0; i < SILENT; i++) CHECK_INT(peer_take_head(refused[i]), by_time ? 503 : 403);
+        CHECK_INT(wss__conn_handshakes(server), 1);
+        CHECK_INT(wss_accept(server, asked, NULL, NULL, 0, NULL), WSS_OK);
+        sim_settle(server);
+        CHECK_INT(peer_take_head(next), 101);
+        for (int i = 0; i < SILENT; i++) peer_free(refused[i]);
+        peer_free(next);
+        sim_settle(server);
+        finish();
+    }
+}
+
+/* A loop that is held up is dealt no more than its share, and none when it is seen that it does not look: the others go on to
+   serve who comes. */
+static void test_a_loop_held_up_shuts_nobody_out(void) {
+    enum { CLIENTS = 300 };
+    static peer *clients[CLIENTS];
+    for (int threads = 2; threads <= 4; threads++) {
+        for (int burst = 0; burst < 2; burst++) {
+            wss_options options;
+            int served = 0;
+            prepare(&options, threads);
+            options.max_connections = 500; /* 64 handshakes */
+            options.handshake_ms = WSS_OFF;
+            begin(&options);
+            for (int i = 0; i < CLIENTS; i++) {
+                clients[i] = dial(NULL);
+                peer_text(clients[i], PEER_REQUEST("/") "\r\n");
+                if (!burst) without_loop(1);
+            }
+            for (int i = 0; i < 20; i++) without_loop(1);
+            for (int i = 0; i < CLIENTS; i++) served += clients[i]->out.size > 0;
+            int left = (int)server->loops[1].dealt;
+            CHECK(left >= 1 && left <= (burst ? (64 + threads - 1) / threads : 1));
+            CHECK_INT(served, CLIENTS - left);
+            CHECK_INT(wss__conn_handshakes(server), left);
+            sim_settle(server);
+            for (int i = 0; i < CLIENTS; i++) CHECK_INT(peer_take_head(clients[i]), 101);
+            CHECK_INT(server->loops[1].dealt, 0);
+            for (int i = 0; i < CLIENTS; i++) peer_free(clients[i]);
+            sim_settle(server);
+            finish();
+        }
+    }
 }
 
 /* ---- work for a loop that is held up ---- */
@@ -841,6 +917,8 @@ int main(void) {
     RUN(test_an_error_told_once_is_not_forgotten);
     RUN(test_destroy_does_not_shorten_a_stop);
     RUN(test_who_has_asked_is_left_alone);
+    RUN(test_who_was_refused_is_no_handshake);
+    RUN(test_a_loop_held_up_shuts_nobody_out);
     RUN(test_broadcasts_are_bounded_for_every_loop);
     RUN(test_bytes_are_bounded_for_every_loop);
     RUN(test_other_work_is_bounded_too);
