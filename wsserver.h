@@ -59,8 +59,10 @@
                       +-> refused: no connect, no disconnect
 
        it is      from                           calls that work on its handle
-       asked      its request is whole           wss_accept and wss_refuse, or wss_reply where it is plain HTTP
-       accepted   wss_accept returned WSS_OK     sends, wss_close, wss_pause, wss_resume: they go behind the answer
+       asked      its request is whole           wss_accept and wss_refuse, or wss_reply where it is plain HTTP;
+                                                 wss_get_info
+       accepted   wss_accept returned WSS_OK     sends, wss_close, wss_pause, wss_resume: they go behind the answer;
+                                                 wss_get_info, wss_buffered, wss_set_user
        open       its connect handlers           all but the three answers
        closing    wss_close, a fault, a stop     wss_get_info, wss_buffered, wss_set_user
        gone       its disconnect handlers ended  none: WSS_ERR_GONE
@@ -328,9 +330,10 @@ typedef void wss_handler(const wss_event *event);
    used: new requests get 503; large things (over 4 KiB) find no memory, which ends the connection that asked (1013) or
    fails the call (WSS_ERR_BUDGET); small messages and control frames go on in the last eighth. Each connection's queue
    is bounded by max_queued and send_policy; while the replies to a client fill half of its queue it is not read from.
-   With queue the same goes for messages on their way to its thread, and for more than 64 of them; when those of all
-   clients hold a quarter of the budget, each has one under way, and what clients left behind that reset is dropped and
-   counted. */
+   With queue the same goes for messages on their way to its thread, and for more than 64 of them. Those of all clients
+   together, also of clients that have gone, hold a quarter of the budget: above it each client has one under way, and
+   what those left behind that have reset is dropped and counted; a sixteenth more, and nobody is read until it is a
+   quarter again. Nobody is closed for that, and who comes is let in. */
 typedef struct wss_options {
     int port;                  /* default 0: the kernel picks one; read it back with wss_get_options */
     int threads;               /* networking threads; default 1 */
@@ -360,14 +363,15 @@ typedef struct wss_options {
                                   for each 16 bytes that have come); default 1 MiB */
     int max_head;              /* bytes of a request's head, its first line among them; default 16384 */
     int max_connections;       /* default 10000, less where the process may open fewer descriptors. Further ones wait.
-                                  An eighth of them, but at least 64, may be unfinished handshakes at one time: then
-                                  the oldest without a whole request ends once it had a second, if another waits */
+                                  An eighth of them, but at least 64, may be unfinished handshakes at one time, shared
+                                  out between the threads: then the oldest without a whole request ends once it had a
+                                  second, if another waits. A handshake ends with the answer */
     int max_per_address;       /* connections of one IPv4 address or IPv6 network (/64); default 0: WSS_OFF */
     size_t max_queued;         /* bytes that what waits to be sent on one connection may hold: of each message its size
                                   and what its place in the queue costs, at least 64; and as much again on its way there
                                   from other threads; default 1 MiB */
     size_t memory_budget;      /* bytes of everything the server holds; default 256 MiB */
-    int max_posted;            /* posts and sends waiting for a networking thread; default 65536 */
+    int max_posted;            /* posts and sends that wait for a networking thread; default 65536 */
     size_t max_posted_bytes;   /* their bytes; default 16 MiB */
     int handshake_ms;          /* from accept to the whole request, and from that to the answer; default 10000 */
     int ping_ms;               /* silence after which the peer is pinged; default 20000 */
@@ -455,7 +459,8 @@ typedef struct wss_stats {
     uint64_t turns[6];         /* turns of loops, ever: of up to 1, 4, 16, 64, 256 ms, and longer ones */
     uint64_t paused;           /* connections that are not read from now: by wss_pause, or by what they queued */
     uint64_t crowded;          /* connections now that were above half of max_queued and have not fallen to a quarter */
-    uint64_t undelivered;      /* with options.queue: bytes of messages on their way to its thread now */
+    uint64_t undelivered;      /* with options.queue: bytes of messages on their way to its thread now, and of what was
+                                  received from clients that have reset and not looked at */
     uint64_t handshakes;       /* under way now */
     uint64_t closed_places;    /* with options.queue: ended connections now whose events were not delivered yet */
 } wss_stats;
@@ -593,9 +598,9 @@ WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, 
 /* Takes the place of a message of the same key that still waits in a queue. */
 WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const char *type, wss_args args);
 
-/* Connections. any. WSS_ERR_GONE for those that are closed or closing. From other threads wss_close, wss_pause and
-   wss_resume may also fail with WSS_ERR_MEMORY, WSS_ERR_BUDGET or WSS_ERR_STOPPED, the latter two with
-   WSS_ERR_QUEUE_FULL. */
+/* Connections. any. WSS_ERR_GONE for those that are closed or closing. From other threads, and in a posted function,
+   wss_close, wss_pause and wss_resume may also fail with WSS_ERR_MEMORY, WSS_ERR_BUDGET or WSS_ERR_STOPPED, the latter
+   two with WSS_ERR_QUEUE_FULL. */
 
 /* Sends what is queued, then Close with this code (1000 to 1003, 1007 to 1014, 3000 to 4999) and reason (UTF-8, up to
    123 bytes, may be NULL). No further handler of this connection begins, but for disconnect, and for connect if that is
@@ -606,8 +611,8 @@ WSSERVER_API size_t wss_count(const wss_server *server);
 /* What was accepted for this connection and not yet taken by the kernel, in bytes of memory, as max_queued counts them;
    0 where it is gone. */
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn conn);
-/* The connection's own pointer. Replacing one does not free it. Like wss_get_info until the disconnect handlers
-   have run. */
+/* The connection's own pointer, from wss_accept on (which sets it), or connect, until the disconnect handlers have run.
+   Replacing one does not free it. */
 WSSERVER_API int wss_set_user(wss_server *server, wss_conn conn, void *user);
 /* Stops reading from a connection, and goes on. Messages wait in the network meanwhile. */
 WSSERVER_API int wss_pause(wss_server *server, wss_conn conn);
@@ -624,8 +629,8 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats);
    never does, in wss_destroy. any. WSS_ERR_QUEUE_FULL, _MEMORY, _BUDGET, _STOPPED: then it never runs. */
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg);
 /* Calls handler once after delay_ms, or every repeat_ms from then on where that is above 0. e->context is
-   context. Those due in the same millisecond run in the order in which they were started. any. .id 0: out of
-   memory, stopping, or more posted than may wait. */
+   context. Those due in the same millisecond run in the order in which they were started; one that repeats is started
+   anew each time it is due. any. .id 0: out of memory, stopping, or more posted than may wait. */
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
                                        void *context);
 /* WSS_OK: its handler does not run after this. WSS_ERR_BUSY: nor does it, but another thread is in it at this moment.
@@ -642,7 +647,7 @@ WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), v
    delivered, and what had been posted by then has run. WSS_OK; WSS_ERR_BUSY if another thread drains it. */
 WSSERVER_API int wss_queue_run(wss_queue *queue);
 /* Waits up to milliseconds (-1: for ever) for work, runs what is there, at most 256 posts and events, returns WSS_OK;
-   WSS_ERR_STOPPED as wss_queue_run would return; WSS_ERR_BUSY. */
+   WSS_ERR_STOPPED where wss_queue_run would return; WSS_ERR_BUSY. */
 WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds);
 /* Makes wss_queue_run return after the work in hand. any, signal. */
 WSSERVER_API void wss_queue_stop(wss_queue *queue);
@@ -4966,10 +4971,11 @@ static void wss__queue_enter(wss__queue_inbox *inbox, wss__queue_job *job, int o
     __atomic_add_fetch(&inbox->bytes, job->cost, __ATOMIC_RELAXED);
 }
 
-/* Each job of a list to its inbox, or none to any: WSS_OK, or WSS_ERR_STOPPED or WSS_ERR_QUEUE_FULL. own: the inbox that
-   this thread takes from, if any: while orders of the batch in hand are left, it orders behind these, so that when they
-   have run nothing of its own is on the way. account, may be NULL, grows by size before anybody can take a job, and only
-   if it came in. Leaves the inboxes locked, for wss__queue_finish; they must be in the same order for everybody. */
+/* Each job of a list to its inbox, or none to any: WSS_OK, or WSS_ERR_STOPPED or WSS_ERR_QUEUE_FULL. own: the inbox
+   that this thread takes from, if any: while orders of the batch in hand are left, it orders behind these, so that
+   when they have run nothing of its own is on the way. account, may be NULL, grows by size before anybody can take a
+   job, and only if it came in. Leaves the inboxes locked, for wss__queue_finish; they must be in the same order for
+   everybody. */
 static int wss__queue_put(wss__queue_inbox **inboxes, wss__queue_job *jobs, int count, const wss__queue_inbox *own,
                           uint32_t *account, uint32_t size) {
     int result = WSS_OK;
@@ -6647,8 +6653,11 @@ static void wss__conn_clear_crowded(wss__loop *loop, wss__conn *conn) {
     wss__conn_clear_work(conn, WSS__WORK_CROWDED);
 }
 
-/* All connections together have more undelivered than they may, a quarter of the budget: each then has one message under
-   way. A sixteenth more is left for those: beyond that nobody is read, or many who have one each would fill it all. */
+/* ---- undelivered ---- */
+
+/* All connections together have more undelivered than they may, a quarter of the budget: each then has one message
+   under way. A sixteenth more is left for those: beyond that nobody is read, or many who have one each would fill the
+   budget. */
 static int wss__conn_is_flooded(const wss_server *server) {
     return __atomic_load_n(&server->undelivered, __ATOMIC_SEQ_CST) > server->options.memory_budget / 4;
 }
@@ -6658,7 +6667,7 @@ static int wss__conn_is_drowned(const wss_server *server) {
     return __atomic_load_n(&server->undelivered, __ATOMIC_SEQ_CST) > most;
 }
 
-/* So many bytes less are undelivered. Where that is no longer too much, the loops that hold connections back are told. */
+/* So many bytes less are undelivered. Where it is no longer too much, the loops that hold connections back are told. */
 static void wss__conn_note_less(wss_server *server, size_t size) {
     __atomic_sub_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
     if (!__atomic_load_n(&server->held, __ATOMIC_SEQ_CST) || wss__conn_is_flooded(server)) return;
@@ -6729,14 +6738,14 @@ static void wss__conn_unhold(wss__loop *loop, wss__conn *conn) {
     *(after == WSS__SLOT_NONE ? &list->last : &wss__conn_delivery_at(loop, after)->before) = before;
 }
 
-/* A loop that holds some back is to be told when less is undelivered. Whoever calls this looks at the sum afterwards. */
+/* A loop that holds some back is to be told when less is undelivered. Who calls this looks at the sum afterwards. */
 static void wss__conn_await_less(wss__loop *loop, int before) {
     if (__atomic_compare_exchange_n(&loop->held, &before, WSS__CONN_HELD, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         __atomic_store_n(&loop->server->held, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Asks the thread that drains the queue to say when it has caught up: with this connection; or, where it has nothing under
-   way that could be told, with all of them. */
+/* Asks the thread that drains the queue to say when it has caught up: with this connection; or, where it has nothing
+   under way that could be told, with all of them. */
 static void wss__conn_ask_for_less(wss_server *server, wss__conn *conn) {
     wss__conn_delivery *delivery = conn->cold->delivery;
     wss__loop *loop = wss__conn_loop_of(server, conn);
@@ -7033,8 +7042,8 @@ static void wss__notify_settle(wss_server *server, wss__conn *conn, wss__conn_no
     if (!report || wss__queue_push(inbox, &notice->job) != WSS_OK) wss__mem_free(&server->mem, notice, size);
 }
 
-/* As long as there is too much of all, what clients left behind that have reset is dropped, the oldest first; but for what
-   the queue's thread has taken: it looks itself. */
+/* As long as there is too much of all, what clients left behind that have reset is dropped, the oldest first; but for
+   what the queue's thread has taken: it looks itself. */
 static void wss__notify_drop_left(wss_server *server) {
     wss__queue_job *job;
     while (wss__conn_is_flooded(server) &&
@@ -8667,7 +8676,7 @@ static void wss__loop_run_send(wss__loop *loop, wss__conn *conn, const wss__conn
     wss__buf_release(&loop->server->mem, order->frame);
 }
 
-/* Sets or clears what keeps a connection from being read. Meanwhile the kernel looks whether the peer's host is there. */
+/* Sets or clears what keeps a connection from being read. Meanwhile the kernel looks whether its host is there. */
 static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, int set) {
     if (conn->session.phase == WSS__SESSION_CLOSING || !wss__conn_is_serving(conn)) return;
     if (set) conn->work = (uint16_t)(conn->work | bits);
@@ -8698,8 +8707,8 @@ static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
     }
 }
 
-/* Less is undelivered: some of those that were held back are looked at again, and in the next turn others, as long as it
-   is not too much. All at once would take up the memory for all that they have to say. */
+/* Less is undelivered: some of those that were held back are looked at again, and in the next turn others, as long as
+   it is not too much. All at once would take the memory for all that they have to say. */
 static void wss__loop_release_held(wss__loop *loop) {
     uint32_t first;
     for (int i = 0; i < WSS__LOOP_RELEASE && (first = loop->held_back.first) != WSS__SLOT_NONE; i++) {
@@ -9035,8 +9044,8 @@ static wss__conn *wss__send_find(const wss_server *server, wss_conn handle) {
     return conn && wss__conn_stage(conn) != WSS__STAGE_TOLD ? conn : NULL;
 }
 
-/* The connection, if this thread may act on it at once: its loop may, unless orders of the batch in hand are left, behind
-   which this has to go. Another thread's answer to its request is carried out before, if there is one. */
+/* The connection, if this thread may act on it at once: its loop may, unless orders of the batch in hand are left,
+   behind which this has to go. Another thread's answer to its request is carried out before, if there is one. */
 static wss__conn *wss__send_find_here(wss__loop *loop, wss_conn handle) {
     wss__conn *conn = loop && !loop->inbox.left ? wss__conn_find_own(loop, handle) : NULL;
     if (conn) wss__write_answer(loop, conn);
@@ -10148,8 +10157,9 @@ WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), v
 
 enum { WSS__SERVER_BATCH = 256 }; /* jobs of a queue that are run before others of the thread have their turn */
 
-/* The end of the last server ends the draining, as a stop would, once all has run that was there when it was seen.
-   What that posts waits for the next run, so that work which posts itself does not hold this one. Whether that is so. */
+/* The end of the last server ends the draining, as a stop would, once all has run that was there when it was seen: a
+   mark goes behind that. What it posts waits for the next run, so that work which posts itself does not hold this one.
+   Whether the mark is on its way. */
 static int wss__server_mark_end(wss_queue *queue) {
     if (!queue->marked && queue->ended && !__atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) {
         queue->ended = 0;
