@@ -3762,7 +3762,7 @@ static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size
 
 enum {
     WSS__TIMER_LEVELS = 5, WSS__TIMER_SLOTS = 64,
-    WSS__TIMER_HORIZON = 1 << 30 /* milliseconds; what is due later waits here and is looked at again */
+    WSS__TIMER_HORIZON = 1 << 30 /* milliseconds; what is due later rings before, and its owner sets it again */
 };
 #define WSS__TIMER_NONE 0xffffffffu
 /* list of what is due and not yet taken */
