@@ -6745,12 +6745,12 @@ static void wss__conn_await_less(wss__loop *loop, int before) {
 }
 
 /* Asks the thread that drains the queue to say when it has caught up: with this connection; or, where it has nothing
-   under way that could be told, with all of them. */
-static void wss__conn_ask_for_less(wss_server *server, wss__conn *conn) {
+   under way that could be told, with all of them. load: what it was held back for. */
+static void wss__conn_ask_for_less(wss_server *server, wss__conn *conn, size_t load) {
     wss__conn_delivery *delivery = conn->cold->delivery;
     wss__loop *loop = wss__conn_loop_of(server, conn);
     __atomic_store_n(&delivery->waiting, 1, __ATOMIC_SEQ_CST);
-    if (!wss__conn_is_drowned(server) || __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST)) return;
+    if (load < SIZE_MAX || __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST)) return;
     wss__conn_hold(loop, conn);
     wss__conn_await_less(loop, 0);
 }
@@ -6764,7 +6764,7 @@ static inline int wss__conn_update_pause(wss_server *server, wss__conn *conn) {
     if (conn->work & WSS__WORK_FULL && load <= half / 2) wss__conn_clear_work(conn, WSS__WORK_FULL);
     if (load > half) conn->work |= WSS__WORK_FULL;
     if (conn->work & WSS__WORK_FULL && wss__conn_delivery_of(conn)) {
-        wss__conn_ask_for_less(server, conn);
+        wss__conn_ask_for_less(server, conn, load);
         if (wss__conn_load(server, conn) <= half / 2) /* always: true in a race only */
             wss__conn_clear_work(conn, WSS__WORK_FULL); /* never: in a race only */
     }

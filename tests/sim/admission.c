@@ -244,6 +244,39 @@ static void test_a_loop_held_up_makes_room_for_one(void) {
     end_waiting(silent, older, late);
 }
 
+/* The loop that is asked to make room looks at that at once, while the first loop is still asking: it finds that somebody
+   waits, and nobody has to ask again. */
+static int at_signal;
+
+static void *turn_second(void *unused) {
+    wss__loop_turn(&server->loops[1], 0);
+    return unused;
+}
+
+static ssize_t struck_write(int fd, const void *data, size_t size) {
+    ssize_t result = sim_write(fd, data, size);
+    pthread_t thread;
+    if (!at_signal || fd != server->loops[1].inbox.fd) return result;
+    at_signal = 0;
+    if (pthread_create(&thread, NULL, turn_second, NULL) != 0) abort();
+    pthread_join(thread, NULL);
+    return result;
+}
+
+static void test_who_is_asked_looks_at_once(void) {
+    peer *silent[SILENT];
+    peer *older;
+    peer *late = begin_waiting(silent, &older);
+    at_signal = 1;
+    test_system.write = struck_write;
+    for (int i = 0; i < 5; i++) wss__loop_turn(&server->loops[0], 0);
+    test_system.write = sim_write;
+    CHECK(!at_signal);
+    CHECK(late->listener < 0);
+    at_signal = 0;
+    end_waiting(silent, older, late);
+}
+
 /* Room is made without memory, too: the oldest is told, and who waits is let in. */
 static void test_room_without_memory(void) {
     peer *silent[SILENT];
@@ -910,6 +943,7 @@ int main(void) {
     RUN(test_the_limit_counts_what_was_dealt);
     RUN(test_the_oldest_handshake_makes_room);
     RUN(test_a_loop_held_up_makes_room_for_one);
+    RUN(test_who_is_asked_looks_at_once);
     RUN(test_room_without_memory);
     RUN(test_not_before_a_second);
     RUN(test_nobody_is_silent_who_has_spoken);
