@@ -109,8 +109,8 @@
                    [serve]   one connection's turn     [deliver]  handlers on a queue's thread
                    [accept]  new sockets               [loop]     turns of an epoll set
        surface     [send]    orders and messages       [public]   connections, requests, work
-                   [option]  one table of them         [server]   making, running, ending
-                   [tail]    versions, license
+                   [metrics] text for monitors         [option]   one table of them
+                   [server]  making, running, ending   [tail]     versions, license
 
    A message's way:      wss__loop_turn > wss__serve_turn > wss__read_some > wss__input_next > wss__notify_tell >
                          your handler > wss_send > wss__write_message > wss__write_flush
@@ -135,9 +135,12 @@ extern "C" {
 #define WSS_VERSION "0.2.0"
 #define WSS_VERSION_NUMBER 200 /* major * 10000 + minor * 100 + patch */
 
+#if defined(WSSERVER_STATIC) || defined(WSSERVER_API)
+#define WSS__CONFIG_LINKAGE 1
+#endif
 #if !defined(WSSERVER_API)
 #if defined(WSSERVER_STATIC)
-#define WSSERVER_API static __attribute__((unused))
+#define WSSERVER_API static __attribute__((__unused__))
 #else
 #define WSSERVER_API extern
 #endif
@@ -475,6 +478,8 @@ typedef struct wss_writer {
     int depth;
     int empty;                 /* nothing written yet at this level */
     uint8_t kinds[32];         /* one bit a level: set is an array */
+    void *(*allocator)(void *context, void *pointer, size_t old_size, size_t new_size);
+    void *allocator_context;
 } wss_writer;
 
 /* Walks the members of an object or the elements of an array. */
@@ -515,7 +520,7 @@ WSSERVER_API void wss_stop(wss_server *server, int milliseconds);
    or drains options.queue: wss_stop first, and let that end. Posts that were accepted run: of a server that never
    ran, here. Threads that send or post must have been joined. NULL is ignored. */
 WSSERVER_API int wss_destroy(wss_server *server);
-/* The options in force, defaults and port resolved. Strings belong to the server. any. */
+/* The options in force, defaults and port resolved; all zero for NULL. Strings belong to the server. any. */
 WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options);
 /* Text of a WSS_ERR_* or of a WSS_CAUSE_*. Static storage, never NULL. any. */
 WSSERVER_API const char *wss_strerror(int error);
@@ -622,15 +627,18 @@ WSSERVER_API int wss_resume(wss_server *server, wss_conn conn);
 WSSERVER_API wss_conn wss_next(const wss_server *server, wss_conn conn);
 WSSERVER_API int wss_get_info(wss_server *server, wss_conn conn, wss_info *info);
 WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats);
+/* The same as text for monitors (Prometheus, version 0.0.4), with NUL; *length (may be NULL) without it, also on
+   WSS_ERR_SPACE: then there is none. Some 8 KiB. WSS_ERR_ARGUMENT. */
+WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size_t *length);
 
 /* Work. */
 
 /* Runs function(arg) on the networking thread, in the order of posting, also if posted before that runs; where it
    never does, in wss_destroy. any. WSS_ERR_QUEUE_FULL, _MEMORY, _BUDGET, _STOPPED: then it never runs. */
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg);
-/* Calls handler once after delay_ms, or every repeat_ms from then on where that is above 0. e->context is
-   context. Those due in the same millisecond run in the order in which they were started; one that repeats is started
-   anew each time it is due. any. .id 0: out of memory, stopping, or more posted than may wait. */
+/* Calls handler once after delay_ms (negative: at once), or every repeat_ms from then on where that is above 0.
+   e->context is context. Those due in the same millisecond run in the order in which they were started; one that
+   repeats is started anew each time it is due. any. .id 0: out of memory, stopping, or more posted than may wait. */
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
                                        void *context);
 /* WSS_OK: its handler does not run after this. WSS_ERR_BUSY: nor does it, but another thread is in it at this moment.
@@ -664,13 +672,18 @@ WSSERVER_API wss_args wss_json(const char *text);
    _DEPTH, _UTF8. */
 WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth);
 
-/* Readers. key: name of a member of the object args, its last where repeated; NULL: args itself is the value.
-   WSS_ERR_MISSING, WSS_ERR_TYPE, WSS_ERR_RANGE, WSS_ERR_JSON. *out is unchanged on error, but strings become "". */
+/* Readers. key: name of a member of the object args, its last where repeated; NULL: args itself is the value. *out is
+   unchanged on error, but strings become "". WSS_ERR_MISSING, _TYPE, _RANGE, _JSON, _UTF8, _DEPTH, _SPACE, and what a
+   writer left in args. Each call reads the text from its beginning to its end; but the second read of long args that a
+   handler was given makes an index, until the handlers have returned. */
 
-/* Unescaped, with NUL; *length (may be NULL) without it, also on WSS_ERR_SPACE. Lone surrogates become U+FFFD. */
+/* Unescaped, with NUL; *length (may be NULL) without it, also on WSS_ERR_SPACE. Lone surrogates become U+FFFD. A string
+   that holds U+0000 is WSS_ERR_TYPE without length: read as a C string it would be another one. */
 WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_t size, size_t *length);
 /* Any JSON number that is a whole number and fits, such as 1e3. */
 WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out);
+/* From 0 to 2^64 - 1. */
+WSSERVER_API int wss_get_uint(wss_args args, const char *key, uint64_t *out);
 WSSERVER_API int wss_get_double(wss_args args, const char *key, double *out);
 WSSERVER_API int wss_get_bool(wss_args args, const char *key, int *out);
 /* The value as it stands in the text, quotes included. Points into args. */
@@ -685,12 +698,19 @@ WSSERVER_API int wss_iterate_next(wss_iterator *iterator);
 
 /* Writes into buffer; with buffer NULL into memory of its own that grows, to be freed with wss_writer_free. */
 WSSERVER_API void wss_writer_init(wss_writer *writer, char *buffer, size_t size);
+/* As with buffer NULL, by an allocator of your own, or that of a server (wss_get_options); NULL: realloc and free. */
+WSSERVER_API void wss_writer_init_with(wss_writer *writer,
+                                       void *(*allocator)(void *context, void *pointer, size_t old_size,
+                                                          size_t new_size), void *context);
 WSSERVER_API void wss_writer_free(wss_writer *writer);
 /* Closes what is open and returns the object. It points into the writer's buffer. */
 WSSERVER_API wss_args wss_writer_args(wss_writer *writer);
 WSSERVER_API void wss_put_string(wss_writer *writer, const char *key, const char *text);
 WSSERVER_API void wss_put_text(wss_writer *writer, const char *key, const char *text, size_t length);
+/* Any bytes, as text: what is not UTF-8 becomes U+FFFD. */
+WSSERVER_API void wss_put_bytes(wss_writer *writer, const char *key, const void *data, size_t size);
 WSSERVER_API void wss_put_int(wss_writer *writer, const char *key, int64_t value);
+WSSERVER_API void wss_put_uint(wss_writer *writer, const char *key, uint64_t value);
 /* Shortest text that reads back as the same number. Infinities and NaN: WSS_ERR_RANGE. */
 WSSERVER_API void wss_put_double(wss_writer *writer, const char *key, double value);
 WSSERVER_API void wss_put_bool(wss_writer *writer, const char *key, int value);
@@ -771,6 +791,12 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
 #if !defined(WSSERVER_SYSTEM)
 #define WSSERVER_SYSTEM(name) name
 #endif
+#if defined(WSSERVER_REALLOC) != defined(WSSERVER_FREE)
+#error "wsserver.h: define both WSSERVER_REALLOC and WSSERVER_FREE, or neither"
+#endif
+#if defined(WSSERVER_STATIC) && !defined(WSS__CONFIG_LINKAGE)
+#error "wsserver.h: it was included before without WSSERVER_STATIC: define that before the first include"
+#endif
 #if !defined(WSSERVER_REALLOC)
 #define WSSERVER_REALLOC(pointer, size) realloc(pointer, size)
 #define WSSERVER_FREE(pointer) free(pointer)
@@ -794,7 +820,7 @@ typedef struct wss__span {
 
 /* 64 bits that several threads reach. On 32-bit x86 a struct aligns them to 4 only: then they can straddle a
    cache line, and are no longer read in one piece. */
-typedef uint64_t wss__atomic64 __attribute__((aligned(8)));
+typedef uint64_t wss__atomic64 __attribute__((__aligned__(8)));
 
 static wss__span wss__base_span(const char *data, size_t size) {
     wss__span span = {data, size};
@@ -1080,12 +1106,14 @@ enum {
     WSS__LOG_LINE = 400,
     WSS__LOG_PEER = 128,  /* bytes of a peer's text that are shown */
     WSS__LOG_BURST = 20,  /* lines of one level at once */
-    WSS__LOG_REFILL = 100 /* milliseconds for one more */
+    WSS__LOG_REFILL = 100, /* milliseconds for one more */
+    WSS__LOG_QUIET = 1000  /* without a line left out: the flood has ended */
 };
 
 typedef struct wss__log {
     const wss_options *options;
     pthread_mutex_t mutex;
+    wss__atomic64 tell_at; /* lines were left out: when to say so though no other comes; atomic; 0: none were */
     struct {
         uint64_t full_at; /* when the burst would be whole again */
         uint64_t lost;
@@ -1107,6 +1135,7 @@ static int wss__log_admit(wss__log *log, int level, uint64_t now, uint64_t *lost
     if (admitted) *full_at = next;
     *lost = log->classes[level].lost;
     log->classes[level].lost = admitted ? 0 : *lost + 1;
+    if (!admitted) __atomic_store_n(&log->tell_at, now + WSS__LOG_QUIET, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&log->mutex);
     return admitted;
 }
@@ -1115,15 +1144,32 @@ static int wss__log_wants(const wss__log *log, int level) {
     return log->options->log && level <= log->options->log_level;
 }
 
-__attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, int level, uint64_t now,
+static void wss__log_tell_lost(const wss__log *log, int level, uint64_t lost) {
+    char line[64];
+    snprintf(line, sizeof line, "%llu lines of this level were left out", (unsigned long long)lost);
+    log->options->log(log->options->log_context, level, line);
+}
+
+/* Says, once a flood has ended, how many lines were left out. */
+static void wss__log_settle(wss__log *log, uint64_t now) {
+    uint64_t at = __atomic_load_n(&log->tell_at, __ATOMIC_RELAXED);
+    if (!at || at > now) return;
+    __atomic_store_n(&log->tell_at, 0, __ATOMIC_RELAXED);
+    for (int level = WSS_LOG_ERROR; level <= WSS_LOG_DEBUG; level++) {
+        pthread_mutex_lock(&log->mutex);
+        uint64_t lost = log->classes[level].lost;
+        log->classes[level].lost = 0;
+        pthread_mutex_unlock(&log->mutex);
+        if (lost) wss__log_tell_lost(log, level, lost);
+    }
+}
+
+__attribute__((__format__(__printf__, 4, 5))) static void wss__log_line(wss__log *log, int level, uint64_t now,
                                                                 const char *format, ...) {
     char line[WSS__LOG_LINE];
     uint64_t lost = 0;
     if (!wss__log_wants(log, level) || !wss__log_admit(log, level, now, &lost)) return;
-    if (lost) {
-        snprintf(line, sizeof line, "%llu lines like the next were left out", (unsigned long long)lost);
-        log->options->log(log->options->log_context, level, line);
-    }
+    if (lost) wss__log_tell_lost(log, level, lost);
     va_list values;
     va_start(values, format);
     vsnprintf(line, sizeof line, format, values);
@@ -1136,9 +1182,9 @@ static const char *wss__log_escape(wss__span text, char out[WSS__LOG_PEER * 4 + 
     size_t size = wss__base_min(text.size, WSS__LOG_PEER);
     char *at = out;
     for (size_t i = 0; i < size; i++) {
-        unsigned char byte = (unsigned char)text.data[i];
-        if (byte >= 0x20 && byte < 0x7f && byte != '\\' && byte != '"') *at++ = (char)byte;
-        else at += snprintf(at, 5, "\\x%02x", byte);
+        unsigned char octet = (unsigned char)text.data[i];
+        if (octet >= 0x20 && octet < 0x7f && octet != '\\' && octet != '"') *at++ = (char)octet;
+        else at += snprintf(at, 5, "\\x%02x", octet);
     }
     *at = 0;
     if (size < text.size) memcpy(at, "...", sizeof "...");
@@ -1286,16 +1332,16 @@ static wss__utf8 wss__utf8_want(uint32_t missing, uint32_t from, uint32_t to) {
 
 /* RFC 3629: the byte behind a lead tells overlong forms, surrogates and what is above U+10FFFF. */
 static wss__utf8 wss__utf8_step(wss__utf8 state, char next) {
-    uint32_t byte = (unsigned char)next;
+    uint32_t octet = (unsigned char)next;
     if (state) {
-        if (byte < (state >> 8 & 0xff) || byte > (state & 0xff)) return WSS__UTF8_REJECT;
+        if (octet < (state >> 8 & 0xff) || octet > (state & 0xff)) return WSS__UTF8_REJECT;
         return state >> 16 == 1 ? 0 : wss__utf8_want((state >> 16) - 1, 0x80, 0xbf);
     }
-    if (byte < 0x80) return 0;
-    if (byte < 0xc2 || byte > 0xf4) return WSS__UTF8_REJECT;
-    if (byte < 0xe0) return wss__utf8_want(1, 0x80, 0xbf);
-    if (byte < 0xf0) return wss__utf8_want(2, byte == 0xe0 ? 0xa0 : 0x80, byte == 0xed ? 0x9f : 0xbf);
-    return wss__utf8_want(3, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf);
+    if (octet < 0x80) return 0;
+    if (octet < 0xc2 || octet > 0xf4) return WSS__UTF8_REJECT;
+    if (octet < 0xe0) return wss__utf8_want(1, 0x80, 0xbf);
+    if (octet < 0xf0) return wss__utf8_want(2, octet == 0xe0 ? 0xa0 : 0x80, octet == 0xed ? 0x9f : 0xbf);
+    return wss__utf8_want(3, octet == 0xf0 ? 0x90 : 0x80, octet == 0xf4 ? 0x8f : 0xbf);
 }
 
 /* Length of a prefix that is ASCII. It may end early. */
@@ -1362,9 +1408,9 @@ static const unsigned char wss__utf8_judges[3][32] = {
 /* Bytes of an unfinished character at the end of data, whose bytes so far are right. */
 static size_t wss__utf8_unfinished(const char *data, size_t size) {
     for (size_t i = 1; i <= 3 && i <= size; i++) {
-        unsigned char byte = (unsigned char)data[size - i];
-        if (byte < 0x80) return 0;
-        if (byte >= 0xc0) return i < (byte >= 0xf0 ? 4u : byte >= 0xe0 ? 3u : 2u) ? i : 0;
+        unsigned char octet = (unsigned char)data[size - i];
+        if (octet < 0x80) return 0;
+        if (octet >= 0xc0) return i < (octet >= 0xf0 ? 4u : octet >= 0xe0 ? 3u : 2u) ? i : 0;
     }
     return 0;
 }
@@ -1403,9 +1449,9 @@ typedef unsigned char wss__utf8_v32 __attribute__((vector_size(32)));
 #define WSS__UTF8_MINUS32(v, n) ((wss__utf8_v32)_mm256_subs_epu8((__m256i)(v), _mm256_set1_epi8(n)))
 #define WSS__UTF8_ANY16(v) (_mm_movemask_epi8((__m128i)((v) == 0)) != 0xffff)
 #define WSS__UTF8_ANY32(v) (!_mm256_testz_si256((__m256i)(v), (__m256i)(v)))
-WSS__UTF8_DEFINE(wss__utf8_ssse3, __attribute__((target("ssse3"))), wss__utf8_v16, WSS__UTF8_LOOKUP16,
+WSS__UTF8_DEFINE(wss__utf8_ssse3, __attribute__((__target__("ssse3"))), wss__utf8_v16, WSS__UTF8_LOOKUP16,
                  WSS__UTF8_MINUS16, WSS__UTF8_ANY16)
-WSS__UTF8_DEFINE(wss__utf8_avx2, __attribute__((target("avx2"))), wss__utf8_v32, WSS__UTF8_LOOKUP32,
+WSS__UTF8_DEFINE(wss__utf8_avx2, __attribute__((__target__("avx2"))), wss__utf8_v32, WSS__UTF8_LOOKUP32,
                  WSS__UTF8_MINUS32, WSS__UTF8_ANY32)
 #undef WSS__UTF8_LOOKUP16
 #undef WSS__UTF8_LOOKUP32
@@ -1448,6 +1494,26 @@ static wss__utf8 wss__utf8_check(wss__utf8 state, const char *data, size_t size)
         for (; at < stop; at++) state = wss__utf8_step(state, data[at]);
     }
     return state;
+}
+
+/* How many bytes at the beginning are whole characters; *wrong: how many behind them are to be replaced by one (the
+   longest beginning of a character, or a byte: Unicode section 3.9); 0 at the end. */
+static size_t wss__utf8_good(const char *data, size_t size, size_t *wrong) {
+    size_t good = 0;
+    size_t at = 0;
+    wss__utf8 state = 0;
+    while (at < size) {
+        if (!state) at += wss__utf8_prefix(data + at, size - at);
+        if (!state) good = at;
+        if (at == size) break;
+        state = wss__utf8_step(state, data[at]);
+        if (state == WSS__UTF8_REJECT) break;
+        at++;
+    }
+    if (!state) good = at;
+    *wrong = at - good;
+    if (state == WSS__UTF8_REJECT && !*wrong) *wrong = 1;
+    return good;
 }
 
 /* Writes 1 to 4 bytes. What is no character becomes U+FFFD. */
@@ -1734,16 +1800,16 @@ static int wss__http_check_version(wss__span text, int *minor) {
 }
 
 /* Takes the next byte of percent-encoded text. 0 at the end, -1 where a % has no two hex digits after it. */
-static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *byte) {
+static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *octet) {
     size_t taken = 1;
     if (rest->size == 0) return 0;
-    *byte = rest->data[0];
-    if (*byte == '+' && plus_is_space) *byte = ' ';
-    if (*byte == '%') {
+    *octet = rest->data[0];
+    if (*octet == '+' && plus_is_space) *octet = ' ';
+    if (*octet == '%') {
         int high = rest->size > 2 ? wss__base_hex(rest->data[1]) : -1;
         int low = rest->size > 2 ? wss__base_hex(rest->data[2]) : -1;
         if (high < 0 || low < 0) return -1;
-        *byte = (char)(unsigned char)(high * 16 + low);
+        *octet = (char)(unsigned char)(high * 16 + low);
         taken = 3;
     }
     *rest = wss__base_span(rest->data + taken, rest->size - taken);
@@ -1753,10 +1819,10 @@ static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *byte) {
 /* RFC 3986 section 3.2.2: escapes may stand in it, and hardly ever do. */
 static int wss__http_is_registered_name(wss__span name) {
     static const char others[] = "%.-_~!$&'()*+,;=";
-    char byte;
+    char octet;
     if (wss__base_is_made_of(name, others + 1)) return 1;
     int more = wss__base_is_made_of(name, others) ? 1 : -1;
-    while (more > 0) more = wss__http_next_byte(&name, 0, &byte);
+    while (more > 0) more = wss__http_next_byte(&name, 0, &octet);
     return more == 0;
 }
 
@@ -2050,10 +2116,10 @@ static int wss__http_decode(wss__span text, int plus_is_space, char *out, size_t
     size_t total = 0;
     wss__utf8 state = 0;
     int more;
-    char byte;
-    while ((more = wss__http_next_byte(&text, plus_is_space, &byte)) > 0) {
-        state = byte ? wss__utf8_check(state, &byte, 1) : WSS__UTF8_REJECT;
-        if (total < size) out[total] = byte;
+    char octet;
+    while ((more = wss__http_next_byte(&text, plus_is_space, &octet)) > 0) {
+        state = octet ? wss__utf8_check(state, &octet, 1) : WSS__UTF8_REJECT;
+        if (total < size) out[total] = octet;
         total++;
     }
     int error = more < 0 ? WSS_ERR_ARGUMENT : state != 0 ? WSS_ERR_UTF8 : WSS_OK;
@@ -2063,9 +2129,9 @@ static int wss__http_decode(wss__span text, int plus_is_space, char *out, size_t
 
 /* True where text decodes to name. */
 static int wss__http_decodes_to(wss__span text, wss__span name) {
-    char byte;
+    char octet;
     for (size_t i = 0; i < name.size; i++)
-        if (wss__http_next_byte(&text, 1, &byte) <= 0 || byte != name.data[i]) return 0;
+        if (wss__http_next_byte(&text, 1, &octet) <= 0 || octet != name.data[i]) return 0;
     return text.size == 0;
 }
 
@@ -2206,7 +2272,6 @@ static int wss__origin_is(wss__span origin, wss__span entry) {
     wss__origin_place page = wss__origin_place_of(origin);
     wss__origin_place wanted = wss__origin_place_of(entry);
     if (wss__base_equal(entry, wss__base_text("*"))) return 1;
-    if (!wanted.scheme.data) return entry.size && wss__base_equal_fold(entry, origin); /* null */
     if (!wss__base_equal_fold(page.scheme, wanted.scheme)) return 0;
     if (wss__base_equal(wanted.host, wss__base_text("*"))) return 1;
     if (!wss__base_equal(page.port, wanted.port)) return 0;
@@ -2365,15 +2430,17 @@ static int wss__proxy_recognize(const char *data, size_t size) {
 /* Version 1: PROXY TCP4 source destination port port. */
 static int wss__proxy_read_line(wss__span line, wss__address *client) {
     wss__span words[6];
+    wss__address there;
     wss__address here;
     size_t count = 0;
     while (count < 6 && line.data) words[count++] = wss__base_take(&line, ' ');
     if (count > 1 && wss__base_equal(words[1], wss__base_text("UNKNOWN"))) return 1;
-    int bits = count == 6 && !line.data ? wss__address_parse_plain(words[2], client) : 0;
+    int bits = count == 6 && !line.data ? wss__address_parse_plain(words[2], &there) : 0;
     int port = bits ? wss__base_number(words[4], 65535) : -1;
-    if (port < 0 || wss__address_parse_plain(words[3], &here) != bits || wss__base_number(words[5], 65535) < 0) return 0;
-    if (!wss__base_equal(words[1], wss__base_text(bits == 32 ? "TCP4" : "TCP6"))) return 0;
-    client->port = (uint16_t)port;
+    if (port < 0 || !wss__base_equal(words[1], wss__base_text(bits == 32 ? "TCP4" : "TCP6"))) return 0;
+    if (wss__address_parse_plain(words[3], &here) != bits || wss__base_number(words[5], 65535) < 0) return 0;
+    there.port = (uint16_t)port;
+    *client = there;
     return 1;
 }
 
@@ -2646,7 +2713,7 @@ typedef uint64_t wss__frame_v16 __attribute__((vector_size(16)));
 WSS__FRAME_DEFINE(wss__frame_unmask_16, , wss__frame_v16)
 #if defined(WSS__CONFIG_SIMD) && defined(__x86_64__)
 typedef uint64_t wss__frame_v32 __attribute__((vector_size(32)));
-WSS__FRAME_DEFINE(wss__frame_unmask_32, __attribute__((target("avx2"))), wss__frame_v32)
+WSS__FRAME_DEFINE(wss__frame_unmask_32, __attribute__((__target__("avx2"))), wss__frame_v32)
 #endif
 #undef WSS__FRAME_DEFINE
 
@@ -3046,8 +3113,8 @@ static int wss__json_without(wss__span text, wss__span member, char *out, wss__j
 }
 
 /* Writes the escape of a byte that may not stand in a string as it is; returns its size. */
-static size_t wss__json_escape_one(char byte, char out[6]) {
-    const char *value = byte ? strchr(wss__json_values, byte) : NULL;
+static size_t wss__json_escape_one(char octet, char out[6]) {
+    const char *value = octet ? strchr(wss__json_values, octet) : NULL;
     out[0] = '\\';
     if (value) {
         out[1] = wss__json_names[value - wss__json_values];
@@ -3055,8 +3122,8 @@ static size_t wss__json_escape_one(char byte, char out[6]) {
     }
     out[1] = 'u';
     memset(out + 2, '0', 2);
-    out[4] = (char)('0' + (byte >> 4)); /* it is below 0x20 */
-    out[5] = "0123456789abcdef"[byte & 15];
+    out[4] = (char)('0' + (octet >> 4)); /* it is below 0x20 */
+    out[5] = "0123456789abcdef"[octet & 15];
     return 6;
 }
 
@@ -3070,25 +3137,33 @@ static size_t wss__json_escaped_size(wss__span text) {
     return size;
 }
 
-/* Writes that string, for valid UTF-8; returns its end. */
+/* Writes what stands between the quotes of that string, for valid UTF-8; returns its end. */
 static char *wss__json_escape(wss__span text, char *out) {
     const char *at = text.data;
     const char *end = at + text.size;
-    *out++ = '"';
     while (at < end) {
         const char *stop = wss__json_plain(at, end);
         out = wss__json_move(out, at, stop);
         at = stop;
         if (at < end) out += wss__json_escape_one(*at++, out);
     }
-    *out++ = '"';
     return out;
 }
+
+/* Writes the whole string. */
+static char *wss__json_quote(wss__span text, char *out) {
+    *out = '"';
+    out = wss__json_escape(text, out + 1);
+    *out = '"';
+    return out + 1;
+}
+
 /* ---- [args] ------------------------------------------------------------------------------------------------
    purpose  the public JSON calls: readers, iteration, writer
    knows    base, mem, utf8, json
-   owns     a reader trusts nothing: each call scans the text it is given, and reads nothing outside it. A
-            writer's text is the valid beginning of an object until its first error, with room for NUL
+   owns     a reader trusts nothing: each call scans the text it is given, or the index of one that was, and reads
+            nothing outside it. A writer's text is the valid beginning of an object until its first error, with room
+            for NUL
    threads  any; a writer belongs to one thread at a time
    spec     RFC 8259 */
 
@@ -3096,7 +3171,8 @@ enum {
     WSS__ARGS_DIGITS = 800,      /* 767 digits decide how a double is rounded; more count as "a bit more" */
     WSS__ARGS_SCALE = 100000,    /* a power of ten that makes 800 digits overflow or vanish */
     WSS__ARGS_LEVELS = 256,      /* of a writer: bits in wss_writer.kinds */
-    WSS__ARGS_FIRST_SIZE = 256   /* of a buffer that grows */
+    WSS__ARGS_FIRST_SIZE = 256,  /* of a buffer that grows */
+    WSS__ARGS_INDEXED = 1024     /* bytes of a text of which an index pays */
 };
 
 static wss_args wss__args_raw(wss__span raw) {
@@ -3114,8 +3190,117 @@ WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth) 
     return wss__json_scan(wss__base_span(text, length), max_depth ? max_depth : WSS__JSON_DEPTH, NULL);
 }
 
+/* ---- an index of members ---- */
+
+typedef struct wss__args_entry {
+    uint32_t key; /* where it stands in the text, quotes included */
+    uint32_t key_size;
+    uint32_t value;
+    uint32_t value_size;
+    uint32_t next; /* of its bucket, plus 1; an older one */
+} wss__args_entry;
+
+/* In one block of memory with its buckets and entries. */
+typedef struct wss__args_index {
+    size_t bytes;
+    size_t mask;
+    uint32_t *buckets; /* an entry plus 1 */
+    wss__args_entry *entries;
+} wss__args_index;
+
+/* The args that the handler on this thread was given. Where several members are read from a long text, the second read
+   makes an index, which is given back when the handlers have returned. */
+typedef struct wss__args_given {
+    const wss_options *options; /* of the server that made them: they are what its sends need */
+    const char *text;           /* NULL: none */
+    size_t length;
+    int has_members;
+    int reads;
+    wss__mem *mem;
+    uint64_t seed;
+    wss__args_index *index;
+} wss__args_given;
+
+static __thread wss__args_given wss__args_handed;
+
+/* Equal names have the same, however they are escaped. Of long ones only the size counts: nobody reads many of them. */
+static uint64_t wss__args_hash(wss__span raw, uint64_t seed) {
+    char name[WSS__UTF8_NAME_MAX];
+    size_t size = wss__json_unescape(raw, name, sizeof name);
+    return size <= sizeof name ? wss__base_hash(wss__base_span(name, size), seed) : seed ^ size;
+}
+
+static uint32_t *wss__args_bucket(const wss__args_index *index, uint64_t hash) {
+    return &index->buckets[(hash >> 32) & index->mask];
+}
+
+static wss__args_index *wss__args_new_index(wss__mem *mem, size_t members) {
+    size_t buckets = 1;
+    while (buckets < members) buckets *= 2;
+    size_t bytes = sizeof(wss__args_index) + members * sizeof(wss__args_entry) + buckets * sizeof(uint32_t);
+    wss__args_index *index = (wss__args_index *)wss__mem_get_zeroed(mem, bytes);
+    if (!index) return NULL;
+    index->bytes = bytes;
+    index->mask = buckets - 1;
+    index->entries = (wss__args_entry *)(void *)(index + 1);
+    index->buckets = (uint32_t *)(void *)(index->entries + members);
+    return index;
+}
+
+/* The text is valid. Without memory there is none, and each read scans as before. */
+static void wss__args_make_index(wss__args_given *given) {
+    wss__span text = wss__base_span(given->text, given->length);
+    wss_iterator walk;
+    uint32_t count = 0;
+    wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
+    while (wss_iterate_next(&walk)) count++;
+    wss__args_index *index = count ? wss__args_new_index(given->mem, count) : NULL;
+    if (!index) return;
+    count = 0;
+    wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
+    while (wss_iterate_next(&walk)) {
+        wss__args_entry *entry = &index->entries[count++];
+        wss__span key = wss__base_span(walk.key.text, walk.key.length);
+        uint32_t *bucket = wss__args_bucket(index, wss__args_hash(key, given->seed));
+        entry->key = (uint32_t)(key.data - given->text);
+        entry->key_size = (uint32_t)key.size;
+        entry->value = (uint32_t)(walk.value.text - given->text);
+        entry->value_size = (uint32_t)walk.value.length;
+        entry->next = *bucket;
+        *bucket = count;
+    }
+    given->index = index;
+}
+
+static void wss__args_forget(wss__args_given *given) {
+    if (given->index) wss__mem_free(given->mem, given->index, given->index->bytes);
+    given->index = NULL;
+}
+
+/* The newest entry of a bucket comes first: of repeated names the last counts. */
+static int wss__args_look_up(const wss__args_given *given, wss__span name, wss__span *value) {
+    uint64_t hash = name.size <= WSS__UTF8_NAME_MAX ? wss__base_hash(name, given->seed) : given->seed ^ name.size;
+    uint32_t at = *wss__args_bucket(given->index, hash);
+    while (at) {
+        const wss__args_entry *entry = &given->index->entries[at - 1];
+        *value = wss__base_span(given->text + entry->value, entry->value_size);
+        if (wss__json_equals(wss__base_span(given->text + entry->key, entry->key_size), name)) return WSS_OK;
+        at = entry->next;
+    }
+    return WSS_ERR_MISSING;
+}
+
+/* Whether the text has an index by now. */
+static int wss__args_indexed(wss__span text) {
+    wss__args_given *given = &wss__args_handed;
+    if (text.size < WSS__ARGS_INDEXED || text.data != given->text || text.size != given->length) return 0;
+    if (++given->reads == 2 && text.size < UINT32_MAX) wss__args_make_index(given);
+    return given->index != NULL;
+}
+
 /* Reads on behind the member that matches: the last one counts, and the rest must be valid. */
 static int wss__args_member(wss__span text, wss__span key, wss__span *value) {
+    if (wss__args_indexed(text)) return wss__args_look_up(&wss__args_handed, key, value);
     wss_iterator walk;
     *value = wss__base_span(NULL, 0);
     wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
@@ -3156,7 +3341,10 @@ WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_
     int error = wss__args_find(args, key, WSS_JSON_STRING, &value);
     if (error) return error;
     if (wss__utf8_check(0, value.data, value.size) != 0) return WSS_ERR_UTF8;
-    return wss__base_end_text(wss__json_unescape(value, out, size), out, size, length);
+    size_t total = wss__json_unescape(value, out, size);
+    int cut = !length && total < size && memchr(out, 0, total); /* the caller would take a part for the whole */
+    error = wss__base_end_text(cut ? 0 : total, out, size, length);
+    return cut ? WSS_ERR_TYPE : error;
 }
 
 /* A number as a row of digits times a power of ten. */
@@ -3204,21 +3392,24 @@ static void wss__args_parse(wss__span text, wss__args_number *number) {
     if (at < end) number->scale += wss__args_exponent(at + 1, end);
 }
 
-/* INT64_MIN has no positive counterpart: magnitudes are compared before the sign is put on. */
-static int wss__args_to_int(wss__span text, int64_t *out) {
+/* A whole number of any size below 2^64, without its sign. */
+static int wss__args_to_magnitude(wss__span text, int *negative, uint64_t *value) {
     wss__args_number number;
-    uint64_t value = 0;
     wss__args_parse(text, &number);
     while (number.count && number.digits[number.count - 1] == '0') {
         number.count--;
         number.scale++;
     }
     if (!number.count) number.scale = 0;
-    if (number.more || number.scale < 0 || number.scale > 19 - (int64_t)number.count) return WSS_ERR_RANGE;
-    for (size_t i = 0; i < number.count; i++) value = value * 10 + (uint64_t)(number.digits[i] - '0');
-    for (int64_t i = 0; i < number.scale; i++) value *= 10;
-    if (value > (uint64_t)INT64_MAX + (uint64_t)number.negative) return WSS_ERR_RANGE;
-    *out = number.negative && value ? -(int64_t)(value - 1) - 1 : (int64_t)value;
+    if (number.more || number.scale < 0 || number.scale > 20 - (int64_t)number.count) return WSS_ERR_RANGE;
+    size_t digits = number.count + (size_t)number.scale;
+    *value = 0;
+    *negative = number.negative;
+    for (size_t i = 0; i < digits; i++) {
+        uint64_t digit = i < number.count ? (uint64_t)(number.digits[i] - '0') : 0;
+        if (*value > (UINT64_MAX - digit) / 10) return WSS_ERR_RANGE;
+        *value = *value * 10 + digit;
+    }
     return WSS_OK;
 }
 
@@ -3248,8 +3439,25 @@ static int wss__args_to_double(wss__span from, double *out) {
 
 WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out) {
     wss__span value;
+    uint64_t magnitude;
+    int negative;
     int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
-    return error ? error : wss__args_to_int(value, out);
+    if (!error) error = wss__args_to_magnitude(value, &negative, &magnitude);
+    if (!error && magnitude > (uint64_t)INT64_MAX + (uint64_t)negative) error = WSS_ERR_RANGE;
+    /* INT64_MIN has no positive counterpart */
+    if (!error) *out = negative && magnitude ? -(int64_t)(magnitude - 1) - 1 : (int64_t)magnitude;
+    return error;
+}
+
+WSSERVER_API int wss_get_uint(wss_args args, const char *key, uint64_t *out) {
+    wss__span value;
+    uint64_t magnitude;
+    int negative;
+    int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
+    if (!error) error = wss__args_to_magnitude(value, &negative, &magnitude);
+    if (!error && negative && magnitude) error = WSS_ERR_RANGE;
+    if (!error) *out = magnitude;
+    return error;
 }
 
 WSSERVER_API int wss_get_double(wss_args args, const char *key, double *out) {
@@ -3291,12 +3499,18 @@ static void wss__args_fail(wss_writer *writer, int error) {
     if (!writer->error) writer->error = error;
 }
 
+static void *wss__args_allocate(const wss_writer *writer, size_t size) {
+    if (!writer->allocator) return wss__mem_default(NULL, writer->text, writer->capacity, size);
+    return writer->allocator(writer->allocator_context, writer->text, writer->capacity, size);
+}
+
 /* Makes room for so many bytes more, and NUL behind them. */
 static int wss__args_grow(wss_writer *writer, size_t size) {
     size_t need = wss__base_add(wss__base_add(writer->length, size), 1);
     size_t capacity = wss__base_max(writer->capacity, WSS__ARGS_FIRST_SIZE);
     while (capacity < need) capacity = wss__base_multiply(capacity, 2);
-    char *text = writer->growing ? (char *)wss__mem_default(NULL, writer->text, writer->capacity, capacity) : NULL;
+    char *text = NULL;
+    if (writer->growing) text = (char *)wss__args_allocate(writer, capacity);
     if (!text) wss__args_fail(writer, writer->growing ? WSS_ERR_MEMORY : WSS_ERR_SPACE);
     if (!text) return 0;
     writer->text = text;
@@ -3321,7 +3535,7 @@ static void wss__args_append(wss_writer *writer, const char *data, size_t size) 
 static void wss__args_append_string(wss_writer *writer, wss__span text) {
     if (wss__utf8_check(0, text.data, text.size) != 0) wss__args_fail(writer, WSS_ERR_UTF8);
     char *to = wss__args_take(writer, wss__json_escaped_size(text));
-    if (to) wss__json_escape(text, to);
+    if (to) wss__json_quote(text, to);
 }
 
 /* What stands before a value. False after an error, this call's or an earlier one. */
@@ -3360,8 +3574,18 @@ WSSERVER_API void wss_writer_init(wss_writer *writer, char *buffer, size_t size)
     wss__args_open(writer, "{");
 }
 
+WSSERVER_API void wss_writer_init_with(wss_writer *writer,
+                                       void *(*allocator)(void *context, void *pointer, size_t old_size,
+                                                          size_t new_size), void *context) {
+    memset(writer, 0, sizeof *writer);
+    writer->growing = 1;
+    writer->allocator = allocator;
+    writer->allocator_context = context;
+    wss__args_open(writer, "{");
+}
+
 WSSERVER_API void wss_writer_free(wss_writer *writer) {
-    if (writer->growing) writer->text = (char *)wss__mem_default(NULL, writer->text, writer->capacity, 0);
+    if (writer->growing && writer->text) writer->text = (char *)wss__args_allocate(writer, 0);
     memset(writer, 0, sizeof *writer);
 }
 
@@ -3378,6 +3602,23 @@ WSSERVER_API void wss_put_text(wss_writer *writer, const char *key, const char *
     if (!text && length) wss__args_fail(writer, WSS_ERR_ARGUMENT);
     if (!text) text = "";
     if (wss__args_begin(writer, key)) wss__args_append_string(writer, wss__base_span(text, length));
+}
+
+WSSERVER_API void wss_put_bytes(wss_writer *writer, const char *key, const void *data, size_t size) {
+    wss__span rest = wss__base_span((const char *)data, size);
+    if (!data && size) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    if (!wss__args_begin(writer, key)) return;
+    wss__args_append(writer, "\"", 1);
+    while (rest.size && !writer->error) {
+        size_t wrong;
+        size_t good = wss__utf8_good(rest.data, rest.size, &wrong);
+        wss__span part = wss__base_span(rest.data, good);
+        char *to = wss__args_take(writer, wss__json_escaped_size(part) - 2);
+        if (to) wss__json_escape(part, to);
+        if (wrong) wss__args_append(writer, "\xef\xbf\xbd", 3);
+        rest = wss__base_span(rest.data + good + wrong, rest.size - good - wrong);
+    }
+    wss__args_append(writer, "\"", 1);
 }
 
 WSSERVER_API void wss_put_string(wss_writer *writer, const char *key, const char *text) {
@@ -3407,21 +3648,33 @@ static void wss__args_delocalize(char *text) {
     *to = 0;
 }
 
-/* 15 digits are always kept by a double and 17 always tell it; the smallest ones hold fewer. */
+static uint64_t wss__args_bits(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* 15 digits are always kept by a double and 17 always tell it; the smallest ones hold fewer. Bits are compared: where
+   small numbers count as 0 (-ffast-math) they would seem equal. */
 static void wss__args_print(double value, int digits, char *text, size_t size) {
     double back = 0;
     for (; digits <= 17; digits++) { /* always: 17 digits are enough */
         snprintf(text, size, "%.*g", digits, value);
         wss__args_delocalize(text);
-        if (wss__args_to_double(wss__base_text(text), &back) == WSS_OK && back == value) return;
+        if (wss__args_to_double(wss__base_text(text), &back) != WSS_OK) continue;
+        if (wss__args_bits(back) == wss__args_bits(value)) return;
     }
+}
+
+WSSERVER_API void wss_put_uint(wss_writer *writer, const char *key, uint64_t value) {
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    wss__args_put(writer, key, text);
 }
 
 WSSERVER_API void wss_put_double(wss_writer *writer, const char *key, double value) {
     char text[64];
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits); /* tests of bits hold under -ffast-math too */
-    uint64_t exponent = bits >> 52 & 0x7ff;
+    uint64_t exponent = wss__args_bits(value) >> 52 & 0x7ff; /* tests of bits hold under -ffast-math too */
     if (exponent == 0x7ff) wss__args_fail(writer, WSS_ERR_RANGE);
     if (writer->error) return;
     wss__args_print(value, exponent ? 15 : 1, text, sizeof text);
@@ -4122,7 +4375,7 @@ enum {
     __atomic_store_n(&(counter), __atomic_load_n(&(counter), __ATOMIC_RELAXED) + (uint64_t)(n), __ATOMIC_RELAXED)
 
 /* Counters that one thread writes and any thread reads. */
-typedef wss_stats wss__session_stats __attribute__((aligned(8)));
+typedef wss_stats wss__session_stats __attribute__((__aligned__(8)));
 
 /* Input that could not be used up at once. */
 typedef struct wss__session_input {
@@ -4754,10 +5007,11 @@ static int wss__input_request(wss__session_shared *shared, wss__session *session
     int trusted = session->from & WSS__SESSION_TRUSTED;
     int local = session->from & WSS__SESSION_LOCAL;
     int rule = wss__http_parse((char *)(uintptr_t)head.data, head.size, request);
-    int upgrade = rule ? 0 : wss__http_upgrade(request, &rule);
+    int parsed = !rule;
+    int upgrade = parsed ? wss__http_upgrade(request, &rule) : 0;
     request->client = *client;
     if (client->kind) local = wss__address_is_loopback(client);
-    if (trusted && !rule && (!client->kind || wss__address_in(client, options->proxies)))
+    if (trusted && parsed && (!client->kind || wss__address_in(client, options->proxies)))
         request->client = wss__proxy_client(request, options->proxy_header, options->proxies);
     if (client->kind && !request->client.kind) request->client = *client;
     if (!rule) rule = wss__origin_judge_host(request, options->hosts, upgrade, local, trusted);
@@ -4834,6 +5088,7 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
     if (!rule) return WSS__SESSION_NEED;
     wss__input_forget_request(event, wss__base_span(data, kept ? have : before),
                               wss__base_span(bytes->data, kept ? 0 : size));
+    if (kept) event->request.client = client; /* a PROXY header has told already who it is */
     return wss__input_reject(shared, session, rule, event->request.method == WSS__HTTP_HEAD, event);
 }
 
@@ -5581,8 +5836,8 @@ static int wss__socket_listen_any(wss__socket_listeners *all, const wss_options 
    without one. */
 static int wss__socket_explain_listen(wss_error *why, int number, wss__span text, int port, const char *advice) {
     char label[96];
-    wss__socket_address unused;
-    int takes_port = !text.data || (wss__socket_parse(text, 0, &unused) && !wss__socket_parse(text, -1, &unused));
+    wss__socket_address found;
+    int takes_port = !text.data || (wss__socket_parse(text, 0, &found) && !wss__socket_parse(text, -1, &found));
     if (!text.data) text = wss__base_text("all addresses");
     snprintf(label, sizeof label, "%.*s, port %d", (int)wss__base_min(text.size, 64), text.data, port);
     errno = number;
@@ -5603,7 +5858,7 @@ static int wss__socket_listen(wss__socket_listeners *all, const wss_options *opt
 
 /* ---- [event] -----------------------------------------------------------------------------------------------
    purpose  the registered handlers, and the one place that calls them
-   knows    base, mem, utf8, json
+   knows    base, mem, utf8, json, args
    owns     lists only grow: published with release, read with acquire; registrations are numbered, and an event is seen
             by those that were made when its dispatch began, in whatever list; no lock is held while a handler runs
    threads  any registers; the loop, or the thread that drains the queue, emits */
@@ -5665,16 +5920,6 @@ static int wss__event_is_inside(const void *what) {
     while (place && place->what != what) place = place->outside;
     return place != NULL;
 }
-
-/* The args that the handler on this thread was given: they are known to be what a send needs. text NULL: none. */
-typedef struct wss__event_args {
-    const wss_options *options; /* of the server that made them */
-    const char *text;
-    size_t length;
-    int has_members;
-} wss__event_args;
-
-static __thread wss__event_args wss__event_given;
 
 /* 0: no message is typed, as far as anybody here cares. */
 static size_t wss__event_type_count(const wss__event_table *table) {
@@ -5810,10 +6055,10 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size));
     if (result || !type) return;
     wss_event typed = *event;
-    wss__event_args outside = wss__event_given;
-    wss__event_args given = {options, data, rest.size, rest.has_members};
+    wss__args_given outside = wss__args_handed;
+    wss__args_given given = {options, data, rest.size, rest.has_members, 0, table->mem, table->seed, NULL};
     data[rest.size] = 0; /* where the type stood there is room for it */
-    wss__event_given = given;
+    wss__args_handed = given;
     typed.kind = WSS_EVENT_MESSAGE;
     typed.type = type->name.data;
     typed.args.text = data;
@@ -5821,12 +6066,13 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     typed.data = NULL;
     typed.size = 0;
     wss__event_emit(&type->handlers, &typed, user, word, seen);
-    wss__event_given = outside;
+    wss__args_forget(&wss__args_handed);
+    wss__args_handed = outside;
 }
 
 /* ---- [message] ---------------------------------------------------------------------------------------------
    purpose  what a send is given, checked and measured before any byte of it is written
-   knows    base, mem, utf8, json, buf, event
+   knows    base, mem, utf8, json, args, buf, event
    owns     size is exact: whoever makes room for it writes no byte more or less */
 
 typedef struct wss__message {
@@ -5857,7 +6103,7 @@ static int wss__message_init_data(wss__message *message, int opcode, const void 
 /* Finds what args are made of, and whether they are valid. Those that a handler was given and sends on are not
    looked at again. */
 static int wss__message_check_args(wss__message *message, const wss_options *options, wss_args args) {
-    const wss__event_args *given = &wss__event_given;
+    const wss__args_given *given = &wss__args_handed;
     if (args.text && args.text == given->text && args.length == given->length && options == given->options) {
         message->left = message->data.size;
         message->has_members = given->has_members;
@@ -5897,9 +6143,9 @@ static void wss__message_write(const wss__message *message, char *out) {
     }
     char *at = out;
     *at++ = '{';
-    at = wss__json_escape(message->member, at);
+    at = wss__json_quote(message->member, at);
     *at++ = ':';
-    at = wss__json_escape(message->type, at);
+    at = wss__json_quote(message->type, at);
     wss__json_rest rest;
     wss__span args = message->data;
     if (message->has_members && message->left < args.size) wss__json_without(args, message->member, at, &rest);
@@ -6386,7 +6632,6 @@ static void wss__conn_free_user(wss_server *server, void *user) {
     wss__event_leave(&place);
 }
 
-/* The list in which an address with this key stands. */
 /* ---- peers ---- */
 
 /* Known from accept until the place is free. An IPv4 address, which most have, fills the word: address, port and a 1;
@@ -6424,6 +6669,7 @@ static int wss__conn_set_peer(wss_server *server, wss__conn *conn, const wss__co
     return 1;
 }
 
+/* The list in which an address with this key stands. */
 static wss__conn_address **wss__conn_address_list(wss_server *server, const char key[8]) {
     uint64_t hash = wss__base_hash(wss__base_span(key, 8), server->seed);
     return &server->addresses[hash >> 32 & (server->address_lists - 1)];
@@ -6942,7 +7188,7 @@ static void wss__notify_init(wss_server *server, wss__conn *conn, int kind, wss_
 
 /* A message where types are registered: raw, then typed. Apart, so that a message without pays nothing for
    what this needs. */
-__attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
+__attribute__((__noinline__)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
     wss_server *server = event->server;
     char *data = (char *)(uintptr_t)event->data;
     wss__loop *loop = wss__conn_own_loop(server);
@@ -6963,7 +7209,7 @@ static inline void wss__notify_run_message(wss__conn *conn, wss_event *event) {
     else wss__event_emit(raw, event, &conn->user, &conn->slot.word, wss__event_begin(handlers));
 }
 
-__attribute__((noinline)) static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
+__attribute__((__noinline__)) static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
     wss_server *server = event->server;
     wss__event_list *list = &server->handlers.lists[event->kind];
     if (event->request) {
@@ -7058,7 +7304,7 @@ static void wss__notify_drop_left(wss_server *server) {
 
 /* Tells the application: at once, or with a queue by a job for its thread. job: what the event brings for
    that; NULL: one is made. False where there is no memory for it: then nobody was told. */
-__attribute__((always_inline)) static inline int wss__notify_tell(wss__conn *conn, wss_event *event,
+__attribute__((__always_inline__)) static inline int wss__notify_tell(wss__conn *conn, wss_event *event,
                                                                   wss__conn_notice *notice) {
     if (!wss__conn_delivery_of(conn)) {
         wss__notify_run(conn, event);
@@ -7240,15 +7486,15 @@ static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked,
     for (i = 0; conn->session.queue && i < conn->session.queue->count && *total < WSS__WRITE_TURN; i++) {
         size_t size;
         char *data = (char *)(uintptr_t)wss__buf_peek(conn->session.queue, i, &size);
-        int small = size <= WSS__WRITE_GATHER && size <= loop->shared.cork_capacity - used;
-        int joins = small && open; /* goes on where the part before it ends */
+        int is_small = size <= WSS__WRITE_GATHER && size <= loop->shared.cork_capacity - used;
+        int joins = is_small && open; /* goes on where the part before it ends */
         if (!joins && count == WSS__WRITE_PARTS) break;
-        if (small) data = (char *)memcpy(scratch + used, data, size);
-        if (small) used += size;
+        if (is_small) data = (char *)memcpy(scratch + used, data, size);
+        if (is_small) used += size;
         struct iovec part = {data, 0};
         if (!joins) parts[count++] = part;
         parts[count - 1].iov_len += size;
-        open = small;
+        open = is_small;
         *total += size;
     }
     *all = !conn->session.queue || i == conn->session.queue->count;
@@ -8831,6 +9077,8 @@ static uint64_t wss__loop_due(const wss__loop *loop) {
     uint64_t due = wss__deadline_earlier(wss__timer_next(&loop->wheel), wss__loop_stop_at(loop));
     due = wss__deadline_earlier(due, wss__pressure_due(loop));
     if (loop->index == 0 && !loop->accepting && !loop->stopping) due = wss__deadline_earlier(due, loop->accept_at);
+    uint64_t tell_at = __atomic_load_n(&loop->server->log.tell_at, __ATOMIC_RELAXED);
+    if (tell_at) due = wss__deadline_earlier(due, tell_at);
     return loop->first_ready != WSS__SLOT_NONE ? loop->now : due;
 }
 
@@ -8945,6 +9193,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     wss__write_give_broadcasts(loop);
     wss__loop_free_dead(loop);
     wss__loop_measure(loop);
+    wss__log_settle(&loop->server->log, loop->now);
     wss__write_give_broadcasts(loop); /* the log may broadcast */
     wss__loop_rearm(loop);
     loop->finished = loop->stopping;
@@ -9563,7 +9812,8 @@ WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int
                                        void *context) {
     wss_timer handle;
     handle.id = 0;
-    if (!server || !handler || delay_ms < 0 || wss__send_is_stopping(server)) return handle;
+    if (!server || !handler || wss__send_is_stopping(server)) return handle;
+    if (delay_ms < 0) delay_ms = 0; /* what is due less what is now */
     wss__slot_table *table = &server->timers;
     wss__deliver_timer *timer = (wss__deliver_timer *)(void *)wss__slot_take(table);
     if (!timer) return handle;
@@ -9601,6 +9851,134 @@ WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer handle) {
     /* Where the word is lost for want of memory the place is given back when the timer would have rung. */
     if (!result) wss__public_tell_timer(server, handle.id, 0);
     return elsewhere ? WSS_ERR_BUSY : result;
+}
+
+/* ---- [metrics] ---------------------------------------------------------------------------------------------
+   purpose  wss_stats as text for monitors: one table of names, units and help
+   knows    base, public
+   owns     no state
+   threads  any
+   spec     the Prometheus text format, version 0.0.4 */
+
+enum { WSS__METRICS_GAUGE, WSS__METRICS_COUNTER, WSS__METRICS_SECONDS }; /* seconds: a gauge of milliseconds */
+
+typedef struct wss__metrics_row {
+    const char *name; /* behind wsserver_; a counter's ends in _total */
+    int kind;
+    size_t offset;    /* in wss_stats */
+    const char *label; /* of an array: what its places differ in; NULL: it is one number */
+    const char *const *values; /* of the label; those that are NULL are left out; NULL: names of causes */
+    int count;
+    const char *help;
+} wss__metrics_row;
+
+static const char *const wss__metrics_hundreds[] = {NULL, NULL, "2xx", "3xx", "4xx", "5xx"};
+static const char *const wss__metrics_turns[] = {
+    "up to 1 ms", "up to 4 ms", "up to 16 ms", "up to 64 ms", "up to 256 ms", "longer"
+};
+static const char *const wss__metrics_refusals[] = {
+    "other", "malformed", "origin", "method", "timeout", "target", "host", "no upgrade", "headers", "unavailable",
+    "http version", "application", "per address"
+};
+
+#define WSS__METRICS_ONE(field, name, kind, help) \
+    {name, WSS__METRICS_##kind, offsetof(wss_stats, field), NULL, NULL, 1, help}
+#define WSS__METRICS_MANY(field, name, label, values, count, help) \
+    {name, WSS__METRICS_COUNTER, offsetof(wss_stats, field), label, values, count, help}
+
+static const wss__metrics_row wss__metrics_rows[] = {
+    WSS__METRICS_ONE(connections, "connections", GAUGE, "Open connections."),
+    WSS__METRICS_ONE(accepted, "sockets_accepted_total", COUNTER, "Sockets accepted."),
+    WSS__METRICS_ONE(opened, "handshakes_completed_total", COUNTER, "Handshakes completed."),
+    WSS__METRICS_ONE(handshakes, "handshakes", GAUGE, "Handshakes under way."),
+    WSS__METRICS_ONE(http_answers, "http_answers_total", COUNTER, "Plain HTTP requests answered."),
+    WSS__METRICS_ONE(refused, "requests_refused_total", COUNTER, "Requests refused."),
+    WSS__METRICS_MANY(refused_status, "requests_refused_by_status_total", "status", wss__metrics_hundreds, 6,
+                      "Requests refused, by their status."),
+    WSS__METRICS_MANY(refused_cause, "requests_refused_by_rule_total", "rule", wss__metrics_refusals, 13,
+                      "Requests refused, by the rule that they broke."),
+    WSS__METRICS_MANY(closes, "connections_ended_total", "cause", NULL, 32, "Connections that ended, by cause."),
+    WSS__METRICS_ONE(frames_in, "frames_received_total", COUNTER, "Frames received."),
+    WSS__METRICS_ONE(frames_out, "frames_sent_total", COUNTER, "Frames sent."),
+    WSS__METRICS_ONE(messages_in, "messages_received_total", COUNTER, "Messages received."),
+    WSS__METRICS_ONE(messages_out, "messages_sent_total", COUNTER, "Messages sent."),
+    WSS__METRICS_ONE(bytes_in, "received_bytes_total", COUNTER, "Bytes received."),
+    WSS__METRICS_ONE(bytes_out, "sent_bytes_total", COUNTER, "Bytes sent."),
+    WSS__METRICS_ONE(dropped_gone, "messages_lost_total", COUNTER,
+                     "Accepted messages that died with their connection."),
+    WSS__METRICS_ONE(dropped_policy, "messages_replaced_total", COUNTER,
+                     "Messages replaced by a newer one, or dropped."),
+    WSS__METRICS_ONE(refused_full, "sends_refused_total", COUNTER,
+                     "Sends and shares of broadcasts refused by full queues."),
+    WSS__METRICS_ONE(queued_peak, "queued_peak_bytes", GAUGE, "Most that ever waited on one connection."),
+    WSS__METRICS_ONE(crowded, "connections_crowded", GAUGE, "Connections whose queue is above half of its limit."),
+    WSS__METRICS_ONE(paused, "connections_paused", GAUGE, "Connections that are not read from."),
+    WSS__METRICS_ONE(posted, "posts", GAUGE, "Posts and sends that wait for a networking thread."),
+    WSS__METRICS_ONE(undelivered, "undelivered_bytes", GAUGE, "Messages on their way to the thread of a queue."),
+    WSS__METRICS_ONE(undelivered_dropped, "undelivered_dropped_total", COUNTER,
+                     "Messages of clients that reset, dropped."),
+    WSS__METRICS_ONE(closed_places, "connections_closed", GAUGE,
+                     "Ended connections whose events were not delivered yet."),
+    WSS__METRICS_ONE(memory, "memory_bytes", GAUGE, "Memory held."),
+    WSS__METRICS_ONE(memory_peak, "memory_peak_bytes", GAUGE, "Most memory that was ever held."),
+    WSS__METRICS_ONE(memory_budget, "memory_budget_bytes", GAUGE, "Memory that may be held."),
+    WSS__METRICS_ONE(wakeups, "wakeups_total", COUNTER, "Returns of epoll_wait."),
+    WSS__METRICS_ONE(accept_failures, "accept_failures_total", COUNTER, "Accepts that lacked descriptors or memory."),
+    WSS__METRICS_ONE(loop_lag_ms, "turn_peak_seconds", SECONDS, "Longest turn of a loop."),
+    WSS__METRICS_MANY(turns, "turns_total", "length", wss__metrics_turns, 6, "Turns of loops, by their length.")
+};
+
+#undef WSS__METRICS_ONE
+#undef WSS__METRICS_MANY
+
+static const size_t wss__metrics_count = sizeof wss__metrics_rows / sizeof wss__metrics_rows[0];
+
+/* Text that is written while there is room for it, and counted in any case. */
+typedef struct wss__metrics_out {
+    char *data;
+    size_t size;
+    size_t length;
+} wss__metrics_out;
+
+__attribute__((__format__(__printf__, 2, 3))) static void wss__metrics_put(wss__metrics_out *out, const char *format,
+                                                                          ...) {
+    int fits = out->length < out->size;
+    va_list values;
+    va_start(values, format);
+    int size = vsnprintf(fits ? out->data + out->length : NULL, fits ? out->size - out->length : 0, format, values);
+    va_end(values);
+    out->length += size > 0 ? (size_t)size : 0;
+}
+
+static void wss__metrics_value(wss__metrics_out *out, const wss__metrics_row *row, uint64_t value) {
+    unsigned long long number = value;
+    if (row->kind == WSS__METRICS_SECONDS) wss__metrics_put(out, " %llu.%03llu\n", number / 1000, number % 1000);
+    else if (value == WSS_UNLIMITED) wss__metrics_put(out, " +Inf\n");
+    else wss__metrics_put(out, " %llu\n", number);
+}
+
+static void wss__metrics_put_row(wss__metrics_out *out, const wss__metrics_row *row, const wss_stats *stats) {
+    const uint64_t *values = (const uint64_t *)(const void *)((const char *)stats + row->offset);
+    wss__metrics_put(out, "# HELP wsserver_%s %s\n# TYPE wsserver_%s %s\n", row->name, row->help, row->name,
+                     row->kind == WSS__METRICS_COUNTER ? "counter" : "gauge");
+    for (int i = 0; i < row->count; i++) {
+        const char *value = row->values ? row->values[i] : row->label ? wss_cause_text(i) : "";
+        int is_known = row->values || !row->label || (i && strcmp(value, wss_cause_text(INT_MAX)) != 0);
+        if (!value || !is_known) continue;
+        wss__metrics_put(out, "wsserver_%s", row->name);
+        if (row->label) wss__metrics_put(out, "{%s=\"%s\"}", row->label, value);
+        wss__metrics_value(out, row, values[i]);
+    }
+}
+
+WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size_t *length) {
+    wss__metrics_out to = {out, size, 0};
+    wss_stats stats;
+    if (size) out[0] = 0;
+    if (!server) return WSS_ERR_ARGUMENT;
+    wss_get_stats(server, &stats);
+    for (size_t i = 0; i < wss__metrics_count; i++) wss__metrics_put_row(&to, &wss__metrics_rows[i], &stats);
+    return wss__base_end_text(to.length, out, size, length);
 }
 
 /* ---- [option] ----------------------------------------------------------------------------------------------
@@ -9861,9 +10239,9 @@ static void wss__server_tear_down(wss_server *server, int adopted) {
 
 WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) {
     wss_options resolved;
-    wss_error unused;
+    wss_error nobodys;
     wss__mem mem;
-    if (!why) why = &unused;
+    if (!why) why = &nobodys;
     memset(why, 0, sizeof *why);
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
@@ -9889,7 +10267,9 @@ WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) 
 }
 
 WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options) {
-    if (server && options) *options = server->options;
+    if (!options) return;
+    if (server) *options = server->options;
+    else memset(options, 0, sizeof *options);
 }
 
 /* Keeps the others out of what only one thread may do; false while one does it, or inside a handler. */
@@ -10134,9 +10514,9 @@ WSSERVER_API int wss_destroy(wss_server *server) {
 
 WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *why) {
     wss_options resolved;
-    wss_error unused;
+    wss_error nobodys;
     wss__mem mem;
-    if (!why) why = &unused;
+    if (!why) why = &nobodys;
     memset(why, 0, sizeof *why);
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;

@@ -42,6 +42,9 @@
     X(int, epoll_ctl, (int, int, int, struct epoll_event *))                                                       \
     X(int, epoll_wait, (int, struct epoll_event *, int, int))                                                      \
     X(int, eventfd, (unsigned, int))                                                                               \
+    X(int, fchmod, (int, mode_t))                                                                                  \
+    X(int, flock, (int, int))                                                                                      \
+    X(int, fstat, (int, struct stat *))                                                                            \
     X(void, free, (void *))                                                                                        \
     X(ssize_t, getrandom, (void *, size_t, unsigned))                                                              \
     X(int, fchmod, (int, mode_t))                                                                                  \
@@ -72,6 +75,7 @@
     Y(int, open, (const char *path, int flags, mode_t mode), (path, flags, mode))                                  \
     Y(int, getpeername, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))                  \
     Y(int, getrlimit, (int what, struct rlimit *limit), (((void)what, RLIMIT_NOFILE), limit)) /* no other */        \
+    Y(int, open, (const char *path, int flags, mode_t mode), (path, flags, mode))                                  \
     Y(int, ioctl, (int fd, TEST_REQUEST request, void *data), (fd, request, data))                                 \
     Y(int, getsockname, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))
 

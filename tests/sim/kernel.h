@@ -647,9 +647,26 @@ static inline int sim_close(int fd) {
 
 /* ---- system calls: sockets ---- */
 
+/* The address at the other end. */
+static void sim_far(const sim_file *file, struct sockaddr *address, socklen_t *size) {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } far;
+    memset(&far, 0, sizeof far);
+    far.any.sa_family = AF_UNIX;
+    if (file->family != AF_UNIX && inet_pton(AF_INET, file->peer->address, &far.v4.sin_addr) == 1) {
+        far.any.sa_family = AF_INET;
+        far.v4.sin_port = htons((uint16_t)file->peer->port);
+    } else if (file->family != AF_UNIX && inet_pton(AF_INET6, file->peer->address, &far.v6.sin6_addr) == 1) {
+        far.any.sa_family = AF_INET6;
+        far.v6.sin6_port = htons((uint16_t)file->peer->port);
+    }
+    memcpy(address, &far, *size < sizeof far ? *size : sizeof far);
+}
+
 static inline int sim_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
-    (void)address;
-    (void)size;
     sim_file *file = sim_file_at(fd);
     SIM_TRUE((flags & SOCK_CLOEXEC) && (flags & SOCK_NONBLOCK), "accepted without close-on-exec and non-blocking");
     if (!file || file->kind != SIM_LISTENER) return sim_bad("accept on no listener");
@@ -680,6 +697,7 @@ static inline int sim_accept4(int fd, struct sockaddr *address, socklen_t *size,
     client->fd = made;
     sim_file_at(made)->peer = client;
     sim_file_at(made)->family = file->family;
+    sim_far(sim_file_at(made), address, size);
     return made;
 }
 
@@ -864,21 +882,7 @@ static inline int sim_getpeername(int fd, struct sockaddr *address, socklen_t *s
     sim_file *file = sim_stream(fd);
     if (!file) return sim_bad("getpeername of no connection");
     if (sim_failed(sim_strike(SIM_getpeername, fd))) return -1;
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } far;
-    memset(&far, 0, sizeof far);
-    far.any.sa_family = AF_UNIX;
-    if (file->family != AF_UNIX && inet_pton(AF_INET, file->peer->address, &far.v4.sin_addr) == 1) {
-        far.any.sa_family = AF_INET;
-        far.v4.sin_port = htons((uint16_t)file->peer->port);
-    } else if (file->family != AF_UNIX && inet_pton(AF_INET6, file->peer->address, &far.v6.sin6_addr) == 1) {
-        far.any.sa_family = AF_INET6;
-        far.v6.sin6_port = htons((uint16_t)file->peer->port);
-    }
-    memcpy(address, &far, *size < sizeof far ? *size : sizeof far);
+    sim_far(file, address, size);
     return 0;
 }
 

@@ -326,7 +326,7 @@ static int tell_sized(const char *data, size_t size, int opcode) {
     got_args[0] = 0;
     got_type[0] = 0;
     wss__event_emit_message(&table, &options, &event, &nobody, NULL, copy, size, wss__event_begin(&table));
-    CHECK(!wss__event_given.text); /* outside a handler nothing passes unseen */
+    CHECK(!wss__args_handed.text); /* outside a handler nothing passes unseen */
     guard_free(copy, size);
     return got_count;
 }

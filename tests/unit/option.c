@@ -341,6 +341,7 @@ static void long_texts(void) {
         CHECK(wss_create(&options, &why) == NULL);
         CHECK(strstr(why.text, "https://example.org") != NULL);
         CHECK(strlen(why.text) < 160);
+        CHECK_INT(strspn(strchr(why.text, '"') + 1, "x"), size < 50 ? size : 50);
     }
 }
 
