@@ -321,7 +321,9 @@ static void never_adopted(void) {
     wss_server *server = make(&options);
     CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     __atomic_add_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
-    wss__accept_deal(&server->loops[0], ends[0]); /* the second loop has fewer */
+    wss__conn_peer peer;
+    memset(&peer, 0, sizeof peer);
+    wss__accept_deal(&server->loops[0], ends[0], &peer); /* the second loop has fewer */
     __atomic_sub_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
     CHECK(server->loops[1].inbox.waiting.first != NULL);
     step_end(server);
@@ -340,7 +342,9 @@ static void dealt_to_a_closed_loop(void) {
     __atomic_add_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
     wss__queue_take(&server->loops[1].inbox, 1);
     CHECK(!wss__queue_next(&server->loops[1].inbox));
-    wss__accept_deal(&server->loops[0], ends[0]);
+    wss__conn_peer peer;
+    memset(&peer, 0, sizeof peer);
+    wss__accept_deal(&server->loops[0], ends[0], &peer);
     CHECK_INT(recv(ends[1], &byte, 1, MSG_DONTWAIT), 0);
     __atomic_sub_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
     close(ends[1]);
