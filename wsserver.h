@@ -59,8 +59,10 @@
                       +-> refused: no connect, no disconnect
 
        it is      from                           calls that work on its handle
-       asked      its request is whole           wss_accept and wss_refuse, or wss_reply where it is plain HTTP
-       accepted   wss_accept returned WSS_OK     sends, wss_close, wss_pause, wss_resume: they go behind the answer
+       asked      its request is whole           wss_accept and wss_refuse, or wss_reply where it is plain HTTP;
+                                                 wss_get_info
+       accepted   wss_accept returned WSS_OK     sends, wss_close, wss_pause, wss_resume: they go behind the answer;
+                                                 wss_get_info, wss_buffered, wss_set_user
        open       its connect handlers           all but the three answers
        closing    wss_close, a fault, a stop     wss_get_info, wss_buffered, wss_set_user
        gone       its disconnect handlers ended  none: WSS_ERR_GONE
@@ -333,9 +335,10 @@ typedef void wss_handler(const wss_event *event);
    used: new requests get 503; large things (over 4 KiB) find no memory, which ends the connection that asked (1013) or
    fails the call (WSS_ERR_BUDGET); small messages and control frames go on in the last eighth. Each connection's queue
    is bounded by max_queued and send_policy; while the replies to a client fill half of its queue it is not read from.
-   With queue the same goes for messages on their way to its thread, and for more than 64 of them; when those of all
-   clients hold a quarter of the budget, each has one under way, and what clients left behind that reset is dropped and
-   counted. */
+   With queue the same goes for messages on their way to its thread, and for more than 64 of them. Those of all clients
+   together, also of clients that have gone, hold a quarter of the budget: above it each client has one under way, and
+   what those left behind that have reset is dropped and counted; a sixteenth more, and nobody is read until it is a
+   quarter again. Nobody is closed for that, and who comes is let in. */
 typedef struct wss_options {
     int port;                  /* default 0: the kernel picks one; read it back with wss_get_options */
     int threads;               /* networking threads; default 1 */
@@ -365,14 +368,15 @@ typedef struct wss_options {
                                   for each 16 bytes that have come); default 1 MiB */
     int max_head;              /* bytes of a request's head, its first line among them; default 16384 */
     int max_connections;       /* default 10000, less where the process may open fewer descriptors. Further ones wait.
-                                  An eighth of them, but at least 64, may be unfinished handshakes at one time: then
-                                  the oldest without a whole request ends once it had a second, if another waits */
+                                  An eighth of them, but at least 64, may be unfinished handshakes at one time, shared
+                                  out between the threads: then the oldest without a whole request ends once it had a
+                                  second, if another waits. A handshake ends with the answer */
     int max_per_address;       /* connections of one IPv4 address or IPv6 network (/64); default 0: WSS_OFF */
     size_t max_queued;         /* bytes that what waits to be sent on one connection may hold: of each message its size
                                   and what its place in the queue costs, at least 64; and as much again on its way there
                                   from other threads; default 1 MiB */
     size_t memory_budget;      /* bytes of everything the server holds; default 256 MiB */
-    int max_posted;            /* posts and sends waiting for a networking thread; default 65536 */
+    int max_posted;            /* posts and sends that wait for a networking thread; default 65536 */
     size_t max_posted_bytes;   /* their bytes; default 16 MiB */
     int handshake_ms;          /* from accept to the whole request, and from that to the answer; default 10000 */
     int ping_ms;               /* silence after which the peer is pinged; default 20000 */
@@ -468,7 +472,8 @@ typedef struct wss_stats {
     uint64_t turns[6];         /* turns of loops, ever: of up to 1, 4, 16, 64, 256 ms, and longer ones */
     uint64_t paused;           /* connections that are not read from now: by wss_pause, or by what they queued */
     uint64_t crowded;          /* connections now that were above half of max_queued and have not fallen to a quarter */
-    uint64_t undelivered;      /* with options.queue: bytes of messages on their way to its thread now */
+    uint64_t undelivered;      /* with options.queue: bytes of messages on their way to its thread now, and of what was
+                                  received from clients that have reset and not looked at */
     uint64_t handshakes;       /* under way now */
     uint64_t closed_places;    /* with options.queue: ended connections now whose events were not delivered yet */
     uint64_t rate_pauses;      /* times that a connection was above max_message_rate */
@@ -619,8 +624,8 @@ WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, 
 WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const char *type, wss_args args);
 
 /* Connections. any. WSS_ERR_GONE for those that are closed or closing; WSS_ERR_ARGUMENT; of a reason that is not UTF-8
-   WSS_ERR_UTF8. From other threads wss_close, wss_pause and wss_resume may also fail with WSS_ERR_MEMORY,
-   WSS_ERR_BUDGET or WSS_ERR_STOPPED, the latter two with WSS_ERR_QUEUE_FULL. */
+   WSS_ERR_UTF8. From other threads, and in a posted function, wss_close, wss_pause and wss_resume may also fail with
+   WSS_ERR_MEMORY, WSS_ERR_BUDGET or WSS_ERR_STOPPED, the latter two with WSS_ERR_QUEUE_FULL. */
 
 /* Sends what is queued, then Close with this code (1000 to 1003, 1007 to 1014, 3000 to 4999) and reason (UTF-8, up to
    123 bytes, may be NULL). No further handler of this connection begins, but for disconnect, and for connect if that is
@@ -631,8 +636,8 @@ WSSERVER_API size_t wss_count(const wss_server *server);
 /* What was accepted for this connection and not yet taken by the kernel, in bytes of memory, as max_queued counts them;
    0 where it is gone. */
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn conn);
-/* The connection's own pointer. Replacing one does not free it. Like wss_get_info until the disconnect handlers
-   have run. */
+/* The connection's own pointer, from wss_accept on (which sets it), or connect, until the disconnect handlers have run.
+   Replacing one does not free it. */
 WSSERVER_API int wss_set_user(wss_server *server, wss_conn conn, void *user);
 /* Stops reading from a connection, and goes on. Messages wait in the network meanwhile, also those of a client that
    has gone since: its end is told behind them. */
@@ -653,8 +658,8 @@ WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size
    never does, in wss_destroy. any. WSS_ERR_QUEUE_FULL, _MEMORY, _BUDGET, _STOPPED, _ARGUMENT: then it never runs. */
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg);
 /* Calls handler once after delay_ms (negative: at once), or every repeat_ms from then on where that is above 0.
-   e->context is context. Those due in the same millisecond run in the order in which they were started. any. .id 0: out
-   of memory, stopping, or more posted than may wait. */
+   e->context is context. Those due in the same millisecond run in the order in which they were started; one that
+   repeats is started anew each time it is due. any. .id 0: out of memory, stopping, or more posted than may wait. */
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
                                        void *context);
 /* WSS_OK: its handler does not run after this. WSS_ERR_BUSY: nor does it, but another thread is in it at this moment.
@@ -673,7 +678,7 @@ WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), v
    of that. */
 WSSERVER_API int wss_queue_run(wss_queue *queue);
 /* Waits up to milliseconds (-1: for ever) for work, runs what is there, at most 256 posts and events, returns WSS_OK;
-   WSS_ERR_STOPPED as wss_queue_run would return; WSS_ERR_BUSY. */
+   WSS_ERR_STOPPED where wss_queue_run would return; WSS_ERR_BUSY. */
 WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds);
 /* Makes wss_queue_run return after the work in hand. any, signal. */
 WSSERVER_API void wss_queue_stop(wss_queue *queue);
@@ -4113,7 +4118,7 @@ static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size
 
 enum {
     WSS__TIMER_LEVELS = 5, WSS__TIMER_SLOTS = 64,
-    WSS__TIMER_HORIZON = 1 << 30 /* milliseconds; what is due later waits here and is looked at again */
+    WSS__TIMER_HORIZON = 1 << 30 /* milliseconds; what is due later rings before, and its owner sets it again */
 };
 #define WSS__TIMER_NONE 0xffffffffu
 /* list of what is due and not yet taken */
@@ -4205,12 +4210,13 @@ static void wss__timer_remove(wss__timer_wheel *wheel, uint32_t number) {
     node->previous = 0;
 }
 
-/* Sets or moves a timer. A time that has passed becomes the next millisecond; one past the horizon, the horizon: the
-   owner sees that it is early and sets it again. */
+/* Sets or moves a timer. A time that has passed becomes the next millisecond. One past the horizon becomes the moment
+   from which on it is not, or one as far before that: the owner sees that it is early and sets it again, before
+   anything that is set later and due with it. */
 static void wss__timer_set(wss__timer_wheel *wheel, uint32_t number, uint64_t due) {
     wss__timer_remove(wheel, number);
     if (due <= wheel->now) due = wheel->now + 1;
-    if (due - wheel->now > WSS__TIMER_HORIZON - 1) due = wheel->now + WSS__TIMER_HORIZON - 1;
+    due = wheel->now + 1 + (due - wheel->now - 1) % (WSS__TIMER_HORIZON - 1);
     wheel->at(wheel->owner, number)->due = (uint32_t)due;
     wss__timer_place(wheel, number, 0);
 }
@@ -5315,33 +5321,46 @@ static void wss__input_free_session(wss__session_shared *shared, wss__session *s
    knows    base, mem
    owns     jobs leave in the order of their arrival; the wake-up is decided and written under the mutex: none is lost
             and none comes after the descriptor has closed; jobs come in to all of several inboxes or to none, and a
-            refused one leaves no trace: it stays with the caller; posted functions are called in one function here
+            refused one leaves no trace: it stays with the caller; what has not begun to run counts in the limits; a
+            job of a group can be called back as long as it was not taken; posted functions are called in one function
    threads  any may push; one takes */
 
 enum { WSS__QUEUE_POST = 0 }; /* a job that calls function(arg); others, orders, belong to a loop or the queue */
 enum { WSS__QUEUE_INBOXES = 64 }; /* of the loops of a server, at most */
+enum { WSS__QUEUE_ALL = 0, WSS__QUEUE_GROUP, WSS__QUEUE_LISTS }; /* in which lists a job stands */
+
+struct wss__queue_job;
+
+typedef struct wss__queue_list {
+    struct wss__queue_job *first;
+    struct wss__queue_job *last;
+} wss__queue_list;
 
 typedef struct wss__queue_job {
-    struct wss__queue_job *next;
-    void (*function)(void *arg);
+    struct wss__queue_job *next[WSS__QUEUE_LISTS];
+    struct wss__queue_job *previous[WSS__QUEUE_LISTS];
+    union {
+        void (*function)(void *arg); /* post */
+        wss__queue_list *group;      /* order: with which it can be called back, under the mutex; NULL: it cannot */
+    };
     void *arg;
-    size_t size; /* of the job's allocation */
+    size_t size; /* of the job's allocation; 0: it is part of something else */
     size_t cost; /* bytes it counts for in the limit; 0: outside the limits */
     int kind;
 } wss__queue_job;
 
 typedef struct wss__queue_inbox {
     pthread_mutex_t mutex;
-    wss__queue_job *first;
-    wss__queue_job *last;
+    wss__queue_list waiting;
+    wss__queue_list batch; /* was taken and has not run; the taker's */
     int fd;
     int closed;
-    size_t count; /* of jobs inside the limits; atomic, for the statistics */
-    size_t bytes;
+    size_t count; /* of jobs inside the limits that have not begun to run; atomic */
+    size_t bytes; /* of these; atomic */
     size_t max_count;
     size_t max_bytes;
-    size_t orders; /* of the jobs, those that are no posts */
-    size_t left;   /* of these, what was taken and has not run, and what the taker has put in since; the taker's */
+    size_t orders; /* of the jobs that wait, those that are no posts */
+    size_t left;   /* of the batch, likewise; the taker's */
     int wake;      /* what was put in while it was empty has not been signalled */
 } wss__queue_inbox;
 
@@ -5369,37 +5388,62 @@ static void wss__queue_signal(int fd) {
     }
 }
 
-/* Whether one more job comes in. Under the mutex. */
-static int wss__queue_check(const wss__queue_inbox *inbox, size_t cost) {
-    if (inbox->closed) return WSS_ERR_STOPPED;
-    if (!cost || !inbox->count) return WSS_OK;
-    if (inbox->count >= inbox->max_count || inbox->bytes >= inbox->max_bytes) return WSS_ERR_QUEUE_FULL;
-    return cost > inbox->max_bytes - inbox->bytes ? WSS_ERR_QUEUE_FULL : WSS_OK;
+/* which: by which of its links the job stands in this list. */
+static void wss__queue_append(wss__queue_list *list, int which, wss__queue_job *job) {
+    job->next[which] = NULL;
+    job->previous[which] = list->last;
+    *(list->last ? &list->last->next[which] : &list->first) = job;
+    list->last = job;
 }
 
-/* Each job of a list to its inbox, or none to any: WSS_OK, or WSS_ERR_STOPPED or WSS_ERR_QUEUE_FULL. account, may be
-   NULL, grows by size before anybody can take a job, and only if it came in. Leaves the inboxes locked, for
-   wss__queue_finish; they must be in the same order for everybody. */
-static int wss__queue_put(wss__queue_inbox **inboxes, wss__queue_job *jobs, int count, uint32_t *account,
-                          uint32_t size) {
+static void wss__queue_unlink(wss__queue_list *list, int which, wss__queue_job *job) {
+    wss__queue_job *next = job->next[which];
+    wss__queue_job *previous = job->previous[which];
+    *(previous ? &previous->next[which] : &list->first) = next;
+    *(next ? &next->previous[which] : &list->last) = previous;
+}
+
+/* Whether one more job comes in. own: behind the batch in hand, which has no end. Under the mutex. */
+static int wss__queue_check(const wss__queue_inbox *inbox, size_t cost, int own) {
+    size_t count = __atomic_load_n(&inbox->count, __ATOMIC_RELAXED);
+    size_t bytes = __atomic_load_n(&inbox->bytes, __ATOMIC_RELAXED);
+    if (inbox->closed && !own) return WSS_ERR_STOPPED;
+    if (!cost || !count) return WSS_OK;
+    if (count >= inbox->max_count || bytes >= inbox->max_bytes) return WSS_ERR_QUEUE_FULL;
+    return cost > inbox->max_bytes - bytes ? WSS_ERR_QUEUE_FULL : WSS_OK;
+}
+
+/* One job, which is accepted. own: behind the batch in hand. Under the mutex. */
+static void wss__queue_enter(wss__queue_inbox *inbox, wss__queue_job *job, int own) {
+    int is_order = job->kind != WSS__QUEUE_POST;
+    wss__queue_append(own ? &inbox->batch : &inbox->waiting, WSS__QUEUE_ALL, job);
+    if (is_order && job->group) wss__queue_append(job->group, WSS__QUEUE_GROUP, job);
+    if (is_order) (*(own ? &inbox->left : &inbox->orders))++;
+    if (!job->cost) return;
+    __atomic_add_fetch(&inbox->count, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&inbox->bytes, job->cost, __ATOMIC_RELAXED);
+}
+
+/* Each job of a list to its inbox, or none to any: WSS_OK, or WSS_ERR_STOPPED or WSS_ERR_QUEUE_FULL. own: the inbox
+   that this thread takes from, if any: while orders of the batch in hand are left, it orders behind these, so that
+   when they have run nothing of its own is on the way. account, may be NULL, grows by size before anybody can take a
+   job, and only if it came in. Leaves the inboxes locked, for wss__queue_finish; they must be in the same order for
+   everybody. */
+static int wss__queue_put(wss__queue_inbox **inboxes, wss__queue_job *jobs, int count, const wss__queue_inbox *own,
+                          uint32_t *account, uint32_t size) {
     int result = WSS_OK;
     wss__queue_job *job = jobs;
+    if (own && !own->left) own = NULL;
     for (int i = 0; i < count; i++) pthread_mutex_lock(&inboxes[i]->mutex);
-    for (int i = 0; i < count && !result; i++, job = job->next) result = wss__queue_check(inboxes[i], job->cost);
+    for (int i = 0; i < count && !result; i++, job = job->next[WSS__QUEUE_ALL])
+        result = wss__queue_check(inboxes[i], job->cost, inboxes[i] == own);
     if (result) return result;
     if (account) __atomic_add_fetch(account, size, __ATOMIC_SEQ_CST);
     for (int i = 0; i < count; i++) {
-        wss__queue_inbox *inbox = inboxes[i];
         job = jobs;
-        jobs = job->next;
-        job->next = NULL;
-        inbox->wake = !inbox->last;
-        if (inbox->last) inbox->last->next = job;
-        else inbox->first = job;
-        inbox->last = job;
-        if (job->cost) __atomic_store_n(&inbox->count, inbox->count + 1, __ATOMIC_RELAXED);
-        inbox->bytes += job->cost;
-        inbox->orders += job->kind != WSS__QUEUE_POST;
+        jobs = job->next[WSS__QUEUE_ALL];
+        inboxes[i]->wake = inboxes[i] != own && !inboxes[i]->waiting.last;
+        wss__queue_enter(inboxes[i], job, inboxes[i] == own);
     }
     return WSS_OK;
 }
@@ -5413,58 +5457,85 @@ static void wss__queue_finish(wss__queue_inbox **inboxes, int count) {
 }
 
 static int wss__queue_push(wss__queue_inbox *inbox, wss__queue_job *job) {
-    int result = wss__queue_put(&inbox, job, 1, NULL, 0);
+    int result = wss__queue_put(&inbox, job, 1, NULL, NULL, 0);
     wss__queue_finish(&inbox, 1);
     return result;
 }
 
-/* Takes all that is there. close_it: nothing gets in after this. */
-static wss__queue_job *wss__queue_take(wss__queue_inbox *inbox, int close_it) {
+/* Makes all that waits the batch; none may be in hand, and nothing in it be of a group. close_it: nothing gets in after
+   this. */
+static void wss__queue_take(wss__queue_inbox *inbox, int close_it) {
     pthread_mutex_lock(&inbox->mutex);
-    wss__queue_job *first = inbox->first;
-    inbox->first = NULL;
-    inbox->last = NULL;
-    __atomic_store_n(&inbox->count, 0, __ATOMIC_RELAXED);
-    inbox->bytes = 0;
+    inbox->batch = inbox->waiting;
+    memset(&inbox->waiting, 0, sizeof inbox->waiting);
     inbox->left = inbox->orders;
     inbox->orders = 0;
     if (close_it) inbox->closed = 1;
     pthread_mutex_unlock(&inbox->mutex);
-    return first;
 }
 
-/* Takes so many of what is there; the rest stays, and is announced again. */
-static wss__queue_job *wss__queue_take_some(wss__queue_inbox *inbox, int most) {
+/* Makes so many of what waits the batch, and nothing of it can be called back; the rest is announced again. How many
+   there were. */
+static int wss__queue_take_some(wss__queue_inbox *inbox, int most) {
+    int taken = 0;
+    wss__queue_job *job;
     pthread_mutex_lock(&inbox->mutex);
-    wss__queue_job *first = inbox->first;
-    wss__queue_job *last = NULL;
-    for (wss__queue_job *job = first; job && most > 0; job = job->next, most--) {
-        last = job;
-        if (job->cost) __atomic_store_n(&inbox->count, inbox->count - 1, __ATOMIC_RELAXED);
-        inbox->bytes -= job->cost;
+    for (; taken < most && (job = inbox->waiting.first) != NULL; taken++) {
+        int is_order = job->kind != WSS__QUEUE_POST;
+        wss__queue_unlink(&inbox->waiting, WSS__QUEUE_ALL, job);
+        if (is_order && job->group) wss__queue_unlink(job->group, WSS__QUEUE_GROUP, job);
+        if (is_order) job->group = NULL;
+        wss__queue_append(&inbox->batch, WSS__QUEUE_ALL, job);
     }
-    if (last) inbox->first = last->next;
-    if (last) last->next = NULL;
-    if (!inbox->first) inbox->last = NULL;
-    else wss__queue_signal(inbox->fd);
+    if (inbox->waiting.first) wss__queue_signal(inbox->fd);
     pthread_mutex_unlock(&inbox->mutex);
-    return first;
+    return taken;
 }
 
-/* Puts jobs that were taken and not run back in front. */
-static void wss__queue_put_back(wss__queue_inbox *inbox, wss__queue_job *first) {
-    if (!first) return;
+/* Takes the next job of the batch out of the account and the list; NULL: all have begun to run. */
+static wss__queue_job *wss__queue_next(wss__queue_inbox *inbox) {
+    wss__queue_job *job = inbox->batch.first;
+    if (!job) return NULL;
+    wss__queue_unlink(&inbox->batch, WSS__QUEUE_ALL, job);
+    if (job->kind != WSS__QUEUE_POST && inbox->left) inbox->left--;
+    if (job->cost) __atomic_sub_fetch(&inbox->count, 1, __ATOMIC_RELAXED);
+    if (job->cost) __atomic_sub_fetch(&inbox->bytes, job->cost, __ATOMIC_RELAXED);
+    return job;
+}
+
+/* Puts what is left of the batch back in front. */
+static void wss__queue_put_back(wss__queue_inbox *inbox) {
+    wss__queue_list *batch = &inbox->batch;
+    wss__queue_list *waiting = &inbox->waiting;
+    if (!batch->first) return;
     pthread_mutex_lock(&inbox->mutex);
-    wss__queue_job *last = first;
-    for (wss__queue_job *job = first; job; job = job->next) {
-        last = job;
-        if (job->cost) __atomic_store_n(&inbox->count, inbox->count + 1, __ATOMIC_RELAXED);
-        inbox->bytes += job->cost;
-    }
-    last->next = inbox->first;
-    if (!inbox->last) inbox->last = last;
-    inbox->first = first;
+    batch->last->next[WSS__QUEUE_ALL] = waiting->first;
+    *(waiting->first ? &waiting->first->previous[WSS__QUEUE_ALL] : &waiting->last) = batch->last;
+    waiting->first = batch->first;
+    memset(batch, 0, sizeof *batch);
     wss__queue_signal(inbox->fd);
+    pthread_mutex_unlock(&inbox->mutex);
+}
+
+/* Calls back the oldest job of a group, NULL where none waits any more. Of such jobs none may be inside the limits. */
+static wss__queue_job *wss__queue_recall(wss__queue_inbox *inbox, wss__queue_list *group) {
+    pthread_mutex_lock(&inbox->mutex);
+    wss__queue_job *job = group->first;
+    if (job) wss__queue_unlink(group, WSS__QUEUE_GROUP, job);
+    if (job) wss__queue_unlink(&inbox->waiting, WSS__QUEUE_ALL, job);
+    pthread_mutex_unlock(&inbox->mutex);
+    return job;
+}
+
+/* All jobs of a group become those of another one. */
+static void wss__queue_regroup(wss__queue_inbox *inbox, wss__queue_list *from, wss__queue_list *to) {
+    wss__queue_job *job;
+    pthread_mutex_lock(&inbox->mutex);
+    while ((job = from->first) != NULL) {
+        wss__queue_unlink(from, WSS__QUEUE_GROUP, job);
+        wss__queue_append(to, WSS__QUEUE_GROUP, job);
+        job->group = to;
+    }
     pthread_mutex_unlock(&inbox->mutex);
 }
 
@@ -5497,10 +5568,11 @@ static void wss__queue_call(wss__mem *mem, wss__queue_job *job) {
 struct wss_queue {
     wss__mem mem;
     wss__queue_inbox inbox;
-    wss__queue_job *batch; /* taken by the thread that drains, and not run yet */
+    wss__queue_job mark; /* behind what was there when the end of the last server was seen */
+    int marked;    /* it is in the inbox */
     int attached;  /* servers that were made with it and not destroyed; atomic */
     int serving;   /* of these, the ones whose end has not been seen; atomic */
-    int ended;     /* a server's end was seen since the last run returned */
+    int ended;     /* a server's end was seen, and nothing was marked since */
     int stopping;  /* atomic */
     int draining;  /* a thread is in run or poll; atomic */
 };
@@ -6021,14 +6093,15 @@ static int wss__socket_listen(wss__socket_listeners *all, const wss_options *opt
 /* ---- [event] -----------------------------------------------------------------------------------------------
    purpose  the registered handlers, and the one place that calls them
    knows    base, mem, utf8, json, args
-   owns     lists only grow: published with release, read with acquire; an event is seen by the handlers that were there
-            when it began; no lock is held while a handler runs
+   owns     lists only grow: published with release, read with acquire; registrations are numbered, and an event is seen
+            by those that were made when its dispatch began, in whatever list; no lock is held while a handler runs
    threads  any registers; the loop, or the thread that drains the queue, emits */
 
 typedef struct wss__event_handler {
     struct wss__event_handler *next; /* atomic */
     wss_handler *handler;
     void *context;
+    size_t number; /* of its registration */
 } wss__event_handler;
 
 typedef struct wss__event_list {
@@ -6041,7 +6114,6 @@ typedef struct wss__event_type {
     struct wss__event_type *children[4]; /* atomic */
     struct wss__event_type *older;
     wss__span name; /* its bytes and a NUL follow */
-    size_t number;  /* in the order of registration, from 1 on */
     wss__event_list handlers;
 } wss__event_type;
 
@@ -6054,6 +6126,7 @@ typedef struct wss__event_table {
     wss__event_type *types; /* atomic */
     wss__event_type *newest;
     size_t type_count; /* atomic */
+    size_t made;       /* registrations; atomic */
 } wss__event_table;
 
 /* What this thread is inside of, the innermost first: turns of loops, handlers of servers, queues that it drains. */
@@ -6082,9 +6155,14 @@ static int wss__event_is_inside(const void *what) {
     return place != NULL;
 }
 
-/* For wss__event_find_type; 0: no message is typed, as far as anybody here cares. */
+/* 0: no message is typed, as far as anybody here cares. */
 static size_t wss__event_type_count(const wss__event_table *table) {
     return __atomic_load_n(&table->type_count, __ATOMIC_ACQUIRE);
+}
+
+/* What an event sees whose dispatch begins now: the registrations up to this one. */
+static size_t wss__event_begin(const wss__event_table *table) {
+    return __atomic_load_n(&table->made, __ATOMIC_ACQUIRE);
 }
 
 /* Where the type of this name is named in the tree, or would be. */
@@ -6098,10 +6176,8 @@ static wss__event_type **wss__event_type_at(wss__event_table *table, wss__span n
     return at;
 }
 
-/* The type of this name, if it is one of the first count. */
-static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span name, size_t count) {
-    wss__event_type *type = __atomic_load_n(wss__event_type_at(table, name), __ATOMIC_ACQUIRE);
-    return type && type->number <= count ? type : NULL;
+static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span name) {
+    return __atomic_load_n(wss__event_type_at(table, name), __ATOMIC_ACQUIRE);
 }
 
 static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span name) {
@@ -6111,12 +6187,11 @@ static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span n
     type = (wss__event_type *)wss__mem_get_zeroed(table->mem, wss__base_add(sizeof *type + 1, name.size));
     if (!type) return NULL;
     type->name = wss__base_span((const char *)(type + 1), name.size);
-    type->number = table->type_count + 1;
     type->older = table->newest;
     table->newest = type;
     memcpy(type + 1, name.data, name.size);
     __atomic_store_n(at, type, __ATOMIC_RELEASE);
-    __atomic_store_n(&table->type_count, type->number, __ATOMIC_RELEASE);
+    __atomic_store_n(&table->type_count, table->type_count + 1, __ATOMIC_RELEASE);
     return type;
 }
 
@@ -6125,9 +6200,11 @@ static int wss__event_append(wss__event_table *table, wss__event_list *list, wss
     if (!entry) return 0;
     entry->handler = handler;
     entry->context = context;
+    entry->number = table->made + 1;
     if (list->last) __atomic_store_n(&list->last->next, entry, __ATOMIC_RELEASE);
     else __atomic_store_n(&list->first, entry, __ATOMIC_RELEASE);
     __atomic_store_n(&list->last, entry, __ATOMIC_RELEASE);
+    __atomic_store_n(&table->made, entry->number, __ATOMIC_RELEASE);
     return 1;
 }
 
@@ -6168,7 +6245,7 @@ static void wss__event_free(wss__event_table *table) {
     pthread_mutex_destroy(&table->mutex);
 }
 
-/* The last is what a request goes to, and what an event sees of a list. */
+/* The last is what a request goes to. */
 static int wss__event_is_empty(const wss__event_table *table, int kind) {
     return __atomic_load_n(&table->lists[kind].last, __ATOMIC_ACQUIRE) == NULL;
 }
@@ -6184,15 +6261,14 @@ enum { WSS__EVENT_STAGE = 7 << 2, WSS__EVENT_SILENT = 6 << 2 };
 
 /* user: where the connection's pointer stands. Each handler sees it as the one before has left it: that one may have
    freed the pointer that the event began with. word: when that says that it was closed, no further handler begins;
-   NULL: all do. Costs a call for each handler. */
-static void wss__event_emit(wss__event_list *list, wss_event *event, void **user, const wss__atomic64 *word) {
-    wss__event_handler *last = __atomic_load_n(&list->last, __ATOMIC_ACQUIRE);
-    wss__event_handler *entry = last ? __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) : NULL;
-    while (entry) {
+   NULL: all do. seen: as wss__event_begin said. Costs a call for each handler. */
+static void wss__event_emit(wss__event_list *list, wss_event *event, void **user, const wss__atomic64 *word,
+                            size_t seen) {
+    wss__event_handler *entry = __atomic_load_n(&list->first, __ATOMIC_ACQUIRE);
+    while (entry && entry->number <= seen) {
         if (word && (__atomic_load_n(word, __ATOMIC_ACQUIRE) & WSS__EVENT_STAGE) == WSS__EVENT_SILENT) break;
         event->user = __atomic_load_n(user, __ATOMIC_ACQUIRE);
         wss__event_call(entry->handler, entry->context, event);
-        if (entry == last) break;
         entry = __atomic_load_n(&entry->next, __ATOMIC_ACQUIRE);
     }
 }
@@ -6202,16 +6278,15 @@ static void wss__event_emit_last(wss__event_list *list, wss_event *event) {
     if (last) wss__event_call(last->handler, last->context, event);
 }
 
-/* If data is a typed message that somebody handles, calls them: if its type is one of the first types.
-   Takes the type out, in place: data is used up. */
+/* If data is a typed message that somebody handles, calls them. Takes the type out, in place: data is used up. */
 static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event,
-                                    void **user, const wss__atomic64 *word, char *data, size_t size, size_t types) {
+                                    void **user, const wss__atomic64 *word, char *data, size_t size, size_t seen) {
     wss__json_rest rest;
     const char *object = wss__json_space(data, data + size);
     if (object == data + size || *object != '{') return; /* not even read */
     if (event->opcode == WSS_BINARY && wss__utf8_check(0, data, size) != 0) return;
     int result = wss__json_without(wss__base_span(data, size), wss__base_text(options->type_member), data, &rest);
-    wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size), types);
+    wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size));
     if (result || !type) return;
     wss_event typed = *event;
     wss__args_given outside = wss__args_handed;
@@ -6224,7 +6299,7 @@ static void wss__event_emit_message(wss__event_table *table, const wss_options *
     typed.args.length = rest.size;
     typed.data = NULL;
     typed.size = 0;
-    wss__event_emit(&type->handlers, &typed, user, word);
+    wss__event_emit(&type->handlers, &typed, user, word, seen);
     wss__args_forget(&wss__args_handed);
     wss__args_handed = outside;
 }
@@ -6389,19 +6464,30 @@ enum {
 
 struct wss__conn;
 
-/* An event on its way to the queue's thread. */
+/* An event on its way to the queue's thread: what of it is known nowhere else. */
 typedef struct wss__conn_notice {
-    wss__queue_job job; /* size 0: part of what it is about; else the data and a NUL follow */
-    wss_event event;
-    struct wss__conn *conn;
+    wss__queue_job job;         /* arg: the server. size 0: part of what it is about; else the data and a NUL follow */
+    union {
+        struct wss__conn *conn; /* whose place it holds; NULL: nobody's */
+        wss_conn handle;        /* of that, once it was told */
+    };
+    uint16_t code;              /* disconnect, as the next two */
+    uint8_t cause;
+    uint8_t reason_size;
+    uint8_t kind;               /* WSS_EVENT_... */
+    uint8_t opcode;             /* data */
 } wss__conn_notice;
 
 /* A request that the application has to answer, with its head. Shared with the event that shows it. */
 typedef struct wss__conn_request {
-    uint32_t references; /* atomic */
-    size_t bytes;        /* of this allocation; the head follows */
-    int upgrade;         /* else plain HTTP */
+    uint32_t references;   /* atomic */
+    size_t bytes;          /* of this allocation; the head follows */
+    int upgrade;           /* else plain HTTP */
+    wss_conn conn;
     wss__conn_notice job;
+    wss__queue_list group; /* the job, while nobody has taken it */
+    wss__buf_frame *answer; /* given, and not applied by the loop yet; mutex, until the stage says so */
+    int status;            /* of that: of HTTP, 101 lets in */
     wss_request request;
 } wss__conn_request;
 
@@ -6410,11 +6496,16 @@ typedef struct wss__conn_delivery {
     wss__conn_notice connect;
     wss__conn_notice disconnect;
     char reason[WSS__FRAME_CONTROL_MAX];
+    wss__queue_list group; /* what can be called back once the peer has broken it off */
     size_t undelivered; /* bytes; atomic */
+    size_t unread;      /* of one that was reset: received, not looked at, and counted in the sum of all; the loop's */
     int messages;       /* of which these are made; atomic */
     int reset;          /* the peer has broken it off; atomic */
     int waiting;        /* the loop waits for it to fall; atomic */
     int holders;        /* the loop, and each event under way; atomic */
+    int held;           /* the loop's, as the next two: it is in the loop's list of those */
+    uint32_t before;
+    uint32_t after;
 } wss__conn_delivery;
 
 /* A peer that is not on IPv4: see wss__conn_peer_of. */
@@ -6481,16 +6572,24 @@ typedef struct wss__conn_list {
     uint32_t last;
 } wss__conn_list;
 
+enum { /* whether a loop holds connections back because too much is undelivered */
+    WSS__CONN_HELD = 1, /* it does, and is to be told when it is less */
+    WSS__CONN_COMING    /* and that is on its way */
+};
+
 enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
     WSS__ORDER_SEND = 1,
     WSS__ORDER_BROADCAST,
     WSS__ORDER_CLOSE,
     WSS__ORDER_ANSWER,
     WSS__ORDER_ADOPT, /* a place that was dealt */
-    WSS__ORDER_READ,  /* pause, resume, or events were delivered */
+    WSS__ORDER_READ,  /* pause, resume */
     WSS__ORDER_TIMER,
-    WSS__ORDER_EVENT, /* for a queue */
-    WSS__ORDER_ENDED  /* for a queue: a server has ended */
+    WSS__ORDER_EVENT, /* for a queue; a wss__conn_notice */
+    WSS__ORDER_ENDED, /* for a queue: a server has ended */
+    WSS__ORDER_MARK,  /* for a queue: it was told that its last server has ended, and runs what came before this */
+    WSS__ORDER_TOLD,  /* an event that was told, on its way back: its connection may be read again */
+    WSS__ORDER_LESS   /* less is undelivered: all may be */
 };
 
 /* An order to a loop. It is made on the stack; where another thread has to carry it out, a copy goes there. */
@@ -6498,11 +6597,12 @@ typedef struct wss__conn_order {
     wss__queue_job job;    /* arg: answer: the connection's pointer */
     wss_conn conn;         /* broadcast: left out. timer: the timer */
     wss__conn *place;      /* adopt */
-    wss__buf_frame *frame; /* send, broadcast, answer */
+    wss__buf_frame *frame; /* send, broadcast */
     wss__span text;        /* close: the reason. Behind a copy stands what this points to */
     wss__span protocol;    /* answer: the subprotocol, in memory for the connection to keep */
+    wss__buf_frame *answer; /* for the request to keep */
     int code;              /* close */
-    int status;            /* answer: of HTTP, 101 lets in */
+    int status;            /* answer: as it is kept */
     int bits;              /* read: of the work, to set or to clear */
     uint8_t set;           /* read. timer: start, not cancel */
     uint8_t upgrade;       /* answer: to one */
@@ -6530,6 +6630,12 @@ typedef struct wss__loop {
     uint32_t oldest;           /* when the oldest was accepted whose request is not whole; UINT32_MAX: none; atomic */
     int room;                  /* it has been asked to end a handshake, and has not looked at that; atomic */
     size_t connections;        /* sockets that were dealt to it and not closed; atomic */
+    size_t handshakes;         /* of these, those whose requests were not answered; atomic */
+    size_t dealt;              /* and those that it has not looked at; atomic */
+    wss__atomic64 dealt_in;    /* the last of them, in this turn of the first loop; atomic */
+    wss__conn_list held_back;  /* who waits until less is undelivered, though nothing of his own is: the first first */
+    int held;                  /* WSS__CONN_HELD, and _COMING; atomic */
+    wss__queue_job less;       /* tells it that less is undelivered */
     size_t handed_out;              /* in this turn, of broadcasts that do not leave together: one for each receiver */
     int full;                       /* there are as many as leave in a turn: what makes more waits for the next one */
     int epoll;
@@ -6570,8 +6676,9 @@ struct wss_server {
     wss__atomic64 stop_at;     /* atomic: the earliest end of a stop; 0: none was asked for */
     wss__atomic64 spread_end;  /* atomic: until when a stop spreads its closes; 0: it does not, or none was asked for */
     size_t open;               /* atomic: connections that are counted */
-    size_t handshakes;         /* atomic: under way on all loops, and requests that somebody still holds */
     size_t undelivered;        /* atomic: bytes on their way to the queue's thread, of all connections */
+    wss__queue_list left;      /* of that, what clients sent that have reset; under the mutex of the queue's inbox */
+    int held;                  /* atomic: a loop waits for it to fall */
     size_t closed;             /* atomic: places whose sockets are closed, and that the queue's thread still needs */
     wss__atomic64 refused_full;        /* atomic: of sends that no loop has seen */
     wss__atomic64 undelivered_dropped; /* atomic */
@@ -6651,14 +6758,12 @@ static wss__conn *wss__conn_find_own(wss__loop *loop, wss_conn handle) {
 }
 
 /* Hands an order to a loop, as wss__queue_put does; the array's mutex is given back before wss__queue_finish wakes it.
-   If this thread is that loop, what it sends from now on goes behind the order. account, may be NULL, grows by what its
-   frame costs. */
+   account, may be NULL, grows by what its frame costs. */
 static int wss__conn_put(wss__loop *loop, wss__conn_order *order, uint32_t *account) {
     wss__queue_inbox *inbox = &loop->inbox;
+    wss__queue_inbox *own = wss__conn_own_loop(loop->server) == loop ? inbox : NULL;
     uint32_t units = account ? (uint32_t)(wss__buf_charge(order->frame) / WSS__SESSION_UNIT) : 0;
-    int result = wss__queue_put(&inbox, &order->job, 1, account, units);
-    if (!result && wss__conn_own_loop(loop->server) == loop) inbox->left++;
-    return result;
+    return wss__queue_put(&inbox, &order->job, 1, own, account, units);
 }
 
 /* NULL without options.queue. */
@@ -6681,17 +6786,22 @@ static void wss__conn_tell_acceptor(wss_server *server) {
         wss__queue_signal(server->loops[0].inbox.fd);
 }
 
-static void wss__conn_end_handshake(wss_server *server) {
-    __atomic_sub_fetch(&server->handshakes, 1, __ATOMIC_SEQ_CST);
-    wss__conn_tell_acceptor(server);
+static void wss__conn_end_handshake(wss__loop *loop) {
+    __atomic_sub_fetch(&loop->handshakes, 1, __ATOMIC_SEQ_CST);
+    wss__conn_tell_acceptor(loop->server);
 }
 
-/* The last who needs a request ends the handshake: clients that have gone count until their events were delivered,
-   so that no more of them can wait than there may be handshakes. */
+static size_t wss__conn_handshakes(const wss_server *server) {
+    size_t sum = 0;
+    for (int i = 0; i < server->loop_count; i++)
+        sum += __atomic_load_n(&server->loops[i].handshakes, __ATOMIC_SEQ_CST);
+    return sum;
+}
+
 static void wss__conn_release_request(wss_server *server, wss__conn_request *kept) {
     if (!kept || __atomic_sub_fetch(&kept->references, 1, __ATOMIC_ACQ_REL) > 0) return;
+    wss__buf_release(&server->mem, kept->answer);
     wss__mem_free(&server->mem, kept, kept->bytes);
-    wss__conn_end_handshake(server);
 }
 
 /* Whether its request still waits for an answer. Any thread. */
@@ -6707,12 +6817,16 @@ static wss__conn_request *wss__conn_request_of(const wss_request *request) {
     return (wss__conn_request *)(void *)((char *)(uintptr_t)request - offsetof(wss__conn_request, request));
 }
 
-/* Nobody needs the request any more but the event that may be showing it. */
+/* Nobody needs the request any more, if there is one, but the event that may be showing it: where that still waits
+   nobody will be shown it. So no more requests wait than handshakes are under way. */
 static void wss__conn_forget_request(wss_server *server, wss__conn *conn) {
+    wss__conn_request *kept = conn->cold ? conn->cold->request : NULL;
+    wss_queue *queue = server->options.queue;
+    if (!kept) return;
     wss__conn_lock(server);
-    wss__conn_request *kept = conn->cold->request;
     conn->cold->request = NULL;
     wss__conn_unlock(server);
+    if (queue && wss__queue_recall(&queue->inbox, &kept->group)) wss__conn_release_request(server, kept);
     wss__conn_release_request(server, kept);
 }
 
@@ -6943,7 +7057,7 @@ static void wss__conn_set_state(wss__loop *loop, wss__conn *conn, int state) {
     wss__conn_unlink(loop, conn);
     conn->work = (uint16_t)(conn->work + ((state - before) << WSS__WORK_STATE_SHIFT));
     wss__conn_link(loop, conn);
-    if (before == WSS__STATE_HEAD && state > WSS__STATE_ASKED) wss__conn_end_handshake(loop->server);
+    if (before <= WSS__STATE_ASKED && state > WSS__STATE_ASKED) wss__conn_end_handshake(loop);
 }
 
 /* Its session has not ended. */
@@ -7010,9 +7124,10 @@ static void wss__conn_mark_pressure(wss__loop *loop, wss__conn *conn) {
     if (queued && queued >= wss__conn_half(loop->server)) wss__conn_set_crowded(loop, conn);
 }
 
-/* It was crowded, and has fallen to a quarter of its limit: the drain event is due. */
+/* It was crowded, and has fallen to a quarter of its limit, with what is on its way: the drain event is due. */
 static int wss__conn_is_drained(const wss_server *server, const wss__conn *conn) {
-    return conn->work & WSS__WORK_CROWDED && wss__session_queued(&conn->session) <= wss__conn_half(server) / 2;
+    if (!(conn->work & WSS__WORK_CROWDED)) return 0;
+    return wss__session_queued(&conn->session) + wss__session_coming(&conn->session) <= wss__conn_half(server) / 2;
 }
 
 static void wss__conn_clear_crowded(wss__loop *loop, wss__conn *conn) {
@@ -7020,9 +7135,43 @@ static void wss__conn_clear_crowded(wss__loop *loop, wss__conn *conn) {
     wss__conn_clear_work(conn, WSS__WORK_CROWDED);
 }
 
-/* All connections together have more undelivered than they may: each then has one message under way. */
+/* ---- undelivered ---- */
+
+/* All connections together have more undelivered than they may, a quarter of the budget: each then has one message
+   under way. A sixteenth more is left for those: beyond that nobody is read, or many who have one each would fill the
+   budget. */
 static int wss__conn_is_flooded(const wss_server *server) {
     return __atomic_load_n(&server->undelivered, __ATOMIC_SEQ_CST) > server->options.memory_budget / 4;
+}
+
+static int wss__conn_is_drowned(const wss_server *server) {
+    size_t most = server->options.memory_budget / 4 + server->options.memory_budget / 16;
+    return __atomic_load_n(&server->undelivered, __ATOMIC_SEQ_CST) > most;
+}
+
+/* So many bytes less are undelivered. Where it is no longer too much, the loops that hold connections back are told. */
+static void wss__conn_note_less(wss_server *server, size_t size) {
+    __atomic_sub_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&server->held, __ATOMIC_SEQ_CST) || wss__conn_is_flooded(server)) return;
+    __atomic_store_n(&server->held, 0, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < server->loop_count; i++) {
+        int held = WSS__CONN_HELD;
+        wss__loop *loop = &server->loops[i];
+        if (!__atomic_compare_exchange_n(&loop->held, &held, WSS__CONN_COMING, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            continue;
+        loop->less.kind = WSS__ORDER_LESS;
+        wss__queue_push(&loop->inbox, &loop->less);
+    }
+}
+
+/* What was received from a peer that has reset it and was not looked at yet counts, too: such connections cost nobody
+   anything, so without end there could be many. */
+static void wss__conn_count_unread(wss_server *server, wss__conn *conn, size_t size) {
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    if (!delivery || size == delivery->unread) return;
+    __atomic_add_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
+    wss__conn_note_less(server, delivery->unread);
+    delivery->unread = size;
 }
 
 /* Whether what its peer has sent may be dropped: that has reset it, and there is too much of all. */
@@ -7039,7 +7188,53 @@ __attribute__((always_inline)) static inline size_t wss__conn_load(const wss_ser
     if (!delivery) return load;
     size_t undelivered = __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST);
     int many = __atomic_load_n(&delivery->messages, __ATOMIC_SEQ_CST) >= WSS__CONN_UNDELIVERED;
-    return many || (undelivered && wss__conn_is_flooded(server)) ? SIZE_MAX : wss__base_add(load, undelivered);
+    int open = conn->session.phase == WSS__SESSION_OPEN; /* whoever comes may say what it wants */
+    int held = undelivered ? wss__conn_is_flooded(server) : open && wss__conn_is_drowned(server);
+    return many || held ? SIZE_MAX : wss__base_add(load, undelivered);
+}
+
+static wss__conn_delivery *wss__conn_delivery_at(const wss__loop *loop, uint32_t index) {
+    return wss__conn_at(loop->server, index)->cold->delivery;
+}
+
+/* At the end of its loop's list of those that are held back. */
+static void wss__conn_hold(wss__loop *loop, wss__conn *conn) {
+    wss__conn_delivery *delivery = conn->cold->delivery;
+    wss__conn_list *list = &loop->held_back;
+    if (delivery->held) return;
+    delivery->held = 1;
+    delivery->before = list->last;
+    delivery->after = WSS__SLOT_NONE;
+    *(list->last == WSS__SLOT_NONE ? &list->first : &wss__conn_delivery_at(loop, list->last)->after) = conn->slot.index;
+    list->last = conn->slot.index;
+}
+
+static void wss__conn_unhold(wss__loop *loop, wss__conn *conn) {
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    wss__conn_list *list = &loop->held_back;
+    if (!delivery || !delivery->held) return;
+    uint32_t before = delivery->before;
+    uint32_t after = delivery->after;
+    delivery->held = 0;
+    *(before == WSS__SLOT_NONE ? &list->first : &wss__conn_delivery_at(loop, before)->after) = after;
+    *(after == WSS__SLOT_NONE ? &list->last : &wss__conn_delivery_at(loop, after)->before) = before;
+}
+
+/* A loop that holds some back is to be told when less is undelivered. Who calls this looks at the sum afterwards. */
+static void wss__conn_await_less(wss__loop *loop, int before) {
+    if (__atomic_compare_exchange_n(&loop->held, &before, WSS__CONN_HELD, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        __atomic_store_n(&loop->server->held, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Asks the thread that drains the queue to say when it has caught up: with this connection; or, where it has nothing
+   under way that could be told, with all of them. load: what it was held back for. */
+static void wss__conn_ask_for_less(wss_server *server, wss__conn *conn, size_t load) {
+    wss__conn_delivery *delivery = conn->cold->delivery;
+    wss__loop *loop = wss__conn_loop_of(server, conn);
+    __atomic_store_n(&delivery->waiting, 1, __ATOMIC_SEQ_CST);
+    if (load < SIZE_MAX || __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST)) return;
+    wss__conn_hold(loop, conn);
+    wss__conn_await_less(loop, 0);
 }
 
 /* Moment until which a connection is not read from, since it has sent a second's messages at once; 0: it is. */
@@ -7061,13 +7256,13 @@ static int wss__conn_rate(const wss_server *server, wss__conn *conn) {
 /* Reading stops while the replies to what was read fill the queue. Decided again after each message. With a
    queue the thread that drains it is asked to say when it has caught up; asking comes before looking again, so
    that its answer cannot fall in between. */
-__attribute__((always_inline)) static inline int wss__conn_update_pause(const wss_server *server, wss__conn *conn) {
+__attribute__((__always_inline__)) static inline int wss__conn_update_pause(wss_server *server, wss__conn *conn) {
     size_t half = wss__conn_half(server);
     size_t load = wss__conn_load(server, conn);
     if (conn->work & WSS__WORK_FULL && load <= half / 2) wss__conn_clear_work(conn, WSS__WORK_FULL);
     if (load > half) conn->work |= WSS__WORK_FULL;
     if (conn->work & WSS__WORK_FULL && wss__conn_delivery_of(conn)) {
-        __atomic_store_n(&conn->cold->delivery->waiting, 1, __ATOMIC_SEQ_CST);
+        wss__conn_ask_for_less(server, conn, load);
         if (wss__conn_load(server, conn) <= half / 2) /* always: true in a race only */
             wss__conn_clear_work(conn, WSS__WORK_FULL); /* never: in a race only */
     }
@@ -7302,19 +7497,20 @@ __attribute__((__noinline__)) static void wss__notify_run_typed(wss__conn *conn,
     char *data = (char *)(uintptr_t)event->data;
     wss__loop *loop = wss__conn_own_loop(server);
     if (loop) wss__session_leave_reply(&loop->shared); /* the cutter works in place, where replies may still lie */
-    size_t types = wss__event_type_count(&server->handlers);
-    wss__event_emit(&server->handlers.lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word);
+    size_t seen = wss__event_begin(&server->handlers);
+    wss__event_emit(&server->handlers.lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word, seen);
     if (wss__conn_stage(conn) == WSS__STAGE_SILENT) return;
     if (loop) loop->shared.in_place.message.data = NULL; /* the cutter changes it */
     wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, &conn->slot.word, data,
-                            event->size, types);
+                            event->size, seen);
 }
 
 /* A type that a raw handler registers counts from the next message on. */
 static inline void wss__notify_run_message(wss__conn *conn, wss_event *event) {
     wss__event_table *handlers = &event->server->handlers;
+    wss__event_list *raw = &handlers->lists[WSS_EVENT_DATA];
     if (wss__event_type_count(handlers)) wss__notify_run_typed(conn, event);
-    else wss__event_emit(&handlers->lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word);
+    else wss__event_emit(raw, event, &conn->user, &conn->slot.word, wss__event_begin(handlers));
 }
 
 __attribute__((__noinline__)) static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
@@ -7327,7 +7523,7 @@ __attribute__((__noinline__)) static void wss__notify_run_other(wss__conn *conn,
     }
     if (event->kind == WSS_EVENT_DRAIN && wss__conn_stage(conn) != WSS__STAGE_OPEN) return;
     int paired = event->kind == WSS_EVENT_CONNECT || event->kind == WSS_EVENT_DISCONNECT; /* whoever closes */
-    wss__event_emit(list, event, &conn->user, paired ? NULL : &conn->slot.word);
+    wss__event_emit(list, event, &conn->user, paired ? NULL : &conn->slot.word, wss__event_begin(&server->handlers));
     if (event->kind != WSS_EVENT_DISCONNECT) return;
     wss__conn_set_stage(server, conn, WSS__STAGE_TOLD);
     /* here, so that it is never used on two threads */
@@ -7345,15 +7541,24 @@ static inline void wss__notify_run(wss__conn *conn, wss_event *event) {
    is bounded where it comes from. */
 static void wss__notify_hand_over(wss_server *server, wss__conn *conn, wss__conn_notice *notice,
                                   const wss_event *event) {
-    notice->event = *event;
-    notice->conn = event->request ? NULL : conn;
+    wss__queue_list *group = event->request ? &wss__conn_request_of(event->request)->group : NULL;
+    wss__conn_delivery *delivery = conn && !event->request ? conn->cold->delivery : NULL;
+    notice->kind = (uint8_t)event->kind;
+    notice->opcode = (uint8_t)event->opcode;
+    notice->code = (uint16_t)event->code;
+    notice->cause = (uint8_t)event->cause;
+    notice->reason_size = (uint8_t)event->reason_length;
+    notice->conn = delivery ? conn : NULL;
+    if (delivery) __atomic_add_fetch(&delivery->holders, 1, __ATOMIC_RELAXED);
+    if (notice->job.size) group = delivery->reset ? &server->left : &delivery->group;
     notice->job.kind = WSS__ORDER_EVENT;
-    if (notice->conn) __atomic_add_fetch(&conn->cold->delivery->holders, 1, __ATOMIC_RELAXED);
+    notice->job.group = group;
+    notice->job.arg = server;
     wss__queue_push(&server->options.queue->inbox, &notice->job);
 }
 
 /* A job for an event that has none, with a copy of its data; it counts as undelivered. NULL: no memory. */
-static wss__conn_notice *wss__notify_new_notice(wss__conn *conn, wss_event *event) {
+static wss__conn_notice *wss__notify_new_notice(wss__conn *conn, const wss_event *event) {
     size_t size = wss__base_add(sizeof(wss__conn_notice) + 1, event->size);
     wss__conn_notice *notice = (wss__conn_notice *)wss__mem_get(&event->server->mem, size);
     if (!notice) return NULL;
@@ -7362,11 +7567,43 @@ static wss__conn_notice *wss__notify_new_notice(wss__conn *conn, wss_event *even
     notice->job.size = size;
     if (event->size) memcpy(copy, event->data, event->size);
     copy[event->size] = 0;
-    if (event->kind == WSS_EVENT_DATA) event->data = copy;
     __atomic_add_fetch(&conn->cold->delivery->undelivered, size, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&conn->cold->delivery->messages, 1, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&event->server->undelivered, size, __ATOMIC_SEQ_CST);
     return notice;
+}
+
+/* Settles the account of an event that was told, or will not be, and frees it; or, where its connection waits for that,
+   sends it to its loop. Any thread. */
+static void wss__notify_settle(wss_server *server, wss__conn *conn, wss__conn_notice *notice) {
+    size_t size = notice->job.size;
+    wss__conn_delivery *delivery = conn->cold->delivery;
+    wss__queue_inbox *inbox = &wss__conn_loop_of(server, conn)->inbox;
+    size_t left = __atomic_sub_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
+    int messages = __atomic_sub_fetch(&delivery->messages, 1, __ATOMIC_SEQ_CST);
+    wss__conn_note_less(server, size);
+    int few = left <= wss__conn_half(server) / 2 && messages <= WSS__CONN_UNDELIVERED / 2;
+    int go_on = !left || (few && !wss__conn_is_flooded(server));
+    int report = go_on && __atomic_exchange_n(&delivery->waiting, 0, __ATOMIC_SEQ_CST);
+    memset(&notice->job, 0, sizeof notice->job);
+    notice->handle = wss__conn_handle(conn);
+    notice->job.size = size;
+    notice->job.kind = WSS__ORDER_TOLD;
+    if (!report || wss__queue_push(inbox, &notice->job) != WSS_OK) wss__mem_free(&server->mem, notice, size);
+}
+
+/* As long as there is too much of all, what clients left behind that have reset is dropped, the oldest first; but for
+   what the queue's thread has taken: it looks itself. */
+static void wss__notify_drop_left(wss_server *server) {
+    wss__queue_job *job;
+    while (wss__conn_is_flooded(server) &&
+           (job = wss__queue_recall(&server->options.queue->inbox, &server->left)) != NULL) {
+        wss__conn_notice *notice = (wss__conn_notice *)(void *)job;
+        wss__conn *conn = notice->conn;
+        if (notice->kind == WSS_EVENT_DATA) __atomic_add_fetch(&server->undelivered_dropped, 1, __ATOMIC_RELAXED);
+        wss__notify_settle(server, conn, notice);
+        wss__conn_release(server, conn);
+    }
 }
 
 /* Tells the application: at once, or with a queue by a job for its thread. job: what the event brings for
@@ -7379,6 +7616,7 @@ __attribute__((__always_inline__)) static inline int wss__notify_tell(wss__conn 
     }
     if (!notice) notice = wss__notify_new_notice(conn, event);
     if (notice) wss__notify_hand_over(event->server, conn, notice, event);
+    if (notice) wss__notify_drop_left(event->server);
     return notice != NULL;
 }
 
@@ -7491,6 +7729,7 @@ static void wss__notify_ended(wss__loop *loop, wss__conn *conn, const wss__sessi
     WSS__COUNT(loop->shared.stats.closes[end->cause], 1);
     wss__notify_log_end(loop, conn, end, connected);
     wss__notify_disconnect(loop, conn, end, connected);
+    wss__conn_forget_request(loop->server, conn);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -7500,9 +7739,13 @@ enum { /* what the peer of a connection that ends is told, and what becomes of t
     WSS__NOTIFY_RESET    /* nothing, and the kernel resets the connection */
 };
 
-/* The peer has reset it. */
-static void wss__notify_reset(wss__conn *conn) {
-    if (wss__conn_delivery_of(conn)) __atomic_store_n(&conn->cold->delivery->reset, 1, __ATOMIC_RELEASE);
+/* The peer has reset it: what it sent before may be dropped. */
+static void wss__notify_reset(wss_server *server, wss__conn *conn) {
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    if (!delivery || delivery->reset) return;
+    __atomic_store_n(&delivery->reset, 1, __ATOMIC_RELEASE);
+    wss__queue_regroup(&server->options.queue->inbox, &delivery->group, &server->left);
+    wss__notify_drop_left(server);
 }
 
 /* Ends a connection for a cause of the loop's. */
@@ -7918,20 +8161,22 @@ static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__sp
     wss__write_begin_close(loop, conn, code, reason, cause);
 }
 
-/* Applies the application's answer to a request. Takes over the caller's reference. */
-static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int status) {
+/* Applies the answer to its request that the application has given, if it has: before anything else happens to the
+   connection, whoever comes first, an order behind the answer or this loop itself. */
+static void wss__write_answer(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
-    if (conn->session.phase != WSS__SESSION_ASKED) {
-        wss__buf_release(&server->mem, frame);
-        return;
-    }
-    conn->session.phase = status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
+    if (conn->session.phase != WSS__SESSION_ASKED || wss__conn_stage(conn) <= WSS__STAGE_ASKED) return;
+    wss__conn_request *kept = conn->cold->request;
+    wss__buf_frame *frame = kept->answer;
+    if (!frame) return;
+    kept->answer = NULL;
+    conn->session.phase = kept->status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
     wss__deadline_touch(loop, conn);
     frame->fixed = 1; /* nothing makes sense to the client before it */
     if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) wss__write_break(loop, conn);
-    if (status != 101) {
-        if (!conn->cold->request->upgrade) WSS__COUNT(loop->shared.stats.http_answers, 1);
-        else wss__input_count_refusal(&loop->shared, status, WSS_REFUSED_APPLICATION);
+    if (kept->status != 101) {
+        if (!kept->upgrade) WSS__COUNT(loop->shared.stats.http_answers, 1);
+        else wss__input_count_refusal(&loop->shared, kept->status, WSS_REFUSED_APPLICATION);
         wss__conn_set_state(loop, conn, WSS__STATE_FLUSHING);
     }
     wss__conn_forget_request(server, conn);
@@ -8123,7 +8368,10 @@ static wss__conn_request *wss__read_keep_request(wss__loop *loop, wss__conn *con
     kept->references = 2; /* the connection, and the event */
     kept->bytes = bytes;
     kept->upgrade = upgrade;
+    kept->conn = wss__conn_handle(conn);
+    kept->answer = NULL;
     memset(&kept->job, 0, sizeof kept->job);
+    memset(&kept->group, 0, sizeof kept->group);
     kept->request = *request;
     kept->request.base = (char *)(kept + 1);
     memcpy(kept->request.base, request->base, request->size);
@@ -8254,7 +8502,7 @@ static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
         return;
     }
     if (got < 0) {
-        wss__notify_reset(conn);
+        wss__notify_reset(loop->server, conn);
         wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_LEAVE); /* nothing is left to reset */
         return;
     }
@@ -8333,6 +8581,8 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss__conn_unlink(loop, conn);
     wss__socket_unwatch(loop->epoll, fd);
     wss__input_free_session(&loop->shared, &conn->session);
+    wss__conn_count_unread(server, conn, 0);
+    wss__conn_unhold(loop, conn);
     wss__conn_lock(server);
     conn->fd = -1;
     wss__conn_address *address = wss__conn_leave_address(server, conn);
@@ -8410,8 +8660,10 @@ static int wss__serve_is_over(wss__loop *loop, wss__conn *conn) {
     const wss__session_input *input = conn->session.input;
     if (conn->session.phase == WSS__SESSION_ASKED) return 1;
     if (!wss__conn_update_pause(loop->server, conn)) return 0;
-    if (!(conn->work & WSS__WORK_PAUSED)) return wss__conn_may_drop(loop->server, conn);
-    return !(input && input->held) && wss__socket_has_ended(conn->fd);
+    if (conn->work & WSS__WORK_PAUSED) return !(input && input->held) && wss__socket_has_ended(conn->fd);
+    if (!wss__conn_delivery_of(conn)) return 0;
+    wss__conn_count_unread(loop->server, conn, input ? input->capacity + input->held_size : 0);
+    return wss__conn_may_drop(loop->server, conn);
 }
 
 /* Nothing leaves any more. What the peer has sent before is read to its end, and tells what that is, unless the session
@@ -8605,7 +8857,7 @@ static void wss__serve_on_socket(wss__loop *loop, wss__conn *conn, uint32_t even
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_HANGUP;
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_WRITABLE;
     if (events & (EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_LOST;
-    if (events & EPOLLERR) wss__notify_reset(conn);
+    if (events & EPOLLERR) wss__notify_reset(loop->server, conn);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -8649,34 +8901,6 @@ static wss__timer_node *wss__deliver_timer_at(void *owner, uint32_t number) {
     return &((wss__deliver_timer *)(void *)wss__slot_at(&server->timers, number & ~WSS__DELIVER_TIMER_BIT))->node;
 }
 
-/* Tells the loop that its connection's events were delivered, in the memory of the event that was the last. */
-static void wss__deliver_report(wss_server *server, wss__conn *conn, wss__conn_notice *done) {
-    wss__conn_order *order = (wss__conn_order *)(void *)done;
-    size_t size = done->job.size;
-    wss_conn handle = wss__conn_handle(conn);
-    wss__loop *loop = wss__conn_loop_of(server, conn);
-    memset(order, 0, sizeof *order);
-    order->job.size = size;
-    order->job.kind = WSS__ORDER_READ;
-    order->conn = handle;
-    if (wss__queue_push(&loop->inbox, &order->job) != WSS_OK) wss__mem_free(&server->mem, order, size);
-}
-
-/* Settles the account of a delivered event and frees it. */
-static void wss__deliver_done(wss_server *server, wss__conn *conn, wss__conn_notice *notice) {
-    size_t size = notice->job.size;
-    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
-    size_t left = __atomic_sub_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
-    int messages = __atomic_sub_fetch(&delivery->messages, 1, __ATOMIC_SEQ_CST);
-    __atomic_sub_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
-    int few = left <= wss__conn_half(server) / 2 && messages <= WSS__CONN_UNDELIVERED / 2;
-    int go_on = !left || (few && !wss__conn_is_flooded(server));
-    if (go_on && __atomic_exchange_n(&delivery->waiting, 0, __ATOMIC_SEQ_CST))
-        wss__deliver_report(server, conn, notice);
-    else
-        wss__mem_free(&server->mem, notice, size);
-}
-
 /* Begins to run a timer's handler; false where it was cancelled. Under the mutex. */
 static int wss__deliver_begin(wss__deliver_timer *timer) {
     if (timer->state == WSS__DELIVER_CANCELLED) return 0;
@@ -8698,29 +8922,54 @@ static void wss__deliver_end(wss__slot_table *table, wss__deliver_timer *timer, 
     pthread_mutex_unlock(&table->mutex);
 }
 
-static void wss__deliver_timer_event(wss__conn_notice *notice) {
-    wss_event event = notice->event;
-    wss__slot_table *table = &event.server->timers;
-    wss__deliver_timer *timer = (wss__deliver_timer *)(void *)((char *)notice - offsetof(wss__deliver_timer, job));
+static wss__deliver_timer *wss__deliver_timer_of(const wss__conn_notice *notice) {
+    return (wss__deliver_timer *)(void *)((char *)(uintptr_t)notice - offsetof(wss__deliver_timer, job));
+}
+
+static void wss__deliver_timer_event(wss__deliver_timer *timer, wss_event *event) {
+    wss__slot_table *table = &event->server->timers;
     pthread_mutex_lock(&table->mutex);
     int run = wss__deliver_begin(timer);
     pthread_mutex_unlock(&table->mutex);
-    if (run) wss__event_call(timer->handler, event.context, &event);
+    if (run) wss__event_call(timer->handler, timer->context, event);
     wss__deliver_end(table, timer, run);
+}
+
+/* The event as it was before it was handed over. */
+static void wss__deliver_restore(const wss__conn_notice *notice, wss_event *event) {
+    wss_server *server = (wss_server *)notice->job.arg;
+    memset(event, 0, sizeof *event);
+    if (notice->conn) wss__notify_init(server, notice->conn, notice->kind, event);
+    event->server = server;
+    event->kind = notice->kind;
+    event->opcode = notice->opcode;
+    event->code = notice->code;
+    event->cause = notice->cause;
+    event->reason_length = notice->reason_size;
+    if (notice->kind == WSS_EVENT_DISCONNECT) event->reason = notice->conn->cold->delivery->reason;
+    if (notice->kind == WSS_EVENT_DATA) event->data = (const char *)(notice + 1);
+    if (notice->kind == WSS_EVENT_DATA) event->size = notice->job.size - sizeof *notice - 1;
+    if (notice->kind != WSS_EVENT_UPGRADE && notice->kind != WSS_EVENT_HTTP) return;
+    const wss__conn_request *kept =
+        (const wss__conn_request *)(const void *)((const char *)notice - offsetof(wss__conn_request, job));
+    event->conn = kept->conn;
+    event->request = &kept->request;
 }
 
 /* Runs the handlers of an event that was handed over, and gives its hold of the place back. */
 static void wss__deliver_event(wss__conn_notice *notice) {
-    wss_server *server = notice->event.server;
+    wss_server *server = (wss_server *)notice->job.arg;
     wss__conn *conn = notice->conn;
-    size_t size = notice->job.size;
+    int counts = notice->job.size != 0;
     wss__event_place place;
+    wss_event event;
+    wss__deliver_restore(notice, &event);
     wss__event_enter(&place, server, NULL);
-    if (notice->event.kind == WSS_EVENT_TIMER) wss__deliver_timer_event(notice);
-    else if (notice->event.kind == WSS_EVENT_DATA && wss__conn_may_drop(server, conn))
+    if (event.kind == WSS_EVENT_TIMER) wss__deliver_timer_event(wss__deliver_timer_of(notice), &event);
+    else if (event.kind == WSS_EVENT_DATA && wss__conn_may_drop(server, conn))
         __atomic_add_fetch(&server->undelivered_dropped, 1, __ATOMIC_RELAXED);
-    else wss__notify_run(conn, &notice->event);
-    if (size) wss__deliver_done(server, conn, notice);
+    else wss__notify_run(conn, &event);
+    if (counts) wss__notify_settle(server, conn, notice);
     if (conn) wss__conn_release(server, conn);
     wss__event_leave(&place);
 }
@@ -8812,10 +9061,28 @@ static int wss__accept_places(const wss_server *server) {
     return __atomic_load_n(&server->conns.live, __ATOMIC_SEQ_CST) < (uint32_t)server->options.max_connections;
 }
 
-/* Room for one more: a place, and a handshake. */
+static size_t wss__accept_most(const wss_server *server) {
+    return wss__base_max((size_t)server->options.max_connections / 8, WSS__ACCEPT_HANDSHAKES);
+}
+
+/* Whether a loop is dealt another socket: not beyond its share of the handshakes, nor while it has left alone what was
+   dealt to it in an earlier turn of the first loop. So one that is held up is left a few, and takes nothing from the
+   others. */
+static int wss__accept_takes(const wss_server *server, const wss__loop *loop) {
+    size_t loops = (size_t)server->loop_count;
+    uint64_t turn = __atomic_load_n(&server->loops[0].shared.stats.wakeups, __ATOMIC_RELAXED);
+    int held_up = __atomic_load_n(&loop->dealt, __ATOMIC_SEQ_CST) &&
+                  __atomic_load_n(&loop->dealt_in, __ATOMIC_RELAXED) != turn;
+    size_t share = (wss__accept_most(server) + loops - 1) / loops;
+    return !held_up && __atomic_load_n(&loop->handshakes, __ATOMIC_SEQ_CST) < share;
+}
+
+/* Room for one more: a place, and a handshake of some loop. */
 static int wss__accept_has_room(const wss_server *server) {
-    size_t most = wss__base_max((size_t)server->options.max_connections / 8, WSS__ACCEPT_HANDSHAKES);
-    return wss__accept_places(server) && __atomic_load_n(&server->handshakes, __ATOMIC_SEQ_CST) < most;
+    int takes = 0;
+    if (!wss__accept_places(server) || wss__conn_handshakes(server) >= wss__accept_most(server)) return 0;
+    for (int i = 0; i < server->loop_count && !takes; i++) takes = wss__accept_takes(server, &server->loops[i]);
+    return takes;
 }
 
 /* The same; and where there is none, who makes it will say so. Said once, so it is asked for again and again. */
@@ -8876,9 +9143,9 @@ static int wss__accept_allowed(wss__loop *loop, int somebody) {
     wss_server *server = loop->server;
     if (wss__accept_has_room(server)) return 1;
     if (!somebody) return 0;
+    if (wss__accept_ask_for_room(server)) return 1; /* first: whom it asks may look at once whether that is so */
     loop->accept_at = wss__accept_places(server) ? wss__accept_make_room(loop) : UINT64_MAX;
     loop->accept_backoff = 0;
-    if (wss__accept_ask_for_room(server)) return 1;
     wss__accept_watch_listeners(loop, 0);
     return 0;
 }
@@ -8917,7 +9184,7 @@ static void wss__accept_undo(wss__loop *loop, wss__conn *conn) {
     wss__mem_free(&server->mem, address, sizeof *address);
     wss__socket_close(conn->fd);
     __atomic_sub_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
-    wss__conn_end_handshake(server);
+    wss__conn_end_handshake(loop);
     wss__conn_release(server, conn);
 }
 
@@ -8938,6 +9205,12 @@ static void wss__accept_adopt(wss__loop *loop, wss__conn *conn) {
     wss__deadline_schedule(loop, conn, wss__deadline_of(loop, conn).at);
 }
 
+/* The same, for a place that another loop was told of. */
+static void wss__accept_take_over(wss__loop *loop, wss__conn *conn) {
+    wss__accept_adopt(loop, conn);
+    if (__atomic_sub_fetch(&loop->dealt, 1, __ATOMIC_SEQ_CST) == 0) wss__conn_tell_acceptor(loop->server);
+}
+
 /* Tells another loop of its new place; false where there is no memory for that, or the loop stops. */
 static int wss__accept_hand_over(wss__loop *loop, wss__conn *conn) {
     wss__mem *mem = &loop->server->mem;
@@ -8946,7 +9219,10 @@ static int wss__accept_hand_over(wss__loop *loop, wss__conn *conn) {
     order->job.size = sizeof *order;
     order->job.kind = WSS__ORDER_ADOPT;
     order->place = conn;
+    __atomic_store_n(&loop->dealt_in, loop->server->loops[0].shared.stats.wakeups, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&loop->dealt, 1, __ATOMIC_SEQ_CST);
     if (wss__queue_push(&loop->inbox, &order->job) == WSS_OK) return 1;
+    __atomic_sub_fetch(&loop->dealt, 1, __ATOMIC_SEQ_CST);
     wss__mem_free(mem, order, sizeof *order);
     return 0;
 }
@@ -8955,29 +9231,39 @@ static int wss__accept_hand_over(wss__loop *loop, wss__conn *conn) {
 static void wss__accept_keep(wss__loop *loop, wss__loop *other, wss__conn *conn) {
     __atomic_sub_fetch(&other->connections, 1, __ATOMIC_ACQ_REL);
     __atomic_add_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
+    __atomic_sub_fetch(&other->handshakes, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&loop->handshakes, 1, __ATOMIC_SEQ_CST);
     wss__accept_adopt(loop, conn);
 }
 
-/* Gives a new socket a place, and that to the loop with the fewest. Counted here, not where it arrives: a loop that is
-   held up does not look idle. */
+/* Of the loops that take another socket, the one with the fewest. There is one: room was seen, and only this thread
+   takes it. */
+static wss__loop *wss__accept_best(wss_server *server) {
+    wss__loop *best = NULL;
+    for (int i = 0; i < server->loop_count; i++) {
+        wss__loop *other = &server->loops[i];
+        if (!wss__accept_takes(server, other)) continue;
+        if (!best || __atomic_load_n(&other->connections, __ATOMIC_ACQUIRE) <
+                         __atomic_load_n(&best->connections, __ATOMIC_ACQUIRE))
+            best = other;
+    }
+    return best ? best : &server->loops[0];
+}
+
+/* Gives a new socket a place, and that to a loop. Counted here, not where it arrives: a loop that is held up does not
+   look idle. */
 static void wss__accept_deal(wss__loop *loop, int fd, const wss__conn_peer *peer) {
     wss_server *server = loop->server;
     char address[WSS__ADDRESS_TEXT];
-    wss__loop *best = loop;
+    wss__loop *best = wss__accept_best(server);
     wss__conn *conn = (wss__conn *)(void *)wss__slot_take(&server->conns);
     if (!conn) {
         WSS__COUNT(loop->shared.stats.accept_failures, 1);
         wss__socket_close(fd);
         return;
     }
-    for (int i = 0; i < server->loop_count; i++) {
-        wss__loop *other = &server->loops[i];
-        if (__atomic_load_n(&other->connections, __ATOMIC_ACQUIRE) <
-            __atomic_load_n(&best->connections, __ATOMIC_ACQUIRE))
-            best = other;
-    }
     __atomic_add_fetch(&best->connections, 1, __ATOMIC_ACQ_REL);
-    __atomic_add_fetch(&server->handshakes, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&best->handshakes, 1, __ATOMIC_SEQ_CST);
     int result = wss__accept_prepare(loop, conn, fd, peer);
     if (result == WSS_ERR_FULL) {
         WSS__COUNT(loop->shared.stats.refused, 1);
@@ -9064,6 +9350,7 @@ enum {
     WSS__LOOP_SHARE_LEAST = 50,   /* and those of one */
     WSS__LOOP_SHARE_MOST = 1000,
     WSS__LOOP_STILL = 1000,       /* milliseconds by which a turn may be late, or long, before they are skipped */
+    WSS__LOOP_RELEASE = 4,        /* connections that were held back and are read again in a turn */
     WSS__LOOP_SLOW = 100 /* milliseconds of a turn that are worth a line */
 };
 
@@ -9091,8 +9378,7 @@ static void wss__loop_run_send(wss__loop *loop, wss__conn *conn, const wss__conn
     wss__buf_release(&loop->server->mem, order->frame);
 }
 
-/* Sets or clears what keeps a connection from being read. While the application does, the kernel looks whether the
-   peer's host is there. */
+/* Sets or clears what keeps a connection from being read. Meanwhile the kernel looks whether its host is there. */
 static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, int set) {
     if (conn->session.phase == WSS__SESSION_CLOSING || !wss__conn_is_serving(conn)) return;
     if (set) conn->work = (uint16_t)(conn->work | bits);
@@ -9106,6 +9392,7 @@ static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, in
 /* Carries out an order. Its frame is taken over. */
 static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
     wss__conn *conn = wss__conn_find_own(loop, order->conn); /* NULL: it has gone, or the order is for none */
+    if (conn) wss__write_answer(loop, conn);
     switch (order->job.kind) {
     case WSS__ORDER_SEND: wss__loop_run_send(loop, conn, order); break;
     case WSS__ORDER_BROADCAST: wss__write_broadcast(loop, order->frame, order->conn.id); break;
@@ -9113,11 +9400,8 @@ static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
         if (!conn || !wss__conn_is_serving(conn)) break;
         wss__write_close(loop, conn, order->code, order->text, WSS_CAUSE_LOCAL_CLOSE);
         break;
-    case WSS__ORDER_ANSWER:
-        if (conn) wss__write_answer(loop, conn, order->frame, order->status);
-        else wss__buf_release(&loop->server->mem, order->frame);
-        break;
-    case WSS__ORDER_ADOPT: wss__accept_adopt(loop, order->place); break;
+    case WSS__ORDER_ANSWER: break; /* it was applied */
+    case WSS__ORDER_ADOPT: wss__accept_take_over(loop, order->place); break;
     case WSS__ORDER_READ:
         if (conn) wss__loop_set_reading(loop, conn, order->bits, order->set);
         break;
@@ -9125,20 +9409,41 @@ static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
     }
 }
 
-/* Runs what was there when it was asked: what the jobs post waits for the next turn. */
-static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
-    wss__queue_job *job = wss__queue_take(&loop->inbox, close_it);
-    while (job) {
-        wss__queue_job *next = job->next;
-        if (job->kind == WSS__QUEUE_POST) {
-            wss__queue_call(&loop->server->mem, job);
-        } else {
-            loop->inbox.left--;
-            wss__loop_run_order(loop, (wss__conn_order *)(void *)job);
-            wss__mem_free(&loop->server->mem, job, job->size);
-        }
-        job = next;
+/* Less is undelivered: some of those that were held back are looked at again, and in the next turn others, as long as
+   it is not too much. All at once would take the memory for all that they have to say. */
+static void wss__loop_release_held(wss__loop *loop) {
+    uint32_t first;
+    for (int i = 0; i < WSS__LOOP_RELEASE && (first = loop->held_back.first) != WSS__SLOT_NONE; i++) {
+        wss__conn *conn = wss__conn_at(loop->server, first);
+        wss__conn_unhold(loop, conn);
+        wss__conn_make_ready(loop, conn);
     }
+    int some = loop->held_back.first != WSS__SLOT_NONE;
+    if (some) wss__conn_await_less(loop, WSS__CONN_COMING);
+    else __atomic_store_n(&loop->held, 0, __ATOMIC_SEQ_CST);
+    if (some) wss__conn_note_less(loop->server, 0); /* it may be little enough already */
+}
+
+static void wss__loop_run_job(wss__loop *loop, wss__queue_job *job) {
+    wss__conn *conn = NULL;
+    switch (job->kind) {
+    case WSS__QUEUE_POST: wss__queue_call(&loop->server->mem, job); return;
+    case WSS__ORDER_LESS: wss__loop_release_held(loop); return;
+    case WSS__ORDER_TOLD:
+        conn = wss__conn_find_own(loop, ((wss__conn_notice *)(void *)job)->handle);
+        if (conn && wss__conn_is_serving(conn)) wss__conn_make_ready(loop, conn);
+        break;
+    default: wss__loop_run_order(loop, (wss__conn_order *)(void *)job); break;
+    }
+    wss__mem_free(&loop->server->mem, job, job->size);
+}
+
+/* Runs what was there when it was asked, and what the loop has ordered behind it meanwhile: when this returns nothing
+   of its own is on the way. What the jobs post waits for the next turn. */
+static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
+    wss__queue_job *job;
+    wss__queue_take(&loop->inbox, close_it);
+    while ((job = wss__queue_next(&loop->inbox)) != NULL) wss__loop_run_job(loop, job);
 }
 
 /* ---- stopping ---- */
@@ -9205,7 +9510,7 @@ static uint64_t wss__loop_spread_due(const wss__loop *loop) {
 
 /* Nobody is in, and nobody has connected whose request is still to come or to be answered. */
 static int wss__loop_is_left(const wss_server *server) {
-    return !__atomic_load_n(&server->open, __ATOMIC_ACQUIRE) && !__atomic_load_n(&server->handshakes, __ATOMIC_SEQ_CST);
+    return !__atomic_load_n(&server->open, __ATOMIC_ACQUIRE) && !wss__conn_handshakes(server);
 }
 
 /* Closes those whose turn has come, the oldest first; then, or when nobody is left, the stop goes on. */
@@ -9423,6 +9728,7 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     memset(loop->lists, 0xff, sizeof loop->lists); /* none */
     memset(loop->heavy, 0xff, sizeof loop->heavy);
     loop->walk = WSS__SLOT_NONE;
+    memset(&loop->held_back, 0xff, sizeof loop->held_back);
     loop->oldest = UINT32_MAX;
     loop->receive_size = WSS__LOOP_RECEIVE;
     loop->shared.mem = &server->mem;
@@ -9449,15 +9755,18 @@ static void wss__loop_drop_order(wss__loop *loop, wss__conn_order *order) {
 }
 
 /* Posts that no turn has run are run here. */
+static void wss__loop_drop_job(wss__loop *loop, wss__queue_job *job) {
+    wss__mem *mem = &loop->server->mem;
+    if (job->kind == WSS__QUEUE_POST) wss__queue_call(mem, job);
+    else if (job->kind == WSS__ORDER_TOLD) wss__mem_free(mem, job, job->size);
+    else if (job->kind != WSS__ORDER_LESS) wss__loop_drop_order(loop, (wss__conn_order *)(void *)job);
+}
+
 static void wss__loop_destroy(wss__loop *loop) {
     wss__mem *mem = &loop->server->mem;
-    wss__queue_job *job = loop->inbox.fd >= 0 ? wss__queue_take(&loop->inbox, 1) : NULL;
-    while (job) {
-        wss__queue_job *next = job->next;
-        if (job->kind == WSS__QUEUE_POST) wss__queue_call(mem, job);
-        else wss__loop_drop_order(loop, (wss__conn_order *)(void *)job);
-        job = next;
-    }
+    wss__queue_job *job;
+    if (loop->inbox.fd >= 0) wss__queue_take(&loop->inbox, 1);
+    while ((job = wss__queue_next(&loop->inbox)) != NULL) wss__loop_drop_job(loop, job);
     wss__queue_destroy(&loop->inbox);
     if (loop->timer_fd >= 0) wss__socket_close(loop->timer_fd);
     if (loop->epoll >= 0) wss__socket_close(loop->epoll);
@@ -9500,12 +9809,12 @@ static wss__conn *wss__send_find(const wss_server *server, wss_conn handle) {
     return conn && wss__conn_stage(conn) != WSS__STAGE_TOLD ? conn : NULL;
 }
 
-/* The connection, if this thread may act on it at once: its loop may, unless orders wait behind which this has to go,
-   or another thread has accepted it and that still waits in the inbox. */
+/* The connection, if this thread may act on it at once: its loop may, unless orders of the batch in hand are left,
+   behind which this has to go. Another thread's answer to its request is carried out before, if there is one. */
 static wss__conn *wss__send_find_here(wss__loop *loop, wss_conn handle) {
     wss__conn *conn = loop && !loop->inbox.left ? wss__conn_find_own(loop, handle) : NULL;
-    int behind = conn && conn->session.phase == WSS__SESSION_ASKED && wss__conn_stage(conn) == WSS__STAGE_ACCEPTED;
-    return behind ? NULL : conn;
+    if (conn) wss__write_answer(loop, conn);
+    return conn;
 }
 
 /* Whether a connection takes an order now; under the mutex. here: by its own loop, which must have seen that
@@ -9526,10 +9835,12 @@ static void wss__send_admit(wss__conn *conn, const wss__conn_order *order) {
     if (order->job.kind == WSS__ORDER_CLOSE) wss__conn_raise(conn, WSS__STAGE_SILENT);
     if (order->job.kind != WSS__ORDER_ANSWER) return;
     int accepted = order->status == 101;
-    wss__conn_raise(conn, accepted ? WSS__STAGE_ACCEPTED : WSS__STAGE_ANSWERED);
     if (accepted) __atomic_store_n(&conn->user, order->job.arg, __ATOMIC_RELEASE);
     conn->cold->protocol = (char *)(uintptr_t)order->protocol.data;
     conn->cold->protocol_size = order->protocol.size;
+    conn->cold->request->answer = order->answer;
+    conn->cold->request->status = order->status;
+    wss__conn_raise(conn, accepted ? WSS__STAGE_ACCEPTED : WSS__STAGE_ANSWERED);
 }
 
 /* Pausing, timers and answers count where they have to wait; what ends something comes once, and never waits. */
@@ -9636,21 +9947,19 @@ static int wss__send_spread(wss_server *server, wss__buf_frame *frame, wss_conn 
         if (!copy) break;
         wss__buf_retain(frame);
         inboxes[count++] = &server->loops[i].inbox;
-        copy->job.next = copies;
+        copy->job.next[WSS__QUEUE_ALL] = copies;
         copies = &copy->job;
     }
     if (!result) {
-        result = wss__queue_put(inboxes, copies, count, NULL, 0);
+        result = wss__queue_put(inboxes, copies, count, own ? &own->inbox : NULL, NULL, 0);
         wss__queue_finish(inboxes, count);
     }
     while (result && copies) {
         wss__conn_order *copy = (wss__conn_order *)(void *)copies;
-        copies = copies->next;
+        copies = copies->next[WSS__QUEUE_ALL];
         wss__loop_drop_order(server->loops, copy);
     }
-    if (result) return result;
-    if (own && !here) own->inbox.left++;
-    if (!here) return WSS_OK;
+    if (result || !here) return result;
     wss__buf_retain(frame);
     wss__write_broadcast(here, frame, except.id);
     return WSS_OK;
@@ -9805,9 +10114,10 @@ WSSERVER_API int wss_set_user(wss_server *server, wss_conn handle, void *user) {
     if (!server) return WSS_ERR_ARGUMENT;
     wss__conn_lock(server);
     wss__conn *conn = wss__send_find(server, handle);
-    if (conn) __atomic_store_n(&conn->user, user, __ATOMIC_RELEASE);
+    int owned = conn && wss__conn_stage(conn) >= WSS__STAGE_ACCEPTED; /* before, wss_accept would write over it */
+    if (owned) __atomic_store_n(&conn->user, user, __ATOMIC_RELEASE);
     wss__conn_unlock(server);
-    return conn ? WSS_OK : WSS_ERR_GONE;
+    return owned ? WSS_OK : WSS_ERR_GONE;
 }
 
 static int wss__public_set_paused(wss_server *server, wss_conn handle, int paused) {
@@ -9906,7 +10216,7 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
     stats->refused_full += __atomic_load_n(&server->refused_full, __ATOMIC_RELAXED);
     stats->undelivered_dropped = __atomic_load_n(&server->undelivered_dropped, __ATOMIC_RELAXED);
     stats->undelivered = __atomic_load_n(&server->undelivered, __ATOMIC_RELAXED);
-    stats->handshakes = __atomic_load_n(&server->handshakes, __ATOMIC_RELAXED);
+    stats->handshakes = wss__conn_handshakes(server);
     stats->closed_places = __atomic_load_n(&server->closed, __ATOMIC_RELAXED);
     stats->connections = __atomic_load_n(&server->open, __ATOMIC_ACQUIRE);
     stats->memory = __atomic_load_n(&server->mem.used, __ATOMIC_RELAXED);
@@ -9954,9 +10264,10 @@ static int wss__public_answer(wss_server *server, wss_conn handle, wss__answer_r
     if (reply->protocol && !wss__http_offers(&kept->request, protocol)) result = WSS_ERR_PROTOCOL;
     if (order.status == 101) wss__answer_welcome(reply, wss__http_key(&kept->request));
     reply->is_head = kept->request.method == WSS__HTTP_HEAD;
-    if (!result) result = wss__public_answer_frame(server, reply, &order.frame);
+    if (!result) result = wss__public_answer_frame(server, reply, &order.answer);
     if (!result && protocol.size) order.protocol.data = wss__conn_copy(server, protocol, &order.protocol.size);
     if (!result) result = wss__send_do(server, &order);
+    if (result) wss__buf_release(&server->mem, order.answer);
     if (result) wss__mem_free(&server->mem, (void *)(uintptr_t)order.protocol.data, order.protocol.size);
     wss__conn_release_request(server, kept);
     return result;
@@ -10672,29 +10983,29 @@ static void wss__server_note_end(wss_queue *queue) {
     __atomic_sub_fetch(&queue->serving, 1, __ATOMIC_ACQ_REL);
 }
 
-/* Runs this server's events and drops them from the queue; other jobs keep their place. They are back in it
-   before a handler runs, which may end another server. */
+/* Whether it is an event of this server, or says that there will be no more. */
+static int wss__server_is_about(const wss_server *server, const wss__queue_job *job) {
+    return (job->kind == WSS__ORDER_EVENT || job->kind == WSS__ORDER_ENDED) && job->arg == server;
+}
+
+/* Runs this server's events, which are outside the limits, and drops them from the queue; other jobs keep their place.
+   They are back in it before a handler runs, which may end another server. */
 static void wss__server_deliver_rest(wss_server *server) {
-    wss_queue *queue = server->options.queue;
-    wss__queue_job *lists[2] = {NULL, NULL}; /* this server's, others */
-    wss__queue_job **ends[2] = {&lists[0], &lists[1]};
-    wss__queue_put_back(&queue->inbox, queue->batch);
-    queue->batch = NULL;
-    wss__queue_job *next = wss__queue_take(&queue->inbox, 0);
-    while (next) {
-        wss__queue_job *job = next;
-        int ours = (job->kind == WSS__ORDER_ENDED && job->arg == server) ||
-                   (job->kind == WSS__ORDER_EVENT && ((wss__conn_notice *)(void *)job)->event.server == server);
-        next = job->next;
-        job->next = NULL;
-        *ends[!ours] = job;
-        ends[!ours] = &job->next;
+    wss__queue_inbox *inbox = &server->options.queue->inbox;
+    wss__queue_list ours = {NULL, NULL};
+    wss__queue_job *next;
+    wss__queue_put_back(inbox);
+    wss__queue_take_some(inbox, INT_MAX);
+    for (wss__queue_job *job = inbox->batch.first; job; job = next) {
+        next = job->next[WSS__QUEUE_ALL];
+        if (!wss__server_is_about(server, job)) continue;
+        wss__queue_unlink(&inbox->batch, WSS__QUEUE_ALL, job);
+        wss__queue_append(&ours, WSS__QUEUE_ALL, job);
     }
-    wss__queue_put_back(&queue->inbox, lists[1]);
-    while (lists[0]) {
-        wss__queue_job *job = lists[0];
-        lists[0] = job->next;
-        if (job->kind == WSS__ORDER_ENDED) wss__server_note_end(queue);
+    wss__queue_put_back(inbox);
+    for (wss__queue_job *job = ours.first; job; job = next) {
+        next = job->next[WSS__QUEUE_ALL];
+        if (job->kind == WSS__ORDER_ENDED) wss__server_note_end(server->options.queue);
         else wss__deliver_event((wss__conn_notice *)(void *)job);
     }
 }
@@ -10773,45 +11084,56 @@ WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), v
 
 enum { WSS__SERVER_BATCH = 256 }; /* jobs of a queue that are run before others of the thread have their turn */
 
-/* Runs what was taken. What a stop leaves over keeps its place. */
-static void wss__server_run_batch(wss_queue *queue) {
-    while (queue->batch && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE)) {
-        wss__queue_job *job = queue->batch;
-        queue->batch = job->next;
-        if (job->kind == WSS__QUEUE_POST) wss__queue_call(&queue->mem, job);
-        else if (job->kind == WSS__ORDER_EVENT) wss__deliver_event((wss__conn_notice *)(void *)job);
-        else wss__server_note_end(queue);
+/* The end of the last server ends the draining, as a stop would, once all has run that was there when it was seen: a
+   mark goes behind that. What it posts waits for the next run, so that work which posts itself does not hold this one.
+   Whether the mark is on its way. */
+static int wss__server_mark_end(wss_queue *queue) {
+    if (!queue->marked && queue->ended && !__atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) {
+        queue->ended = 0;
+        queue->marked = 1;
+        queue->mark.kind = WSS__ORDER_MARK;
+        wss__queue_push(&queue->inbox, &queue->mark);
     }
-    wss__queue_put_back(&queue->inbox, queue->batch);
-    queue->batch = NULL;
+    return queue->marked;
 }
 
-/* True once what has run says that the draining ends: a stop, or the end of the last server. What was posted
-   until then is run before; what that posts waits for the next run, so that work which posts itself does not
-   hold this one. */
-static int wss__server_queue_done(wss_queue *queue) {
-    if (__atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL)) return 1;
-    if (!queue->ended || __atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) return 0;
+static void wss__server_run_job(wss_queue *queue, wss__queue_job *job) {
+    switch (job->kind) {
+    case WSS__QUEUE_POST: wss__queue_call(&queue->mem, job); break;
+    case WSS__ORDER_EVENT: wss__deliver_event((wss__conn_notice *)(void *)job); break;
+    case WSS__ORDER_ENDED: wss__server_note_end(queue); break;
+    default:
+        queue->marked = 0;
+        if (!queue->ended && !__atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE))
+            __atomic_store_n(&queue->stopping, 1, __ATOMIC_RELEASE);
+        break;
+    }
+}
+
+/* Runs what is there, at most so many: how many. What a stop leaves over keeps its place. */
+static int wss__server_run_some(wss_queue *queue, int most) {
+    wss__queue_job *job;
     wss__queue_clear(&queue->inbox);
-    queue->batch = wss__queue_take(&queue->inbox, 0);
-    wss__server_run_batch(queue);
-    queue->ended = 0;
-    int stopped = __atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL);
-    return stopped || !__atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE);
+    int taken = wss__queue_take_some(&queue->inbox, most);
+    while (!__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE) && (job = wss__queue_next(&queue->inbox)) != NULL)
+        wss__server_run_job(queue, job);
+    wss__queue_put_back(&queue->inbox);
+    return taken;
 }
 
 /* One step. True: the draining ends. */
 static int wss__server_drain(wss_queue *queue, int milliseconds) {
     struct pollfd ready;
+    int left = WSS__SERVER_BATCH;
     ready.fd = queue->inbox.fd;
     ready.events = POLLIN;
     ready.revents = 0;
-    if (wss__server_queue_done(queue)) return 1;
+    wss__server_mark_end(queue);
+    if (__atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL)) return 1;
     if (WSSERVER_SYSTEM(poll)(&ready, 1, milliseconds) <= 0) return 0;
-    wss__queue_clear(&queue->inbox);
-    queue->batch = wss__queue_take_some(&queue->inbox, WSS__SERVER_BATCH);
-    wss__server_run_batch(queue);
-    return wss__server_queue_done(queue);
+    do left -= wss__server_run_some(queue, left);
+    while (left > 0 && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE) && wss__server_mark_end(queue));
+    return __atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL);
 }
 
 WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds) {
@@ -10850,12 +11172,10 @@ WSSERVER_API int wss_queue_destroy(wss_queue *queue) {
     wss__event_place place;
     int busy = __atomic_load_n(&queue->attached, __ATOMIC_ACQUIRE) || wss__event_is_inside(queue);
     if (busy || !wss__server_enter_queue(queue, &place)) return WSS_ERR_BUSY;
-    wss__queue_job *job = wss__queue_take(&queue->inbox, 1);
-    while (job) {
-        wss__queue_job *next = job->next;
-        wss__queue_call(&queue->mem, job);
-        job = next;
-    }
+    wss__queue_job *job;
+    wss__queue_take(&queue->inbox, 1);
+    while ((job = wss__queue_next(&queue->inbox)) != NULL)
+        if (job->kind == WSS__QUEUE_POST) wss__queue_call(&queue->mem, job); /* a stop may have left the mark */
     wss__event_leave(&place);
     wss__queue_destroy(&queue->inbox);
     wss__mem mem = queue->mem;

@@ -1273,7 +1273,7 @@ static size_t sim_queue_own(wss__conn *conn) {
 /* And what is on its way there. */
 static size_t sim_coming(const wss__loop *loop, uint64_t id) {
     size_t coming = 0;
-    for (const wss__queue_job *job = loop->inbox.first; job; job = job->next) {
+    for (const wss__queue_job *job = loop->inbox.waiting.first; job; job = job->next[WSS__QUEUE_ALL]) {
         if (job->kind != WSS__ORDER_SEND) continue;
         const wss__conn_order *order = (const wss__conn_order *)(const void *)job;
         if (order->conn.id == id) coming += wss__buf_charge(order->frame);

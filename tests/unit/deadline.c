@@ -634,6 +634,11 @@ static void crowded(void) {
     CHECK(!wss__conn_is_drained(&server, &conn));
     conn.session.queued = 0;
     CHECK(wss__conn_is_drained(&server, &conn));
+    conn.session.coming = 1; /* what is on its way counts, too: of it a send may have been refused */
+    CHECK(!wss__conn_is_drained(&server, &conn));
+    conn.session.coming = WSS__SESSION_OWED;
+    CHECK(wss__conn_is_drained(&server, &conn));
+    conn.session.coming = 0;
 }
 
 int main(void) {

@@ -239,7 +239,7 @@ static void never_adopted(void) {
     __atomic_add_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
     wss__accept_deal(&server->loops[0], ends[0], &no_peer); /* the second loop has fewer */
     __atomic_sub_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
-    CHECK(server->loops[1].inbox.first != NULL);
+    CHECK(server->loops[1].inbox.waiting.first != NULL);
     step_end(server);
     CHECK_INT(recv(ends[1], &byte, 1, MSG_DONTWAIT), 0);
     close(ends[1]);
@@ -254,7 +254,8 @@ static void dealt_to_a_closed_loop(void) {
     wss_server *server = make(&options);
     CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
     __atomic_add_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
-    CHECK(wss__queue_take(&server->loops[1].inbox, 1) == NULL);
+    wss__queue_take(&server->loops[1].inbox, 1);
+    CHECK(!wss__queue_next(&server->loops[1].inbox));
     wss__accept_deal(&server->loops[0], ends[0], &no_peer);
     CHECK_INT(recv(ends[1], &byte, 1, MSG_DONTWAIT), 0);
     __atomic_sub_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
@@ -646,7 +647,7 @@ static void gone_when_it_is_freed(void) {
 
 static size_t tasks_of(wss__loop *loop) {
     size_t count = 0;
-    for (wss__queue_job *job = loop->inbox.first; job; job = job->next) count++;
+    for (wss__queue_job *job = loop->inbox.waiting.first; job; job = job->next[WSS__QUEUE_ALL]) count++;
     return count;
 }
 
