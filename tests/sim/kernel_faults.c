@@ -227,6 +227,32 @@ static void test_memory_after_a_burst(void) {
     end(3);
 }
 
+static void call_that_fails(void *arg) {
+    (void)arg;
+    errno = ENOENT;
+}
+
+/* A wait that fails ends the server; what it says of that is why, whatever was called until then. */
+static void test_a_wait_that_fails_says_why(void) {
+    for (int way = 0; way < 2; way++) {
+        wss_options options;
+        int result = WSS_OK;
+        fresh(&options);
+        begin(&options, way ? 0 : 3);
+        if (way) {
+            wss_destroy(server);
+            server = wss_create(&options, NULL);
+        }
+        sim_add_fault(SIM_epoll_wait, SIM_ERROR, EINVAL, 1, 1);
+        CHECK_INT(wss_post(server, call_that_fails, NULL), WSS_OK); /* it runs behind that wait */
+        if (way) result = wss_run(server);
+        for (int i = 0; i < 1000 && result == WSS_OK; i++) result = wss_poll(server, 10);
+        CHECK_INT(errno, EINVAL);
+        CHECK_INT(result, WSS_ERR_SYSTEM);
+        end(way ? 0 : 3);
+    }
+}
+
 int main(void) {
     RUN(test_want_of_descriptors);
     RUN(test_a_full_counter_is_a_signal);
@@ -235,5 +261,6 @@ int main(void) {
     RUN(test_closed_by_an_earlier_event_of_the_batch);
     RUN(test_the_same_number_in_the_same_batch);
     RUN(test_memory_after_a_burst);
+    RUN(test_a_wait_that_fails_says_why);
     return test_end("kernel_faults");
 }

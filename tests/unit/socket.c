@@ -89,7 +89,10 @@ static int fake_bind(int fd, const struct sockaddr *address, socklen_t size) {
     return result;
 }
 
+static void (*before_open)(const char *path); /* of a path that is there */
+
 static int fake_open(const char *path, int flags, mode_t mode) {
+    if (before_open && !(flags & O_CREAT)) before_open(path);
     return strikes("open") ? -1 : open(path, flags, mode);
 }
 
@@ -957,6 +960,26 @@ static void path_permissions(void) {
             CHECK_INT(count_files(), 0);
             CHECK_INT(umask(before), masks[i]);
         }
+}
+
+static void replace_path(const char *path) {
+    CHECK_INT(rename(path, "moved"), 0); /* its inode stays in use */
+    close(open(path, O_WRONLY | O_CREAT | O_EXCL, 0600));
+}
+
+/* What somebody has put into its place meanwhile is not given its mode, nor removed. */
+static void permissions_of_others(void) {
+    mode_t before = umask(077);
+    before_open = replace_path;
+    chmod_calls = 0;
+    CHECK_INT(listen_on("unix:here"), WSS_ERR_SYSTEM);
+    before_open = NULL;
+    CHECK_INT(why.system_errno, ENOENT);
+    CHECK_INT(chmod_calls, 0);
+    CHECK_INT(mode_of("here"), 0600);
+    CHECK_INT(unlink("here") | unlink("moved"), 0);
+    CHECK_INT(count_files(), 0);
+    umask(before);
 }
 
 /* Nobody sees a socket at the path that is not ready: it gets its mode before it gets its name. */
@@ -2099,6 +2122,7 @@ int main(void) {
     RUN(failing_listen);
     RUN(path_permissions);
     RUN(permissions_before_the_name);
+    RUN(permissions_of_others);
     RUN(stale_path);
     RUN(path_in_use);
     RUN(path_is_a_file);
