@@ -245,20 +245,29 @@ static void never_adopted(void) {
     close(ends[1]);
 }
 
-/* A loop that stops first takes nothing any more; the socket is closed at once. */
+/* A loop that stops first takes nothing any more: what was dealt to it stays with the first loop, which can answer it. */
 static void dealt_to_a_closed_loop(void) {
     wss_options options = {0};
     int ends[2];
     char byte;
     options.threads = 2;
     wss_server *server = make(&options);
+    wss__loop *loop = &server->loops[0];
     CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
-    __atomic_add_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&loop->connections, 1, __ATOMIC_RELAXED);
     wss__queue_take(&server->loops[1].inbox, 1);
     CHECK(!wss__queue_next(&server->loops[1].inbox));
-    wss__accept_deal(&server->loops[0], ends[0], &no_peer);
+    wss__accept_deal(loop, ends[0], &no_peer);
+    __atomic_sub_fetch(&loop->connections, 1, __ATOMIC_RELAXED);
+    CHECK_INT(loop->connections, 1);
+    CHECK_INT(loop->handshakes, 1);
+    CHECK_INT(server->loops[1].connections, 0);
+    CHECK_INT(server->loops[1].handshakes, 0);
+    CHECK_INT(server->loops[1].dealt, 0);
+    CHECK(loop->lists[WSS__LIST_HEADS].first != WSS__SLOT_NONE);
+    wss__notify_end(loop, wss__conn_at(server, loop->lists[WSS__LIST_HEADS].first), WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
+    wss__loop_free_dead(loop);
     CHECK_INT(recv(ends[1], &byte, 1, MSG_DONTWAIT), 0);
-    __atomic_sub_fetch(&server->loops[0].connections, 1, __ATOMIC_RELAXED);
     close(ends[1]);
     step_end(server);
 }
