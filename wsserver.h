@@ -3667,8 +3667,7 @@ static void wss__buf_put_key(wss__buf_queue *queue, wss__buf_key new_key) {
 }
 
 /* This frame cannot be replaced any more. What stands behind its key's place moves up, so nothing is left of it. */
-static void wss__buf_forget_key(wss__buf_queue *queue, uint32_t index) {
-    const wss__buf_frame *frame = *wss__buf_at(queue, index);
+static void wss__buf_forget_key(wss__buf_queue *queue, const wss__buf_frame *frame, uint32_t index) {
     uint32_t step = 0;
     if (!frame->key_size) return;
     wss__buf_key *hole = wss__buf_key_place(queue, frame->hash, &step);
@@ -3773,7 +3772,7 @@ static size_t wss__buf_drop_all(wss__mem *mem, wss__buf_queue *queue, uint64_t *
         if (queue->count == 1 && frame->fixed) break;
         if (!frame->control) *messages += frame->messages;
         bytes += wss__buf_weigh(queue, frame, 0);
-        wss__buf_forget_key(queue, queue->count - 1);
+        wss__buf_forget_key(queue, frame, queue->count - 1);
         wss__buf_release(mem, frame);
         queue->count--;
     }
@@ -3786,8 +3785,9 @@ static int wss__buf_replace(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame
     uint32_t step = 0;
     if (!frame->key_size || !queue->keys) return 0;
     for (wss__buf_key *key; (key = wss__buf_key_place(queue, frame->hash, &step))->hash != 0;) {
+        if (key->hash != frame->hash) continue;
         wss__buf_frame **place = wss__buf_at(queue, key->position - queue->first);
-        if (key->hash != frame->hash || !wss__base_equal(wss__buf_key_of(*place), wss__buf_key_of(frame))) continue;
+        if (!wss__base_equal(wss__buf_key_of(*place), wss__buf_key_of(frame))) continue;
         *old_charge = wss__buf_weigh(queue, *place, 0);
         wss__buf_weigh(queue, frame, 1);
         wss__buf_release(mem, *place);
@@ -3813,7 +3813,7 @@ static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size
     while (size) {
         wss__buf_frame *frame = *wss__buf_at(queue, 0);
         size_t step = wss__base_min(size, frame->size - queue->sent);
-        if (!queue->sent) wss__buf_forget_key(queue, 0);
+        if (!queue->sent) wss__buf_forget_key(queue, frame, 0);
         size -= step;
         queue->sent += step;
         if (queue->sent < frame->size) break;
