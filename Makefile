@@ -108,7 +108,7 @@ mutate: ## plant faults in the header, one at a time, and see whether the tests 
 portability: ## build and test for other processors, under emulation, and against musl
 	@JOBS='$(JOBS)' sh tests/portability/run.sh
 
-peers: ## run real WebSocket clients and browsers against the examples
+peers: ## run real WebSocket clients, browsers and proxies against the examples
 	@CC='$(CC)' sh tests/peers/run.sh
 
 bench: ## measure side by side: BENCH_ROUNDS, BENCH_CASES, BENCH_SERVERS, BENCH_SECONDS; BEFORE=FOLDER: beside the wsserver.h in it

@@ -59,8 +59,10 @@
                       +-> refused: no connect, no disconnect
 
        it is      from                           calls that work on its handle
-       asked      its request is whole           wss_accept and wss_refuse, or wss_reply where it is plain HTTP
-       accepted   wss_accept returned WSS_OK     sends, wss_close, wss_pause, wss_resume: they go behind the answer
+       asked      its request is whole           wss_accept and wss_refuse, or wss_reply where it is plain HTTP;
+                                                 wss_get_info
+       accepted   wss_accept returned WSS_OK     sends, wss_close, wss_pause, wss_resume: they go behind the answer;
+                                                 wss_get_info, wss_buffered, wss_set_user
        open       its connect handlers           all but the three answers
        closing    wss_close, a fault, a stop     wss_get_info, wss_buffered, wss_set_user
        gone       its disconnect handlers ended  none: WSS_ERR_GONE
@@ -107,8 +109,8 @@
                    [serve]   one connection's turn     [deliver]  handlers on a queue's thread
                    [accept]  new sockets               [loop]     turns of an epoll set
        surface     [send]    orders and messages       [public]   connections, requests, work
-                   [option]  one table of them         [server]   making, running, ending
-                   [tail]    versions, license
+                   [metrics] text for monitors         [option]   one table of them
+                   [server]  making, running, ending   [tail]     versions, license
 
    A message's way:      wss__loop_turn > wss__serve_turn > wss__read_some > wss__input_next > wss__notify_tell >
                          your handler > wss_send > wss__write_message > wss__write_flush
@@ -133,9 +135,12 @@ extern "C" {
 #define WSS_VERSION "0.2.0"
 #define WSS_VERSION_NUMBER 200 /* major * 10000 + minor * 100 + patch */
 
+#if defined(WSSERVER_STATIC) || defined(WSSERVER_API)
+#define WSS__CONFIG_LINKAGE 1
+#endif
 #if !defined(WSSERVER_API)
 #if defined(WSSERVER_STATIC)
-#define WSSERVER_API static __attribute__((unused))
+#define WSSERVER_API static __attribute__((__unused__))
 #else
 #define WSSERVER_API extern
 #endif
@@ -192,7 +197,8 @@ extern "C" {
     X(WSS_CAUSE_CONTINUATION, 20, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: frame out of sequence")           \
     X(WSS_CAUSE_UTF8, 21, WSS_CLOSE_BAD_DATA, "protocol error: text is not UTF-8")                             \
     X(WSS_CAUSE_CLOSE_FRAME, 22, WSS_CLOSE_PROTOCOL_ERROR, "protocol error: bad close frame")                 \
-    X(WSS_CAUSE_PRESSURE, 23, WSS_CLOSE_TRY_LATER, "memory pressure")
+    X(WSS_CAUSE_PRESSURE, 23, WSS_CLOSE_TRY_LATER, "memory pressure")                                          \
+    X(WSS_CAUSE_LIFETIME, 24, WSS_CLOSE_LOST, "lifetime is over")
 
 #define WSS_ENUMERATE(name, value, ...) name = (value),
 enum { WSS_ERROR_TABLE(WSS_ENUMERATE) WSS_ERROR_TABLE_END = 1 };
@@ -215,6 +221,7 @@ enum { /* close codes, RFC 6455 section 7.4.1 */
     WSS_CLOSE_POLICY = 1008,
     WSS_CLOSE_TOO_BIG = 1009,
     WSS_CLOSE_INTERNAL = 1011,
+    WSS_CLOSE_RESTART = 1012,
     WSS_CLOSE_TRY_LATER = 1013
 };
 
@@ -329,9 +336,10 @@ typedef void wss_handler(const wss_event *event);
    connection that asked (1013) or fails the call (WSS_ERR_BUDGET); small messages and control frames go on in the last
    eighth. Each connection's queue is bounded by max_queued and send_policy; while the replies to a client fill half of
    its queue it is not read from.
-   With queue the same goes for messages on their way to its thread, and for more than 64 of them; when those of all
-   clients hold a quarter of the budget, each has one under way, and what clients left behind that reset is dropped and
-   counted. */
+   With queue the same goes for messages on their way to its thread, and for more than 64 of them. Those of all clients
+   together, also of clients that have gone, hold a quarter of the budget: above it each client has one under way, and
+   what those left behind that have reset is dropped and counted; a sixteenth more, and nobody is read until it is a
+   quarter again. Nobody is closed for that, and who comes is let in. */
 typedef struct wss_options {
     int port;                  /* default 0: the kernel picks one; read it back with wss_get_options */
     int threads;               /* networking threads; default 1 */
@@ -361,14 +369,15 @@ typedef struct wss_options {
                                   for each 16 bytes that have come); default 1 MiB */
     int max_head;              /* bytes of a request's head, its first line among them; default 16384 */
     int max_connections;       /* default 10000, less where the process may open fewer descriptors. Further ones wait.
-                                  An eighth of them, but at least 64, may be unfinished handshakes at one time: then
-                                  the oldest without a whole request ends once it had a second, if another waits */
+                                  An eighth of them, but at least 64, may be unfinished handshakes at one time, shared
+                                  out between the threads: then the oldest without a whole request ends once it had a
+                                  second, if another waits. A handshake ends with the answer */
     int max_per_address;       /* connections of one IPv4 address or IPv6 network (/64); default 0: WSS_OFF */
     size_t max_queued;         /* bytes that what waits to be sent on one connection may hold: of each message its size
                                   and what its place in the queue costs, at least 64, also of those that a turn still
                                   gathers; and as much again on its way there from other threads; default 1 MiB */
     size_t memory_budget;      /* bytes of everything the server holds; default 256 MiB */
-    int max_posted;            /* posts and sends waiting for a networking thread; default 65536 */
+    int max_posted;            /* posts and sends that wait for a networking thread; default 65536 */
     size_t max_posted_bytes;   /* their bytes; default 16 MiB */
     int handshake_ms;          /* from accept to the whole request, and from that to the answer; default 10000 */
     int ping_ms;               /* silence after which the peer is pinged; default 20000 */
@@ -391,6 +400,13 @@ typedef struct wss_options {
                                   NULL: X-Forwarded-For. Forwarded: RFC 7239 */
     int proxy_protocol;        /* 1: connections of proxies begin with a PROXY header, version 1 or 2, others must not;
                                   default 0: no */
+    int stop_code;             /* close code of a stop and of lifetime_ms, as wss_close takes it; default 1001. 1012,
+                                  WSS_CLOSE_RESTART, says that the server comes again */
+    int stop_spread_ms;        /* time over which a stop spreads its closes, at most half of its own; meanwhile all goes
+                                  on, but new requests get 503; default 0: WSS_OFF */
+    int lifetime_ms;           /* age at which a connection is closed, a quarter more or less; default 0: WSS_OFF */
+    int max_message_rate;      /* messages a second that are read of one connection, a second's worth at once; then it
+                                  waits. Control frames do not count; default 0: WSS_OFF */
 } wss_options;
 
 typedef struct wss_header {
@@ -416,7 +432,8 @@ typedef struct wss_info {
     char path[128];            /* as sent, undecoded */
     char protocol[64];         /* subprotocol, "" if none */
     uint64_t age_ms;           /* since accept */
-    uint64_t silent_ms;        /* since the last byte from the peer, or since it is read from again after a pause */
+    uint64_t silent_ms;        /* since the last byte from the peer; the time for which it is not read from is left out
+                                  once that goes on; 24 days stand for all that is longer */
     uint64_t bytes_in;
     uint64_t bytes_out;
     size_t buffered;           /* as wss_buffered */
@@ -458,9 +475,11 @@ typedef struct wss_stats {
     uint64_t turns[6];         /* turns of loops, ever: of up to 1, 4, 16, 64, 256 ms, and longer ones */
     uint64_t paused;           /* connections that are not read from now: by wss_pause, or by what they queued */
     uint64_t crowded;          /* connections now that were above half of max_queued and have not fallen to a quarter */
-    uint64_t undelivered;      /* with options.queue: bytes of messages on their way to its thread now */
+    uint64_t undelivered;      /* with options.queue: bytes of messages on their way to its thread now, and of what was
+                                  received from clients that have reset and not looked at */
     uint64_t handshakes;       /* under way now */
     uint64_t closed_places;    /* with options.queue: ended connections now whose events were not delivered yet */
+    uint64_t rate_pauses;      /* times that a connection was above max_message_rate */
 } wss_stats;
 
 /* Builds args. Fields are private. The first error sticks and comes out of wss_writer_args and of the send. */
@@ -473,6 +492,8 @@ typedef struct wss_writer {
     int depth;
     int empty;                 /* nothing written yet at this level */
     uint8_t kinds[32];         /* one bit a level: set is an array */
+    void *(*allocator)(void *context, void *pointer, size_t old_size, size_t new_size);
+    void *allocator_context;
 } wss_writer;
 
 /* Walks the members of an object or the elements of an array. */
@@ -487,10 +508,14 @@ typedef struct wss_iterator {
 
 /* ---- [calls] ---------------------------------------------------------------------------------------------- */
 
+/* What each call may return stands with it. Beside that all return WSS_ERR_ARGUMENT, those without a result do nothing,
+   where a server, queue, handler or place for a result is NULL that may not be. */
+
 /* Lifecycle. */
 
 /* Makes a server and binds its addresses, so that port 0 reads back at once; it serves from wss_run on. options may be
-   NULL. NULL on failure, with *why filled (why may be NULL). any. Give it back with wss_destroy. */
+   NULL. NULL on failure, with *why filled (why may be NULL): WSS_ERR_ARGUMENT, _UTF8, _ADDRESS, _SYSTEM, _MEMORY,
+   _BUDGET. any. Give it back with wss_destroy. */
 WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why);
 /* Serves on the calling thread until wss_stop. A server runs once. WSS_OK after a stop; WSS_ERR_BUSY if it runs or ran
    already or inside a handler; WSS_ERR_MEMORY if a registration had failed; WSS_ERR_SYSTEM. any. */
@@ -499,28 +524,33 @@ WSSERVER_API int wss_run(wss_server *server);
 WSSERVER_API int wss_start(wss_server *server);
 /* One step for programs with a loop of their own: waits up to milliseconds (-1: until something happens), handles what
    is there, for some 4 ms if there is so much, returns WSS_OK, or WSS_ERR_STOPPED once a stop has finished. Always on
-   the same thread. Refused with several threads. */
+   the same thread. WSS_ERR_ARGUMENT with several threads; WSS_ERR_BUSY, _MEMORY, _SYSTEM as wss_run. */
 WSSERVER_API int wss_poll(wss_server *server, int milliseconds);
 /* A descriptor that is readable whenever wss_poll has work: put it into your poll set. Owned by the server. Negative:
-   WSS_ERR_*. loop. */
+   WSS_ERR_ARGUMENT with several threads, WSS_ERR_SYSTEM. loop. */
 WSSERVER_API int wss_fd(wss_server *server);
-/* Begins an orderly stop: no new clients, Close 1001 to all, what is queued is flushed, the rest cut off after
-   that many milliseconds; wss_run returns when all disconnect handlers ran. Of several calls the earliest end
-   counts. Not once wss_destroy has begun. any, signal. */
+/* Begins an orderly stop: no new clients, 503 to those who have connected and are not in yet, Close to all others
+   (options.stop_code, over options.stop_spread_ms); what is queued is flushed, the rest cut off after that many
+   milliseconds; wss_run returns when all disconnect handlers ran. Of several calls the earliest end counts, and one
+   with 0 ends a spread. Not once wss_destroy has begun. any, signal. */
 WSSERVER_API void wss_stop(wss_server *server, int milliseconds);
+/* The descriptor of listener number index, from 0 on, to be given to a successor (dup it: this one stays the server's).
+   From then on a stop leaves the listener's backlog, and its Unix path, to that. WSS_ERR_MISSING past the last,
+   WSS_ERR_STOPPED from the stop on. any. */
+WSSERVER_API int wss_listener(wss_server *server, int index);
 /* Stops if need be, joins the thread of wss_start, runs what handlers are left on the caller, frees everything.
    WSS_ERR_BUSY inside a handler, also of another server that this one's called, and while another thread is in wss_run
    or drains options.queue: wss_stop first, and let that end. Posts that were accepted run: of a server that never
    ran, here. Threads that send or post must have been joined. NULL is ignored. */
 WSSERVER_API int wss_destroy(wss_server *server);
-/* The options in force, defaults and port resolved. Strings belong to the server. any. */
+/* The options in force, defaults and port resolved; all zero for NULL. Strings belong to the server. any. */
 WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options);
 /* Text of a WSS_ERR_* or of a WSS_CAUSE_*. Static storage, never NULL. any. */
 WSSERVER_API const char *wss_strerror(int error);
 WSSERVER_API const char *wss_cause_text(int cause);
 
 /* Handlers. Each call adds one; they run in the order of registration and are never removed. Those registered
-   before the server runs see the first client. WSS_ERR_MEMORY also makes wss_run fail. any. */
+   before the server runs see the first client. WSS_ERR_ARGUMENT; WSS_ERR_MEMORY also makes wss_run fail. any. */
 
 WSSERVER_API int wss_on_connect(wss_server *server, wss_handler *handler, void *context);
 WSSERVER_API int wss_on_disconnect(wss_server *server, wss_handler *handler, void *context);
@@ -540,7 +570,7 @@ WSSERVER_API int wss_on_http(wss_server *server, wss_handler *handler, void *con
 
 /* Requests, for upgrade and http handlers. Returned strings end in NUL and die with the event. The copying
    readers write at most size bytes, NUL included, into out, and the full length into *length (may be NULL); on
-   error out becomes "". WSS_ERR_MISSING, WSS_ERR_SPACE. */
+   error out becomes "". WSS_ERR_MISSING, WSS_ERR_SPACE, WSS_ERR_ARGUMENT. */
 
 WSSERVER_API const char *wss_request_method(const wss_request *request);
 WSSERVER_API const char *wss_request_target(const wss_request *request); /* path and query as sent */
@@ -550,7 +580,7 @@ WSSERVER_API const char *wss_request_header(const wss_request *request, const ch
 WSSERVER_API const char *wss_request_header_at(const wss_request *request, size_t index, const char **value);
 /* Path with %XX decoded; WSS_ERR_UTF8 where the result is not UTF-8 or holds NUL. RFC 3986 section 2.1. */
 WSSERVER_API int wss_request_path(const wss_request *request, char *out, size_t size, size_t *length);
-/* First query parameter of that name, %XX and + decoded. */
+/* First query parameter of that name, %XX and + decoded; WSS_ERR_UTF8 likewise. */
 WSSERVER_API int wss_request_query(const wss_request *request, const char *name, char *out, size_t size,
                                    size_t *length);
 WSSERVER_API int wss_request_cookie(const wss_request *request, const char *name, char *out, size_t size,
@@ -563,20 +593,20 @@ WSSERVER_API const char *wss_request_peer(const wss_request *request, int *port)
 
 /* Answers an upgrade request: lets the client in. protocol: one it offered, or NULL. headers: further lines of the 101.
    user: becomes the connection's pointer, owned by the server on WSS_OK only. From then on the connection takes
-   sends, wss_close and wss_pause; they go behind the answer. WSS_ERR_GONE, WSS_ERR_ANSWERED, WSS_ERR_PROTOCOL,
-   WSS_ERR_HEADER. any. */
+   sends, wss_close and wss_pause; they go behind the answer. WSS_ERR_PROTOCOL; and like the other two WSS_ERR_GONE,
+   _ANSWERED, _HEADER, _ARGUMENT (a plain request too), _MEMORY, _BUDGET, _QUEUE_FULL, _STOPPED. any. */
 WSSERVER_API int wss_accept(wss_server *server, wss_conn conn, const char *protocol, const wss_header *headers,
                             size_t header_count, void *user);
-/* Answers an upgrade request with an HTTP status and a body. WSS_ERR_GONE, WSS_ERR_ANSWERED, WSS_ERR_HEADER; like
-   wss_accept and wss_reply also WSS_ERR_ARGUMENT, _MEMORY, _BUDGET, _QUEUE_FULL, _STOPPED. any. */
+/* Answers an upgrade request with an HTTP status and a body. any. */
 WSSERVER_API int wss_refuse(wss_server *server, wss_conn conn, const wss_answer *answer);
 /* Answers a plain HTTP request; HEAD requests get no body. The connection closes after it. any. */
 WSSERVER_API int wss_reply(wss_server *server, wss_conn conn, const wss_answer *answer);
 
 /* Sending. any. WSS_OK: accepted. WSS_ERR_GONE, WSS_ERR_FULL (that connection's queue), WSS_ERR_QUEUE_FULL
    (work for the networking thread), WSS_ERR_BUDGET, WSS_ERR_MEMORY, WSS_ERR_STOPPED, WSS_ERR_ARGUMENT,
-   WSS_ERR_TOO_BIG, WSS_ERR_JSON, WSS_ERR_DEPTH, WSS_ERR_UTF8. On error nothing was queued. A typed message is
-   {"__MESSAGE__":type, members of args}: type is 1 to 128 bytes of UTF-8, args nest at most 128 deep. */
+   WSS_ERR_TOO_BIG, WSS_ERR_JSON, WSS_ERR_DEPTH, WSS_ERR_UTF8, and what a writer left in args. On error nothing was
+   queued. A typed message is {"__MESSAGE__":type, members of args}: type is 1 to 128 bytes of UTF-8, args nest at most
+   128 deep. */
 
 WSSERVER_API int wss_send(wss_server *server, wss_conn conn, const char *type, wss_args args);
 /* opcode: WSS_TEXT (must be UTF-8) or WSS_BINARY. */
@@ -596,9 +626,9 @@ WSSERVER_API int wss_broadcast_data_except(wss_server *server, wss_conn except, 
 /* Takes the place of a message of the same key that still waits in a queue. */
 WSSERVER_API int wss_broadcast_latest(wss_server *server, const char *key, const char *type, wss_args args);
 
-/* Connections. any. WSS_ERR_GONE for those that are closed or closing. From other threads wss_close, wss_pause and
-   wss_resume may also fail with WSS_ERR_MEMORY, WSS_ERR_BUDGET or WSS_ERR_STOPPED, the latter two with
-   WSS_ERR_QUEUE_FULL. */
+/* Connections. any. WSS_ERR_GONE for those that are closed or closing; WSS_ERR_ARGUMENT; of a reason that is not UTF-8
+   WSS_ERR_UTF8. From other threads, and in a posted function, wss_close, wss_pause and wss_resume may also fail with
+   WSS_ERR_MEMORY, WSS_ERR_BUDGET or WSS_ERR_STOPPED, the latter two with WSS_ERR_QUEUE_FULL. */
 
 /* Sends what is queued, then Close with this code (1000 to 1003, 1007 to 1014, 3000 to 4999) and reason (UTF-8, up to
    123 bytes, may be NULL). No further handler of this connection begins, but for disconnect, and for connect if that is
@@ -609,10 +639,11 @@ WSSERVER_API size_t wss_count(const wss_server *server);
 /* What was accepted for this connection and not yet taken by the kernel, in bytes of memory, as max_queued counts them;
    0 where it is gone. */
 WSSERVER_API size_t wss_buffered(const wss_server *server, wss_conn conn);
-/* The connection's own pointer. Replacing one does not free it. Like wss_get_info until the disconnect handlers
-   have run. */
+/* The connection's own pointer, from wss_accept on (which sets it), or connect, until the disconnect handlers have run.
+   Replacing one does not free it. */
 WSSERVER_API int wss_set_user(wss_server *server, wss_conn conn, void *user);
-/* Stops reading from a connection, and goes on. Messages wait in the network meanwhile. */
+/* Stops reading from a connection, and goes on. Messages wait in the network meanwhile, also those of a client that
+   has gone since: its end is told behind them. */
 WSSERVER_API int wss_pause(wss_server *server, wss_conn conn);
 WSSERVER_API int wss_resume(wss_server *server, wss_conn conn);
 /* Open connection after this one ({0} begins), id 0 at the end. Visits each that stays open once, none that is closing
@@ -620,32 +651,37 @@ WSSERVER_API int wss_resume(wss_server *server, wss_conn conn);
 WSSERVER_API wss_conn wss_next(const wss_server *server, wss_conn conn);
 WSSERVER_API int wss_get_info(wss_server *server, wss_conn conn, wss_info *info);
 WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats);
+/* The same as text for monitors (Prometheus, version 0.0.4), with NUL; *length (may be NULL) without it, also on
+   WSS_ERR_SPACE: then there is none. Some 8 KiB. WSS_ERR_ARGUMENT. */
+WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size_t *length);
 
 /* Work. */
 
 /* Runs function(arg) on the networking thread, in the order of posting, also if posted before that runs; where it
-   never does, in wss_destroy. any. WSS_ERR_QUEUE_FULL, _MEMORY, _BUDGET, _STOPPED: then it never runs. */
+   never does, in wss_destroy. any. WSS_ERR_QUEUE_FULL, _MEMORY, _BUDGET, _STOPPED, _ARGUMENT: then it never runs. */
 WSSERVER_API int wss_post(wss_server *server, void (*function)(void *arg), void *arg);
-/* Calls handler once after delay_ms, or every repeat_ms from then on where that is above 0. e->context is
-   context. Those due in the same millisecond run in the order in which they were started. any. .id 0: out of
-   memory, stopping, or more posted than may wait. */
+/* Calls handler once after delay_ms (negative: at once), or every repeat_ms from then on where that is above 0.
+   e->context is context. Those due in the same millisecond run in the order in which they were started; one that
+   repeats is started anew each time it is due. any. .id 0: out of memory, stopping, or more posted than may wait. */
 WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int64_t repeat_ms, wss_handler *handler,
                                        void *context);
 /* WSS_OK: its handler does not run after this. WSS_ERR_BUSY: nor does it, but another thread is in it at this moment.
-   WSS_ERR_GONE: it had fired, or was cancelled already. any. */
+   WSS_ERR_GONE: it had fired, or was cancelled already, or is none. WSS_ERR_ARGUMENT. any. */
 WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer timer);
 
 /* Queues: work for a thread of yours. */
 
-/* options: allocator, max_posted and max_posted_bytes are used; may be NULL. NULL on failure. */
+/* options: allocator, max_posted and max_posted_bytes are used; may be NULL. NULL on failure, with *why filled (why may
+   be NULL): WSS_ERR_ARGUMENT, _MEMORY, _SYSTEM. */
 WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *why);
-/* any. WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY, WSS_ERR_STOPPED while it is destroyed. */
+/* any. WSS_ERR_QUEUE_FULL, WSS_ERR_MEMORY, WSS_ERR_ARGUMENT, WSS_ERR_STOPPED while it is destroyed. */
 WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), void *arg);
 /* Runs work until wss_queue_stop, or until the last server that uses this queue has stopped, its events were
-   delivered, and what had been posted by then has run. WSS_OK; WSS_ERR_BUSY if another thread drains it. */
+   delivered, and what had been posted by then has run. WSS_OK; WSS_ERR_BUSY if another thread drains it, or from inside
+   of that. */
 WSSERVER_API int wss_queue_run(wss_queue *queue);
 /* Waits up to milliseconds (-1: for ever) for work, runs what is there, at most 256 posts and events, returns WSS_OK;
-   WSS_ERR_STOPPED as wss_queue_run would return; WSS_ERR_BUSY. */
+   WSS_ERR_STOPPED where wss_queue_run would return; WSS_ERR_BUSY. */
 WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds);
 /* Makes wss_queue_run return after the work in hand. any, signal. */
 WSSERVER_API void wss_queue_stop(wss_queue *queue);
@@ -659,16 +695,21 @@ WSSERVER_API int wss_queue_destroy(wss_queue *queue);
 /* Args from text that ends in NUL. Not copied, not checked: the send checks. */
 WSSERVER_API wss_args wss_json(const char *text);
 /* WSS_OK if text is one valid JSON value (RFC 8259) nested at most max_depth deep (0: 128); WSS_ERR_JSON,
-   _DEPTH, _UTF8. */
+   _DEPTH, _UTF8, _ARGUMENT. */
 WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth);
 
-/* Readers. key: name of a member of the object args, its last where repeated; NULL: args itself is the value.
-   WSS_ERR_MISSING, WSS_ERR_TYPE, WSS_ERR_RANGE, WSS_ERR_JSON. *out is unchanged on error, but strings become "". */
+/* Readers. key: name of a member of the object args, its last where repeated; NULL: args itself is the value. *out is
+   unchanged on error, but strings become "". WSS_ERR_MISSING, _TYPE, _RANGE, _JSON, _UTF8, _DEPTH, _SPACE, _ARGUMENT,
+   and what a writer left in args. Each call reads the text from its beginning to its end; but the second read of long
+   args that a handler was given makes an index, until the handlers have returned. */
 
-/* Unescaped, with NUL; *length (may be NULL) without it, also on WSS_ERR_SPACE. Lone surrogates become U+FFFD. */
+/* Unescaped, with NUL; *length (may be NULL) without it, also on WSS_ERR_SPACE. Lone surrogates become U+FFFD. A string
+   that holds U+0000 is WSS_ERR_TYPE without length: read as a C string it would be another one. */
 WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_t size, size_t *length);
 /* Any JSON number that is a whole number and fits, such as 1e3. */
 WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out);
+/* From 0 to 2^64 - 1. */
+WSSERVER_API int wss_get_uint(wss_args args, const char *key, uint64_t *out);
 WSSERVER_API int wss_get_double(wss_args args, const char *key, double *out);
 WSSERVER_API int wss_get_bool(wss_args args, const char *key, int *out);
 /* The value as it stands in the text, quotes included. Points into args. */
@@ -679,16 +720,25 @@ WSSERVER_API int wss_json_type(wss_args args, const char *key);
 WSSERVER_API wss_iterator wss_iterate(wss_args value);
 WSSERVER_API int wss_iterate_next(wss_iterator *iterator);
 
-/* Writer. Begins as an open object. key: UTF-8, NULL inside an array. Strings must be UTF-8. */
+/* Writer. Begins as an open object. key: UTF-8, NULL inside an array. Strings must be UTF-8. What fails first is told
+   by wss_writer_args and the send: WSS_ERR_ARGUMENT (no key where one belongs, a key where none does, an end too many),
+   _UTF8, _SPACE (of your buffer), _MEMORY, _DEPTH (256 levels), _RANGE, and of raw values _JSON. */
 
 /* Writes into buffer; with buffer NULL into memory of its own that grows, to be freed with wss_writer_free. */
 WSSERVER_API void wss_writer_init(wss_writer *writer, char *buffer, size_t size);
+/* As with buffer NULL, by an allocator of your own, or that of a server (wss_get_options); NULL: realloc and free. */
+WSSERVER_API void wss_writer_init_with(wss_writer *writer,
+                                       void *(*allocator)(void *context, void *pointer, size_t old_size,
+                                                          size_t new_size), void *context);
 WSSERVER_API void wss_writer_free(wss_writer *writer);
 /* Closes what is open and returns the object. It points into the writer's buffer. */
 WSSERVER_API wss_args wss_writer_args(wss_writer *writer);
 WSSERVER_API void wss_put_string(wss_writer *writer, const char *key, const char *text);
 WSSERVER_API void wss_put_text(wss_writer *writer, const char *key, const char *text, size_t length);
+/* Any bytes, as text: what is not UTF-8 becomes U+FFFD. */
+WSSERVER_API void wss_put_bytes(wss_writer *writer, const char *key, const void *data, size_t size);
 WSSERVER_API void wss_put_int(wss_writer *writer, const char *key, int64_t value);
+WSSERVER_API void wss_put_uint(wss_writer *writer, const char *key, uint64_t value);
 /* Shortest text that reads back as the same number. Infinities and NaN: WSS_ERR_RANGE. */
 WSSERVER_API void wss_put_double(wss_writer *writer, const char *key, double value);
 WSSERVER_API void wss_put_bool(wss_writer *writer, const char *key, int value);
@@ -769,6 +819,12 @@ WSSERVER_API void wss_put_end(wss_writer *writer);
 #if !defined(WSSERVER_SYSTEM)
 #define WSSERVER_SYSTEM(name) name
 #endif
+#if defined(WSSERVER_REALLOC) != defined(WSSERVER_FREE)
+#error "wsserver.h: define both WSSERVER_REALLOC and WSSERVER_FREE, or neither"
+#endif
+#if defined(WSSERVER_STATIC) && !defined(WSS__CONFIG_LINKAGE)
+#error "wsserver.h: it was included before without WSSERVER_STATIC: define that before the first include"
+#endif
 #if !defined(WSSERVER_REALLOC)
 #define WSSERVER_REALLOC(pointer, size) realloc(pointer, size)
 #define WSSERVER_FREE(pointer) free(pointer)
@@ -792,7 +848,7 @@ typedef struct wss__span {
 
 /* 64 bits that several threads reach. On 32-bit x86 a struct aligns them to 4 only: then they can straddle a
    cache line, and are no longer read in one piece. */
-typedef uint64_t wss__atomic64 __attribute__((aligned(8)));
+typedef uint64_t wss__atomic64 __attribute__((__aligned__(8)));
 
 static wss__span wss__base_span(const char *data, size_t size) {
     wss__span span = {data, size};
@@ -1078,12 +1134,14 @@ enum {
     WSS__LOG_LINE = 400,
     WSS__LOG_PEER = 128,  /* bytes of a peer's text that are shown */
     WSS__LOG_BURST = 20,  /* lines of one level at once */
-    WSS__LOG_REFILL = 100 /* milliseconds for one more */
+    WSS__LOG_REFILL = 100, /* milliseconds for one more */
+    WSS__LOG_QUIET = 1000  /* without a line left out: the flood has ended */
 };
 
 typedef struct wss__log {
     const wss_options *options;
     pthread_mutex_t mutex;
+    wss__atomic64 tell_at; /* lines were left out: when to say so though no other comes; atomic; 0: none were */
     struct {
         uint64_t full_at; /* when the burst would be whole again */
         uint64_t lost;
@@ -1105,6 +1163,7 @@ static int wss__log_admit(wss__log *log, int level, uint64_t now, uint64_t *lost
     if (admitted) *full_at = next;
     *lost = log->classes[level].lost;
     log->classes[level].lost = admitted ? 0 : *lost + 1;
+    if (!admitted) __atomic_store_n(&log->tell_at, now + WSS__LOG_QUIET, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&log->mutex);
     return admitted;
 }
@@ -1113,15 +1172,32 @@ static int wss__log_wants(const wss__log *log, int level) {
     return log->options->log && level <= log->options->log_level;
 }
 
-__attribute__((format(printf, 4, 5))) static void wss__log_line(wss__log *log, int level, uint64_t now,
+static void wss__log_tell_lost(const wss__log *log, int level, uint64_t lost) {
+    char line[64];
+    snprintf(line, sizeof line, "%llu lines of this level were left out", (unsigned long long)lost);
+    log->options->log(log->options->log_context, level, line);
+}
+
+/* Says, once a flood has ended, how many lines were left out. */
+static void wss__log_settle(wss__log *log, uint64_t now) {
+    uint64_t at = __atomic_load_n(&log->tell_at, __ATOMIC_RELAXED);
+    if (!at || at > now) return;
+    __atomic_store_n(&log->tell_at, 0, __ATOMIC_RELAXED);
+    for (int level = WSS_LOG_ERROR; level <= WSS_LOG_DEBUG; level++) {
+        pthread_mutex_lock(&log->mutex);
+        uint64_t lost = log->classes[level].lost;
+        log->classes[level].lost = 0;
+        pthread_mutex_unlock(&log->mutex);
+        if (lost) wss__log_tell_lost(log, level, lost);
+    }
+}
+
+__attribute__((__format__(__printf__, 4, 5))) static void wss__log_line(wss__log *log, int level, uint64_t now,
                                                                 const char *format, ...) {
     char line[WSS__LOG_LINE];
     uint64_t lost = 0;
     if (!wss__log_wants(log, level) || !wss__log_admit(log, level, now, &lost)) return;
-    if (lost) {
-        snprintf(line, sizeof line, "%llu lines like the next were left out", (unsigned long long)lost);
-        log->options->log(log->options->log_context, level, line);
-    }
+    if (lost) wss__log_tell_lost(log, level, lost);
     va_list values;
     va_start(values, format);
     vsnprintf(line, sizeof line, format, values);
@@ -1134,9 +1210,9 @@ static const char *wss__log_escape(wss__span text, char out[WSS__LOG_PEER * 4 + 
     size_t size = wss__base_min(text.size, WSS__LOG_PEER);
     char *at = out;
     for (size_t i = 0; i < size; i++) {
-        unsigned char byte = (unsigned char)text.data[i];
-        if (byte >= 0x20 && byte < 0x7f && byte != '\\' && byte != '"') *at++ = (char)byte;
-        else at += snprintf(at, 5, "\\x%02x", byte);
+        unsigned char octet = (unsigned char)text.data[i];
+        if (octet >= 0x20 && octet < 0x7f && octet != '\\' && octet != '"') *at++ = (char)octet;
+        else at += snprintf(at, 5, "\\x%02x", octet);
     }
     *at = 0;
     if (size < text.size) memcpy(at, "...", sizeof "...");
@@ -1284,16 +1360,16 @@ static wss__utf8 wss__utf8_want(uint32_t missing, uint32_t from, uint32_t to) {
 
 /* RFC 3629: the byte behind a lead tells overlong forms, surrogates and what is above U+10FFFF. */
 static wss__utf8 wss__utf8_step(wss__utf8 state, char next) {
-    uint32_t byte = (unsigned char)next;
+    uint32_t octet = (unsigned char)next;
     if (state) {
-        if (byte < (state >> 8 & 0xff) || byte > (state & 0xff)) return WSS__UTF8_REJECT;
+        if (octet < (state >> 8 & 0xff) || octet > (state & 0xff)) return WSS__UTF8_REJECT;
         return state >> 16 == 1 ? 0 : wss__utf8_want((state >> 16) - 1, 0x80, 0xbf);
     }
-    if (byte < 0x80) return 0;
-    if (byte < 0xc2 || byte > 0xf4) return WSS__UTF8_REJECT;
-    if (byte < 0xe0) return wss__utf8_want(1, 0x80, 0xbf);
-    if (byte < 0xf0) return wss__utf8_want(2, byte == 0xe0 ? 0xa0 : 0x80, byte == 0xed ? 0x9f : 0xbf);
-    return wss__utf8_want(3, byte == 0xf0 ? 0x90 : 0x80, byte == 0xf4 ? 0x8f : 0xbf);
+    if (octet < 0x80) return 0;
+    if (octet < 0xc2 || octet > 0xf4) return WSS__UTF8_REJECT;
+    if (octet < 0xe0) return wss__utf8_want(1, 0x80, 0xbf);
+    if (octet < 0xf0) return wss__utf8_want(2, octet == 0xe0 ? 0xa0 : 0x80, octet == 0xed ? 0x9f : 0xbf);
+    return wss__utf8_want(3, octet == 0xf0 ? 0x90 : 0x80, octet == 0xf4 ? 0x8f : 0xbf);
 }
 
 /* Length of a prefix that is ASCII. It may end early. */
@@ -1360,9 +1436,9 @@ static const unsigned char wss__utf8_judges[3][32] = {
 /* Bytes of an unfinished character at the end of data, whose bytes so far are right. */
 static size_t wss__utf8_unfinished(const char *data, size_t size) {
     for (size_t i = 1; i <= 3 && i <= size; i++) {
-        unsigned char byte = (unsigned char)data[size - i];
-        if (byte < 0x80) return 0;
-        if (byte >= 0xc0) return i < (byte >= 0xf0 ? 4u : byte >= 0xe0 ? 3u : 2u) ? i : 0;
+        unsigned char octet = (unsigned char)data[size - i];
+        if (octet < 0x80) return 0;
+        if (octet >= 0xc0) return i < (octet >= 0xf0 ? 4u : octet >= 0xe0 ? 3u : 2u) ? i : 0;
     }
     return 0;
 }
@@ -1401,9 +1477,9 @@ typedef unsigned char wss__utf8_v32 __attribute__((vector_size(32)));
 #define WSS__UTF8_MINUS32(v, n) ((wss__utf8_v32)_mm256_subs_epu8((__m256i)(v), _mm256_set1_epi8(n)))
 #define WSS__UTF8_ANY16(v) (_mm_movemask_epi8((__m128i)((v) == 0)) != 0xffff)
 #define WSS__UTF8_ANY32(v) (!_mm256_testz_si256((__m256i)(v), (__m256i)(v)))
-WSS__UTF8_DEFINE(wss__utf8_ssse3, __attribute__((target("ssse3"))), wss__utf8_v16, WSS__UTF8_LOOKUP16,
+WSS__UTF8_DEFINE(wss__utf8_ssse3, __attribute__((__target__("ssse3"))), wss__utf8_v16, WSS__UTF8_LOOKUP16,
                  WSS__UTF8_MINUS16, WSS__UTF8_ANY16)
-WSS__UTF8_DEFINE(wss__utf8_avx2, __attribute__((target("avx2"))), wss__utf8_v32, WSS__UTF8_LOOKUP32,
+WSS__UTF8_DEFINE(wss__utf8_avx2, __attribute__((__target__("avx2"))), wss__utf8_v32, WSS__UTF8_LOOKUP32,
                  WSS__UTF8_MINUS32, WSS__UTF8_ANY32)
 #undef WSS__UTF8_LOOKUP16
 #undef WSS__UTF8_LOOKUP32
@@ -1446,6 +1522,26 @@ static wss__utf8 wss__utf8_check(wss__utf8 state, const char *data, size_t size)
         for (; at < stop; at++) state = wss__utf8_step(state, data[at]);
     }
     return state;
+}
+
+/* How many bytes at the beginning are whole characters; *wrong: how many behind them are to be replaced by one (the
+   longest beginning of a character, or a byte: Unicode section 3.9); 0 at the end. */
+static size_t wss__utf8_good(const char *data, size_t size, size_t *wrong) {
+    size_t good = 0;
+    size_t at = 0;
+    wss__utf8 state = 0;
+    while (at < size) {
+        if (!state) at += wss__utf8_prefix(data + at, size - at);
+        if (!state) good = at;
+        if (at == size) break;
+        state = wss__utf8_step(state, data[at]);
+        if (state == WSS__UTF8_REJECT) break;
+        at++;
+    }
+    if (!state) good = at;
+    *wrong = at - good;
+    if (state == WSS__UTF8_REJECT && !*wrong) *wrong = 1;
+    return good;
 }
 
 /* Writes 1 to 4 bytes. What is no character becomes U+FFFD. */
@@ -1732,16 +1828,16 @@ static int wss__http_check_version(wss__span text, int *minor) {
 }
 
 /* Takes the next byte of percent-encoded text. 0 at the end, -1 where a % has no two hex digits after it. */
-static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *byte) {
+static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *octet) {
     size_t taken = 1;
     if (rest->size == 0) return 0;
-    *byte = rest->data[0];
-    if (*byte == '+' && plus_is_space) *byte = ' ';
-    if (*byte == '%') {
+    *octet = rest->data[0];
+    if (*octet == '+' && plus_is_space) *octet = ' ';
+    if (*octet == '%') {
         int high = rest->size > 2 ? wss__base_hex(rest->data[1]) : -1;
         int low = rest->size > 2 ? wss__base_hex(rest->data[2]) : -1;
         if (high < 0 || low < 0) return -1;
-        *byte = (char)(unsigned char)(high * 16 + low);
+        *octet = (char)(unsigned char)(high * 16 + low);
         taken = 3;
     }
     *rest = wss__base_span(rest->data + taken, rest->size - taken);
@@ -1751,10 +1847,10 @@ static int wss__http_next_byte(wss__span *rest, int plus_is_space, char *byte) {
 /* RFC 3986 section 3.2.2: escapes may stand in it, and hardly ever do. */
 static int wss__http_is_registered_name(wss__span name) {
     static const char others[] = "%.-_~!$&'()*+,;=";
-    char byte;
+    char octet;
     if (wss__base_is_made_of(name, others + 1)) return 1;
     int more = wss__base_is_made_of(name, others) ? 1 : -1;
-    while (more > 0) more = wss__http_next_byte(&name, 0, &byte);
+    while (more > 0) more = wss__http_next_byte(&name, 0, &octet);
     return more == 0;
 }
 
@@ -2048,10 +2144,10 @@ static int wss__http_decode(wss__span text, int plus_is_space, char *out, size_t
     size_t total = 0;
     wss__utf8 state = 0;
     int more;
-    char byte;
-    while ((more = wss__http_next_byte(&text, plus_is_space, &byte)) > 0) {
-        state = byte ? wss__utf8_check(state, &byte, 1) : WSS__UTF8_REJECT;
-        if (total < size) out[total] = byte;
+    char octet;
+    while ((more = wss__http_next_byte(&text, plus_is_space, &octet)) > 0) {
+        state = octet ? wss__utf8_check(state, &octet, 1) : WSS__UTF8_REJECT;
+        if (total < size) out[total] = octet;
         total++;
     }
     int error = more < 0 ? WSS_ERR_ARGUMENT : state != 0 ? WSS_ERR_UTF8 : WSS_OK;
@@ -2061,9 +2157,9 @@ static int wss__http_decode(wss__span text, int plus_is_space, char *out, size_t
 
 /* True where text decodes to name. */
 static int wss__http_decodes_to(wss__span text, wss__span name) {
-    char byte;
+    char octet;
     for (size_t i = 0; i < name.size; i++)
-        if (wss__http_next_byte(&text, 1, &byte) <= 0 || byte != name.data[i]) return 0;
+        if (wss__http_next_byte(&text, 1, &octet) <= 0 || octet != name.data[i]) return 0;
     return text.size == 0;
 }
 
@@ -2204,7 +2300,6 @@ static int wss__origin_is(wss__span origin, wss__span entry) {
     wss__origin_place page = wss__origin_place_of(origin);
     wss__origin_place wanted = wss__origin_place_of(entry);
     if (wss__base_equal(entry, wss__base_text("*"))) return 1;
-    if (!wanted.scheme.data) return entry.size && wss__base_equal_fold(entry, origin); /* null */
     if (!wss__base_equal_fold(page.scheme, wanted.scheme)) return 0;
     if (wss__base_equal(wanted.host, wss__base_text("*"))) return 1;
     if (!wss__base_equal(page.port, wanted.port)) return 0;
@@ -2223,7 +2318,8 @@ static int wss__origin_allowed(const wss_request *request, const char *origins, 
     wss__span origin;
     wss__span entry;
     wss__span list = wss__base_text(origins);
-    if (wss__http_lines(request, "Origin", &origin) == 0) return 1;
+    size_t lines = wss__http_lines(request, "Origin", &origin);
+    if (lines != 1) return lines == 0;
     if (wss__origin_is_own(request, origin, trusted)) return 1;
     while (wss__base_next_item(&list, ',', &entry))
         if (wss__origin_is(origin, entry)) return 1;
@@ -2363,15 +2459,17 @@ static int wss__proxy_recognize(const char *data, size_t size) {
 /* Version 1: PROXY TCP4 source destination port port. */
 static int wss__proxy_read_line(wss__span line, wss__address *client) {
     wss__span words[6];
+    wss__address there;
     wss__address here;
     size_t count = 0;
     while (count < 6 && line.data) words[count++] = wss__base_take(&line, ' ');
     if (count > 1 && wss__base_equal(words[1], wss__base_text("UNKNOWN"))) return 1;
-    int bits = count == 6 && !line.data ? wss__address_parse_plain(words[2], client) : 0;
+    int bits = count == 6 && !line.data ? wss__address_parse_plain(words[2], &there) : 0;
     int port = bits ? wss__base_number(words[4], 65535) : -1;
-    if (port < 0 || wss__address_parse_plain(words[3], &here) != bits || wss__base_number(words[5], 65535) < 0) return 0;
-    if (!wss__base_equal(words[1], wss__base_text(bits == 32 ? "TCP4" : "TCP6"))) return 0;
-    client->port = (uint16_t)port;
+    if (port < 0 || !wss__base_equal(words[1], wss__base_text(bits == 32 ? "TCP4" : "TCP6"))) return 0;
+    if (wss__address_parse_plain(words[3], &here) != bits || wss__base_number(words[5], 65535) < 0) return 0;
+    there.port = (uint16_t)port;
+    *client = there;
     return 1;
 }
 
@@ -2461,7 +2559,7 @@ static int wss__answer_is_reserved(wss__span name) {
 }
 
 static int wss__answer_check_headers(const wss_header *headers, size_t count) {
-    if (!headers && count) return WSS_ERR_HEADER;
+    if (!headers && count) return WSS_ERR_ARGUMENT;
     for (size_t i = 0; i < count; i++) {
         wss__span name = wss__base_text(headers[i].name);
         if (!wss__http_is_token(name) || wss__answer_is_reserved(name)) return WSS_ERR_HEADER;
@@ -2656,7 +2754,7 @@ typedef uint64_t wss__frame_v16 __attribute__((vector_size(16)));
 WSS__FRAME_DEFINE(wss__frame_unmask_16, , wss__frame_v16)
 #if defined(WSS__CONFIG_SIMD) && defined(__x86_64__)
 typedef uint64_t wss__frame_v32 __attribute__((vector_size(32)));
-WSS__FRAME_DEFINE(wss__frame_unmask_32, __attribute__((target("avx2"))), wss__frame_v32)
+WSS__FRAME_DEFINE(wss__frame_unmask_32, __attribute__((__target__("avx2"))), wss__frame_v32)
 #endif
 #undef WSS__FRAME_DEFINE
 
@@ -3056,8 +3154,8 @@ static int wss__json_without(wss__span text, wss__span member, char *out, wss__j
 }
 
 /* Writes the escape of a byte that may not stand in a string as it is; returns its size. */
-static size_t wss__json_escape_one(char byte, char out[6]) {
-    const char *value = byte ? strchr(wss__json_values, byte) : NULL;
+static size_t wss__json_escape_one(char octet, char out[6]) {
+    const char *value = octet ? strchr(wss__json_values, octet) : NULL;
     out[0] = '\\';
     if (value) {
         out[1] = wss__json_names[value - wss__json_values];
@@ -3065,8 +3163,8 @@ static size_t wss__json_escape_one(char byte, char out[6]) {
     }
     out[1] = 'u';
     memset(out + 2, '0', 2);
-    out[4] = (char)('0' + (byte >> 4)); /* it is below 0x20 */
-    out[5] = "0123456789abcdef"[byte & 15];
+    out[4] = (char)('0' + (octet >> 4)); /* it is below 0x20 */
+    out[5] = "0123456789abcdef"[octet & 15];
     return 6;
 }
 
@@ -3080,25 +3178,33 @@ static size_t wss__json_escaped_size(wss__span text) {
     return size;
 }
 
-/* Writes that string, for valid UTF-8; returns its end. */
+/* Writes what stands between the quotes of that string, for valid UTF-8; returns its end. */
 static char *wss__json_escape(wss__span text, char *out) {
     const char *at = text.data;
     const char *end = at + text.size;
-    *out++ = '"';
     while (at < end) {
         const char *stop = wss__json_plain(at, end);
         out = wss__json_move(out, at, stop);
         at = stop;
         if (at < end) out += wss__json_escape_one(*at++, out);
     }
-    *out++ = '"';
     return out;
 }
+
+/* Writes the whole string. */
+static char *wss__json_quote(wss__span text, char *out) {
+    *out = '"';
+    out = wss__json_escape(text, out + 1);
+    *out = '"';
+    return out + 1;
+}
+
 /* ---- [args] ------------------------------------------------------------------------------------------------
    purpose  the public JSON calls: readers, iteration, writer
    knows    base, mem, utf8, json
-   owns     a reader trusts nothing: each call scans the text it is given, and reads nothing outside it. A
-            writer's text is the valid beginning of an object until its first error, with room for NUL
+   owns     a reader trusts nothing: each call scans the text it is given, or the index of one that was, and reads
+            nothing outside it. A writer's text is the valid beginning of an object until its first error, with room
+            for NUL
    threads  any; a writer belongs to one thread at a time
    spec     RFC 8259 */
 
@@ -3106,7 +3212,8 @@ enum {
     WSS__ARGS_DIGITS = 800,      /* 767 digits decide how a double is rounded; more count as "a bit more" */
     WSS__ARGS_SCALE = 100000,    /* a power of ten that makes 800 digits overflow or vanish */
     WSS__ARGS_LEVELS = 256,      /* of a writer: bits in wss_writer.kinds */
-    WSS__ARGS_FIRST_SIZE = 256   /* of a buffer that grows */
+    WSS__ARGS_FIRST_SIZE = 256,  /* of a buffer that grows */
+    WSS__ARGS_INDEXED = 1024     /* bytes of a text of which an index pays */
 };
 
 static wss_args wss__args_raw(wss__span raw) {
@@ -3124,8 +3231,117 @@ WSSERVER_API int wss_json_check(const char *text, size_t length, int max_depth) 
     return wss__json_scan(wss__base_span(text, length), max_depth ? max_depth : WSS__JSON_DEPTH, NULL);
 }
 
+/* ---- an index of members ---- */
+
+typedef struct wss__args_entry {
+    uint32_t key; /* where it stands in the text, quotes included */
+    uint32_t key_size;
+    uint32_t value;
+    uint32_t value_size;
+    uint32_t next; /* of its bucket, plus 1; an older one */
+} wss__args_entry;
+
+/* In one block of memory with its buckets and entries. */
+typedef struct wss__args_index {
+    size_t bytes;
+    size_t mask;
+    uint32_t *buckets; /* an entry plus 1 */
+    wss__args_entry *entries;
+} wss__args_index;
+
+/* The args that the handler on this thread was given. Where several members are read from a long text, the second read
+   makes an index, which is given back when the handlers have returned. */
+typedef struct wss__args_given {
+    const wss_options *options; /* of the server that made them: they are what its sends need */
+    const char *text;           /* NULL: none */
+    size_t length;
+    int has_members;
+    int reads;
+    wss__mem *mem;
+    uint64_t seed;
+    wss__args_index *index;
+} wss__args_given;
+
+static __thread wss__args_given wss__args_handed;
+
+/* Equal names have the same, however they are escaped. Of long ones only the size counts: nobody reads many of them. */
+static uint64_t wss__args_hash(wss__span raw, uint64_t seed) {
+    char name[WSS__UTF8_NAME_MAX];
+    size_t size = wss__json_unescape(raw, name, sizeof name);
+    return size <= sizeof name ? wss__base_hash(wss__base_span(name, size), seed) : seed ^ size;
+}
+
+static uint32_t *wss__args_bucket(const wss__args_index *index, uint64_t hash) {
+    return &index->buckets[(hash >> 32) & index->mask];
+}
+
+static wss__args_index *wss__args_new_index(wss__mem *mem, size_t members) {
+    size_t buckets = 1;
+    while (buckets < members) buckets *= 2;
+    size_t bytes = sizeof(wss__args_index) + members * sizeof(wss__args_entry) + buckets * sizeof(uint32_t);
+    wss__args_index *index = (wss__args_index *)wss__mem_get_zeroed(mem, bytes);
+    if (!index) return NULL;
+    index->bytes = bytes;
+    index->mask = buckets - 1;
+    index->entries = (wss__args_entry *)(void *)(index + 1);
+    index->buckets = (uint32_t *)(void *)(index->entries + members);
+    return index;
+}
+
+/* The text is valid. Without memory there is none, and each read scans as before. */
+static void wss__args_make_index(wss__args_given *given) {
+    wss__span text = wss__base_span(given->text, given->length);
+    wss_iterator walk;
+    uint32_t count = 0;
+    wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
+    while (wss_iterate_next(&walk)) count++;
+    wss__args_index *index = count ? wss__args_new_index(given->mem, count) : NULL;
+    if (!index) return;
+    count = 0;
+    wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
+    while (wss_iterate_next(&walk)) {
+        wss__args_entry *entry = &index->entries[count++];
+        wss__span key = wss__base_span(walk.key.text, walk.key.length);
+        uint32_t *bucket = wss__args_bucket(index, wss__args_hash(key, given->seed));
+        entry->key = (uint32_t)(key.data - given->text);
+        entry->key_size = (uint32_t)key.size;
+        entry->value = (uint32_t)(walk.value.text - given->text);
+        entry->value_size = (uint32_t)walk.value.length;
+        entry->next = *bucket;
+        *bucket = count;
+    }
+    given->index = index;
+}
+
+static void wss__args_forget(wss__args_given *given) {
+    if (given->index) wss__mem_free(given->mem, given->index, given->index->bytes);
+    given->index = NULL;
+}
+
+/* The newest entry of a bucket comes first: of repeated names the last counts. */
+static int wss__args_look_up(const wss__args_given *given, wss__span name, wss__span *value) {
+    uint64_t hash = name.size <= WSS__UTF8_NAME_MAX ? wss__base_hash(name, given->seed) : given->seed ^ name.size;
+    uint32_t at = *wss__args_bucket(given->index, hash);
+    while (at) {
+        const wss__args_entry *entry = &given->index->entries[at - 1];
+        *value = wss__base_span(given->text + entry->value, entry->value_size);
+        if (wss__json_equals(wss__base_span(given->text + entry->key, entry->key_size), name)) return WSS_OK;
+        at = entry->next;
+    }
+    return WSS_ERR_MISSING;
+}
+
+/* Whether the text has an index by now. */
+static int wss__args_indexed(wss__span text) {
+    wss__args_given *given = &wss__args_handed;
+    if (text.size < WSS__ARGS_INDEXED || text.data != given->text || text.size != given->length) return 0;
+    if (++given->reads == 2 && text.size < UINT32_MAX) wss__args_make_index(given);
+    return given->index != NULL;
+}
+
 /* Reads on behind the member that matches: the last one counts, and the rest must be valid. */
 static int wss__args_member(wss__span text, wss__span key, wss__span *value) {
+    if (wss__args_indexed(text)) return wss__args_look_up(&wss__args_handed, key, value);
     wss_iterator walk;
     *value = wss__base_span(NULL, 0);
     wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
@@ -3162,11 +3378,15 @@ static int wss__args_find(wss_args args, const char *key, int type, wss__span *v
 
 WSSERVER_API int wss_get_string(wss_args args, const char *key, char *out, size_t size, size_t *length) {
     wss__span value;
+    if (!out && size) return WSS_ERR_ARGUMENT;
     wss__base_end_text(0, out, size, length);
     int error = wss__args_find(args, key, WSS_JSON_STRING, &value);
     if (error) return error;
     if (wss__utf8_check(0, value.data, value.size) != 0) return WSS_ERR_UTF8;
-    return wss__base_end_text(wss__json_unescape(value, out, size), out, size, length);
+    size_t total = wss__json_unescape(value, out, size);
+    int cut = !length && total < size && memchr(out, 0, total); /* the caller would take a part for the whole */
+    error = wss__base_end_text(cut ? 0 : total, out, size, length);
+    return cut ? WSS_ERR_TYPE : error;
 }
 
 /* A number as a row of digits times a power of ten. */
@@ -3214,21 +3434,24 @@ static void wss__args_parse(wss__span text, wss__args_number *number) {
     if (at < end) number->scale += wss__args_exponent(at + 1, end);
 }
 
-/* INT64_MIN has no positive counterpart: magnitudes are compared before the sign is put on. */
-static int wss__args_to_int(wss__span text, int64_t *out) {
+/* A whole number of any size below 2^64, without its sign. */
+static int wss__args_to_magnitude(wss__span text, int *negative, uint64_t *value) {
     wss__args_number number;
-    uint64_t value = 0;
     wss__args_parse(text, &number);
     while (number.count && number.digits[number.count - 1] == '0') {
         number.count--;
         number.scale++;
     }
     if (!number.count) number.scale = 0;
-    if (number.more || number.scale < 0 || number.scale > 19 - (int64_t)number.count) return WSS_ERR_RANGE;
-    for (size_t i = 0; i < number.count; i++) value = value * 10 + (uint64_t)(number.digits[i] - '0');
-    for (int64_t i = 0; i < number.scale; i++) value *= 10;
-    if (value > (uint64_t)INT64_MAX + (uint64_t)number.negative) return WSS_ERR_RANGE;
-    *out = number.negative && value ? -(int64_t)(value - 1) - 1 : (int64_t)value;
+    if (number.more || number.scale < 0 || number.scale > 20 - (int64_t)number.count) return WSS_ERR_RANGE;
+    size_t digits = number.count + (size_t)number.scale;
+    *value = 0;
+    *negative = number.negative;
+    for (size_t i = 0; i < digits; i++) {
+        uint64_t digit = i < number.count ? (uint64_t)(number.digits[i] - '0') : 0;
+        if (*value > (UINT64_MAX - digit) / 10) return WSS_ERR_RANGE;
+        *value = *value * 10 + digit;
+    }
     return WSS_OK;
 }
 
@@ -3258,26 +3481,43 @@ static int wss__args_to_double(wss__span from, double *out) {
 
 WSSERVER_API int wss_get_int(wss_args args, const char *key, int64_t *out) {
     wss__span value;
-    int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
-    return error ? error : wss__args_to_int(value, out);
+    uint64_t magnitude;
+    int negative;
+    int error = out ? wss__args_find(args, key, WSS_JSON_NUMBER, &value) : WSS_ERR_ARGUMENT;
+    if (!error) error = wss__args_to_magnitude(value, &negative, &magnitude);
+    if (!error && magnitude > (uint64_t)INT64_MAX + (uint64_t)negative) error = WSS_ERR_RANGE;
+    /* INT64_MIN has no positive counterpart */
+    if (!error) *out = negative && magnitude ? -(int64_t)(magnitude - 1) - 1 : (int64_t)magnitude;
+    return error;
+}
+
+WSSERVER_API int wss_get_uint(wss_args args, const char *key, uint64_t *out) {
+    wss__span value;
+    uint64_t magnitude;
+    int negative;
+    int error = out ? wss__args_find(args, key, WSS_JSON_NUMBER, &value) : WSS_ERR_ARGUMENT;
+    if (!error) error = wss__args_to_magnitude(value, &negative, &magnitude);
+    if (!error && negative && magnitude) error = WSS_ERR_RANGE;
+    if (!error) *out = magnitude;
+    return error;
 }
 
 WSSERVER_API int wss_get_double(wss_args args, const char *key, double *out) {
     wss__span value;
-    int error = wss__args_find(args, key, WSS_JSON_NUMBER, &value);
+    int error = out ? wss__args_find(args, key, WSS_JSON_NUMBER, &value) : WSS_ERR_ARGUMENT;
     return error ? error : wss__args_to_double(value, out);
 }
 
 WSSERVER_API int wss_get_bool(wss_args args, const char *key, int *out) {
     wss__span value;
-    int error = wss__args_find(args, key, WSS_JSON_BOOL, &value);
+    int error = out ? wss__args_find(args, key, WSS_JSON_BOOL, &value) : WSS_ERR_ARGUMENT;
     if (!error) *out = *value.data == 't';
     return error;
 }
 
 WSSERVER_API int wss_get_raw(wss_args args, const char *key, wss_args *out) {
     wss__span value;
-    int error = wss__args_find(args, key, 0, &value);
+    int error = out ? wss__args_find(args, key, 0, &value) : WSS_ERR_ARGUMENT;
     if (!error) *out = wss__args_raw(value);
     return error;
 }
@@ -3301,12 +3541,18 @@ static void wss__args_fail(wss_writer *writer, int error) {
     if (!writer->error) writer->error = error;
 }
 
+static void *wss__args_allocate(const wss_writer *writer, size_t size) {
+    if (!writer->allocator) return wss__mem_default(NULL, writer->text, writer->capacity, size);
+    return writer->allocator(writer->allocator_context, writer->text, writer->capacity, size);
+}
+
 /* Makes room for so many bytes more, and NUL behind them. */
 static int wss__args_grow(wss_writer *writer, size_t size) {
     size_t need = wss__base_add(wss__base_add(writer->length, size), 1);
     size_t capacity = wss__base_max(writer->capacity, WSS__ARGS_FIRST_SIZE);
     while (capacity < need) capacity = wss__base_multiply(capacity, 2);
-    char *text = writer->growing ? (char *)wss__mem_default(NULL, writer->text, writer->capacity, capacity) : NULL;
+    char *text = NULL;
+    if (writer->growing) text = (char *)wss__args_allocate(writer, capacity);
     if (!text) wss__args_fail(writer, writer->growing ? WSS_ERR_MEMORY : WSS_ERR_SPACE);
     if (!text) return 0;
     writer->text = text;
@@ -3331,7 +3577,7 @@ static void wss__args_append(wss_writer *writer, const char *data, size_t size) 
 static void wss__args_append_string(wss_writer *writer, wss__span text) {
     if (wss__utf8_check(0, text.data, text.size) != 0) wss__args_fail(writer, WSS_ERR_UTF8);
     char *to = wss__args_take(writer, wss__json_escaped_size(text));
-    if (to) wss__json_escape(text, to);
+    if (to) wss__json_quote(text, to);
 }
 
 /* What stands before a value. False after an error, this call's or an earlier one. */
@@ -3370,8 +3616,18 @@ WSSERVER_API void wss_writer_init(wss_writer *writer, char *buffer, size_t size)
     wss__args_open(writer, "{");
 }
 
+WSSERVER_API void wss_writer_init_with(wss_writer *writer,
+                                       void *(*allocator)(void *context, void *pointer, size_t old_size,
+                                                          size_t new_size), void *context) {
+    memset(writer, 0, sizeof *writer);
+    writer->growing = 1;
+    writer->allocator = allocator;
+    writer->allocator_context = context;
+    wss__args_open(writer, "{");
+}
+
 WSSERVER_API void wss_writer_free(wss_writer *writer) {
-    if (writer->growing) writer->text = (char *)wss__mem_default(NULL, writer->text, writer->capacity, 0);
+    if (writer->growing && writer->text) writer->text = (char *)wss__args_allocate(writer, 0);
     memset(writer, 0, sizeof *writer);
 }
 
@@ -3388,6 +3644,23 @@ WSSERVER_API void wss_put_text(wss_writer *writer, const char *key, const char *
     if (!text && length) wss__args_fail(writer, WSS_ERR_ARGUMENT);
     if (!text) text = "";
     if (wss__args_begin(writer, key)) wss__args_append_string(writer, wss__base_span(text, length));
+}
+
+WSSERVER_API void wss_put_bytes(wss_writer *writer, const char *key, const void *data, size_t size) {
+    wss__span rest = wss__base_span((const char *)data, size);
+    if (!data && size) wss__args_fail(writer, WSS_ERR_ARGUMENT);
+    if (!wss__args_begin(writer, key)) return;
+    wss__args_append(writer, "\"", 1);
+    while (rest.size && !writer->error) {
+        size_t wrong;
+        size_t good = wss__utf8_good(rest.data, rest.size, &wrong);
+        wss__span part = wss__base_span(rest.data, good);
+        char *to = wss__args_take(writer, wss__json_escaped_size(part) - 2);
+        if (to) wss__json_escape(part, to);
+        if (wrong) wss__args_append(writer, "\xef\xbf\xbd", 3);
+        rest = wss__base_span(rest.data + good + wrong, rest.size - good - wrong);
+    }
+    wss__args_append(writer, "\"", 1);
 }
 
 WSSERVER_API void wss_put_string(wss_writer *writer, const char *key, const char *text) {
@@ -3417,21 +3690,33 @@ static void wss__args_delocalize(char *text) {
     *to = 0;
 }
 
-/* 15 digits are always kept by a double and 17 always tell it; the smallest ones hold fewer. */
+static uint64_t wss__args_bits(double value) {
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* 15 digits are always kept by a double and 17 always tell it; the smallest ones hold fewer. Bits are compared: where
+   small numbers count as 0 (-ffast-math) they would seem equal. */
 static void wss__args_print(double value, int digits, char *text, size_t size) {
     double back = 0;
     for (; digits <= 17; digits++) { /* always: 17 digits are enough */
         snprintf(text, size, "%.*g", digits, value);
         wss__args_delocalize(text);
-        if (wss__args_to_double(wss__base_text(text), &back) == WSS_OK && back == value) return;
+        if (wss__args_to_double(wss__base_text(text), &back) != WSS_OK) continue;
+        if (wss__args_bits(back) == wss__args_bits(value)) return;
     }
+}
+
+WSSERVER_API void wss_put_uint(wss_writer *writer, const char *key, uint64_t value) {
+    char text[24];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)value);
+    wss__args_put(writer, key, text);
 }
 
 WSSERVER_API void wss_put_double(wss_writer *writer, const char *key, double value) {
     char text[64];
-    uint64_t bits;
-    memcpy(&bits, &value, sizeof bits); /* tests of bits hold under -ffast-math too */
-    uint64_t exponent = bits >> 52 & 0x7ff;
+    uint64_t exponent = wss__args_bits(value) >> 52 & 0x7ff; /* tests of bits hold under -ffast-math too */
     if (exponent == 0x7ff) wss__args_fail(writer, WSS_ERR_RANGE);
     if (writer->error) return;
     wss__args_print(value, exponent ? 15 : 1, text, sizeof text);
@@ -3837,7 +4122,7 @@ static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size
 
 enum {
     WSS__TIMER_LEVELS = 5, WSS__TIMER_SLOTS = 64,
-    WSS__TIMER_HORIZON = 1 << 30 /* milliseconds; what is due later waits here and is looked at again */
+    WSS__TIMER_HORIZON = 1 << 30 /* milliseconds; what is due later rings before, and its owner sets it again */
 };
 #define WSS__TIMER_NONE 0xffffffffu
 /* list of what is due and not yet taken */
@@ -3929,12 +4214,13 @@ static void wss__timer_remove(wss__timer_wheel *wheel, uint32_t number) {
     node->previous = 0;
 }
 
-/* Sets or moves a timer. A time that has passed becomes the next millisecond; one past the horizon, the horizon: the
-   owner sees that it is early and sets it again. */
+/* Sets or moves a timer. A time that has passed becomes the next millisecond. One past the horizon becomes the moment
+   from which on it is not, or one as far before that: the owner sees that it is early and sets it again, before
+   anything that is set later and due with it. */
 static void wss__timer_set(wss__timer_wheel *wheel, uint32_t number, uint64_t due) {
     wss__timer_remove(wheel, number);
     if (due <= wheel->now) due = wheel->now + 1;
-    if (due - wheel->now > WSS__TIMER_HORIZON - 1) due = wheel->now + WSS__TIMER_HORIZON - 1;
+    due = wheel->now + 1 + (due - wheel->now - 1) % (WSS__TIMER_HORIZON - 1);
     wheel->at(wheel->owner, number)->due = (uint32_t)due;
     wss__timer_place(wheel, number, 0);
 }
@@ -4198,7 +4484,7 @@ enum {
     __atomic_store_n(&(counter), __atomic_load_n(&(counter), __ATOMIC_RELAXED) + (uint64_t)(n), __ATOMIC_RELAXED)
 
 /* Counters that one thread writes and any thread reads. */
-typedef wss_stats wss__session_stats __attribute__((aligned(8)));
+typedef wss_stats wss__session_stats __attribute__((__aligned__(8)));
 
 /* Input that could not be used up at once. */
 typedef struct wss__session_input {
@@ -4237,6 +4523,7 @@ typedef struct wss__session {
         uint16_t from;         /* until it is open: WSS__SESSION_LOCAL, WSS__SESSION_TRUSTED */
         uint16_t given;        /* while it receives: up to where it has the broadcasts */
         uint16_t code;         /* from then on: of our Close */
+        uint16_t drained;      /* once it is done, the owner's: KiB that were read of its stream and dropped */
     };
     union {                    /* likewise */
         uint8_t receives;      /* while open: broadcasts are for it, its connect handlers were called */
@@ -4927,10 +5214,11 @@ static int wss__input_request(wss__session_shared *shared, wss__session *session
     int trusted = session->from & WSS__SESSION_TRUSTED;
     int local = session->from & WSS__SESSION_LOCAL;
     int rule = wss__http_parse((char *)(uintptr_t)head.data, head.size, request);
-    int upgrade = rule ? 0 : wss__http_upgrade(request, &rule);
+    int parsed = !rule;
+    int upgrade = parsed ? wss__http_upgrade(request, &rule) : 0;
     request->client = *client;
     if (client->kind) local = wss__address_is_loopback(client);
-    if (trusted && !rule && (!client->kind || wss__address_in(client, options->proxies)))
+    if (trusted && parsed && (!client->kind || wss__address_in(client, options->proxies)))
         request->client = wss__proxy_client(request, options->proxy_header, options->proxies);
     if (client->kind && !request->client.kind) request->client = *client;
     if (!rule) rule = wss__origin_judge_host(request, options->hosts, upgrade, local, trusted);
@@ -5007,6 +5295,7 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
     if (!rule) return WSS__SESSION_NEED;
     wss__input_forget_request(event, wss__base_span(data, kept ? have : before),
                               wss__base_span(bytes->data, kept ? 0 : size));
+    if (kept) event->request.client = client; /* a PROXY header has told already who it is */
     return wss__input_reject(shared, session, rule, event->request.method == WSS__HTTP_HEAD, event);
 }
 
@@ -5036,33 +5325,46 @@ static void wss__input_free_session(wss__session_shared *shared, wss__session *s
    knows    base, mem
    owns     jobs leave in the order of their arrival; the wake-up is decided and written under the mutex: none is lost
             and none comes after the descriptor has closed; jobs come in to all of several inboxes or to none, and a
-            refused one leaves no trace: it stays with the caller; posted functions are called in one function here
+            refused one leaves no trace: it stays with the caller; what has not begun to run counts in the limits; a
+            job of a group can be called back as long as it was not taken; posted functions are called in one function
    threads  any may push; one takes */
 
 enum { WSS__QUEUE_POST = 0 }; /* a job that calls function(arg); others, orders, belong to a loop or the queue */
 enum { WSS__QUEUE_INBOXES = 64 }; /* of the loops of a server, at most */
+enum { WSS__QUEUE_ALL = 0, WSS__QUEUE_GROUP, WSS__QUEUE_LISTS }; /* in which lists a job stands */
+
+struct wss__queue_job;
+
+typedef struct wss__queue_list {
+    struct wss__queue_job *first;
+    struct wss__queue_job *last;
+} wss__queue_list;
 
 typedef struct wss__queue_job {
-    struct wss__queue_job *next;
-    void (*function)(void *arg);
+    struct wss__queue_job *next[WSS__QUEUE_LISTS];
+    struct wss__queue_job *previous[WSS__QUEUE_LISTS];
+    union {
+        void (*function)(void *arg); /* post */
+        wss__queue_list *group;      /* order: with which it can be called back, under the mutex; NULL: it cannot */
+    };
     void *arg;
-    size_t size; /* of the job's allocation */
+    size_t size; /* of the job's allocation; 0: it is part of something else */
     size_t cost; /* bytes it counts for in the limit; 0: outside the limits */
     int kind;
 } wss__queue_job;
 
 typedef struct wss__queue_inbox {
     pthread_mutex_t mutex;
-    wss__queue_job *first;
-    wss__queue_job *last;
+    wss__queue_list waiting;
+    wss__queue_list batch; /* was taken and has not run; the taker's */
     int fd;
     int closed;
-    size_t count; /* of jobs inside the limits; atomic, for the statistics */
-    size_t bytes;
+    size_t count; /* of jobs inside the limits that have not begun to run; atomic */
+    size_t bytes; /* of these; atomic */
     size_t max_count;
     size_t max_bytes;
-    size_t orders; /* of the jobs, those that are no posts */
-    size_t left;   /* of these, what was taken and has not run, and what the taker has put in since; the taker's */
+    size_t orders; /* of the jobs that wait, those that are no posts */
+    size_t left;   /* of the batch, likewise; the taker's */
     int wake;      /* what was put in while it was empty has not been signalled */
 } wss__queue_inbox;
 
@@ -5090,37 +5392,62 @@ static void wss__queue_signal(int fd) {
     }
 }
 
-/* Whether one more job comes in. Under the mutex. */
-static int wss__queue_check(const wss__queue_inbox *inbox, size_t cost) {
-    if (inbox->closed) return WSS_ERR_STOPPED;
-    if (!cost || !inbox->count) return WSS_OK;
-    if (inbox->count >= inbox->max_count || inbox->bytes >= inbox->max_bytes) return WSS_ERR_QUEUE_FULL;
-    return cost > inbox->max_bytes - inbox->bytes ? WSS_ERR_QUEUE_FULL : WSS_OK;
+/* which: by which of its links the job stands in this list. */
+static void wss__queue_append(wss__queue_list *list, int which, wss__queue_job *job) {
+    job->next[which] = NULL;
+    job->previous[which] = list->last;
+    *(list->last ? &list->last->next[which] : &list->first) = job;
+    list->last = job;
 }
 
-/* Each job of a list to its inbox, or none to any: WSS_OK, or WSS_ERR_STOPPED or WSS_ERR_QUEUE_FULL. account, may be
-   NULL, grows by size before anybody can take a job, and only if it came in. Leaves the inboxes locked, for
-   wss__queue_finish; they must be in the same order for everybody. */
-static int wss__queue_put(wss__queue_inbox **inboxes, wss__queue_job *jobs, int count, uint32_t *account,
-                          uint32_t size) {
+static void wss__queue_unlink(wss__queue_list *list, int which, wss__queue_job *job) {
+    wss__queue_job *next = job->next[which];
+    wss__queue_job *previous = job->previous[which];
+    *(previous ? &previous->next[which] : &list->first) = next;
+    *(next ? &next->previous[which] : &list->last) = previous;
+}
+
+/* Whether one more job comes in. own: behind the batch in hand, which has no end. Under the mutex. */
+static int wss__queue_check(const wss__queue_inbox *inbox, size_t cost, int own) {
+    size_t count = __atomic_load_n(&inbox->count, __ATOMIC_RELAXED);
+    size_t bytes = __atomic_load_n(&inbox->bytes, __ATOMIC_RELAXED);
+    if (inbox->closed && !own) return WSS_ERR_STOPPED;
+    if (!cost || !count) return WSS_OK;
+    if (count >= inbox->max_count || bytes >= inbox->max_bytes) return WSS_ERR_QUEUE_FULL;
+    return cost > inbox->max_bytes - bytes ? WSS_ERR_QUEUE_FULL : WSS_OK;
+}
+
+/* One job, which is accepted. own: behind the batch in hand. Under the mutex. */
+static void wss__queue_enter(wss__queue_inbox *inbox, wss__queue_job *job, int own) {
+    int is_order = job->kind != WSS__QUEUE_POST;
+    wss__queue_append(own ? &inbox->batch : &inbox->waiting, WSS__QUEUE_ALL, job);
+    if (is_order && job->group) wss__queue_append(job->group, WSS__QUEUE_GROUP, job);
+    if (is_order) (*(own ? &inbox->left : &inbox->orders))++;
+    if (!job->cost) return;
+    __atomic_add_fetch(&inbox->count, 1, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&inbox->bytes, job->cost, __ATOMIC_RELAXED);
+}
+
+/* Each job of a list to its inbox, or none to any: WSS_OK, or WSS_ERR_STOPPED or WSS_ERR_QUEUE_FULL. own: the inbox
+   that this thread takes from, if any: while orders of the batch in hand are left, it orders behind these, so that
+   when they have run nothing of its own is on the way. account, may be NULL, grows by size before anybody can take a
+   job, and only if it came in. Leaves the inboxes locked, for wss__queue_finish; they must be in the same order for
+   everybody. */
+static int wss__queue_put(wss__queue_inbox **inboxes, wss__queue_job *jobs, int count, const wss__queue_inbox *own,
+                          uint32_t *account, uint32_t size) {
     int result = WSS_OK;
     wss__queue_job *job = jobs;
+    if (own && !own->left) own = NULL;
     for (int i = 0; i < count; i++) pthread_mutex_lock(&inboxes[i]->mutex);
-    for (int i = 0; i < count && !result; i++, job = job->next) result = wss__queue_check(inboxes[i], job->cost);
+    for (int i = 0; i < count && !result; i++, job = job->next[WSS__QUEUE_ALL])
+        result = wss__queue_check(inboxes[i], job->cost, inboxes[i] == own);
     if (result) return result;
     if (account) __atomic_add_fetch(account, size, __ATOMIC_SEQ_CST);
     for (int i = 0; i < count; i++) {
-        wss__queue_inbox *inbox = inboxes[i];
         job = jobs;
-        jobs = job->next;
-        job->next = NULL;
-        inbox->wake = !inbox->last;
-        if (inbox->last) inbox->last->next = job;
-        else inbox->first = job;
-        inbox->last = job;
-        if (job->cost) __atomic_store_n(&inbox->count, inbox->count + 1, __ATOMIC_RELAXED);
-        inbox->bytes += job->cost;
-        inbox->orders += job->kind != WSS__QUEUE_POST;
+        jobs = job->next[WSS__QUEUE_ALL];
+        inboxes[i]->wake = inboxes[i] != own && !inboxes[i]->waiting.last;
+        wss__queue_enter(inboxes[i], job, inboxes[i] == own);
     }
     return WSS_OK;
 }
@@ -5134,58 +5461,85 @@ static void wss__queue_finish(wss__queue_inbox **inboxes, int count) {
 }
 
 static int wss__queue_push(wss__queue_inbox *inbox, wss__queue_job *job) {
-    int result = wss__queue_put(&inbox, job, 1, NULL, 0);
+    int result = wss__queue_put(&inbox, job, 1, NULL, NULL, 0);
     wss__queue_finish(&inbox, 1);
     return result;
 }
 
-/* Takes all that is there. close_it: nothing gets in after this. */
-static wss__queue_job *wss__queue_take(wss__queue_inbox *inbox, int close_it) {
+/* Makes all that waits the batch; none may be in hand, and nothing in it be of a group. close_it: nothing gets in after
+   this. */
+static void wss__queue_take(wss__queue_inbox *inbox, int close_it) {
     pthread_mutex_lock(&inbox->mutex);
-    wss__queue_job *first = inbox->first;
-    inbox->first = NULL;
-    inbox->last = NULL;
-    __atomic_store_n(&inbox->count, 0, __ATOMIC_RELAXED);
-    inbox->bytes = 0;
+    inbox->batch = inbox->waiting;
+    memset(&inbox->waiting, 0, sizeof inbox->waiting);
     inbox->left = inbox->orders;
     inbox->orders = 0;
     if (close_it) inbox->closed = 1;
     pthread_mutex_unlock(&inbox->mutex);
-    return first;
 }
 
-/* Takes so many of what is there; the rest stays, and is announced again. */
-static wss__queue_job *wss__queue_take_some(wss__queue_inbox *inbox, int most) {
+/* Makes so many of what waits the batch, and nothing of it can be called back; the rest is announced again. How many
+   there were. */
+static int wss__queue_take_some(wss__queue_inbox *inbox, int most) {
+    int taken = 0;
+    wss__queue_job *job;
     pthread_mutex_lock(&inbox->mutex);
-    wss__queue_job *first = inbox->first;
-    wss__queue_job *last = NULL;
-    for (wss__queue_job *job = first; job && most > 0; job = job->next, most--) {
-        last = job;
-        if (job->cost) __atomic_store_n(&inbox->count, inbox->count - 1, __ATOMIC_RELAXED);
-        inbox->bytes -= job->cost;
+    for (; taken < most && (job = inbox->waiting.first) != NULL; taken++) {
+        int is_order = job->kind != WSS__QUEUE_POST;
+        wss__queue_unlink(&inbox->waiting, WSS__QUEUE_ALL, job);
+        if (is_order && job->group) wss__queue_unlink(job->group, WSS__QUEUE_GROUP, job);
+        if (is_order) job->group = NULL;
+        wss__queue_append(&inbox->batch, WSS__QUEUE_ALL, job);
     }
-    if (last) inbox->first = last->next;
-    if (last) last->next = NULL;
-    if (!inbox->first) inbox->last = NULL;
-    else wss__queue_signal(inbox->fd);
+    if (inbox->waiting.first) wss__queue_signal(inbox->fd);
     pthread_mutex_unlock(&inbox->mutex);
-    return first;
+    return taken;
 }
 
-/* Puts jobs that were taken and not run back in front. */
-static void wss__queue_put_back(wss__queue_inbox *inbox, wss__queue_job *first) {
-    if (!first) return;
+/* Takes the next job of the batch out of the account and the list; NULL: all have begun to run. */
+static wss__queue_job *wss__queue_next(wss__queue_inbox *inbox) {
+    wss__queue_job *job = inbox->batch.first;
+    if (!job) return NULL;
+    wss__queue_unlink(&inbox->batch, WSS__QUEUE_ALL, job);
+    if (job->kind != WSS__QUEUE_POST && inbox->left) inbox->left--;
+    if (job->cost) __atomic_sub_fetch(&inbox->count, 1, __ATOMIC_RELAXED);
+    if (job->cost) __atomic_sub_fetch(&inbox->bytes, job->cost, __ATOMIC_RELAXED);
+    return job;
+}
+
+/* Puts what is left of the batch back in front. */
+static void wss__queue_put_back(wss__queue_inbox *inbox) {
+    wss__queue_list *batch = &inbox->batch;
+    wss__queue_list *waiting = &inbox->waiting;
+    if (!batch->first) return;
     pthread_mutex_lock(&inbox->mutex);
-    wss__queue_job *last = first;
-    for (wss__queue_job *job = first; job; job = job->next) {
-        last = job;
-        if (job->cost) __atomic_store_n(&inbox->count, inbox->count + 1, __ATOMIC_RELAXED);
-        inbox->bytes += job->cost;
-    }
-    last->next = inbox->first;
-    if (!inbox->last) inbox->last = last;
-    inbox->first = first;
+    batch->last->next[WSS__QUEUE_ALL] = waiting->first;
+    *(waiting->first ? &waiting->first->previous[WSS__QUEUE_ALL] : &waiting->last) = batch->last;
+    waiting->first = batch->first;
+    memset(batch, 0, sizeof *batch);
     wss__queue_signal(inbox->fd);
+    pthread_mutex_unlock(&inbox->mutex);
+}
+
+/* Calls back the oldest job of a group, NULL where none waits any more. Of such jobs none may be inside the limits. */
+static wss__queue_job *wss__queue_recall(wss__queue_inbox *inbox, wss__queue_list *group) {
+    pthread_mutex_lock(&inbox->mutex);
+    wss__queue_job *job = group->first;
+    if (job) wss__queue_unlink(group, WSS__QUEUE_GROUP, job);
+    if (job) wss__queue_unlink(&inbox->waiting, WSS__QUEUE_ALL, job);
+    pthread_mutex_unlock(&inbox->mutex);
+    return job;
+}
+
+/* All jobs of a group become those of another one. */
+static void wss__queue_regroup(wss__queue_inbox *inbox, wss__queue_list *from, wss__queue_list *to) {
+    wss__queue_job *job;
+    pthread_mutex_lock(&inbox->mutex);
+    while ((job = from->first) != NULL) {
+        wss__queue_unlink(from, WSS__QUEUE_GROUP, job);
+        wss__queue_append(to, WSS__QUEUE_GROUP, job);
+        job->group = to;
+    }
     pthread_mutex_unlock(&inbox->mutex);
 }
 
@@ -5218,10 +5572,11 @@ static void wss__queue_call(wss__mem *mem, wss__queue_job *job) {
 struct wss_queue {
     wss__mem mem;
     wss__queue_inbox inbox;
-    wss__queue_job *batch; /* taken by the thread that drains, and not run yet */
+    wss__queue_job mark; /* behind what was there when the end of the last server was seen */
+    int marked;    /* it is in the inbox */
     int attached;  /* servers that were made with it and not destroyed; atomic */
     int serving;   /* of these, the ones whose end has not been seen; atomic */
-    int ended;     /* a server's end was seen since the last run returned */
+    int ended;     /* a server's end was seen, and nothing was marked since */
     int stopping;  /* atomic */
     int draining;  /* a thread is in run or poll; atomic */
 };
@@ -5233,7 +5588,9 @@ struct wss_queue {
 
 enum {
     WSS__SOCKET_LISTENERS_MAX = 16,
-    WSS__SOCKET_BACKLOG = 4096 /* the kernel cuts it to what it allows */
+    WSS__SOCKET_PROBES = 4,      /* of keep-alive, until a host is taken for lost */
+    WSS__SOCKET_TRIES = 16,      /* for a port of the kernel's choice that is free at all addresses */
+    WSS__SOCKET_BACKLOG = 4096   /* the kernel cuts it to what it allows */
 };
 
 #if defined(O_PATH)
@@ -5245,6 +5602,7 @@ enum { WSS__SOCKET_PATH = 010000000 }; /* glibc hides it in GNU mode if our head
 typedef struct wss__socket_listener {
     int fd;
     int adopted;  /* somebody else made it */
+    int handed;   /* to a successor; atomic */
     dev_t device; /* of the path, */
     ino_t inode;  /* to know whether what stands there is still ours */
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)]; /* of a Unix socket that we made, to be unlinked; "" else */
@@ -5254,6 +5612,7 @@ typedef struct wss__socket_listeners {
     wss__socket_listener list[WSS__SOCKET_LISTENERS_MAX];
     int count;
     int port;           /* of the first TCP listener */
+    int picked;         /* the kernel has chosen that */
     const char *advice; /* what is wrong with an address that is refused with WSS_ERR_ADDRESS */
 } wss__socket_listeners;
 
@@ -5300,6 +5659,15 @@ static ssize_t wss__socket_receive(int fd, char *data, size_t size) {
     do got = WSSERVER_SYSTEM(recv)(fd, data, size, 0);
     while (got < 0 && errno == EINTR);
     return got;
+}
+
+/* Nothing is left to be received, and nothing more will come. */
+static int wss__socket_has_ended(int fd) {
+    char byte;
+    ssize_t got;
+    do got = WSSERVER_SYSTEM(recv)(fd, &byte, 1, MSG_PEEK);
+    while (got < 0 && errno == EINTR);
+    return got == 0 || (got < 0 && errno != EAGAIN);
 }
 
 /* last: the stream is ended right after it. The kernel then waits for that and sends both in one packet. */
@@ -5355,15 +5723,15 @@ static int wss__socket_seconds(int milliseconds) {
 }
 
 /* Lets the kernel notice, or no longer, that the host at the other end is lost, while nobody reads from it: asked after
-   idle_ms of silence, given up limit_ms after that. It also gives up a peer that takes nothing for so long, but not
-   before its stall_ms; where that is off, never. */
-static void wss__socket_keep_alive(int fd, int on, int idle_ms, int limit_ms, int stall_ms) {
-    int both = idle_ms > INT_MAX - limit_ms ? INT_MAX : idle_ms + limit_ms;
-    int most = stall_ms == WSS_OFF ? 0 : stall_ms > both ? stall_ms : both;
+   idle_ms of silence, given up limit_ms after that. While bytes of ours are not acknowledged it does not ask: it sends
+   them again, and gives up after net.ipv4.tcp_retries2 tries, some 15 minutes. TCP_USER_TIMEOUT would end that sooner,
+   and would end a peer too that answers but has no room, be it that it cannot read before we do. */
+static void wss__socket_keep_alive(int fd, int on, int idle_ms, int limit_ms) {
     wss__socket_set(fd, SOL_SOCKET, SO_KEEPALIVE, on);
-    wss__socket_set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, on ? most : 0);
-    if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, wss__socket_seconds(idle_ms));
-    if (on) wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, wss__socket_seconds(limit_ms / 4));
+    if (!on) return;
+    wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPIDLE, wss__socket_seconds(idle_ms));
+    wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPINTVL, wss__socket_seconds(limit_ms / WSS__SOCKET_PROBES));
+    wss__socket_set(fd, IPPROTO_TCP, TCP_KEEPCNT, WSS__SOCKET_PROBES);
 }
 
 /* Bytes that the kernel was given and the peer has not acknowledged. None on Unix sockets: there what was given has
@@ -5452,7 +5820,8 @@ static int wss__socket_lock(const char *path, int wait) {
         if (fd < 0) return -1;
         do result = WSSERVER_SYSTEM(flock)(fd, wait ? LOCK_EX : LOCK_EX | LOCK_NB);
         while (result != 0 && errno == EINTR);
-        if (result == 0 && WSSERVER_SYSTEM(fstat)(fd, &info) == 0 && info.st_nlink > 0) return fd;
+        if (result == 0) result = WSSERVER_SYSTEM(fstat)(fd, &info);
+        if (result == 0 && info.st_nlink > 0) return fd;
         int failed = result != 0 ? errno : 0;
         wss__socket_close(fd);
         errno = failed;
@@ -5478,28 +5847,32 @@ static void wss__socket_remove_stale(const wss__socket_address *address, socklen
     wss__socket_close(fd);
 }
 
-/* Remembers what stands at a path that was just bound, and gives it its mode where the umask took some of it: by the
-   descriptor, for the name may already be somebody else's. */
+/* Remembers what stands at a path that was just bound, so that it is removed whatever comes; and gives it its mode
+   where the umask took some of it: by a descriptor, for the name may already be somebody else's. */
 static int wss__socket_own_path(wss__socket_listener *listener, const char *path, mode_t mode) {
     char name[40];
     struct stat info;
-    int at = WSSERVER_SYSTEM(open)(path, WSS__SOCKET_PATH | O_CLOEXEC | O_NOFOLLOW, 0);
-    if (at < 0) return errno;
-    int number = WSSERVER_SYSTEM(fstat)(at, &info) != 0 ? errno : 0;
-    snprintf(name, sizeof name, "/proc/self/fd/%d", at);
-    if (!number && (info.st_mode & 07777) != mode && WSSERVER_SYSTEM(chmod)(name, mode) != 0) number = errno;
-    wss__socket_close(at);
-    if (number) return number;
+    if (WSSERVER_SYSTEM(lstat)(path, &info) != 0) return errno;
     listener->device = info.st_dev;
     listener->inode = info.st_ino;
     snprintf(listener->path, sizeof listener->path, "%s", path);
-    return 0;
+    if ((info.st_mode & 07777) == mode) return 0;
+    int at = WSSERVER_SYSTEM(open)(path, WSS__SOCKET_PATH | O_CLOEXEC | O_NOFOLLOW, 0);
+    if (at < 0) return errno;
+    int number = WSSERVER_SYSTEM(fstat)(at, &info) != 0 ? errno : 0;
+    if (!number && info.st_ino != listener->inode) number = ENOENT;
+    snprintf(name, sizeof name, "/proc/self/fd/%d", at);
+    if (!number && WSSERVER_SYSTEM(chmod)(name, mode) != 0) number = errno;
+    wss__socket_close(at);
+    return number;
 }
 
-/* Removes the path of a listener if it is still its own. Where somebody holds the lock he is about to take it over. */
+/* Removes the path of a listener if it is still its own: before that is closed, for then its inode's number may be that
+   of a successor's socket. Where somebody holds the lock he is about to take it over. */
 static void wss__socket_leave_path(const wss__socket_listener *listener) {
     struct stat info;
-    int lock = listener->path[0] ? wss__socket_lock(listener->path, 0) : -1;
+    int ours = listener->path[0] && !__atomic_load_n(&listener->handed, __ATOMIC_ACQUIRE);
+    int lock = ours ? wss__socket_lock(listener->path, 0) : -1;
     if (lock < 0) return;
     if (WSSERVER_SYSTEM(lstat)(listener->path, &info) == 0 && info.st_dev == listener->device &&
         info.st_ino == listener->inode)
@@ -5541,6 +5914,7 @@ static int wss__socket_bind(wss__socket_listeners *all, const wss__socket_addres
     int number = path[0] ? wss__socket_own_path(listener, path, (mode_t)options->unix_mode) : 0;
     if (number) return number;
     if (WSSERVER_SYSTEM(listen)(fd, WSS__SOCKET_BACKLOG) != 0) return errno;
+    if (family != AF_UNIX && !all->port && !wss__socket_port_of(address)) all->picked = 1;
     wss__socket_note_port(all, fd);
     return 0;
 }
@@ -5604,6 +5978,8 @@ static int wss__socket_port(const wss__socket_listeners *all, const wss_options 
     return options->port ? options->port : all->port;
 }
 
+static const char wss__socket_no_port[] = "the port is no number from 0 to 65535";
+
 /* Why an address cannot be read, and what to write. */
 static const char *wss__socket_fault(wss__span text) {
     wss__span port;
@@ -5611,9 +5987,10 @@ static const char *wss__socket_fault(wss__span text) {
     wss__address address;
     if (!text.size) return "an entry of the list is empty";
     if (wss__base_holds(text, "%")) return "an address with a zone is not taken: adopt a socket of your own with fd:";
-    if (!name.size || wss__base_equal(name, wss__base_text("*"))) return "all interfaces are 0.0.0.0 and [::]";
-    if (port.data && wss__base_number(port, 65535) < 0 && wss__address_parse_plain(name, &address))
-        return "the port is no number from 0 to 65535";
+    if ((!name.size && !wss__base_holds(port, ":")) || wss__base_equal(name, wss__base_text("*")))
+        return "all interfaces are 0.0.0.0 and [::]";
+    if (port.data && wss__base_number(port, 65535) < 0 && wss__address_parse(name, &address))
+        return wss__socket_no_port;
     return "names are not looked up: write an IPv4 or IPv6 address, or localhost";
 }
 
@@ -5629,19 +6006,21 @@ static int wss__socket_is_lacking(int number) {
     return number == EAFNOSUPPORT || number == EADDRNOTAVAIL;
 }
 
-/* Both addresses that the name has. port: as written, or no data. */
+/* Both addresses that the name has, with one port where that can be read back. port: as written, or no data. */
 static int wss__socket_listen_localhost(wss__socket_listeners *all, wss__span port, const wss_options *options) {
-    static const char *const names[] = {"127.0.0.1", "[::1]"};
-    char text[24];
+    static const char *const names[] = {"127.0.0.1", "::1"};
+    wss__socket_address address;
     int number = 0;
     int made = 0;
-    if (!port.data) port = wss__base_span("", 0);
+    int first = !all->port;
     for (int i = 0; i < 2; i++) {
         int before = all->count;
+        int wanted = port.data ? wss__base_number(port, 65535) : wss__socket_port(all, options);
+        if (wanted < 0) return wss__socket_advise(all, wss__socket_no_port);
+        if (!wanted && first) wanted = all->port;
         if (before == WSS__SOCKET_LISTENERS_MAX) return wss__socket_advise(all, "there can be at most 16");
-        int size = (int)wss__base_min(port.size, 6);
-        snprintf(text, sizeof text, "%s%s%.*s", names[i], size ? ":" : "", size, port.data);
-        number = wss__socket_listen_tcp(all, wss__base_text(text), options, 0);
+        socklen_t size = wss__socket_parse(wss__base_text(names[i]), wanted, &address);
+        number = wss__socket_bind(all, &address, size, options, 0);
         if (number && !wss__socket_is_lacking(number)) return number;
         made += !number;
         if (number && all->count > before) wss__socket_close(all->list[--all->count].fd);
@@ -5665,8 +6044,8 @@ static int wss__socket_listen_one(wss__socket_listeners *all, wss__span text, co
 /* adopted: those too that somebody else made. */
 static void wss__socket_close_listeners(wss__socket_listeners *all, int adopted) {
     for (int i = 0; i < all->count; i++) {
-        if (adopted || !all->list[i].adopted) wss__socket_close(all->list[i].fd);
         wss__socket_leave_path(&all->list[i]);
+        if (adopted || !all->list[i].adopted) wss__socket_close(all->list[i].fd);
     }
     memset(all, 0, sizeof *all);
 }
@@ -5683,8 +6062,8 @@ static int wss__socket_listen_any(wss__socket_listeners *all, const wss_options 
    without one. */
 static int wss__socket_explain_listen(wss_error *why, int number, wss__span text, int port, const char *advice) {
     char label[96];
-    wss__socket_address unused;
-    int takes_port = !text.data || (wss__socket_parse(text, 0, &unused) && !wss__socket_parse(text, -1, &unused));
+    wss__socket_address found;
+    int takes_port = !text.data || (wss__socket_parse(text, 0, &found) && !wss__socket_parse(text, -1, &found));
     if (!text.data) text = wss__base_text("all addresses");
     snprintf(label, sizeof label, "%.*s, port %d", (int)wss__base_min(text.size, 64), text.data, port);
     errno = number;
@@ -5692,11 +6071,23 @@ static int wss__socket_explain_listen(wss_error *why, int number, wss__span text
                                takes_port ? wss__base_text(label) : text, number > 0 ? NULL : advice);
 }
 
-static int wss__socket_listen(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
+/* item: where it fails, the one that did. */
+static int wss__socket_listen_all(wss__socket_listeners *all, const wss_options *options, wss__span *item) {
     wss__span rest = wss__base_text(options->address);
-    wss__span item = rest;
     int number = options->address ? 0 : wss__socket_listen_any(all, options);
-    while (!number && wss__base_next_item(&rest, ',', &item)) number = wss__socket_listen_one(all, item, options);
+    *item = rest;
+    while (!number && wss__base_next_item(&rest, ',', item)) number = wss__socket_listen_one(all, *item, options);
+    return number;
+}
+
+/* A port that the kernel has chosen at the first address may be taken at another one: then it chooses again. */
+static int wss__socket_listen(wss__socket_listeners *all, const wss_options *options, wss_error *why) {
+    wss__span item;
+    int number = wss__socket_listen_all(all, options, &item);
+    for (int tries = 1; number == EADDRINUSE && all->picked && tries < WSS__SOCKET_TRIES; tries++) {
+        wss__socket_close_listeners(all, 0);
+        number = wss__socket_listen_all(all, options, &item);
+    }
     if (!number) return WSS_OK;
     int result = wss__socket_explain_listen(why, number, item, wss__socket_port(all, options), all->advice);
     wss__socket_close_listeners(all, 0);
@@ -5705,15 +6096,16 @@ static int wss__socket_listen(wss__socket_listeners *all, const wss_options *opt
 
 /* ---- [event] -----------------------------------------------------------------------------------------------
    purpose  the registered handlers, and the one place that calls them
-   knows    base, mem, utf8, json
-   owns     lists only grow: published with release, read with acquire; an event is seen by the handlers that were there
-            when it began; no lock is held while a handler runs
+   knows    base, mem, utf8, json, args
+   owns     lists only grow: published with release, read with acquire; registrations are numbered, and an event is seen
+            by those that were made when its dispatch began, in whatever list; no lock is held while a handler runs
    threads  any registers; the loop, or the thread that drains the queue, emits */
 
 typedef struct wss__event_handler {
     struct wss__event_handler *next; /* atomic */
     wss_handler *handler;
     void *context;
+    size_t number; /* of its registration */
 } wss__event_handler;
 
 typedef struct wss__event_list {
@@ -5726,7 +6118,6 @@ typedef struct wss__event_type {
     struct wss__event_type *children[4]; /* atomic */
     struct wss__event_type *older;
     wss__span name; /* its bytes and a NUL follow */
-    size_t number;  /* in the order of registration, from 1 on */
     wss__event_list handlers;
 } wss__event_type;
 
@@ -5739,6 +6130,7 @@ typedef struct wss__event_table {
     wss__event_type *types; /* atomic */
     wss__event_type *newest;
     size_t type_count; /* atomic */
+    size_t made;       /* registrations; atomic */
 } wss__event_table;
 
 /* What this thread is inside of, the innermost first: turns of loops, handlers of servers, queues that it drains. */
@@ -5767,19 +6159,14 @@ static int wss__event_is_inside(const void *what) {
     return place != NULL;
 }
 
-/* The args that the handler on this thread was given: they are known to be what a send needs. text NULL: none. */
-typedef struct wss__event_args {
-    const wss_options *options; /* of the server that made them */
-    const char *text;
-    size_t length;
-    int has_members;
-} wss__event_args;
-
-static __thread wss__event_args wss__event_given;
-
-/* For wss__event_find_type; 0: no message is typed, as far as anybody here cares. */
+/* 0: no message is typed, as far as anybody here cares. */
 static size_t wss__event_type_count(const wss__event_table *table) {
     return __atomic_load_n(&table->type_count, __ATOMIC_ACQUIRE);
+}
+
+/* What an event sees whose dispatch begins now: the registrations up to this one. */
+static size_t wss__event_begin(const wss__event_table *table) {
+    return __atomic_load_n(&table->made, __ATOMIC_ACQUIRE);
 }
 
 /* Where the type of this name is named in the tree, or would be. */
@@ -5793,10 +6180,8 @@ static wss__event_type **wss__event_type_at(wss__event_table *table, wss__span n
     return at;
 }
 
-/* The type of this name, if it is one of the first count. */
-static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span name, size_t count) {
-    wss__event_type *type = __atomic_load_n(wss__event_type_at(table, name), __ATOMIC_ACQUIRE);
-    return type && type->number <= count ? type : NULL;
+static wss__event_type *wss__event_find_type(wss__event_table *table, wss__span name) {
+    return __atomic_load_n(wss__event_type_at(table, name), __ATOMIC_ACQUIRE);
 }
 
 static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span name) {
@@ -5806,12 +6191,11 @@ static wss__event_type *wss__event_add_type(wss__event_table *table, wss__span n
     type = (wss__event_type *)wss__mem_get_zeroed(table->mem, wss__base_add(sizeof *type + 1, name.size));
     if (!type) return NULL;
     type->name = wss__base_span((const char *)(type + 1), name.size);
-    type->number = table->type_count + 1;
     type->older = table->newest;
     table->newest = type;
     memcpy(type + 1, name.data, name.size);
     __atomic_store_n(at, type, __ATOMIC_RELEASE);
-    __atomic_store_n(&table->type_count, type->number, __ATOMIC_RELEASE);
+    __atomic_store_n(&table->type_count, table->type_count + 1, __ATOMIC_RELEASE);
     return type;
 }
 
@@ -5820,9 +6204,11 @@ static int wss__event_append(wss__event_table *table, wss__event_list *list, wss
     if (!entry) return 0;
     entry->handler = handler;
     entry->context = context;
+    entry->number = table->made + 1;
     if (list->last) __atomic_store_n(&list->last->next, entry, __ATOMIC_RELEASE);
     else __atomic_store_n(&list->first, entry, __ATOMIC_RELEASE);
     __atomic_store_n(&list->last, entry, __ATOMIC_RELEASE);
+    __atomic_store_n(&table->made, entry->number, __ATOMIC_RELEASE);
     return 1;
 }
 
@@ -5863,7 +6249,7 @@ static void wss__event_free(wss__event_table *table) {
     pthread_mutex_destroy(&table->mutex);
 }
 
-/* The last is what a request goes to, and what an event sees of a list. */
+/* The last is what a request goes to. */
 static int wss__event_is_empty(const wss__event_table *table, int kind) {
     return __atomic_load_n(&table->lists[kind].last, __ATOMIC_ACQUIRE) == NULL;
 }
@@ -5879,15 +6265,14 @@ enum { WSS__EVENT_STAGE = 7 << 2, WSS__EVENT_SILENT = 6 << 2 };
 
 /* user: where the connection's pointer stands. Each handler sees it as the one before has left it: that one may have
    freed the pointer that the event began with. word: when that says that it was closed, no further handler begins;
-   NULL: all do. Costs a call for each handler. */
-static void wss__event_emit(wss__event_list *list, wss_event *event, void **user, const wss__atomic64 *word) {
-    wss__event_handler *last = __atomic_load_n(&list->last, __ATOMIC_ACQUIRE);
-    wss__event_handler *entry = last ? __atomic_load_n(&list->first, __ATOMIC_ACQUIRE) : NULL;
-    while (entry) {
+   NULL: all do. seen: as wss__event_begin said. Costs a call for each handler. */
+static void wss__event_emit(wss__event_list *list, wss_event *event, void **user, const wss__atomic64 *word,
+                            size_t seen) {
+    wss__event_handler *entry = __atomic_load_n(&list->first, __ATOMIC_ACQUIRE);
+    while (entry && entry->number <= seen) {
         if (word && (__atomic_load_n(word, __ATOMIC_ACQUIRE) & WSS__EVENT_STAGE) == WSS__EVENT_SILENT) break;
         event->user = __atomic_load_n(user, __ATOMIC_ACQUIRE);
         wss__event_call(entry->handler, entry->context, event);
-        if (entry == last) break;
         entry = __atomic_load_n(&entry->next, __ATOMIC_ACQUIRE);
     }
 }
@@ -5897,35 +6282,35 @@ static void wss__event_emit_last(wss__event_list *list, wss_event *event) {
     if (last) wss__event_call(last->handler, last->context, event);
 }
 
-/* If data is a typed message that somebody handles, calls them: if its type is one of the first types.
-   Takes the type out, in place: data is used up. */
+/* If data is a typed message that somebody handles, calls them. Takes the type out, in place: data is used up. */
 static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event,
-                                    void **user, const wss__atomic64 *word, char *data, size_t size, size_t types) {
+                                    void **user, const wss__atomic64 *word, char *data, size_t size, size_t seen) {
     wss__json_rest rest;
     const char *object = wss__json_space(data, data + size);
     if (object == data + size || *object != '{') return; /* not even read */
     if (event->opcode == WSS_BINARY && wss__utf8_check(0, data, size) != 0) return;
     int result = wss__json_without(wss__base_span(data, size), wss__base_text(options->type_member), data, &rest);
-    wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size), types);
+    wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size));
     if (result || !type) return;
     wss_event typed = *event;
-    wss__event_args outside = wss__event_given;
-    wss__event_args given = {options, data, rest.size, rest.has_members};
+    wss__args_given outside = wss__args_handed;
+    wss__args_given given = {options, data, rest.size, rest.has_members, 0, table->mem, table->seed, NULL};
     data[rest.size] = 0; /* where the type stood there is room for it */
-    wss__event_given = given;
+    wss__args_handed = given;
     typed.kind = WSS_EVENT_MESSAGE;
     typed.type = type->name.data;
     typed.args.text = data;
     typed.args.length = rest.size;
     typed.data = NULL;
     typed.size = 0;
-    wss__event_emit(&type->handlers, &typed, user, word);
-    wss__event_given = outside;
+    wss__event_emit(&type->handlers, &typed, user, word, seen);
+    wss__args_forget(&wss__args_handed);
+    wss__args_handed = outside;
 }
 
 /* ---- [message] ---------------------------------------------------------------------------------------------
    purpose  what a send is given, checked and measured before any byte of it is written
-   knows    base, mem, utf8, json, buf, event
+   knows    base, mem, utf8, json, args, buf, event
    owns     size is exact: whoever makes room for it writes no byte more or less */
 
 typedef struct wss__message {
@@ -5956,7 +6341,7 @@ static int wss__message_init_data(wss__message *message, int opcode, const void 
 /* Finds what args are made of, and whether they are valid. Those that a handler was given and sends on are not
    looked at again. */
 static int wss__message_check_args(wss__message *message, const wss_options *options, wss_args args) {
-    const wss__event_args *given = &wss__event_given;
+    const wss__args_given *given = &wss__args_handed;
     if (args.text && args.text == given->text && args.length == given->length && options == given->options) {
         message->left = message->data.size;
         message->has_members = given->has_members;
@@ -5996,9 +6381,9 @@ static void wss__message_write(const wss__message *message, char *out) {
     }
     char *at = out;
     *at++ = '{';
-    at = wss__json_escape(message->member, at);
+    at = wss__json_quote(message->member, at);
     *at++ = ':';
-    at = wss__json_escape(message->type, at);
+    at = wss__json_quote(message->type, at);
     wss__json_rest rest;
     wss__span args = message->data;
     if (message->has_members && message->left < args.size) wss__json_without(args, message->member, at, &rest);
@@ -6056,7 +6441,7 @@ enum { /* work of a connection, for its loop alone */
     WSS__WORK_UNREAD = 64,        /* while open: is not read from, whatever for; since says since when */
     WSS__WORK_AWAITED = 128,      /* a ping, or all that was to be said before the end, has left; since says when */
     WSS__WORK_CROWDED = 256,      /* was above half its limit, and no drain event has been told since */
-    WSS__WORK_BROKEN = 512,       /* the socket failed while sending, or memory for the rest of what had begun */
+    WSS__WORK_BROKEN = 512,       /* nothing leaves any more: a send failed, or memory for the rest of what had begun */
     WSS__WORK_ENDED_INPUT = 1024, /* the peer ended its stream, or has sent its Close */
     WSS__WORK_STARVED = 2048,     /* the kernel lacked memory to send: try again by time */
     WSS__WORK_LOST = 4096,        /* epoll told an error, and tells it once */
@@ -6074,7 +6459,7 @@ enum { WSS__LIST_HEADS = 0, WSS__LIST_OPEN, WSS__LIST_OTHERS, WSS__LIST_COUNT };
 enum {
     WSS__CONN_STEP = 64,          /* milliseconds to which deadlines are rounded up, so that many share a wake-up */
     WSS__CONN_LINGER = 5000,      /* milliseconds for the peer to end TCP where options.close_ms is off */
-    WSS__CONN_LINGER_MAX = 32 << 20, /* bytes read from a peer that does not end: it may be sending a large message */
+    WSS__CONN_LINGER_MAX = 32 << 10, /* KiB read from a peer that does not end: it may be sending a large message */
     WSS__CONN_MORE = 1000,        /* milliseconds for which what is due waits while the kernel has more of the peer */
     WSS__CONN_RETRY = 100,        /* milliseconds until what lacked memory or descriptors is tried again */
     WSS__CONN_HEAVY = 16,         /* lists of those that hold much */
@@ -6083,19 +6468,30 @@ enum {
 
 struct wss__conn;
 
-/* An event on its way to the queue's thread. */
+/* An event on its way to the queue's thread: what of it is known nowhere else. */
 typedef struct wss__conn_notice {
-    wss__queue_job job; /* size 0: part of what it is about; else the data and a NUL follow */
-    wss_event event;
-    struct wss__conn *conn;
+    wss__queue_job job;         /* arg: the server. size 0: part of what it is about; else the data and a NUL follow */
+    union {
+        struct wss__conn *conn; /* whose place it holds; NULL: nobody's */
+        wss_conn handle;        /* of that, once it was told */
+    };
+    uint16_t code;              /* disconnect, as the next two */
+    uint8_t cause;
+    uint8_t reason_size;
+    uint8_t kind;               /* WSS_EVENT_... */
+    uint8_t opcode;             /* data */
 } wss__conn_notice;
 
 /* A request that the application has to answer, with its head. Shared with the event that shows it. */
 typedef struct wss__conn_request {
-    uint32_t references; /* atomic */
-    size_t bytes;        /* of this allocation; the head follows */
-    int upgrade;         /* else plain HTTP */
+    uint32_t references;   /* atomic */
+    size_t bytes;          /* of this allocation; the head follows */
+    int upgrade;           /* else plain HTTP */
+    wss_conn conn;
     wss__conn_notice job;
+    wss__queue_list group; /* the job, while nobody has taken it */
+    wss__buf_frame *answer; /* given, and not applied by the loop yet; mutex, until the stage says so */
+    int status;            /* of that: of HTTP, 101 lets in */
     wss_request request;
 } wss__conn_request;
 
@@ -6104,11 +6500,16 @@ typedef struct wss__conn_delivery {
     wss__conn_notice connect;
     wss__conn_notice disconnect;
     char reason[WSS__FRAME_CONTROL_MAX];
+    wss__queue_list group; /* what can be called back once the peer has broken it off */
     size_t undelivered; /* bytes; atomic */
+    size_t unread;      /* of one that was reset: received, not looked at, and counted in the sum of all; the loop's */
     int messages;       /* of which these are made; atomic */
     int reset;          /* the peer has broken it off; atomic */
     int waiting;        /* the loop waits for it to fall; atomic */
     int holders;        /* the loop, and each event under way; atomic */
+    int held;           /* the loop's, as the next two: it is in the loop's list of those */
+    uint32_t before;
+    uint32_t after;
 } wss__conn_delivery;
 
 /* A peer that is not on IPv4: see wss__conn_peer_of. */
@@ -6137,6 +6538,8 @@ typedef struct wss__conn_cold {
     char *reason;            /* of our Close */
     size_t reason_size;
     uint64_t last_message;   /* for the idle timeout */
+    uint64_t rated;          /* for max_message_rate: when the next message may come, had all so far come evenly: in
+                                nanoseconds of its loop's time */
     uint64_t moved_at;       /* [pressure]: when it last moved, */
     uint64_t moved;          /* how many bytes it had sent or taken then, */
     uint32_t heavy_before;   /* and the list in which it stands */
@@ -6150,7 +6553,7 @@ typedef struct wss__conn {
     wss__slot slot;
     wss__session session;
     wss__atomic64 bytes_out; /* beside the session: a broadcast writes both */
-    wss__atomic64 bytes_in;  /* when lingering: since then */
+    wss__atomic64 bytes_in;
     wss__timer_node timer;
     int fd;                  /* mutex */
     void *user;              /* atomic */
@@ -6159,8 +6562,8 @@ typedef struct wss__conn {
     uint32_t opened;         /* when it was accepted, in steps of WSS__CONN_STEP */
     uint32_t since;          /* milliseconds of its loop's time, modulo 2^32: see UNREAD and AWAITED; else when it was
                                 adopted */
-    uint32_t acked;          /* AWAITED, a ping: what its bytes_out less what is on the way has to pass to be a sign of
-                                life, modulo 2^32 */
+    uint32_t acked;          /* AWAITED: what its bytes_out less what is on the way has to pass to be a sign of life, or
+                                of coming nearer to our last word, modulo 2^32 */
     uint16_t round_trip;     /* of the last ping in milliseconds, plus 1; the longest that fits stands for all longer;
                                 atomic */
     uint16_t work;           /* the bits above, and in the topmost three its state */
@@ -6173,16 +6576,24 @@ typedef struct wss__conn_list {
     uint32_t last;
 } wss__conn_list;
 
+enum { /* whether a loop holds connections back because too much is undelivered */
+    WSS__CONN_HELD = 1, /* it does, and is to be told when it is less */
+    WSS__CONN_COMING    /* and that is on its way */
+};
+
 enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
     WSS__ORDER_SEND = 1,
     WSS__ORDER_BROADCAST,
     WSS__ORDER_CLOSE,
     WSS__ORDER_ANSWER,
     WSS__ORDER_ADOPT, /* a place that was dealt */
-    WSS__ORDER_READ,  /* pause, resume, or events were delivered */
+    WSS__ORDER_READ,  /* pause, resume */
     WSS__ORDER_TIMER,
-    WSS__ORDER_EVENT, /* for a queue */
-    WSS__ORDER_ENDED  /* for a queue: a server has ended */
+    WSS__ORDER_EVENT, /* for a queue; a wss__conn_notice */
+    WSS__ORDER_ENDED, /* for a queue: a server has ended */
+    WSS__ORDER_MARK,  /* for a queue: it was told that its last server has ended, and runs what came before this */
+    WSS__ORDER_TOLD,  /* an event that was told, on its way back: its connection may be read again */
+    WSS__ORDER_LESS   /* less is undelivered: all may be */
 };
 
 /* An order to a loop. It is made on the stack; where another thread has to carry it out, a copy goes there. */
@@ -6190,11 +6601,12 @@ typedef struct wss__conn_order {
     wss__queue_job job;    /* arg: answer: the connection's pointer */
     wss_conn conn;         /* broadcast: left out. timer: the timer */
     wss__conn *place;      /* adopt */
-    wss__buf_frame *frame; /* send, broadcast, answer */
+    wss__buf_frame *frame; /* send, broadcast */
     wss__span text;        /* close: the reason. Behind a copy stands what this points to */
     wss__span protocol;    /* answer: the subprotocol, in memory for the connection to keep */
+    wss__buf_frame *answer; /* for the request to keep */
     int code;              /* close */
-    int status;            /* answer: of HTTP, 101 lets in */
+    int status;            /* answer: as it is kept */
     int bits;              /* read: of the work, to set or to clear */
     uint8_t set;           /* read. timer: start, not cancel */
     uint8_t upgrade;       /* answer: to one */
@@ -6222,11 +6634,21 @@ typedef struct wss__loop {
     uint32_t oldest;           /* when the oldest was accepted whose request is not whole; UINT32_MAX: none; atomic */
     int room;                  /* it has been asked to end a handshake, and has not looked at that; atomic */
     size_t connections;        /* sockets that were dealt to it and not closed; atomic */
+    size_t handshakes;         /* of these, those whose requests were not answered; atomic */
+    size_t dealt;              /* and those that it has not looked at; atomic */
+    wss__atomic64 dealt_in;    /* the last of them, in this turn of the first loop; atomic */
+    wss__conn_list held_back;  /* who waits until less is undelivered, though nothing of his own is: the first first */
+    int held;                  /* WSS__CONN_HELD, and _COMING; atomic */
+    wss__queue_job less;       /* tells it that less is undelivered */
     size_t handed_out;              /* in this turn, of broadcasts that do not leave together: one for each receiver */
     int full;                       /* there are as many as leave in a turn: what makes more waits for the next one */
     int epoll;
     int index;
     int stopping;
+    int spreading;             /* a stop was asked for, and its closes are spread */
+    uint64_t spread_from;      /* since when, */
+    size_t spread_count;       /* over how many connections, */
+    size_t spread_done;        /* and of how many the turn has come */
     int finished;
     int accepting;             /* its listeners are in epoll; the first loop's alone ever are */
     int accept_backoff;        /* milliseconds until accepting is tried again after a failure; 0: when there is room */
@@ -6234,7 +6656,7 @@ typedef struct wss__loop {
     int timer_fd;              /* -1 until wss_fd asks for it */
     pthread_t thread;
     int has_thread;
-    int result;
+    int failed;                /* errno of a wait that failed; 0: none */
 } wss__loop;
 
 struct wss_server {
@@ -6256,9 +6678,11 @@ struct wss_server {
     int stopping;              /* atomic */
     int full;                  /* atomic: the first loop waits for a place, or for a handshake to end */
     wss__atomic64 stop_at;     /* atomic: the earliest end of a stop; 0: none was asked for */
+    wss__atomic64 spread_end;  /* atomic: until when a stop spreads its closes; 0: it does not, or none was asked for */
     size_t open;               /* atomic: connections that are counted */
-    size_t handshakes;         /* atomic: under way on all loops, and requests that somebody still holds */
     size_t undelivered;        /* atomic: bytes on their way to the queue's thread, of all connections */
+    wss__queue_list left;      /* of that, what clients sent that have reset; under the mutex of the queue's inbox */
+    int held;                  /* atomic: a loop waits for it to fall */
     size_t closed;             /* atomic: places whose sockets are closed, and that the queue's thread still needs */
     wss__atomic64 refused_full;        /* atomic: of sends that no loop has seen */
     wss__atomic64 undelivered_dropped; /* atomic */
@@ -6338,14 +6762,12 @@ static wss__conn *wss__conn_find_own(wss__loop *loop, wss_conn handle) {
 }
 
 /* Hands an order to a loop, as wss__queue_put does; the array's mutex is given back before wss__queue_finish wakes it.
-   If this thread is that loop, what it sends from now on goes behind the order. account, may be NULL, grows by what its
-   frame costs. */
+   account, may be NULL, grows by what its frame costs. */
 static int wss__conn_put(wss__loop *loop, wss__conn_order *order, uint32_t *account) {
     wss__queue_inbox *inbox = &loop->inbox;
+    wss__queue_inbox *own = wss__conn_own_loop(loop->server) == loop ? inbox : NULL;
     uint32_t units = account ? (uint32_t)(wss__buf_charge(order->frame) / WSS__SESSION_UNIT) : 0;
-    int result = wss__queue_put(&inbox, &order->job, 1, account, units);
-    if (!result && wss__conn_own_loop(loop->server) == loop) inbox->left++;
-    return result;
+    return wss__queue_put(&inbox, &order->job, 1, own, account, units);
 }
 
 /* NULL without options.queue. */
@@ -6368,17 +6790,22 @@ static void wss__conn_tell_acceptor(wss_server *server) {
         wss__queue_signal(server->loops[0].inbox.fd);
 }
 
-static void wss__conn_end_handshake(wss_server *server) {
-    __atomic_sub_fetch(&server->handshakes, 1, __ATOMIC_SEQ_CST);
-    wss__conn_tell_acceptor(server);
+static void wss__conn_end_handshake(wss__loop *loop) {
+    __atomic_sub_fetch(&loop->handshakes, 1, __ATOMIC_SEQ_CST);
+    wss__conn_tell_acceptor(loop->server);
 }
 
-/* The last who needs a request ends the handshake: clients that have gone count until their events were delivered,
-   so that no more of them can wait than there may be handshakes. */
+static size_t wss__conn_handshakes(const wss_server *server) {
+    size_t sum = 0;
+    for (int i = 0; i < server->loop_count; i++)
+        sum += __atomic_load_n(&server->loops[i].handshakes, __ATOMIC_SEQ_CST);
+    return sum;
+}
+
 static void wss__conn_release_request(wss_server *server, wss__conn_request *kept) {
     if (!kept || __atomic_sub_fetch(&kept->references, 1, __ATOMIC_ACQ_REL) > 0) return;
+    wss__buf_release(&server->mem, kept->answer);
     wss__mem_free(&server->mem, kept, kept->bytes);
-    wss__conn_end_handshake(server);
 }
 
 /* Whether its request still waits for an answer. Any thread. */
@@ -6394,12 +6821,16 @@ static wss__conn_request *wss__conn_request_of(const wss_request *request) {
     return (wss__conn_request *)(void *)((char *)(uintptr_t)request - offsetof(wss__conn_request, request));
 }
 
-/* Nobody needs the request any more but the event that may be showing it. */
+/* Nobody needs the request any more, if there is one, but the event that may be showing it: where that still waits
+   nobody will be shown it. So no more requests wait than handshakes are under way. */
 static void wss__conn_forget_request(wss_server *server, wss__conn *conn) {
+    wss__conn_request *kept = conn->cold ? conn->cold->request : NULL;
+    wss_queue *queue = server->options.queue;
+    if (!kept) return;
     wss__conn_lock(server);
-    wss__conn_request *kept = conn->cold->request;
     conn->cold->request = NULL;
     wss__conn_unlock(server);
+    if (queue && wss__queue_recall(&queue->inbox, &kept->group)) wss__conn_release_request(server, kept);
     wss__conn_release_request(server, kept);
 }
 
@@ -6426,7 +6857,7 @@ static void wss__conn_free_empty_cold(wss_server *server, wss__conn *conn) {
     wss__conn_cold *cold = conn->cold;
     wss__conn_lock(server);
     int empty = !cold->delivery && !cold->request && !cold->path && !cold->protocol && !cold->reason && !cold->address;
-    empty = empty && server->options.idle_ms == WSS_OFF;
+    empty = empty && server->options.idle_ms == WSS_OFF && server->options.max_message_rate == WSS_OFF;
     if (empty) conn->cold = NULL;
     wss__conn_unlock(server);
     if (empty) wss__mem_free(&server->mem, cold, sizeof *cold);
@@ -6441,7 +6872,6 @@ static void wss__conn_free_user(wss_server *server, void *user) {
     wss__event_leave(&place);
 }
 
-/* The list in which an address with this key stands. */
 /* ---- peers ---- */
 
 /* Known from accept until the place is free. An IPv4 address, which most have, fills the word: address, port and a 1;
@@ -6479,6 +6909,7 @@ static int wss__conn_set_peer(wss_server *server, wss__conn *conn, const wss__co
     return 1;
 }
 
+/* The list in which an address with this key stands. */
 static wss__conn_address **wss__conn_address_list(wss_server *server, const char key[8]) {
     uint64_t hash = wss__base_hash(wss__base_span(key, 8), server->seed);
     return &server->addresses[hash >> 32 & (server->address_lists - 1)];
@@ -6497,7 +6928,7 @@ static wss__conn_address *wss__conn_leave_address(wss_server *server, wss__conn 
 }
 
 /* One socket more of this address. WSS_ERR_FULL where it has as many as it may, or WSS_ERR_MEMORY. */
-static int wss__conn_count_address(wss_server *server, const char key[8], wss__conn_address **found) {
+static int wss__conn_count_address(wss_server *server, const char key[8], wss__conn_address **taken) {
     wss__conn_address **list = wss__conn_address_list(server, key);
     wss__conn_address *made = (wss__conn_address *)wss__mem_get_zeroed(&server->mem, sizeof *made);
     if (!made) return WSS_ERR_MEMORY;
@@ -6513,7 +6944,7 @@ static int wss__conn_count_address(wss_server *server, const char key[8], wss__c
     }
     int full = address->count >= server->options.max_per_address;
     if (!full) address->count++;
-    if (!full) *found = address;
+    if (!full) *taken = address;
     wss__conn_unlock(server);
     wss__mem_free(&server->mem, made, sizeof *made);
     return full ? WSS_ERR_FULL : WSS_OK;
@@ -6553,15 +6984,24 @@ static void wss__conn_misused(wss_server *server, const char *what, uint64_t id)
         wss__log_line(&server->log, WSS_LOG_DEBUG, wss__socket_clock(), "%s (%llx)", what, (unsigned long long)id);
 }
 
+/* Sets a moment of which 0 is none, unless an earlier one is set. */
+static void wss__conn_set_earlier(wss__atomic64 *at, uint64_t moment) {
+    uint64_t before = __atomic_load_n(at, __ATOMIC_ACQUIRE);
+    while ((!before || moment < before) &&
+           !__atomic_compare_exchange_n(at, &before, moment, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+    }
+}
+
 /* Asks all loops to stop; the earliest end counts. Async-signal-safe. */
 static void wss__conn_stop(wss_server *server, int milliseconds) {
     int number = errno;
-    uint64_t end = wss__socket_clock() + (uint64_t)(milliseconds > 0 ? milliseconds : 0);
-    uint64_t before = __atomic_load_n(&server->stop_at, __ATOMIC_ACQUIRE);
-    while ((!before || end < before) &&
-           !__atomic_compare_exchange_n(&server->stop_at, &before, end, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-    }
-    __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
+    int spread = server->options.stop_spread_ms;
+    uint64_t now = wss__socket_clock();
+    uint64_t time = (uint64_t)(milliseconds > 0 ? milliseconds : 0);
+    wss__conn_set_earlier(&server->stop_at, now + time);
+    if (spread != WSS_OFF && time > 0)
+        wss__conn_set_earlier(&server->spread_end, now + ((uint64_t)spread < time / 2 ? (uint64_t)spread : time / 2));
+    else __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
     for (int i = 0; i < server->loop_count; i++) wss__queue_signal(server->loops[i].inbox.fd);
     errno = number;
 }
@@ -6621,7 +7061,7 @@ static void wss__conn_set_state(wss__loop *loop, wss__conn *conn, int state) {
     wss__conn_unlink(loop, conn);
     conn->work = (uint16_t)(conn->work + ((state - before) << WSS__WORK_STATE_SHIFT));
     wss__conn_link(loop, conn);
-    if (before == WSS__STATE_HEAD && state > WSS__STATE_ASKED) wss__conn_end_handshake(loop->server);
+    if (before <= WSS__STATE_ASKED && state > WSS__STATE_ASKED) wss__conn_end_handshake(loop);
 }
 
 /* Its session has not ended. */
@@ -6688,9 +7128,10 @@ static void wss__conn_mark_pressure(wss__loop *loop, wss__conn *conn) {
     if (queued && queued >= wss__conn_half(loop->server)) wss__conn_set_crowded(loop, conn);
 }
 
-/* It was crowded, and has fallen to a quarter of its limit: the drain event is due. */
+/* It was crowded, and has fallen to a quarter of its limit, with what is on its way: the drain event is due. */
 static int wss__conn_is_drained(const wss_server *server, const wss__conn *conn) {
-    return conn->work & WSS__WORK_CROWDED && wss__session_queued(&conn->session) <= wss__conn_half(server) / 2;
+    if (!(conn->work & WSS__WORK_CROWDED)) return 0;
+    return wss__session_queued(&conn->session) + wss__session_coming(&conn->session) <= wss__conn_half(server) / 2;
 }
 
 static void wss__conn_clear_crowded(wss__loop *loop, wss__conn *conn) {
@@ -6698,9 +7139,43 @@ static void wss__conn_clear_crowded(wss__loop *loop, wss__conn *conn) {
     wss__conn_clear_work(conn, WSS__WORK_CROWDED);
 }
 
-/* All connections together have more undelivered than they may: each then has one message under way. */
+/* ---- undelivered ---- */
+
+/* All connections together have more undelivered than they may, a quarter of the budget: each then has one message
+   under way. A sixteenth more is left for those: beyond that nobody is read, or many who have one each would fill the
+   budget. */
 static int wss__conn_is_flooded(const wss_server *server) {
     return __atomic_load_n(&server->undelivered, __ATOMIC_SEQ_CST) > server->options.memory_budget / 4;
+}
+
+static int wss__conn_is_drowned(const wss_server *server) {
+    size_t most = server->options.memory_budget / 4 + server->options.memory_budget / 16;
+    return __atomic_load_n(&server->undelivered, __ATOMIC_SEQ_CST) > most;
+}
+
+/* So many bytes less are undelivered. Where it is no longer too much, the loops that hold connections back are told. */
+static void wss__conn_note_less(wss_server *server, size_t size) {
+    __atomic_sub_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
+    if (!__atomic_load_n(&server->held, __ATOMIC_SEQ_CST) || wss__conn_is_flooded(server)) return;
+    __atomic_store_n(&server->held, 0, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < server->loop_count; i++) {
+        int held = WSS__CONN_HELD;
+        wss__loop *loop = &server->loops[i];
+        if (!__atomic_compare_exchange_n(&loop->held, &held, WSS__CONN_COMING, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            continue;
+        loop->less.kind = WSS__ORDER_LESS;
+        wss__queue_push(&loop->inbox, &loop->less);
+    }
+}
+
+/* What was received from a peer that has reset it and was not looked at yet counts, too: such connections cost nobody
+   anything, so without end there could be many. */
+static void wss__conn_count_unread(wss_server *server, wss__conn *conn, size_t size) {
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    if (!delivery || size == delivery->unread) return;
+    __atomic_add_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
+    wss__conn_note_less(server, delivery->unread);
+    delivery->unread = size;
 }
 
 /* Whether what its peer has sent may be dropped: that has reset it, and there is too much of all. */
@@ -6717,22 +7192,85 @@ __attribute__((always_inline)) static inline size_t wss__conn_load(const wss_ser
     if (!delivery) return load;
     size_t undelivered = __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST);
     int many = __atomic_load_n(&delivery->messages, __ATOMIC_SEQ_CST) >= WSS__CONN_UNDELIVERED;
-    return many || (undelivered && wss__conn_is_flooded(server)) ? SIZE_MAX : wss__base_add(load, undelivered);
+    int open = conn->session.phase == WSS__SESSION_OPEN; /* whoever comes may say what it wants */
+    int held = undelivered ? wss__conn_is_flooded(server) : open && wss__conn_is_drowned(server);
+    return many || held ? SIZE_MAX : wss__base_add(load, undelivered);
+}
+
+static wss__conn_delivery *wss__conn_delivery_at(const wss__loop *loop, uint32_t index) {
+    return wss__conn_at(loop->server, index)->cold->delivery;
+}
+
+/* At the end of its loop's list of those that are held back. */
+static void wss__conn_hold(wss__loop *loop, wss__conn *conn) {
+    wss__conn_delivery *delivery = conn->cold->delivery;
+    wss__conn_list *list = &loop->held_back;
+    if (delivery->held) return;
+    delivery->held = 1;
+    delivery->before = list->last;
+    delivery->after = WSS__SLOT_NONE;
+    *(list->last == WSS__SLOT_NONE ? &list->first : &wss__conn_delivery_at(loop, list->last)->after) = conn->slot.index;
+    list->last = conn->slot.index;
+}
+
+static void wss__conn_unhold(wss__loop *loop, wss__conn *conn) {
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    wss__conn_list *list = &loop->held_back;
+    if (!delivery || !delivery->held) return;
+    uint32_t before = delivery->before;
+    uint32_t after = delivery->after;
+    delivery->held = 0;
+    *(before == WSS__SLOT_NONE ? &list->first : &wss__conn_delivery_at(loop, before)->after) = after;
+    *(after == WSS__SLOT_NONE ? &list->last : &wss__conn_delivery_at(loop, after)->before) = before;
+}
+
+/* A loop that holds some back is to be told when less is undelivered. Who calls this looks at the sum afterwards. */
+static void wss__conn_await_less(wss__loop *loop, int before) {
+    if (__atomic_compare_exchange_n(&loop->held, &before, WSS__CONN_HELD, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        __atomic_store_n(&loop->server->held, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Asks the thread that drains the queue to say when it has caught up: with this connection; or, where it has nothing
+   under way that could be told, with all of them. load: what it was held back for. */
+static void wss__conn_ask_for_less(wss_server *server, wss__conn *conn, size_t load) {
+    wss__conn_delivery *delivery = conn->cold->delivery;
+    wss__loop *loop = wss__conn_loop_of(server, conn);
+    __atomic_store_n(&delivery->waiting, 1, __ATOMIC_SEQ_CST);
+    if (load < SIZE_MAX || __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST)) return;
+    wss__conn_hold(loop, conn);
+    wss__conn_await_less(loop, 0);
+}
+
+/* Moment until which a connection is not read from, since it has sent a second's messages at once; 0: it is. */
+static uint64_t wss__conn_rate_end(const wss_server *server, const wss__conn *conn) {
+    const uint64_t second = 1000000000;
+    uint64_t now = wss__conn_loop_of(server, conn)->time * 1000000;
+    uint64_t next = (conn->cold ? conn->cold->rated : 0) + second / (unsigned)server->options.max_message_rate;
+    return next > now + second ? (next - second + 999999) / 1000000 : 0;
+}
+
+/* Counts a message of a connection. True: it is the last for a while. */
+static int wss__conn_rate(const wss_server *server, wss__conn *conn) {
+    uint64_t now = wss__conn_loop_of(server, conn)->time * 1000000;
+    uint64_t from = conn->cold->rated > now ? conn->cold->rated : now;
+    conn->cold->rated = from + 1000000000 / (unsigned)server->options.max_message_rate;
+    return wss__conn_rate_end(server, conn) > 0;
 }
 
 /* Reading stops while the replies to what was read fill the queue. Decided again after each message. With a
    queue the thread that drains it is asked to say when it has caught up; asking comes before looking again, so
    that its answer cannot fall in between. */
-__attribute__((always_inline)) static inline int wss__conn_update_pause(const wss_server *server, wss__conn *conn) {
+__attribute__((__always_inline__)) static inline int wss__conn_update_pause(wss_server *server, wss__conn *conn) {
     size_t half = wss__conn_half(server);
     size_t load = wss__conn_load(server, conn);
     if (conn->work & WSS__WORK_FULL && load <= half / 2) wss__conn_clear_work(conn, WSS__WORK_FULL);
     if (load > half) conn->work |= WSS__WORK_FULL;
     if (conn->work & WSS__WORK_FULL && wss__conn_delivery_of(conn)) {
-        __atomic_store_n(&conn->cold->delivery->waiting, 1, __ATOMIC_SEQ_CST);
+        wss__conn_ask_for_less(server, conn, load);
         if (wss__conn_load(server, conn) <= half / 2) /* always: true in a race only */
             wss__conn_clear_work(conn, WSS__WORK_FULL); /* never: in a race only */
     }
+    if (server->options.max_message_rate != WSS_OFF && wss__conn_rate_end(server, conn) > 0) return 1;
     return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__WORK_FULL | WSS__WORK_PAUSED)) != 0;
 }
 
@@ -6740,12 +7278,13 @@ __attribute__((always_inline)) static inline int wss__conn_update_pause(const ws
    purpose  when something is due for a connection although nothing comes, and what
    knows    base, timer, buf, session, input, conn
    owns     one function says when a deadline is, and which; each begins at the event that it is about, in its loop's
-            time; what is due is judged where a turn ends, when the kernel was asked for what it has
+            time; what is due is judged where a turn ends, when the kernel was asked for what it has; every connection
+            is looked at each few days, so that moments of which it keeps 32 bits are never mistaken for others
    threads  the loop's own */
 
 enum { /* what a deadline is about */
     WSS__DEADLINE_NONE = 0,
-    WSS__DEADLINE_RETRY,     /* what lacked memory is tried again */
+    WSS__DEADLINE_RETRY,     /* what lacked memory is tried again, who sent too much read again */
     WSS__DEADLINE_HANDSHAKE,
     WSS__DEADLINE_PING,      /* it has been silent */
     WSS__DEADLINE_PONG,      /* and has given no sign of life since */
@@ -6753,10 +7292,17 @@ enum { /* what a deadline is about */
     WSS__DEADLINE_IDLE,
     WSS__DEADLINE_STALL,     /* no byte was taken */
     WSS__DEADLINE_RATE,      /* a minute has passed: were they enough? */
-    WSS__DEADLINE_CLOSE      /* all was said, and no answer came */
+    WSS__DEADLINE_CLOSE,     /* all was said, and no answer came */
+    WSS__DEADLINE_LIFETIME
 };
 
-enum { WSS__DEADLINE_MINUTE = 60000 };
+enum {
+    WSS__DEADLINE_MINUTE = 60000,
+    WSS__DEADLINE_LOOK = 1 << 29 /* milliseconds until a connection is looked at, if nothing is due before */
+};
+
+/* As long ago is any moment that is longer ago: more than a time of the options' can be. */
+#define WSS__DEADLINE_LONG 0x80000000u
 
 typedef struct wss__deadline {
     uint64_t at; /* as loop->now; UINT64_MAX: never */
@@ -6767,10 +7313,16 @@ static uint64_t wss__deadline_earlier(uint64_t a, uint64_t b) {
     return a < b ? a : b;
 }
 
-/* A moment of which 32 bits were kept. One that seems to lie ahead is now. */
+/* How long before a time a moment was of which 32 bits were kept. What lies ahead, as another thread may see it, is
+   now. */
+static uint32_t wss__deadline_ago(uint64_t time, uint32_t moment) {
+    uint32_t ago = (uint32_t)time - moment;
+    if (ago > UINT32_MAX - WSS__DEADLINE_LOOK) return 0;
+    return ago < WSS__DEADLINE_LONG ? ago : WSS__DEADLINE_LONG;
+}
+
 static uint64_t wss__deadline_moment(const wss__loop *loop, uint32_t moment) {
-    int32_t ago = (int32_t)((uint32_t)loop->time - moment);
-    return ago > 0 ? loop->time - (uint32_t)ago : loop->time;
+    return loop->time - wss__deadline_ago(loop->time, moment);
 }
 
 static void wss__deadline_offer(wss__deadline *first, int what, uint64_t began, int milliseconds) {
@@ -6797,6 +7349,15 @@ static void wss__deadline_offer_open(const wss__loop *loop, const wss__conn *con
         wss__deadline_offer(first, WSS__DEADLINE_IDLE, conn->cold->last_message, options->idle_ms);
 }
 
+/* When a connection has lived long enough, by the clock: a quarter more or less, so that those who came together do not
+   all go, and come again, at one time. */
+static void wss__deadline_offer_lifetime(const wss__loop *loop, const wss__conn *conn, wss__deadline *first) {
+    uint64_t lifetime = (uint64_t)loop->server->options.lifetime_ms;
+    uint64_t random = (conn->slot.index + loop->server->seed) * 0x9e3779b97f4a7c15u >> 32;
+    uint64_t end = (uint64_t)conn->opened * WSS__CONN_STEP + lifetime * 3 / 4 + random % (lifetime / 2 + 1);
+    wss__deadline_offer(first, WSS__DEADLINE_LIFETIME, end > loop->skipped ? end - loop->skipped : 0, 0);
+}
+
 /* The next deadline of a connection. Those about its reading run whenever something waits for it that was offered,
    those about its sending only while it is read from. */
 static wss__deadline wss__deadline_of(const wss__loop *loop, const wss__conn *conn) {
@@ -6807,6 +7368,10 @@ static wss__deadline wss__deadline_of(const wss__loop *loop, const wss__conn *co
     wss__deadline first = {UINT64_MAX, WSS__DEADLINE_NONE};
     if (conn->work & WSS__WORK_STARVED || wss__conn_is_drained(loop->server, conn))
         wss__deadline_offer(&first, WSS__DEADLINE_RETRY, loop->time, WSS__CONN_RETRY);
+    if (options->max_message_rate != WSS_OFF) {
+        uint64_t end = wss__conn_rate_end(loop->server, conn);
+        if (end) wss__deadline_offer(&first, WSS__DEADLINE_RETRY, end, 0);
+    }
     if (queue && queue->since) {
         int minute = options->least_rate == WSS_OFF ? WSS_OFF : WSS__DEADLINE_MINUTE;
         wss__deadline_offer(&first, WSS__DEADLINE_STALL, queue->since, options->stall_ms);
@@ -6816,6 +7381,7 @@ static wss__deadline wss__deadline_of(const wss__loop *loop, const wss__conn *co
         wss__deadline_offer(&first, WSS__DEADLINE_HANDSHAKE, since, options->handshake_ms);
     } else if (phase == WSS__SESSION_OPEN) {
         if (!(conn->work & WSS__WORK_UNREAD)) wss__deadline_offer_open(loop, conn, &first);
+        if (options->lifetime_ms != WSS_OFF) wss__deadline_offer_lifetime(loop, conn, &first);
     } else if (conn->work & WSS__WORK_AWAITED) {
         int lingers = options->close_ms == WSS_OFF && wss__conn_state(conn) == WSS__STATE_LINGERING;
         wss__deadline_offer(&first, WSS__DEADLINE_CLOSE, since, lingers ? WSS__CONN_LINGER : options->close_ms);
@@ -6831,15 +7397,18 @@ static uint64_t wss__deadline_rings(uint64_t due) {
 
 /* A timer that rings too early is cheap, moving it at every byte is not: it is only ever moved forward. */
 static void wss__deadline_schedule(wss__loop *loop, wss__conn *conn, uint64_t due) {
-    if (due == UINT64_MAX) return;
-    due = wss__deadline_rings(due);
+    due = wss__deadline_rings(wss__deadline_earlier(due, loop->now + WSS__DEADLINE_LOOK));
     if (wss__timer_pending(&conn->timer) && (int32_t)(conn->timer.due - (uint32_t)due) <= 0) return;
     wss__timer_set(&loop->wheel, conn->slot.index, due);
 }
 
 /* The peer has given a sign of life. */
+static void wss__deadline_set_seen(wss__conn *conn, uint64_t moment) {
+    __atomic_store_n(&conn->session.seen, (uint32_t)moment, __ATOMIC_RELAXED);
+}
+
 static void wss__deadline_touch(wss__loop *loop, wss__conn *conn) {
-    __atomic_store_n(&conn->session.seen, (uint32_t)loop->time, __ATOMIC_RELAXED);
+    wss__deadline_set_seen(conn, loop->time);
 }
 
 static void wss__deadline_begin(wss__loop *loop, wss__conn *conn, int what) {
@@ -6853,22 +7422,42 @@ static void wss__deadline_answered(wss__loop *loop, wss__conn *conn) {
     wss__timer_remove(&loop->wheel, conn->slot.index);
 }
 
+/* Puts off what was to be heard of a peer, by the time for which it was not read from: that has not passed for it. */
+static void wss__deadline_put_off(wss__loop *loop, wss__conn *conn) {
+    uint32_t gone = wss__deadline_ago(loop->time, conn->since);
+    wss__session_input *input = conn->session.input;
+    uint64_t seen = wss__deadline_moment(loop, conn->session.seen) + gone;
+    wss__deadline_set_seen(conn, wss__deadline_earlier(seen, loop->time));
+    conn->since = (uint32_t)loop->time;
+    if (input) input->since = wss__deadline_earlier(input->since + gone, loop->time);
+    if (conn->cold) conn->cold->last_message = wss__deadline_earlier(conn->cold->last_message + gone, loop->time);
+}
+
 /* Whether a connection is read from, while it is open: what it sends meanwhile waits, so the time does not run, and
-   goes on afterwards. */
+   goes on afterwards. There is one moment for two: that of a ping which is not answered stands meanwhile where that
+   of the last byte does, which came ping_ms before. */
 static void wss__deadline_note_reading(wss__loop *loop, wss__conn *conn, int reads) {
     if (!reads == !!(conn->work & WSS__WORK_UNREAD)) return;
+    int awaited = conn->work & WSS__WORK_AWAITED;
     WSS__COUNT(loop->shared.stats.paused, reads ? -1 : 1);
-    wss__deadline_answered(loop, conn);
+    wss__timer_remove(&loop->wheel, conn->slot.index); /* the next deadline may be nearer than it rings */
     if (!reads) {
+        if (awaited) wss__deadline_set_seen(conn, conn->since);
         wss__deadline_begin(loop, conn, WSS__WORK_UNREAD);
         return;
     }
-    uint32_t gone = (uint32_t)loop->time - conn->since;
-    wss__session_input *input = conn->session.input;
+    wss__deadline_put_off(loop, conn);
     wss__conn_clear_work(conn, WSS__WORK_UNREAD);
-    wss__deadline_touch(loop, conn);
-    if (input) input->since = wss__deadline_earlier(input->since + gone, loop->time);
-    if (conn->cold) conn->cold->last_message = wss__deadline_earlier(conn->cold->last_message + gone, loop->time);
+    if (!awaited) return;
+    conn->since = conn->session.seen;
+    wss__deadline_set_seen(conn, conn->since - (uint32_t)loop->server->options.ping_ms);
+}
+
+/* Its timer has rung: moments that are long past are kept from seeming to lie ahead some day. */
+static void wss__deadline_renew(wss__loop *loop, wss__conn *conn) {
+    if (conn->work & WSS__WORK_UNREAD) wss__deadline_put_off(loop, conn);
+    conn->since = (uint32_t)wss__deadline_moment(loop, conn->since);
+    wss__deadline_set_seen(conn, wss__deadline_moment(loop, conn->session.seen));
 }
 
 /* Bytes of the queue have left. */
@@ -6907,27 +7496,28 @@ static void wss__notify_init(wss_server *server, wss__conn *conn, int kind, wss_
 
 /* A message where types are registered: raw, then typed. Apart, so that a message without pays nothing for
    what this needs. */
-__attribute__((noinline)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
+__attribute__((__noinline__)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
     wss_server *server = event->server;
     char *data = (char *)(uintptr_t)event->data;
     wss__loop *loop = wss__conn_own_loop(server);
     if (loop) wss__session_leave_reply(&loop->shared); /* the cutter works in place, where replies may still lie */
-    size_t types = wss__event_type_count(&server->handlers);
-    wss__event_emit(&server->handlers.lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word);
+    size_t seen = wss__event_begin(&server->handlers);
+    wss__event_emit(&server->handlers.lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word, seen);
     if (wss__conn_stage(conn) == WSS__STAGE_SILENT) return;
     if (loop) loop->shared.in_place.message.data = NULL; /* the cutter changes it */
     wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, &conn->slot.word, data,
-                            event->size, types);
+                            event->size, seen);
 }
 
 /* A type that a raw handler registers counts from the next message on. */
 static inline void wss__notify_run_message(wss__conn *conn, wss_event *event) {
     wss__event_table *handlers = &event->server->handlers;
+    wss__event_list *raw = &handlers->lists[WSS_EVENT_DATA];
     if (wss__event_type_count(handlers)) wss__notify_run_typed(conn, event);
-    else wss__event_emit(&handlers->lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word);
+    else wss__event_emit(raw, event, &conn->user, &conn->slot.word, wss__event_begin(handlers));
 }
 
-__attribute__((noinline)) static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
+__attribute__((__noinline__)) static void wss__notify_run_other(wss__conn *conn, wss_event *event) {
     wss_server *server = event->server;
     wss__event_list *list = &server->handlers.lists[event->kind];
     if (event->request) {
@@ -6937,7 +7527,7 @@ __attribute__((noinline)) static void wss__notify_run_other(wss__conn *conn, wss
     }
     if (event->kind == WSS_EVENT_DRAIN && wss__conn_stage(conn) != WSS__STAGE_OPEN) return;
     int paired = event->kind == WSS_EVENT_CONNECT || event->kind == WSS_EVENT_DISCONNECT; /* whoever closes */
-    wss__event_emit(list, event, &conn->user, paired ? NULL : &conn->slot.word);
+    wss__event_emit(list, event, &conn->user, paired ? NULL : &conn->slot.word, wss__event_begin(&server->handlers));
     if (event->kind != WSS_EVENT_DISCONNECT) return;
     wss__conn_set_stage(server, conn, WSS__STAGE_TOLD);
     /* here, so that it is never used on two threads */
@@ -6955,15 +7545,24 @@ static inline void wss__notify_run(wss__conn *conn, wss_event *event) {
    is bounded where it comes from. */
 static void wss__notify_hand_over(wss_server *server, wss__conn *conn, wss__conn_notice *notice,
                                   const wss_event *event) {
-    notice->event = *event;
-    notice->conn = event->request ? NULL : conn;
+    wss__queue_list *group = event->request ? &wss__conn_request_of(event->request)->group : NULL;
+    wss__conn_delivery *delivery = conn && !event->request ? conn->cold->delivery : NULL;
+    notice->kind = (uint8_t)event->kind;
+    notice->opcode = (uint8_t)event->opcode;
+    notice->code = (uint16_t)event->code;
+    notice->cause = (uint8_t)event->cause;
+    notice->reason_size = (uint8_t)event->reason_length;
+    notice->conn = delivery ? conn : NULL;
+    if (delivery) __atomic_add_fetch(&delivery->holders, 1, __ATOMIC_RELAXED);
+    if (notice->job.size) group = delivery->reset ? &server->left : &delivery->group;
     notice->job.kind = WSS__ORDER_EVENT;
-    if (notice->conn) __atomic_add_fetch(&conn->cold->delivery->holders, 1, __ATOMIC_RELAXED);
+    notice->job.group = group;
+    notice->job.arg = server;
     wss__queue_push(&server->options.queue->inbox, &notice->job);
 }
 
 /* A job for an event that has none, with a copy of its data; it counts as undelivered. NULL: no memory. */
-static wss__conn_notice *wss__notify_new_notice(wss__conn *conn, wss_event *event) {
+static wss__conn_notice *wss__notify_new_notice(wss__conn *conn, const wss_event *event) {
     size_t size = wss__base_add(sizeof(wss__conn_notice) + 1, event->size);
     wss__conn_notice *notice = (wss__conn_notice *)wss__mem_get(&event->server->mem, size);
     if (!notice) return NULL;
@@ -6972,16 +7571,48 @@ static wss__conn_notice *wss__notify_new_notice(wss__conn *conn, wss_event *even
     notice->job.size = size;
     if (event->size) memcpy(copy, event->data, event->size);
     copy[event->size] = 0;
-    if (event->kind == WSS_EVENT_DATA) event->data = copy;
     __atomic_add_fetch(&conn->cold->delivery->undelivered, size, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&conn->cold->delivery->messages, 1, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&event->server->undelivered, size, __ATOMIC_SEQ_CST);
     return notice;
 }
 
+/* Settles the account of an event that was told, or will not be, and frees it; or, where its connection waits for that,
+   sends it to its loop. Any thread. */
+static void wss__notify_settle(wss_server *server, wss__conn *conn, wss__conn_notice *notice) {
+    size_t size = notice->job.size;
+    wss__conn_delivery *delivery = conn->cold->delivery;
+    wss__queue_inbox *inbox = &wss__conn_loop_of(server, conn)->inbox;
+    size_t left = __atomic_sub_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
+    int messages = __atomic_sub_fetch(&delivery->messages, 1, __ATOMIC_SEQ_CST);
+    wss__conn_note_less(server, size);
+    int few = left <= wss__conn_half(server) / 2 && messages <= WSS__CONN_UNDELIVERED / 2;
+    int go_on = !left || (few && !wss__conn_is_flooded(server));
+    int report = go_on && __atomic_exchange_n(&delivery->waiting, 0, __ATOMIC_SEQ_CST);
+    memset(&notice->job, 0, sizeof notice->job);
+    notice->handle = wss__conn_handle(conn);
+    notice->job.size = size;
+    notice->job.kind = WSS__ORDER_TOLD;
+    if (!report || wss__queue_push(inbox, &notice->job) != WSS_OK) wss__mem_free(&server->mem, notice, size);
+}
+
+/* As long as there is too much of all, what clients left behind that have reset is dropped, the oldest first; but for
+   what the queue's thread has taken: it looks itself. */
+static void wss__notify_drop_left(wss_server *server) {
+    wss__queue_job *job;
+    while (wss__conn_is_flooded(server) &&
+           (job = wss__queue_recall(&server->options.queue->inbox, &server->left)) != NULL) {
+        wss__conn_notice *notice = (wss__conn_notice *)(void *)job;
+        wss__conn *conn = notice->conn;
+        if (notice->kind == WSS_EVENT_DATA) __atomic_add_fetch(&server->undelivered_dropped, 1, __ATOMIC_RELAXED);
+        wss__notify_settle(server, conn, notice);
+        wss__conn_release(server, conn);
+    }
+}
+
 /* Tells the application: at once, or with a queue by a job for its thread. job: what the event brings for
    that; NULL: one is made. False where there is no memory for it: then nobody was told. */
-__attribute__((always_inline)) static inline int wss__notify_tell(wss__conn *conn, wss_event *event,
+__attribute__((__always_inline__)) static inline int wss__notify_tell(wss__conn *conn, wss_event *event,
                                                                   wss__conn_notice *notice) {
     if (!wss__conn_delivery_of(conn)) {
         wss__notify_run(conn, event);
@@ -6989,6 +7620,7 @@ __attribute__((always_inline)) static inline int wss__notify_tell(wss__conn *con
     }
     if (!notice) notice = wss__notify_new_notice(conn, event);
     if (notice) wss__notify_hand_over(event->server, conn, notice, event);
+    if (notice) wss__notify_drop_left(event->server);
     return notice != NULL;
 }
 
@@ -7013,7 +7645,8 @@ static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__
     wss_event event;
     wss__conn_lock(server);
     if (connected) __atomic_sub_fetch(&server->open, 1, __ATOMIC_ACQ_REL);
-    wss__conn_raise(conn, WSS__STAGE_CLOSING);
+    if (wss__conn_stage(conn) != WSS__STAGE_ANSWERED) /* which is told to who answers again */
+        wss__conn_raise(conn, WSS__STAGE_CLOSING);
     wss__conn_unlock(server);
     if (!connected) return;
     int ours = end->cause == WSS_CAUSE_LOCAL_CLOSE && conn->cold && conn->cold->reason;
@@ -7063,18 +7696,31 @@ static void wss__notify_log_refusal(wss__loop *loop, const wss__conn *conn, cons
                   rule->option ? by_name ? ". See options." : " See options." : "", rule->option ? rule->option : "");
 }
 
-static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const wss__session_event *end) {
+/* Who has gone, from where, after how long, and why. */
+static void wss__notify_log_gone(wss__loop *loop, const wss__conn *conn, const wss__session_event *end) {
     char reason[WSS__LOG_PEER * 4 + 4];
+    char path[WSS__LOG_PEER * 4 + 4];
+    char address[WSS__ADDRESS_TEXT];
+    wss__conn_peer peer = wss__conn_peer_of(conn);
+    const wss__conn_cold *cold = conn->cold;
+    uint64_t age = loop->now - (uint64_t)conn->opened * WSS__CONN_STEP;
+    wss__log_escape(cold && cold->path ? wss__base_span(cold->path, cold->path_size) : wss__base_text("/"), path);
+    wss__log_escape(wss__base_span(end->data, end->size), reason);
+    wss__log_line(&loop->server->log, WSS_LOG_INFO, loop->now,
+                  "connection ended: %s, %.80s, after %llu.%03llu s: %s, code %d, %llu bytes in, %llu out%s%.100s",
+                  wss__address_text(&peer.address, address), path, (unsigned long long)(age / 1000),
+                  (unsigned long long)(age % 1000), wss_cause_text(end->cause), end->code,
+                  (unsigned long long)conn->bytes_in, (unsigned long long)conn->bytes_out, *reason ? ", reason " : "",
+                  reason);
+}
+
+static void wss__notify_log_end(wss__loop *loop, const wss__conn *conn, const wss__session_event *end, int connected) {
     wss__log *log = &loop->server->log;
-    int level = end->cause >= WSS_CAUSE_UNMASKED ? WSS_LOG_INFO : WSS_LOG_DEBUG;
     if (!wss__log_wants(log, WSS_LOG_WARNING)) return;
-    if (end->cause == WSS_CAUSE_HANDSHAKE) {
-        wss__notify_log_refusal(loop, conn, end);
-    } else if (wss__log_wants(log, level)) {
-        wss__log_line(log, level, loop->now, "connection %llx ended: %s, code %d, reason \"%s\"",
-                      (unsigned long long)wss__conn_handle(conn).id, wss_cause_text(end->cause), end->code,
-                      wss__log_escape(wss__base_span(end->data, end->size), reason));
-    }
+    if (end->cause == WSS_CAUSE_HANDSHAKE) wss__notify_log_refusal(loop, conn, end);
+    else if (connected && wss__log_wants(log, WSS_LOG_INFO)) wss__notify_log_gone(loop, conn, end);
+    else if (!connected)
+        wss__log_line(log, WSS_LOG_DEBUG, loop->now, "a client left without a request: %s", wss_cause_text(end->cause));
 }
 
 /* The session has ended: tell, then let what is queued leave. */
@@ -7085,8 +7731,9 @@ static void wss__notify_ended(wss__loop *loop, wss__conn *conn, const wss__sessi
     if (!end->ours) wss__conn_clear_work(conn, WSS__WORK_AWAITED);
     if (end->final) conn->work |= WSS__WORK_ENDED_INPUT;
     WSS__COUNT(loop->shared.stats.closes[end->cause], 1);
-    wss__notify_log_end(loop, conn, end);
+    wss__notify_log_end(loop, conn, end, connected);
     wss__notify_disconnect(loop, conn, end, connected);
+    wss__conn_forget_request(loop->server, conn);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -7096,9 +7743,13 @@ enum { /* what the peer of a connection that ends is told, and what becomes of t
     WSS__NOTIFY_RESET    /* nothing, and the kernel resets the connection */
 };
 
-/* The peer has reset it. */
-static void wss__notify_reset(wss__conn *conn) {
-    if (wss__conn_delivery_of(conn)) __atomic_store_n(&conn->cold->delivery->reset, 1, __ATOMIC_RELEASE);
+/* The peer has reset it: what it sent before may be dropped. */
+static void wss__notify_reset(wss_server *server, wss__conn *conn) {
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    if (!delivery || delivery->reset) return;
+    __atomic_store_n(&delivery->reset, 1, __ATOMIC_RELEASE);
+    wss__queue_regroup(&server->options.queue->inbox, &delivery->group, &server->left);
+    wss__notify_drop_left(server);
 }
 
 /* Ends a connection for a cause of the loop's. */
@@ -7157,15 +7808,15 @@ static size_t wss__write_gather(wss__loop *loop, wss__conn *conn, size_t corked,
     for (i = 0; conn->session.queue && i < conn->session.queue->count && *total < WSS__WRITE_TURN; i++) {
         size_t size;
         char *data = (char *)(uintptr_t)wss__buf_peek(conn->session.queue, i, &size);
-        int small = size <= WSS__WRITE_GATHER && size <= loop->shared.cork_capacity - used;
-        int joins = small && open; /* goes on where the part before it ends */
+        int is_small = size <= WSS__WRITE_GATHER && size <= loop->shared.cork_capacity - used;
+        int joins = is_small && open; /* goes on where the part before it ends */
         if (!joins && count == WSS__WRITE_PARTS) break;
-        if (small) data = (char *)memcpy(scratch + used, data, size);
-        if (small) used += size;
+        if (is_small) data = (char *)memcpy(scratch + used, data, size);
+        if (is_small) used += size;
         struct iovec part = {data, 0};
         if (!joins) parts[count++] = part;
         parts[count - 1].iov_len += size;
-        open = small;
+        open = is_small;
         *total += size;
     }
     *all = !conn->session.queue || i == conn->session.queue->count;
@@ -7194,13 +7845,15 @@ static void wss__write_break(wss__loop *loop, wss__conn *conn) {
     wss__session_close(&loop->shared, &conn->session, WSS_CLOSE_LOST, wss__base_span(NULL, 0), WSS_CAUSE_MEMORY);
 }
 
-/* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. */
+/* Sends the cork, if it is this connection's, and the queue, as far as the kernel and fairness allow. What can never
+   leave is dropped. */
 static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
     wss__session_shared *shared = &loop->shared;
     struct iovec parts[WSS__WRITE_PARTS];
     size_t corked = shared->corked == &conn->session ? shared->cork_size : 0;
     size_t written = 0;
-    while ((corked || conn->session.queue) && conn->work & WSS__WORK_WRITABLE && written < WSS__WRITE_TURN) {
+    while ((corked || conn->session.queue) && written < WSS__WRITE_TURN &&
+           (conn->work & (WSS__WORK_WRITABLE | WSS__WORK_BROKEN)) == WSS__WORK_WRITABLE) {
         size_t total;
         int all;
         size_t count = wss__write_gather(loop, conn, corked, parts, &total, &all);
@@ -7215,6 +7868,9 @@ static void wss__write_flush(wss__loop *loop, wss__conn *conn) {
         wss__deadline_note_sent(loop, conn, left);
     }
     if (corked && !wss__session_uncork(shared, &conn->session, 0)) wss__write_break(loop, conn);
+    if (!(conn->work & WSS__WORK_BROKEN)) return;
+    wss__session_drop(shared, &conn->session);
+    if (conn->session.phase == WSS__SESSION_OPEN) conn->session.receives = 0;
 }
 
 /* Sends a large message from the caller's memory; what the kernel does not take is copied. */
@@ -7224,7 +7880,8 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
     struct iovec parts[2] = {{head, first.size}, {(char *)(uintptr_t)message->data.data, message->size}};
     size_t done = wss__write_send(loop, conn, parts, 2, first.size + message->size, 0);
     wss__conn_make_ready(loop, conn);
-    if (done < first.size + message->size && !(conn->work & WSS__WORK_BROKEN)) {
+    if (conn->work & WSS__WORK_BROKEN) return WSS_ERR_GONE;
+    if (done < first.size + message->size) {
         wss__buf_frame *frame = wss__session_rest(&loop->server->mem, first, message->data, done);
         if (frame) frame->fixed = done != 0;
         if (!frame || !wss__session_append(&loop->shared, &conn->session, frame, 0)) {
@@ -7508,22 +8165,23 @@ static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__sp
     wss__write_begin_close(loop, conn, code, reason, cause);
 }
 
-/* Applies the application's answer to a request. Takes over the caller's reference. */
-static void wss__write_answer(wss__loop *loop, wss__conn *conn, wss__buf_frame *frame, int status) {
+/* Applies the answer to its request that the application has given, if it has: before anything else happens to the
+   connection, whoever comes first, an order behind the answer or this loop itself. */
+static void wss__write_answer(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
-    if (conn->session.phase != WSS__SESSION_ASKED) {
-        wss__buf_release(&server->mem, frame);
-        return;
-    }
-    conn->session.phase = status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
+    if (conn->session.phase != WSS__SESSION_ASKED || wss__conn_stage(conn) <= WSS__STAGE_ASKED) return;
+    wss__conn_request *kept = conn->cold->request;
+    wss__buf_frame *frame = kept->answer;
+    if (!frame) return;
+    kept->answer = NULL;
+    conn->session.phase = kept->status == 101 ? WSS__SESSION_OPEN : WSS__SESSION_DONE;
     wss__deadline_touch(loop, conn);
     frame->fixed = 1; /* nothing makes sense to the client before it */
-    if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) conn->work |= WSS__WORK_BROKEN;
-    if (status != 101) {
-        if (!conn->cold->request->upgrade) WSS__COUNT(loop->shared.stats.http_answers, 1);
-        else wss__input_count_refusal(&loop->shared, status, WSS_REFUSED_APPLICATION);
+    if (!wss__buf_append(&server->mem, &conn->session.queue, frame)) wss__write_break(loop, conn);
+    if (kept->status != 101) {
+        if (!kept->upgrade) WSS__COUNT(loop->shared.stats.http_answers, 1);
+        else wss__input_count_refusal(&loop->shared, kept->status, WSS_REFUSED_APPLICATION);
         wss__conn_set_state(loop, conn, WSS__STATE_FLUSHING);
-        wss__conn_set_stage(server, conn, WSS__STAGE_CLOSING);
     }
     wss__conn_forget_request(server, conn);
     wss__conn_make_ready(loop, conn);
@@ -7677,6 +8335,8 @@ static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__sessi
     event.size = message->size;
     event.data = message->data;
     if (conn->cold) conn->cold->last_message = loop->time;
+    if (loop->server->options.max_message_rate != WSS_OFF && wss__conn_rate(loop->server, conn))
+        WSS__COUNT(loop->shared.stats.rate_pauses, 1);
     if (!wss__notify_tell(conn, &event, NULL)) wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
 }
 
@@ -7712,7 +8372,10 @@ static wss__conn_request *wss__read_keep_request(wss__loop *loop, wss__conn *con
     kept->references = 2; /* the connection, and the event */
     kept->bytes = bytes;
     kept->upgrade = upgrade;
+    kept->conn = wss__conn_handle(conn);
+    kept->answer = NULL;
     memset(&kept->job, 0, sizeof kept->job);
+    memset(&kept->group, 0, sizeof kept->group);
     kept->request = *request;
     kept->request.base = (char *)(kept + 1);
     memcpy(kept->request.base, request->base, request->size);
@@ -7775,7 +8438,7 @@ static void wss__read_http(wss__loop *loop, wss__conn *conn, const wss_request *
 }
 
 static void wss__read_request(wss__loop *loop, wss__conn *conn, const wss_request *request, int upgrade) {
-    int rule = wss__read_client(loop, conn, request);
+    int rule = loop->stopping || loop->spreading ? WSS__HTTP_RULE_STOPPING : wss__read_client(loop, conn, request);
     if (rule) wss__notify_reject(loop, conn, rule, request);
     else if (upgrade) wss__read_upgrade(loop, conn, request);
     else wss__read_http(loop, conn, request);
@@ -7843,7 +8506,7 @@ static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
         return;
     }
     if (got < 0) {
-        wss__notify_reset(conn);
+        wss__notify_reset(loop->server, conn);
         wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_LEAVE); /* nothing is left to reset */
         return;
     }
@@ -7860,8 +8523,14 @@ static size_t wss__read_size(const wss__loop *loop, const wss__conn *conn) {
     return wss__base_min(loop->receive_size, wss__base_max(rest, WSS__READ_SIZE));
 }
 
+static inline void wss__read_count(wss__loop *loop, wss__conn *conn, size_t size) {
+    WSS__COUNT(conn->bytes_in, size);
+    WSS__COUNT(loop->shared.stats.bytes_in, size);
+}
+
 /* One receive. Fewer bytes than there was room for mean that the kernel has no more, unless the end is known to
-   follow. */
+   follow. What is behind an urgent byte of TCP, which no honest peer sends, is received when more comes, or when its
+   timer rings. */
 static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
     size_t room = wss__read_size(loop, conn);
@@ -7877,8 +8546,7 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__deadline_touch(loop, conn);
     if (conn->work & WSS__WORK_AWAITED && conn->session.phase != WSS__SESSION_CLOSING)
         wss__deadline_answered(loop, conn);
-    WSS__COUNT(conn->bytes_in, got);
-    WSS__COUNT(loop->shared.stats.bytes_in, got);
+    wss__read_count(loop, conn, bytes.size);
     if (bytes.size < room && !(conn->work & WSS__WORK_HANGUP))
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
     wss__read_dispatch(loop, conn, &bytes);
@@ -7892,8 +8560,9 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
         return;
     }
-    if (got > 0) WSS__COUNT(conn->bytes_in, got);
-    if (got <= 0 || conn->bytes_in > WSS__CONN_LINGER_MAX) wss__notify_mark_dead(loop, conn, 0);
+    if (got > 0) wss__read_count(loop, conn, (size_t)got);
+    if (got > 0) conn->session.drained = (uint16_t)(conn->session.drained + (got >> 10)); /* less has close_ms */
+    if (got <= 0 || conn->session.drained > WSS__CONN_LINGER_MAX) wss__notify_mark_dead(loop, conn, 0);
     else if ((size_t)got < loop->receive_size && !(conn->work & WSS__WORK_HANGUP))
         wss__conn_clear_work(conn, WSS__WORK_READABLE);
 }
@@ -7916,6 +8585,8 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     wss__conn_unlink(loop, conn);
     wss__socket_unwatch(loop->epoll, fd);
     wss__input_free_session(&loop->shared, &conn->session);
+    wss__conn_count_unread(server, conn, 0);
+    wss__conn_unhold(loop, conn);
     wss__conn_lock(server);
     conn->fd = -1;
     wss__conn_address *address = wss__conn_leave_address(server, conn);
@@ -7933,10 +8604,21 @@ static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     wss_event event;
     wss_server *server = loop->server;
     if (wss__conn_is_new(conn)) return; /* accepted and sent to in one go: connect comes before this */
-    int told = conn->session.phase == WSS__SESSION_OPEN && !wss__event_is_empty(&server->handlers, WSS_EVENT_DRAIN);
+    int told = wss__session_is_receiver(&conn->session) && !wss__event_is_empty(&server->handlers, WSS_EVENT_DRAIN);
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
     wss__conn_clear_crowded(loop, conn);
     if (told && !wss__notify_tell(conn, &event, NULL)) wss__conn_set_crowded(loop, conn);
+}
+
+/* How far the peer has acknowledged what it was sent, modulo 2^32. */
+static uint32_t wss__serve_acked(const wss__conn *conn, uint32_t unacked) {
+    return (uint32_t)conn->bytes_out - unacked;
+}
+
+/* All was said, and much of it may not have arrived yet: the time for the peer's last word begins, or begins anew. */
+static void wss__serve_await_end(wss__loop *loop, wss__conn *conn) {
+    wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
+    conn->acked = wss__serve_acked(conn, wss__socket_unacked(conn->fd));
 }
 
 /* The last byte has left: ends our stream first, as RFC 6455 section 7.1.1 asks of the server. Where the peer
@@ -7949,9 +8631,9 @@ static void wss__serve_end_stream(wss__loop *loop, wss__conn *conn) {
         return;
     }
     wss__conn_set_state(loop, conn, WSS__STATE_LINGERING);
-    __atomic_store_n(&conn->bytes_in, 0, __ATOMIC_RELAXED);
+    conn->session.drained = 0;
     /* else its time has begun when our last word had left */
-    if (loop->server->options.close_ms == WSS_OFF) wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
+    if (loop->server->options.close_ms == WSS_OFF) wss__serve_await_end(loop, conn);
 }
 
 /* Whether it is read from now. */
@@ -7976,18 +8658,32 @@ static int wss__serve_decide(wss__loop *loop, wss__conn *conn) {
     return wss__serve_has_input(loop, conn);
 }
 
-/* Nobody reads from it, so nobody would see its end. Not where reading goes on by itself, when what came before was
-   delivered. */
-static int wss__serve_rests(wss__loop *loop, wss__conn *conn) {
+/* The socket has failed or ended, and nobody reads from it who would see that: whether nothing of the peer waits before
+   that end. Not where reading goes on by itself, when what came before was delivered. */
+static int wss__serve_is_over(wss__loop *loop, wss__conn *conn) {
+    const wss__session_input *input = conn->session.input;
     if (conn->session.phase == WSS__SESSION_ASKED) return 1;
     if (!wss__conn_update_pause(loop->server, conn)) return 0;
-    if (!wss__conn_delivery_of(conn) || conn->work & WSS__WORK_PAUSED) return 1;
+    if (conn->work & WSS__WORK_PAUSED) return !(input && input->held) && wss__socket_has_ended(conn->fd);
+    if (!wss__conn_delivery_of(conn)) return 0;
+    wss__conn_count_unread(loop->server, conn, input ? input->capacity + input->held_size : 0);
     return wss__conn_may_drop(loop->server, conn);
+}
+
+/* Nothing leaves any more. What the peer has sent before is read to its end, and tells what that is, unless the session
+   has ended without it. */
+static void wss__serve_broken(wss__loop *loop, wss__conn *conn) {
+    if (conn->session.phase != WSS__SESSION_OPEN)
+        wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
+    else conn->work |= WSS__WORK_READABLE | WSS__WORK_HANGUP | WSS__WORK_LOST;
 }
 
 /* ---- deadlines ---- */
 
-enum { WSS__SERVE_PING = 2 + 8 }; /* bytes of a ping */
+enum {
+    WSS__SERVE_PING = 2 + 8,      /* bytes of a ping */
+    WSS__SERVE_CLOSE = 4 + 123 + 1 /* of the longest Close, and what the end of our stream counts */
+};
 
 /* Asks a silent peer for a sign of life: a pong, or that it acknowledges bytes; those of the ping alone are none. Where
    other bytes wait for it there is no ping: they ask as well. */
@@ -7996,7 +8692,7 @@ static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
     uint32_t unacked = wss__socket_unacked(conn->fd);
     wss__base_store_be(payload, loop->now, 8);
     wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
-    conn->acked = (uint32_t)conn->bytes_out - unacked;
+    conn->acked = wss__serve_acked(conn, unacked);
     if (conn->session.queue) return;
     if (!unacked) conn->acked += WSS__SERVE_PING;
     if (!wss__session_put_control(&loop->shared, &conn->session, WSS__FRAME_PING, wss__base_span(payload, 8)))
@@ -8006,7 +8702,7 @@ static void wss__serve_ping(wss__loop *loop, wss__conn *conn) {
 /* No byte has come since the ping: it lives if it has acknowledged some, gigabytes perhaps. Else it is as far as it
    was, or short of that by the ping. */
 static void wss__serve_no_pong(wss__loop *loop, wss__conn *conn) {
-    uint32_t acked = (uint32_t)conn->bytes_out - wss__socket_unacked(conn->fd);
+    uint32_t acked = wss__serve_acked(conn, wss__socket_unacked(conn->fd));
     if (conn->acked - acked > WSS__SERVE_PING) wss__serve_ping(loop, conn);
     else wss__notify_end(loop, conn, WSS_CAUSE_PONG_TIMEOUT, WSS__NOTIFY_RESET);
 }
@@ -8021,10 +8717,28 @@ static void wss__serve_handshake_late(wss__loop *loop, wss__conn *conn) {
     if (!answered) wss__notify_reject(loop, conn, asked ? WSS__HTTP_RULE_UNDECIDED : WSS__HTTP_RULE_TIMEOUT, NULL);
 }
 
+/* Whether the peer has come nearer to our last word in the time that it had for its own: has taken, of what stood
+   before that, as many bytes as who is behind must take, or all. The Close alone is no reason to wait again. */
+static int wss__serve_comes_nearer(const wss__loop *loop, const wss__conn *conn) {
+    const wss_options *options = &loop->server->options;
+    uint32_t unacked = wss__socket_unacked(conn->fd);
+    int32_t taken = (int32_t)(wss__serve_acked(conn, unacked) - conn->acked);
+    int64_t rate = options->least_rate == WSS_OFF ? 0 : options->least_rate;
+    int time = options->close_ms == WSS_OFF ? WSS__CONN_LINGER : options->close_ms;
+    return taken > WSS__SERVE_CLOSE && (!unacked || taken >= rate * time / 1000);
+}
+
 /* The time for the peer's last word is over. */
 static void wss__serve_close_late(wss__loop *loop, wss__conn *conn) {
-    if (wss__conn_is_serving(conn)) wss__notify_end(loop, conn, WSS_CAUSE_LOCAL_CLOSE, WSS__NOTIFY_LEAVE);
+    if (wss__serve_comes_nearer(loop, conn)) wss__serve_await_end(loop, conn);
+    else if (wss__conn_is_serving(conn)) wss__notify_end(loop, conn, WSS_CAUSE_LOCAL_CLOSE, WSS__NOTIFY_LEAVE);
     else wss__notify_mark_dead(loop, conn, 0);
+}
+
+/* Sends the client elsewhere, or away for a while. */
+static void wss__serve_leave(wss__loop *loop, wss__conn *conn, int cause) {
+    wss__conn_set_stage(loop->server, conn, WSS__STAGE_CLOSING);
+    wss__write_close(loop, conn, loop->server->options.stop_code, wss__base_span(NULL, 0), cause);
 }
 
 /* A deadline has passed, and the kernel has nothing that would change it. */
@@ -8036,6 +8750,7 @@ static void wss__serve_judge(wss__loop *loop, wss__conn *conn, int what) {
     case WSS__DEADLINE_MESSAGE: wss__notify_end(loop, conn, WSS_CAUSE_MESSAGE_TIMEOUT, WSS__NOTIFY_SAY); break;
     case WSS__DEADLINE_IDLE: wss__notify_end(loop, conn, WSS_CAUSE_IDLE_TIMEOUT, WSS__NOTIFY_SAY); break;
     case WSS__DEADLINE_CLOSE: wss__serve_close_late(loop, conn); break;
+    case WSS__DEADLINE_LIFETIME: wss__serve_leave(loop, conn, WSS_CAUSE_LIFETIME); break;
     case WSS__DEADLINE_STALL: wss__notify_end(loop, conn, WSS_CAUSE_SLOW_READER, WSS__NOTIFY_RESET); break;
     case WSS__DEADLINE_RATE:
         if (!wss__deadline_takes_enough(loop, conn))
@@ -8068,13 +8783,14 @@ static void wss__serve_note(wss__loop *loop, wss__conn *conn) {
     wss__deadline_note_reading(loop, conn, !open || !wss__conn_update_pause(loop->server, conn));
     if (queue && !queue->since) wss__deadline_note_sent(loop, conn, 0);
     if (conn->session.phase > WSS__SESSION_OPEN && !queue && !(conn->work & WSS__WORK_AWAITED))
-        wss__deadline_begin(loop, conn, WSS__WORK_AWAITED);
+        wss__serve_await_end(loop, conn);
 }
 
 /* Judges what is due, if it is: its timer has rung, which made the kernel be asked, and no more has come. Whoever sends
    without end has no more than a second by that. */
 static void wss__serve_check_deadline(wss__loop *loop, wss__conn *conn) {
     wss__serve_note(loop, conn);
+    wss__deadline_renew(loop, conn);
     int more = conn->work & WSS__WORK_READABLE && wss__serve_reads(conn);
     wss__deadline due = wss__deadline_of(loop, conn);
     if (wss__deadline_rings(due.at) > loop->now || (more && due.at + WSS__CONN_MORE > loop->now)) return;
@@ -8101,9 +8817,8 @@ static void wss__serve_end_turn(wss__loop *loop, wss__conn *conn) {
     }
     if (!wss__timer_pending(&conn->timer)) wss__serve_check_deadline(loop, conn);
     wss__session_take_cork(&loop->shared, NULL);
-    if (conn->work & WSS__WORK_BROKEN && wss__conn_state(conn) != WSS__STATE_DEAD)
-        wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
-    if (conn->work & WSS__WORK_LOST && wss__conn_is_serving(conn) && wss__serve_rests(loop, conn))
+    if (conn->work & WSS__WORK_BROKEN && wss__conn_state(conn) != WSS__STATE_DEAD) wss__serve_broken(loop, conn);
+    if (conn->work & WSS__WORK_LOST && wss__conn_is_serving(conn) && wss__serve_is_over(loop, conn))
         wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
     if (wss__conn_state(conn) == WSS__STATE_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
     wss__conn_mark_pressure(loop, conn);
@@ -8146,7 +8861,7 @@ static void wss__serve_on_socket(wss__loop *loop, wss__conn *conn, uint32_t even
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_HANGUP;
     if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_WRITABLE;
     if (events & (EPOLLHUP | EPOLLERR)) conn->work |= WSS__WORK_LOST;
-    if (events & EPOLLERR) wss__notify_reset(conn);
+    if (events & EPOLLERR) wss__notify_reset(loop->server, conn);
     wss__conn_make_ready(loop, conn);
 }
 
@@ -8190,34 +8905,6 @@ static wss__timer_node *wss__deliver_timer_at(void *owner, uint32_t number) {
     return &((wss__deliver_timer *)(void *)wss__slot_at(&server->timers, number & ~WSS__DELIVER_TIMER_BIT))->node;
 }
 
-/* Tells the loop that its connection's events were delivered, in the memory of the event that was the last. */
-static void wss__deliver_report(wss_server *server, wss__conn *conn, wss__conn_notice *done) {
-    wss__conn_order *order = (wss__conn_order *)(void *)done;
-    size_t size = done->job.size;
-    wss_conn handle = wss__conn_handle(conn);
-    wss__loop *loop = wss__conn_loop_of(server, conn);
-    memset(order, 0, sizeof *order);
-    order->job.size = size;
-    order->job.kind = WSS__ORDER_READ;
-    order->conn = handle;
-    if (wss__queue_push(&loop->inbox, &order->job) != WSS_OK) wss__mem_free(&server->mem, order, size);
-}
-
-/* Settles the account of a delivered event and frees it. */
-static void wss__deliver_done(wss_server *server, wss__conn *conn, wss__conn_notice *notice) {
-    size_t size = notice->job.size;
-    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
-    size_t left = __atomic_sub_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
-    int messages = __atomic_sub_fetch(&delivery->messages, 1, __ATOMIC_SEQ_CST);
-    __atomic_sub_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
-    int few = left <= wss__conn_half(server) / 2 && messages <= WSS__CONN_UNDELIVERED / 2;
-    int go_on = !left || (few && !wss__conn_is_flooded(server));
-    if (go_on && __atomic_exchange_n(&delivery->waiting, 0, __ATOMIC_SEQ_CST))
-        wss__deliver_report(server, conn, notice);
-    else
-        wss__mem_free(&server->mem, notice, size);
-}
-
 /* Begins to run a timer's handler; false where it was cancelled. Under the mutex. */
 static int wss__deliver_begin(wss__deliver_timer *timer) {
     if (timer->state == WSS__DELIVER_CANCELLED) return 0;
@@ -8239,29 +8926,54 @@ static void wss__deliver_end(wss__slot_table *table, wss__deliver_timer *timer, 
     pthread_mutex_unlock(&table->mutex);
 }
 
-static void wss__deliver_timer_event(wss__conn_notice *notice) {
-    wss_event event = notice->event;
-    wss__slot_table *table = &event.server->timers;
-    wss__deliver_timer *timer = (wss__deliver_timer *)(void *)((char *)notice - offsetof(wss__deliver_timer, job));
+static wss__deliver_timer *wss__deliver_timer_of(const wss__conn_notice *notice) {
+    return (wss__deliver_timer *)(void *)((char *)(uintptr_t)notice - offsetof(wss__deliver_timer, job));
+}
+
+static void wss__deliver_timer_event(wss__deliver_timer *timer, wss_event *event) {
+    wss__slot_table *table = &event->server->timers;
     pthread_mutex_lock(&table->mutex);
     int run = wss__deliver_begin(timer);
     pthread_mutex_unlock(&table->mutex);
-    if (run) wss__event_call(timer->handler, event.context, &event);
+    if (run) wss__event_call(timer->handler, timer->context, event);
     wss__deliver_end(table, timer, run);
+}
+
+/* The event as it was before it was handed over. */
+static void wss__deliver_restore(const wss__conn_notice *notice, wss_event *event) {
+    wss_server *server = (wss_server *)notice->job.arg;
+    memset(event, 0, sizeof *event);
+    if (notice->conn) wss__notify_init(server, notice->conn, notice->kind, event);
+    event->server = server;
+    event->kind = notice->kind;
+    event->opcode = notice->opcode;
+    event->code = notice->code;
+    event->cause = notice->cause;
+    event->reason_length = notice->reason_size;
+    if (notice->kind == WSS_EVENT_DISCONNECT) event->reason = notice->conn->cold->delivery->reason;
+    if (notice->kind == WSS_EVENT_DATA) event->data = (const char *)(notice + 1);
+    if (notice->kind == WSS_EVENT_DATA) event->size = notice->job.size - sizeof *notice - 1;
+    if (notice->kind != WSS_EVENT_UPGRADE && notice->kind != WSS_EVENT_HTTP) return;
+    const wss__conn_request *kept =
+        (const wss__conn_request *)(const void *)((const char *)notice - offsetof(wss__conn_request, job));
+    event->conn = kept->conn;
+    event->request = &kept->request;
 }
 
 /* Runs the handlers of an event that was handed over, and gives its hold of the place back. */
 static void wss__deliver_event(wss__conn_notice *notice) {
-    wss_server *server = notice->event.server;
+    wss_server *server = (wss_server *)notice->job.arg;
     wss__conn *conn = notice->conn;
-    size_t size = notice->job.size;
+    int counts = notice->job.size != 0;
     wss__event_place place;
+    wss_event event;
+    wss__deliver_restore(notice, &event);
     wss__event_enter(&place, server, NULL);
-    if (notice->event.kind == WSS_EVENT_TIMER) wss__deliver_timer_event(notice);
-    else if (notice->event.kind == WSS_EVENT_DATA && wss__conn_may_drop(server, conn))
+    if (event.kind == WSS_EVENT_TIMER) wss__deliver_timer_event(wss__deliver_timer_of(notice), &event);
+    else if (event.kind == WSS_EVENT_DATA && wss__conn_may_drop(server, conn))
         __atomic_add_fetch(&server->undelivered_dropped, 1, __ATOMIC_RELAXED);
-    else wss__notify_run(conn, &notice->event);
-    if (size) wss__deliver_done(server, conn, notice);
+    else wss__notify_run(conn, &event);
+    if (counts) wss__notify_settle(server, conn, notice);
     if (conn) wss__conn_release(server, conn);
     wss__event_leave(&place);
 }
@@ -8335,6 +9047,7 @@ static void wss__accept_watch_listeners(wss__loop *loop, int on) {
     if (loop->accepting == on) return;
     for (int i = 0; i < all->count; i++) {
         if (all->list[i].fd < 0) continue;
+        if (on && loop->spreading && __atomic_load_n(&all->list[i].handed, __ATOMIC_ACQUIRE)) continue;
         if (!on) wss__socket_unwatch(loop->epoll, all->list[i].fd);
         else failed |= wss__socket_watch(loop->epoll, all->list[i].fd, EPOLLIN, WSS__ACCEPT_TAG + (uint64_t)i) != 0;
     }
@@ -8352,10 +9065,28 @@ static int wss__accept_places(const wss_server *server) {
     return __atomic_load_n(&server->conns.live, __ATOMIC_SEQ_CST) < (uint32_t)server->options.max_connections;
 }
 
-/* Room for one more: a place, and a handshake. */
+static size_t wss__accept_most(const wss_server *server) {
+    return wss__base_max((size_t)server->options.max_connections / 8, WSS__ACCEPT_HANDSHAKES);
+}
+
+/* Whether a loop is dealt another socket: not beyond its share of the handshakes, nor while it has left alone what was
+   dealt to it in an earlier turn of the first loop. So one that is held up is left a few, and takes nothing from the
+   others. */
+static int wss__accept_takes(const wss_server *server, const wss__loop *loop) {
+    size_t loops = (size_t)server->loop_count;
+    uint64_t turn = __atomic_load_n(&server->loops[0].shared.stats.wakeups, __ATOMIC_RELAXED);
+    int held_up = __atomic_load_n(&loop->dealt, __ATOMIC_SEQ_CST) &&
+                  __atomic_load_n(&loop->dealt_in, __ATOMIC_RELAXED) != turn;
+    size_t share = (wss__accept_most(server) + loops - 1) / loops;
+    return !held_up && __atomic_load_n(&loop->handshakes, __ATOMIC_SEQ_CST) < share;
+}
+
+/* Room for one more: a place, and a handshake of some loop. */
 static int wss__accept_has_room(const wss_server *server) {
-    size_t most = wss__base_max((size_t)server->options.max_connections / 8, WSS__ACCEPT_HANDSHAKES);
-    return wss__accept_places(server) && __atomic_load_n(&server->handshakes, __ATOMIC_SEQ_CST) < most;
+    int takes = 0;
+    if (!wss__accept_places(server) || wss__conn_handshakes(server) >= wss__accept_most(server)) return 0;
+    for (int i = 0; i < server->loop_count && !takes; i++) takes = wss__accept_takes(server, &server->loops[i]);
+    return takes;
 }
 
 /* The same; and where there is none, who makes it will say so. Said once, so it is asked for again and again. */
@@ -8416,9 +9147,9 @@ static int wss__accept_allowed(wss__loop *loop, int somebody) {
     wss_server *server = loop->server;
     if (wss__accept_has_room(server)) return 1;
     if (!somebody) return 0;
+    if (wss__accept_ask_for_room(server)) return 1; /* first: whom it asks may look at once whether that is so */
     loop->accept_at = wss__accept_places(server) ? wss__accept_make_room(loop) : UINT64_MAX;
     loop->accept_backoff = 0;
-    if (wss__accept_ask_for_room(server)) return 1;
     wss__accept_watch_listeners(loop, 0);
     return 0;
 }
@@ -8438,7 +9169,8 @@ static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd, const w
     if (trusted) conn->session.from |= WSS__SESSION_TRUSTED;
     if (!wss__conn_set_peer(server, conn, peer)) return WSS_ERR_MEMORY;
     int result = trusted ? WSS_OK : wss__conn_limit(server, conn, &peer->address); /* whose it is, the request tells */
-    if (result || (!options->queue && options->idle_ms == WSS_OFF)) return result;
+    int plain = !options->queue && options->idle_ms == WSS_OFF && options->max_message_rate == WSS_OFF;
+    if (result || plain) return result;
     if (!wss__conn_need_cold(server, conn)) return WSS_ERR_MEMORY;
     if (!options->queue) return WSS_OK;
     conn->cold->delivery = (wss__conn_delivery *)wss__mem_get_zeroed(&server->mem, sizeof *conn->cold->delivery);
@@ -8456,7 +9188,7 @@ static void wss__accept_undo(wss__loop *loop, wss__conn *conn) {
     wss__mem_free(&server->mem, address, sizeof *address);
     wss__socket_close(conn->fd);
     __atomic_sub_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
-    wss__conn_end_handshake(server);
+    wss__conn_end_handshake(loop);
     wss__conn_release(server, conn);
 }
 
@@ -8477,6 +9209,12 @@ static void wss__accept_adopt(wss__loop *loop, wss__conn *conn) {
     wss__deadline_schedule(loop, conn, wss__deadline_of(loop, conn).at);
 }
 
+/* The same, for a place that another loop was told of. */
+static void wss__accept_take_over(wss__loop *loop, wss__conn *conn) {
+    wss__accept_adopt(loop, conn);
+    if (__atomic_sub_fetch(&loop->dealt, 1, __ATOMIC_SEQ_CST) == 0) wss__conn_tell_acceptor(loop->server);
+}
+
 /* Tells another loop of its new place; false where there is no memory for that, or the loop stops. */
 static int wss__accept_hand_over(wss__loop *loop, wss__conn *conn) {
     wss__mem *mem = &loop->server->mem;
@@ -8485,31 +9223,51 @@ static int wss__accept_hand_over(wss__loop *loop, wss__conn *conn) {
     order->job.size = sizeof *order;
     order->job.kind = WSS__ORDER_ADOPT;
     order->place = conn;
+    __atomic_store_n(&loop->dealt_in, loop->server->loops[0].shared.stats.wakeups, __ATOMIC_RELAXED);
+    __atomic_add_fetch(&loop->dealt, 1, __ATOMIC_SEQ_CST);
     if (wss__queue_push(&loop->inbox, &order->job) == WSS_OK) return 1;
+    __atomic_sub_fetch(&loop->dealt, 1, __ATOMIC_SEQ_CST);
     wss__mem_free(mem, order, sizeof *order);
     return 0;
 }
 
-/* Gives a new socket a place, and that to the loop with the fewest. Counted here, not where it arrives: a loop that is
-   held up does not look idle. */
+/* The loop that was to have it cannot be told, or has begun to stop: it stays with this one, which can answer it. */
+static void wss__accept_keep(wss__loop *loop, wss__loop *other, wss__conn *conn) {
+    __atomic_sub_fetch(&other->connections, 1, __ATOMIC_ACQ_REL);
+    __atomic_add_fetch(&loop->connections, 1, __ATOMIC_ACQ_REL);
+    __atomic_sub_fetch(&other->handshakes, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&loop->handshakes, 1, __ATOMIC_SEQ_CST);
+    wss__accept_adopt(loop, conn);
+}
+
+/* Of the loops that take another socket, the one with the fewest. There is one: room was seen, and only this thread
+   takes it. */
+static wss__loop *wss__accept_best(wss_server *server) {
+    wss__loop *best = NULL;
+    for (int i = 0; i < server->loop_count; i++) {
+        wss__loop *other = &server->loops[i];
+        if (!wss__accept_takes(server, other)) continue;
+        if (!best || __atomic_load_n(&other->connections, __ATOMIC_ACQUIRE) <
+                         __atomic_load_n(&best->connections, __ATOMIC_ACQUIRE))
+            best = other;
+    }
+    return best ? best : &server->loops[0];
+}
+
+/* Gives a new socket a place, and that to a loop. Counted here, not where it arrives: a loop that is held up does not
+   look idle. */
 static void wss__accept_deal(wss__loop *loop, int fd, const wss__conn_peer *peer) {
     wss_server *server = loop->server;
     char address[WSS__ADDRESS_TEXT];
-    wss__loop *best = loop;
+    wss__loop *best = wss__accept_best(server);
     wss__conn *conn = (wss__conn *)(void *)wss__slot_take(&server->conns);
     if (!conn) {
         WSS__COUNT(loop->shared.stats.accept_failures, 1);
         wss__socket_close(fd);
         return;
     }
-    for (int i = 0; i < server->loop_count; i++) {
-        wss__loop *other = &server->loops[i];
-        if (__atomic_load_n(&other->connections, __ATOMIC_ACQUIRE) <
-            __atomic_load_n(&best->connections, __ATOMIC_ACQUIRE))
-            best = other;
-    }
     __atomic_add_fetch(&best->connections, 1, __ATOMIC_ACQ_REL);
-    __atomic_add_fetch(&server->handshakes, 1, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&best->handshakes, 1, __ATOMIC_SEQ_CST);
     int result = wss__accept_prepare(loop, conn, fd, peer);
     if (result == WSS_ERR_FULL) {
         WSS__COUNT(loop->shared.stats.refused, 1);
@@ -8519,8 +9277,9 @@ static void wss__accept_deal(wss__loop *loop, int fd, const wss__conn_peer *peer
         wss__log_line(&server->log, WSS_LOG_INFO, loop->now, "a client was closed unanswered, from %s: %s",
                       wss__address_text(&peer->address, address),
                       result == WSS_ERR_FULL ? "its address has options.max_per_address" : wss_strerror(result));
-    if (!result && best == loop) wss__accept_adopt(loop, conn);
-    else if (result || !wss__accept_hand_over(best, conn)) wss__accept_undo(best, conn);
+    if (result) wss__accept_undo(best, conn);
+    else if (best == loop) wss__accept_adopt(loop, conn);
+    else if (!wss__accept_hand_over(best, conn)) wss__accept_keep(loop, best, conn);
 }
 
 /* What a failed accept means: go on, wait for the next event, wait for the kernel, or never again. */
@@ -8544,24 +9303,40 @@ static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
     return 0;
 }
 
-static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
+/* One socket; false where no more are to be accepted now. */
+static int wss__accept_one(wss__loop *loop, wss__socket_listener *listener) {
     wss__socket_address from;
     wss__conn_peer peer;
+    int fd = wss__socket_accept(listener->fd, &from);
+    if (fd < 0) return wss__accept_failed(loop, listener);
+    loop->accept_backoff = 0;
+    WSS__COUNT(loop->shared.stats.accepted, 1);
+    peer.address = wss__socket_address_of(&from);
+    peer.pid = peer.uid = peer.gid = -1;
+    if (peer.address.kind == WSS__ADDRESS_UNIX) wss__socket_credentials(fd, &peer.pid, &peer.uid, &peer.gid);
+    wss__accept_deal(loop, fd, &peer);
+    return 1;
+}
+
+static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
     int stopping = __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE);
     for (int i = 0; i < WSS__ACCEPT_TURN && loop->accepting && !stopping; i++) {
         if (!wss__accept_allowed(loop, i == 0)) return; /* whether another waits, the next event tells */
-        int fd = wss__socket_accept(listener->fd, &from);
-        if (fd < 0) {
-            if (!wss__accept_failed(loop, listener)) return;
-            continue;
-        }
-        loop->accept_backoff = 0;
-        WSS__COUNT(loop->shared.stats.accepted, 1);
-        peer.address = wss__socket_address_of(&from);
-        peer.pid = peer.uid = peer.gid = -1;
-        if (peer.address.kind == WSS__ADDRESS_UNIX) wss__socket_credentials(fd, &peer.pid, &peer.uid, &peer.gid);
-        wss__accept_deal(loop, fd, &peer);
+        if (!wss__accept_one(loop, listener)) return;
     }
+}
+
+/* Who has connected already is answered: accepts what waits at the listeners, as far as there are places, and closes
+   them. One that somebody else made may be his, and so is who waits there. */
+static void wss__accept_last(wss__loop *loop) {
+    wss__socket_listeners *all = &loop->server->listeners;
+    for (int i = 0; i < all->count; i++) {
+        int more = !all->list[i].adopted && !all->list[i].handed && all->list[i].fd >= 0;
+        for (int n = 0; n < WSS__SOCKET_BACKLOG && more && wss__accept_places(loop->server); n++)
+            more = wss__accept_one(loop, &all->list[i]);
+    }
+    wss__accept_watch_listeners(loop, 0);
+    wss__socket_close_listeners(all, 1);
 }
 
 /* ---- [loop] ------------------------------------------------------------------------------------------------
@@ -8579,6 +9354,7 @@ enum {
     WSS__LOOP_SHARE_LEAST = 50,   /* and those of one */
     WSS__LOOP_SHARE_MOST = 1000,
     WSS__LOOP_STILL = 1000,       /* milliseconds by which a turn may be late, or long, before they are skipped */
+    WSS__LOOP_RELEASE = 4,        /* connections that were held back and are read again in a turn */
     WSS__LOOP_SLOW = 100 /* milliseconds of a turn that are worth a line */
 };
 
@@ -8606,21 +9382,21 @@ static void wss__loop_run_send(wss__loop *loop, wss__conn *conn, const wss__conn
     wss__buf_release(&loop->server->mem, order->frame);
 }
 
-/* Sets or clears what keeps a connection from being read. While the application does, the kernel looks whether the
-   peer's host is there. */
+/* Sets or clears what keeps a connection from being read. Meanwhile the kernel looks whether its host is there. */
 static void wss__loop_set_reading(wss__loop *loop, wss__conn *conn, int bits, int set) {
     if (conn->session.phase == WSS__SESSION_CLOSING || !wss__conn_is_serving(conn)) return;
     if (set) conn->work = (uint16_t)(conn->work | bits);
     else wss__conn_clear_work(conn, bits);
     const wss_options *options = &loop->server->options;
     if (bits && options->ping_ms != WSS_OFF && options->pong_ms != WSS_OFF)
-        wss__socket_keep_alive(conn->fd, set, options->ping_ms, options->pong_ms, options->stall_ms);
+        wss__socket_keep_alive(conn->fd, set, options->ping_ms, options->pong_ms);
     wss__conn_make_ready(loop, conn);
 }
 
 /* Carries out an order. Its frame is taken over. */
 static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
     wss__conn *conn = wss__conn_find_own(loop, order->conn); /* NULL: it has gone, or the order is for none */
+    if (conn) wss__write_answer(loop, conn);
     switch (order->job.kind) {
     case WSS__ORDER_SEND: wss__loop_run_send(loop, conn, order); break;
     case WSS__ORDER_BROADCAST: wss__write_broadcast(loop, order->frame, order->conn.id); break;
@@ -8628,11 +9404,8 @@ static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
         if (!conn || !wss__conn_is_serving(conn)) break;
         wss__write_close(loop, conn, order->code, order->text, WSS_CAUSE_LOCAL_CLOSE);
         break;
-    case WSS__ORDER_ANSWER:
-        if (conn) wss__write_answer(loop, conn, order->frame, order->status);
-        else wss__buf_release(&loop->server->mem, order->frame);
-        break;
-    case WSS__ORDER_ADOPT: wss__accept_adopt(loop, order->place); break;
+    case WSS__ORDER_ANSWER: break; /* it was applied */
+    case WSS__ORDER_ADOPT: wss__accept_take_over(loop, order->place); break;
     case WSS__ORDER_READ:
         if (conn) wss__loop_set_reading(loop, conn, order->bits, order->set);
         break;
@@ -8640,34 +9413,66 @@ static void wss__loop_run_order(wss__loop *loop, const wss__conn_order *order) {
     }
 }
 
-/* Runs what was there when it was asked: what the jobs post waits for the next turn. */
-static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
-    wss__queue_job *job = wss__queue_take(&loop->inbox, close_it);
-    while (job) {
-        wss__queue_job *next = job->next;
-        if (job->kind == WSS__QUEUE_POST) {
-            wss__queue_call(&loop->server->mem, job);
-        } else {
-            loop->inbox.left--;
-            wss__loop_run_order(loop, (wss__conn_order *)(void *)job);
-            wss__mem_free(&loop->server->mem, job, job->size);
-        }
-        job = next;
+/* Less is undelivered: some of those that were held back are looked at again, and in the next turn others, as long as
+   it is not too much. All at once would take the memory for all that they have to say. */
+static void wss__loop_release_held(wss__loop *loop) {
+    uint32_t first;
+    for (int i = 0; i < WSS__LOOP_RELEASE && (first = loop->held_back.first) != WSS__SLOT_NONE; i++) {
+        wss__conn *conn = wss__conn_at(loop->server, first);
+        wss__conn_unhold(loop, conn);
+        wss__conn_make_ready(loop, conn);
     }
+    int some = loop->held_back.first != WSS__SLOT_NONE;
+    if (some) wss__conn_await_less(loop, WSS__CONN_COMING);
+    else __atomic_store_n(&loop->held, 0, __ATOMIC_SEQ_CST);
+    if (some) wss__conn_note_less(loop->server, 0); /* it may be little enough already */
+}
+
+static void wss__loop_run_job(wss__loop *loop, wss__queue_job *job) {
+    wss__conn *conn = NULL;
+    switch (job->kind) {
+    case WSS__QUEUE_POST: wss__queue_call(&loop->server->mem, job); return;
+    case WSS__ORDER_LESS: wss__loop_release_held(loop); return;
+    case WSS__ORDER_TOLD:
+        conn = wss__conn_find_own(loop, ((wss__conn_notice *)(void *)job)->handle);
+        if (conn && wss__conn_is_serving(conn)) wss__conn_make_ready(loop, conn);
+        break;
+    default: wss__loop_run_order(loop, (wss__conn_order *)(void *)job); break;
+    }
+    wss__mem_free(&loop->server->mem, job, job->size);
+}
+
+/* Runs what was there when it was asked, and what the loop has ordered behind it meanwhile: when this returns nothing
+   of its own is on the way. What the jobs post waits for the next turn. */
+static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
+    wss__queue_job *job;
+    wss__queue_take(&loop->inbox, close_it);
+    while ((job = wss__queue_next(&loop->inbox)) != NULL) wss__loop_run_job(loop, job);
 }
 
 /* ---- stopping ---- */
 
+/* A handshake is read once: it is answered if any of it has come, and no byte that is left unread resets the answer. */
+static void wss__loop_stop_head(wss__loop *loop, wss__conn *conn) {
+    conn->work |= WSS__WORK_READABLE;
+    wss__serve_turn(loop, conn); /* a whole request is refused there */
+    if (conn->session.phase != WSS__SESSION_HEAD) return;
+    if (conn->session.input) wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
+    else wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
+}
+
 static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
     if (!wss__conn_is_serving(conn)) return;
+    if (conn->session.phase == WSS__SESSION_HEAD) {
+        wss__loop_stop_head(loop, conn);
+        return;
+    }
+    if (conn->session.phase == WSS__SESSION_OPEN) {
+        wss__serve_leave(loop, conn, WSS_CAUSE_STOPPING);
+        return;
+    }
     wss__conn_set_stage(loop->server, conn, WSS__STAGE_CLOSING);
-    if (conn->session.phase == WSS__SESSION_OPEN)
-        wss__write_close(loop, conn, WSS_CLOSE_GOING_AWAY, wss__base_span(NULL, 0), WSS_CAUSE_STOPPING);
-    else if (conn->session.phase == WSS__SESSION_ASKED ||
-             (conn->session.phase == WSS__SESSION_HEAD && conn->session.input))
-        wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
-    else if (conn->session.phase == WSS__SESSION_HEAD)
-        wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
+    if (conn->session.phase == WSS__SESSION_ASKED) wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
 }
 
 /* The log's callback may answer requests meanwhile, and so move others to the end of the last list: who leaves his list
@@ -8681,11 +9486,52 @@ static void wss__loop_for_all(wss__loop *loop, void (*function)(wss__loop *loop,
 }
 
 static void wss__loop_begin_stop(wss__loop *loop) {
-    wss__accept_watch_listeners(loop, 0);
-    if (loop->index == 0) wss__socket_close_listeners(&loop->server->listeners, 1);
+    if (loop->index == 0) wss__accept_last(loop);
     wss__loop_run_jobs(loop, 1);
     loop->stopping = 1;
     wss__loop_for_all(loop, wss__loop_stop_conn);
+}
+
+/* Begins to spread a stop: who waits at a listener that was handed on is its new owner's. */
+static void wss__loop_begin_spread(wss__loop *loop) {
+    wss__conn *conn;
+    loop->spreading = 1;
+    loop->spread_from = loop->now;
+    uint32_t at = loop->lists[WSS__LIST_OPEN].first;
+    while ((conn = wss__conn_walk(loop, &at)) != NULL) loop->spread_count++;
+    if (loop->index != 0 || !loop->accepting) return;
+    wss__accept_watch_listeners(loop, 0);
+    wss__accept_watch_listeners(loop, 1);
+}
+
+/* When the next of those whose closes are spread has its turn. */
+static uint64_t wss__loop_spread_due(const wss__loop *loop) {
+    uint64_t end = loop->stopping ? 0 : __atomic_load_n(&loop->server->spread_end, __ATOMIC_ACQUIRE);
+    if (!end) return UINT64_MAX;
+    if (!loop->spreading || loop->spread_done >= loop->spread_count || end <= loop->spread_from) return end;
+    return loop->spread_from + (end - loop->spread_from) * (loop->spread_done + 1) / (loop->spread_count + 1);
+}
+
+/* Nobody is in, and nobody has connected whose request is still to come or to be answered. */
+static int wss__loop_is_left(const wss_server *server) {
+    return !__atomic_load_n(&server->open, __ATOMIC_ACQUIRE) && !wss__conn_handshakes(server);
+}
+
+/* Closes those whose turn has come, the oldest first; then, or when nobody is left, the stop goes on. */
+static void wss__loop_spread(wss__loop *loop) {
+    uint64_t end = __atomic_load_n(&loop->server->spread_end, __ATOMIC_ACQUIRE);
+    if (!end || loop->stopping) return;
+    if (!loop->spreading) wss__loop_begin_spread(loop);
+    uint32_t at = loop->lists[WSS__LIST_OPEN].first;
+    while (loop->spread_done < loop->spread_count && wss__loop_spread_due(loop) <= loop->now) {
+        wss__conn *conn = wss__conn_walk(loop, &at);
+        if (!conn) loop->spread_done = loop->spread_count;
+        else if (conn->session.phase == WSS__SESSION_OPEN) wss__serve_leave(loop, conn, WSS_CAUSE_STOPPING);
+        else continue;
+        loop->spread_done++;
+    }
+    if (end <= loop->now || wss__loop_is_left(loop->server))
+        __atomic_store_n(&loop->server->stopping, 1, __ATOMIC_RELEASE);
 }
 
 static void wss__loop_cut_conn(wss__loop *loop, wss__conn *conn) {
@@ -8746,8 +9592,11 @@ static void wss__loop_rearm(wss__loop *loop) {
 /* Moment at which something must be done although nothing comes. */
 static uint64_t wss__loop_due(const wss__loop *loop) {
     uint64_t due = wss__deadline_earlier(wss__timer_next(&loop->wheel), wss__loop_stop_at(loop));
+    due = wss__deadline_earlier(due, wss__loop_spread_due(loop));
     due = wss__deadline_earlier(due, wss__pressure_due(loop));
     if (loop->index == 0 && !loop->accepting && !loop->stopping) due = wss__deadline_earlier(due, loop->accept_at);
+    uint64_t tell_at = __atomic_load_n(&loop->server->log.tell_at, __ATOMIC_RELAXED);
+    if (tell_at) due = wss__deadline_earlier(due, tell_at);
     return loop->first_ready != WSS__SLOT_NONE ? loop->now : due;
 }
 
@@ -8847,12 +9696,13 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     wss__event_enter(&place, loop->server, loop);
     wss__loop_read_clock(loop, timeout);
     if (count < 0 && errno != EINTR) {
-        loop->result = WSS_ERR_SYSTEM;
+        loop->failed = errno;
         wss__conn_stop(loop->server, 0);
     }
     /* before any handler: what this thread sent before wss_poll goes before what they send */
     wss__loop_run_jobs(loop, 0);
     for (int i = 0; i < count; i++) wss__loop_on_event(loop, events[i].data.u64, events[i].events);
+    wss__loop_spread(loop);
     if (!loop->stopping && __atomic_load_n(&loop->server->stopping, __ATOMIC_ACQUIRE)) wss__loop_begin_stop(loop);
     wss__loop_run_timers(loop);
     wss__loop_run_ready(loop);
@@ -8862,6 +9712,7 @@ static void wss__loop_turn(wss__loop *loop, int milliseconds) {
     wss__write_give_broadcasts(loop);
     wss__loop_free_dead(loop);
     wss__loop_measure(loop);
+    wss__log_settle(&loop->server->log, loop->now);
     wss__write_give_broadcasts(loop); /* the log may broadcast */
     wss__loop_rearm(loop);
     loop->finished = loop->stopping;
@@ -8881,6 +9732,7 @@ static int wss__loop_init(wss__loop *loop, wss_server *server, int index) {
     memset(loop->lists, 0xff, sizeof loop->lists); /* none */
     memset(loop->heavy, 0xff, sizeof loop->heavy);
     loop->walk = WSS__SLOT_NONE;
+    memset(&loop->held_back, 0xff, sizeof loop->held_back);
     loop->oldest = UINT32_MAX;
     loop->receive_size = WSS__LOOP_RECEIVE;
     loop->shared.mem = &server->mem;
@@ -8907,15 +9759,18 @@ static void wss__loop_drop_order(wss__loop *loop, wss__conn_order *order) {
 }
 
 /* Posts that no turn has run are run here. */
+static void wss__loop_drop_job(wss__loop *loop, wss__queue_job *job) {
+    wss__mem *mem = &loop->server->mem;
+    if (job->kind == WSS__QUEUE_POST) wss__queue_call(mem, job);
+    else if (job->kind == WSS__ORDER_TOLD) wss__mem_free(mem, job, job->size);
+    else if (job->kind != WSS__ORDER_LESS) wss__loop_drop_order(loop, (wss__conn_order *)(void *)job);
+}
+
 static void wss__loop_destroy(wss__loop *loop) {
     wss__mem *mem = &loop->server->mem;
-    wss__queue_job *job = loop->inbox.fd >= 0 ? wss__queue_take(&loop->inbox, 1) : NULL;
-    while (job) {
-        wss__queue_job *next = job->next;
-        if (job->kind == WSS__QUEUE_POST) wss__queue_call(mem, job);
-        else wss__loop_drop_order(loop, (wss__conn_order *)(void *)job);
-        job = next;
-    }
+    wss__queue_job *job;
+    if (loop->inbox.fd >= 0) wss__queue_take(&loop->inbox, 1);
+    while ((job = wss__queue_next(&loop->inbox)) != NULL) wss__loop_drop_job(loop, job);
     wss__queue_destroy(&loop->inbox);
     if (loop->timer_fd >= 0) wss__socket_close(loop->timer_fd);
     if (loop->epoll >= 0) wss__socket_close(loop->epoll);
@@ -8958,12 +9813,12 @@ static wss__conn *wss__send_find(const wss_server *server, wss_conn handle) {
     return conn && wss__conn_stage(conn) != WSS__STAGE_TOLD ? conn : NULL;
 }
 
-/* The connection, if this thread may act on it at once: its loop may, unless orders wait behind which this has to go,
-   or another thread has accepted it and that still waits in the inbox. */
+/* The connection, if this thread may act on it at once: its loop may, unless orders of the batch in hand are left,
+   behind which this has to go. Another thread's answer to its request is carried out before, if there is one. */
 static wss__conn *wss__send_find_here(wss__loop *loop, wss_conn handle) {
     wss__conn *conn = loop && !loop->inbox.left ? wss__conn_find_own(loop, handle) : NULL;
-    int behind = conn && conn->session.phase == WSS__SESSION_ASKED && wss__conn_stage(conn) == WSS__STAGE_ACCEPTED;
-    return behind ? NULL : conn;
+    if (conn) wss__write_answer(loop, conn);
+    return conn;
 }
 
 /* Whether a connection takes an order now; under the mutex. here: by its own loop, which must have seen that
@@ -8984,10 +9839,12 @@ static void wss__send_admit(wss__conn *conn, const wss__conn_order *order) {
     if (order->job.kind == WSS__ORDER_CLOSE) wss__conn_raise(conn, WSS__STAGE_SILENT);
     if (order->job.kind != WSS__ORDER_ANSWER) return;
     int accepted = order->status == 101;
-    wss__conn_raise(conn, accepted ? WSS__STAGE_ACCEPTED : WSS__STAGE_ANSWERED);
     if (accepted) __atomic_store_n(&conn->user, order->job.arg, __ATOMIC_RELEASE);
     conn->cold->protocol = (char *)(uintptr_t)order->protocol.data;
     conn->cold->protocol_size = order->protocol.size;
+    conn->cold->request->answer = order->answer;
+    conn->cold->request->status = order->status;
+    wss__conn_raise(conn, accepted ? WSS__STAGE_ACCEPTED : WSS__STAGE_ANSWERED);
 }
 
 /* Pausing, timers and answers count where they have to wait; what ends something comes once, and never waits. */
@@ -9094,21 +9951,19 @@ static int wss__send_spread(wss_server *server, wss__buf_frame *frame, wss_conn 
         if (!copy) break;
         wss__buf_retain(frame);
         inboxes[count++] = &server->loops[i].inbox;
-        copy->job.next = copies;
+        copy->job.next[WSS__QUEUE_ALL] = copies;
         copies = &copy->job;
     }
     if (!result) {
-        result = wss__queue_put(inboxes, copies, count, NULL, 0);
+        result = wss__queue_put(inboxes, copies, count, own ? &own->inbox : NULL, NULL, 0);
         wss__queue_finish(inboxes, count);
     }
     while (result && copies) {
         wss__conn_order *copy = (wss__conn_order *)(void *)copies;
-        copies = copies->next;
+        copies = copies->next[WSS__QUEUE_ALL];
         wss__loop_drop_order(server->loops, copy);
     }
-    if (result) return result;
-    if (own && !here) own->inbox.left++;
-    if (!here) return WSS_OK;
+    if (result || !here) return result;
     wss__buf_retain(frame);
     wss__write_broadcast(here, frame, except.id);
     return WSS_OK;
@@ -9263,9 +10118,10 @@ WSSERVER_API int wss_set_user(wss_server *server, wss_conn handle, void *user) {
     if (!server) return WSS_ERR_ARGUMENT;
     wss__conn_lock(server);
     wss__conn *conn = wss__send_find(server, handle);
-    if (conn) __atomic_store_n(&conn->user, user, __ATOMIC_RELEASE);
+    int owned = conn && wss__conn_stage(conn) >= WSS__STAGE_ACCEPTED; /* before, wss_accept would write over it */
+    if (owned) __atomic_store_n(&conn->user, user, __ATOMIC_RELEASE);
     wss__conn_unlock(server);
-    return conn ? WSS_OK : WSS_ERR_GONE;
+    return owned ? WSS_OK : WSS_ERR_GONE;
 }
 
 static int wss__public_set_paused(wss_server *server, wss_conn handle, int paused) {
@@ -9318,8 +10174,7 @@ static void wss__public_fill_info(wss_server *server, const wss__conn *conn, uin
     if (cold) wss__public_copy_text(info->protocol, sizeof info->protocol, cold->protocol, cold->protocol_size);
     info->age_ms = now - (uint64_t)conn->opened * WSS__CONN_STEP;
     uint64_t skipped = __atomic_load_n(&wss__conn_loop_of(server, conn)->skipped, __ATOMIC_RELAXED);
-    int32_t silent = (int32_t)((uint32_t)(now - skipped) - __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
-    info->silent_ms = silent > 0 ? (uint64_t)silent : 0; /* it may have spoken since now */
+    info->silent_ms = wss__deadline_ago(now - skipped, __atomic_load_n(&conn->session.seen, __ATOMIC_RELAXED));
     info->bytes_in = __atomic_load_n(&conn->bytes_in, __ATOMIC_RELAXED);
     info->bytes_out = __atomic_load_n(&conn->bytes_out, __ATOMIC_RELAXED);
     info->buffered = wss__public_waiting(server, conn);
@@ -9365,7 +10220,7 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
     stats->refused_full += __atomic_load_n(&server->refused_full, __ATOMIC_RELAXED);
     stats->undelivered_dropped = __atomic_load_n(&server->undelivered_dropped, __ATOMIC_RELAXED);
     stats->undelivered = __atomic_load_n(&server->undelivered, __ATOMIC_RELAXED);
-    stats->handshakes = __atomic_load_n(&server->handshakes, __ATOMIC_RELAXED);
+    stats->handshakes = wss__conn_handshakes(server);
     stats->closed_places = __atomic_load_n(&server->closed, __ATOMIC_RELAXED);
     stats->connections = __atomic_load_n(&server->open, __ATOMIC_ACQUIRE);
     stats->memory = __atomic_load_n(&server->mem.used, __ATOMIC_RELAXED);
@@ -9413,9 +10268,10 @@ static int wss__public_answer(wss_server *server, wss_conn handle, wss__answer_r
     if (reply->protocol && !wss__http_offers(&kept->request, protocol)) result = WSS_ERR_PROTOCOL;
     if (order.status == 101) wss__answer_welcome(reply, wss__http_key(&kept->request));
     reply->is_head = kept->request.method == WSS__HTTP_HEAD;
-    if (!result) result = wss__public_answer_frame(server, reply, &order.frame);
+    if (!result) result = wss__public_answer_frame(server, reply, &order.answer);
     if (!result && protocol.size) order.protocol.data = wss__conn_copy(server, protocol, &order.protocol.size);
     if (!result) result = wss__send_do(server, &order);
+    if (result) wss__buf_release(&server->mem, order.answer);
     if (result) wss__mem_free(&server->mem, (void *)(uintptr_t)order.protocol.data, order.protocol.size);
     wss__conn_release_request(server, kept);
     return result;
@@ -9424,8 +10280,8 @@ static int wss__public_answer(wss_server *server, wss_conn handle, wss__answer_r
 WSSERVER_API int wss_accept(wss_server *server, wss_conn handle, const char *protocol, const wss_header *headers,
                             size_t header_count, void *user) {
     wss__answer_reply reply;
-    if (!server || (!headers && header_count)) return WSS_ERR_ARGUMENT;
-    if (wss__answer_check_headers(headers, header_count) != WSS_OK) return WSS_ERR_HEADER;
+    int bad = server ? wss__answer_check_headers(headers, header_count) : WSS_ERR_ARGUMENT;
+    if (bad) return bad;
     memset(&reply, 0, sizeof reply);
     reply.answer.status = 101;
     reply.answer.headers = headers;
@@ -9482,7 +10338,8 @@ WSSERVER_API wss_timer wss_timer_start(wss_server *server, int64_t delay_ms, int
                                        void *context) {
     wss_timer handle;
     handle.id = 0;
-    if (!server || !handler || delay_ms < 0 || wss__send_is_stopping(server)) return handle;
+    if (!server || !handler || wss__send_is_stopping(server)) return handle;
+    if (delay_ms < 0) delay_ms = 0; /* what is due less what is now */
     wss__slot_table *table = &server->timers;
     wss__deliver_timer *timer = (wss__deliver_timer *)(void *)wss__slot_take(table);
     if (!timer) return handle;
@@ -9522,9 +10379,138 @@ WSSERVER_API int wss_timer_cancel(wss_server *server, wss_timer handle) {
     return elsewhere ? WSS_ERR_BUSY : result;
 }
 
+/* ---- [metrics] ---------------------------------------------------------------------------------------------
+   purpose  wss_stats as text for monitors: one table of names, units and help
+   knows    base, public
+   owns     no state
+   threads  any
+   spec     the Prometheus text format, version 0.0.4 */
+
+enum { WSS__METRICS_GAUGE, WSS__METRICS_COUNTER, WSS__METRICS_SECONDS }; /* seconds: a gauge of milliseconds */
+
+typedef struct wss__metrics_row {
+    const char *name; /* behind wsserver_; a counter's ends in _total */
+    int kind;
+    size_t offset;    /* in wss_stats */
+    const char *label; /* of an array: what its places differ in; NULL: it is one number */
+    const char *const *values; /* of the label; those that are NULL are left out; NULL: names of causes */
+    int count;
+    const char *help;
+} wss__metrics_row;
+
+static const char *const wss__metrics_hundreds[] = {NULL, NULL, "2xx", "3xx", "4xx", "5xx"};
+static const char *const wss__metrics_turns[] = {
+    "up to 1 ms", "up to 4 ms", "up to 16 ms", "up to 64 ms", "up to 256 ms", "longer"
+};
+static const char *const wss__metrics_refusals[] = {
+    "other", "malformed", "origin", "method", "timeout", "target", "host", "no upgrade", "headers", "unavailable",
+    "http version", "application", "per address"
+};
+
+#define WSS__METRICS_ONE(field, name, kind, help) \
+    {name, WSS__METRICS_##kind, offsetof(wss_stats, field), NULL, NULL, 1, help}
+#define WSS__METRICS_MANY(field, name, label, values, count, help) \
+    {name, WSS__METRICS_COUNTER, offsetof(wss_stats, field), label, values, count, help}
+
+static const wss__metrics_row wss__metrics_rows[] = {
+    WSS__METRICS_ONE(connections, "connections", GAUGE, "Open connections."),
+    WSS__METRICS_ONE(accepted, "sockets_accepted_total", COUNTER, "Sockets accepted."),
+    WSS__METRICS_ONE(opened, "handshakes_completed_total", COUNTER, "Handshakes completed."),
+    WSS__METRICS_ONE(handshakes, "handshakes", GAUGE, "Handshakes under way."),
+    WSS__METRICS_ONE(http_answers, "http_answers_total", COUNTER, "Plain HTTP requests answered."),
+    WSS__METRICS_ONE(refused, "requests_refused_total", COUNTER, "Requests refused."),
+    WSS__METRICS_MANY(refused_status, "requests_refused_by_status_total", "status", wss__metrics_hundreds, 6,
+                      "Requests refused, by their status."),
+    WSS__METRICS_MANY(refused_cause, "requests_refused_by_rule_total", "rule", wss__metrics_refusals, 13,
+                      "Requests refused, by the rule that they broke."),
+    WSS__METRICS_MANY(closes, "connections_ended_total", "cause", NULL, 32, "Connections that ended, by cause."),
+    WSS__METRICS_ONE(frames_in, "frames_received_total", COUNTER, "Frames received."),
+    WSS__METRICS_ONE(frames_out, "frames_sent_total", COUNTER, "Frames sent."),
+    WSS__METRICS_ONE(messages_in, "messages_received_total", COUNTER, "Messages received."),
+    WSS__METRICS_ONE(messages_out, "messages_sent_total", COUNTER, "Messages sent."),
+    WSS__METRICS_ONE(bytes_in, "received_bytes_total", COUNTER, "Bytes received."),
+    WSS__METRICS_ONE(bytes_out, "sent_bytes_total", COUNTER, "Bytes sent."),
+    WSS__METRICS_ONE(dropped_gone, "messages_lost_total", COUNTER,
+                     "Accepted messages that died with their connection."),
+    WSS__METRICS_ONE(dropped_policy, "messages_replaced_total", COUNTER,
+                     "Messages replaced by a newer one, or dropped."),
+    WSS__METRICS_ONE(refused_full, "sends_refused_total", COUNTER,
+                     "Sends and shares of broadcasts refused by full queues."),
+    WSS__METRICS_ONE(queued_peak, "queued_peak_bytes", GAUGE, "Most that ever waited on one connection."),
+    WSS__METRICS_ONE(crowded, "connections_crowded", GAUGE, "Connections whose queue is above half of its limit."),
+    WSS__METRICS_ONE(paused, "connections_paused", GAUGE, "Connections that are not read from."),
+    WSS__METRICS_ONE(rate_pauses, "rate_pauses_total", COUNTER, "Times that a connection sent more than it may."),
+    WSS__METRICS_ONE(posted, "posts", GAUGE, "Posts and sends that wait for a networking thread."),
+    WSS__METRICS_ONE(undelivered, "undelivered_bytes", GAUGE, "Messages on their way to the thread of a queue."),
+    WSS__METRICS_ONE(undelivered_dropped, "undelivered_dropped_total", COUNTER,
+                     "Messages of clients that reset, dropped."),
+    WSS__METRICS_ONE(closed_places, "connections_closed", GAUGE,
+                     "Ended connections whose events were not delivered yet."),
+    WSS__METRICS_ONE(memory, "memory_bytes", GAUGE, "Memory held."),
+    WSS__METRICS_ONE(memory_peak, "memory_peak_bytes", GAUGE, "Most memory that was ever held."),
+    WSS__METRICS_ONE(memory_budget, "memory_budget_bytes", GAUGE, "Memory that may be held."),
+    WSS__METRICS_ONE(wakeups, "wakeups_total", COUNTER, "Returns of epoll_wait."),
+    WSS__METRICS_ONE(accept_failures, "accept_failures_total", COUNTER, "Accepts that lacked descriptors or memory."),
+    WSS__METRICS_ONE(loop_lag_ms, "turn_peak_seconds", SECONDS, "Longest turn of a loop."),
+    WSS__METRICS_MANY(turns, "turns_total", "length", wss__metrics_turns, 6, "Turns of loops, by their length.")
+};
+
+#undef WSS__METRICS_ONE
+#undef WSS__METRICS_MANY
+
+static const size_t wss__metrics_count = sizeof wss__metrics_rows / sizeof wss__metrics_rows[0];
+
+/* Text that is written while there is room for it, and counted in any case. */
+typedef struct wss__metrics_out {
+    char *data;
+    size_t size;
+    size_t length;
+} wss__metrics_out;
+
+__attribute__((__format__(__printf__, 2, 3))) static void wss__metrics_put(wss__metrics_out *out, const char *format,
+                                                                          ...) {
+    int fits = out->length < out->size;
+    va_list values;
+    va_start(values, format);
+    int size = vsnprintf(fits ? out->data + out->length : NULL, fits ? out->size - out->length : 0, format, values);
+    va_end(values);
+    out->length += size > 0 ? (size_t)size : 0;
+}
+
+static void wss__metrics_value(wss__metrics_out *out, const wss__metrics_row *row, uint64_t value) {
+    unsigned long long number = value;
+    if (row->kind == WSS__METRICS_SECONDS) wss__metrics_put(out, " %llu.%03llu\n", number / 1000, number % 1000);
+    else if (value == WSS_UNLIMITED) wss__metrics_put(out, " +Inf\n");
+    else wss__metrics_put(out, " %llu\n", number);
+}
+
+static void wss__metrics_put_row(wss__metrics_out *out, const wss__metrics_row *row, const wss_stats *stats) {
+    const uint64_t *values = (const uint64_t *)(const void *)((const char *)stats + row->offset);
+    wss__metrics_put(out, "# HELP wsserver_%s %s\n# TYPE wsserver_%s %s\n", row->name, row->help, row->name,
+                     row->kind == WSS__METRICS_COUNTER ? "counter" : "gauge");
+    for (int i = 0; i < row->count; i++) {
+        const char *value = row->values ? row->values[i] : row->label ? wss_cause_text(i) : "";
+        int is_known = row->values || !row->label || (i && strcmp(value, wss_cause_text(INT_MAX)) != 0);
+        if (!value || !is_known) continue;
+        wss__metrics_put(out, "wsserver_%s", row->name);
+        if (row->label) wss__metrics_put(out, "{%s=\"%s\"}", row->label, value);
+        wss__metrics_value(out, row, values[i]);
+    }
+}
+
+WSSERVER_API int wss_stats_text(wss_server *server, char *out, size_t size, size_t *length) {
+    wss__metrics_out to = {out, size, 0};
+    wss_stats stats;
+    if (out && size) out[0] = 0;
+    if (!server || (!out && size)) return WSS_ERR_ARGUMENT;
+    wss_get_stats(server, &stats);
+    for (size_t i = 0; i < wss__metrics_count; i++) wss__metrics_put_row(&to, &wss__metrics_rows[i], &stats);
+    return wss__base_end_text(to.length, out, size, length);
+}
+
 /* ---- [option] ----------------------------------------------------------------------------------------------
    purpose  options: one table of what each may be, what it is where it is 0, and what is said where it cannot be
-   knows    base, utf8, address, http, origin, queue
+   knows    base, utf8, address, http, origin, frame, queue
    owns     no state; what passes here needs no further look
    threads  any */
 
@@ -9579,7 +10565,11 @@ static const wss__option wss__option_rows[] = {
     WSS__OPTION_LIMIT(least_rate, 256),
     WSS__OPTION_STRING(proxies, NULL),
     WSS__OPTION_STRING(proxy_header, "X-Forwarded-For"),
-    WSS__OPTION_NUMBER(proxy_protocol, 0, 1, 0)
+    WSS__OPTION_NUMBER(proxy_protocol, 0, 1, 0),
+    WSS__OPTION_NUMBER(stop_code, WSS_CLOSE_NORMAL, 4999, WSS_CLOSE_GOING_AWAY),
+    WSS__OPTION_LIMIT(stop_spread_ms, WSS_OFF),
+    WSS__OPTION_LIMIT(lifetime_ms, WSS_OFF),
+    WSS__OPTION_LIMIT(max_message_rate, WSS_OFF)
 };
 
 #undef WSS__OPTION_ROW
@@ -9657,6 +10647,9 @@ static int wss__option_check_texts(const wss_options *options, wss_error *why) {
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "proxy_header", header, "write the name of a header line");
     if (hosts.data && !host.size)
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "hosts", hosts, "it names no host, so nobody could connect");
+    if (!wss__frame_code_valid(options->stop_code))
+        return wss__option_refuse(why, WSS_ERR_ARGUMENT, "stop_code", wss__base_span(NULL, 0),
+                                   "no Close may have this code");
     int result = wss__option_check_list("origins", options->origins, wss__origin_fault, why);
     if (!result) result = wss__option_check_list("hosts", options->hosts, wss__origin_host_fault, why);
     if (!result) result = wss__option_check_list("proxies", options->proxies, wss__option_proxy_fault, why);
@@ -9780,9 +10773,9 @@ static void wss__server_tear_down(wss_server *server, int adopted) {
 
 WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) {
     wss_options resolved;
-    wss_error unused;
+    wss_error nobodys;
     wss__mem mem;
-    if (!why) why = &unused;
+    if (!why) why = &nobodys;
     memset(why, 0, sizeof *why);
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
@@ -9808,7 +10801,9 @@ WSSERVER_API wss_server *wss_create(const wss_options *options, wss_error *why) 
 }
 
 WSSERVER_API void wss_get_options(const wss_server *server, wss_options *options) {
-    if (server && options) *options = server->options;
+    if (!options) return;
+    if (server) *options = server->options;
+    else memset(options, 0, sizeof *options);
 }
 
 /* Keeps the others out of what only one thread may do; false while one does it, or inside a handler. */
@@ -9860,13 +10855,16 @@ static void wss__server_end(wss_server *server) {
     wss__queue_push(&queue->inbox, &server->ended_job);
 }
 
+/* On WSS_ERR_SYSTEM errno says why. */
 static int wss__server_serve(wss_server *server) {
     int result = WSS_OK;
+    int number = 0;
     wss__server_begin(server);
     for (int i = 1; i < server->loop_count; i++) {
         wss__loop *loop = &server->loops[i];
         loop->has_thread = wss__server_thread(&loop->thread, wss__server_run_loop, loop);
         if (loop->has_thread) continue;
+        number = errno;
         result = WSS_ERR_SYSTEM;
         loop->finished = 1;
         wss_stop(server, 0);
@@ -9874,9 +10872,12 @@ static int wss__server_serve(wss_server *server) {
     wss__server_run_loop(&server->loops[0]);
     for (int i = 0; i < server->loop_count; i++) {
         if (server->loops[i].has_thread) pthread_join(server->loops[i].thread, NULL);
-        if (server->loops[i].result) result = server->loops[i].result;
+        if (!server->loops[i].failed) continue;
+        number = server->loops[i].failed;
+        result = WSS_ERR_SYSTEM;
     }
     wss__server_end(server);
+    if (result) errno = number;
     return result;
 }
 
@@ -9895,8 +10896,10 @@ static void *wss__server_run_thread(void *arg) {
 
 static int wss__server_serve_apart(wss_server *server) {
     server->has_thread = wss__server_thread(&server->thread, wss__server_run_thread, server);
+    int number = errno;
     if (server->has_thread) return WSS_OK;
     wss__server_end(server);
+    errno = number;
     return WSS_ERR_SYSTEM;
 }
 
@@ -9936,7 +10939,8 @@ static int wss__server_turn(wss_server *server, int milliseconds) {
     wss__loop_turn(loop, milliseconds);
     if (!loop->finished) return WSS_OK;
     wss__server_end(server);
-    return loop->result ? loop->result : WSS_ERR_STOPPED;
+    if (loop->failed) errno = loop->failed;
+    return loop->failed ? WSS_ERR_SYSTEM : WSS_ERR_STOPPED;
 }
 
 WSSERVER_API int wss_poll(wss_server *server, int milliseconds) {
@@ -9966,6 +10970,14 @@ WSSERVER_API int wss_fd(wss_server *server) {
     return loop->epoll;
 }
 
+WSSERVER_API int wss_listener(wss_server *server, int index) {
+    if (!server) return WSS_ERR_ARGUMENT;
+    if (__atomic_load_n(&server->stop_at, __ATOMIC_ACQUIRE)) return WSS_ERR_STOPPED;
+    if (index < 0 || index >= server->listeners.count) return WSS_ERR_MISSING;
+    __atomic_store_n(&server->listeners.list[index].handed, 1, __ATOMIC_RELEASE);
+    return server->listeners.list[index].fd;
+}
+
 WSSERVER_API void wss_stop(wss_server *server, int milliseconds) {
     if (server) wss__conn_stop(server, milliseconds);
 }
@@ -9975,29 +10987,29 @@ static void wss__server_note_end(wss_queue *queue) {
     __atomic_sub_fetch(&queue->serving, 1, __ATOMIC_ACQ_REL);
 }
 
-/* Runs this server's events and drops them from the queue; other jobs keep their place. They are back in it
-   before a handler runs, which may end another server. */
+/* Whether it is an event of this server, or says that there will be no more. */
+static int wss__server_is_about(const wss_server *server, const wss__queue_job *job) {
+    return (job->kind == WSS__ORDER_EVENT || job->kind == WSS__ORDER_ENDED) && job->arg == server;
+}
+
+/* Runs this server's events, which are outside the limits, and drops them from the queue; other jobs keep their place.
+   They are back in it before a handler runs, which may end another server. */
 static void wss__server_deliver_rest(wss_server *server) {
-    wss_queue *queue = server->options.queue;
-    wss__queue_job *lists[2] = {NULL, NULL}; /* this server's, others */
-    wss__queue_job **ends[2] = {&lists[0], &lists[1]};
-    wss__queue_put_back(&queue->inbox, queue->batch);
-    queue->batch = NULL;
-    wss__queue_job *next = wss__queue_take(&queue->inbox, 0);
-    while (next) {
-        wss__queue_job *job = next;
-        int ours = (job->kind == WSS__ORDER_ENDED && job->arg == server) ||
-                   (job->kind == WSS__ORDER_EVENT && ((wss__conn_notice *)(void *)job)->event.server == server);
-        next = job->next;
-        job->next = NULL;
-        *ends[!ours] = job;
-        ends[!ours] = &job->next;
+    wss__queue_inbox *inbox = &server->options.queue->inbox;
+    wss__queue_list ours = {NULL, NULL};
+    wss__queue_job *next;
+    wss__queue_put_back(inbox);
+    wss__queue_take_some(inbox, INT_MAX);
+    for (wss__queue_job *job = inbox->batch.first; job; job = next) {
+        next = job->next[WSS__QUEUE_ALL];
+        if (!wss__server_is_about(server, job)) continue;
+        wss__queue_unlink(&inbox->batch, WSS__QUEUE_ALL, job);
+        wss__queue_append(&ours, WSS__QUEUE_ALL, job);
     }
-    wss__queue_put_back(&queue->inbox, lists[1]);
-    while (lists[0]) {
-        wss__queue_job *job = lists[0];
-        lists[0] = job->next;
-        if (job->kind == WSS__ORDER_ENDED) wss__server_note_end(queue);
+    wss__queue_put_back(inbox);
+    for (wss__queue_job *job = ours.first; job; job = next) {
+        next = job->next[WSS__QUEUE_ALL];
+        if (job->kind == WSS__ORDER_ENDED) wss__server_note_end(server->options.queue);
         else wss__deliver_event((wss__conn_notice *)(void *)job);
     }
 }
@@ -10053,9 +11065,9 @@ WSSERVER_API int wss_destroy(wss_server *server) {
 
 WSSERVER_API wss_queue *wss_queue_create(const wss_options *options, wss_error *why) {
     wss_options resolved;
-    wss_error unused;
+    wss_error nobodys;
     wss__mem mem;
-    if (!why) why = &unused;
+    if (!why) why = &nobodys;
     memset(why, 0, sizeof *why);
     memset(&resolved, 0, sizeof resolved);
     if (options) resolved = *options;
@@ -10076,45 +11088,56 @@ WSSERVER_API int wss_queue_post(wss_queue *queue, void (*function)(void *arg), v
 
 enum { WSS__SERVER_BATCH = 256 }; /* jobs of a queue that are run before others of the thread have their turn */
 
-/* Runs what was taken. What a stop leaves over keeps its place. */
-static void wss__server_run_batch(wss_queue *queue) {
-    while (queue->batch && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE)) {
-        wss__queue_job *job = queue->batch;
-        queue->batch = job->next;
-        if (job->kind == WSS__QUEUE_POST) wss__queue_call(&queue->mem, job);
-        else if (job->kind == WSS__ORDER_EVENT) wss__deliver_event((wss__conn_notice *)(void *)job);
-        else wss__server_note_end(queue);
+/* The end of the last server ends the draining, as a stop would, once all has run that was there when it was seen: a
+   mark goes behind that. What it posts waits for the next run, so that work which posts itself does not hold this one.
+   Whether the mark is on its way. */
+static int wss__server_mark_end(wss_queue *queue) {
+    if (!queue->marked && queue->ended && !__atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) {
+        queue->ended = 0;
+        queue->marked = 1;
+        queue->mark.kind = WSS__ORDER_MARK;
+        wss__queue_push(&queue->inbox, &queue->mark);
     }
-    wss__queue_put_back(&queue->inbox, queue->batch);
-    queue->batch = NULL;
+    return queue->marked;
 }
 
-/* True once what has run says that the draining ends: a stop, or the end of the last server. What was posted
-   until then is run before; what that posts waits for the next run, so that work which posts itself does not
-   hold this one. */
-static int wss__server_queue_done(wss_queue *queue) {
-    if (__atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL)) return 1;
-    if (!queue->ended || __atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE)) return 0;
+static void wss__server_run_job(wss_queue *queue, wss__queue_job *job) {
+    switch (job->kind) {
+    case WSS__QUEUE_POST: wss__queue_call(&queue->mem, job); break;
+    case WSS__ORDER_EVENT: wss__deliver_event((wss__conn_notice *)(void *)job); break;
+    case WSS__ORDER_ENDED: wss__server_note_end(queue); break;
+    default:
+        queue->marked = 0;
+        if (!queue->ended && !__atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE))
+            __atomic_store_n(&queue->stopping, 1, __ATOMIC_RELEASE);
+        break;
+    }
+}
+
+/* Runs what is there, at most so many: how many. What a stop leaves over keeps its place. */
+static int wss__server_run_some(wss_queue *queue, int most) {
+    wss__queue_job *job;
     wss__queue_clear(&queue->inbox);
-    queue->batch = wss__queue_take(&queue->inbox, 0);
-    wss__server_run_batch(queue);
-    queue->ended = 0;
-    int stopped = __atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL);
-    return stopped || !__atomic_load_n(&queue->serving, __ATOMIC_ACQUIRE);
+    int taken = wss__queue_take_some(&queue->inbox, most);
+    while (!__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE) && (job = wss__queue_next(&queue->inbox)) != NULL)
+        wss__server_run_job(queue, job);
+    wss__queue_put_back(&queue->inbox);
+    return taken;
 }
 
 /* One step. True: the draining ends. */
 static int wss__server_drain(wss_queue *queue, int milliseconds) {
     struct pollfd ready;
+    int left = WSS__SERVER_BATCH;
     ready.fd = queue->inbox.fd;
     ready.events = POLLIN;
     ready.revents = 0;
-    if (wss__server_queue_done(queue)) return 1;
+    wss__server_mark_end(queue);
+    if (__atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL)) return 1;
     if (WSSERVER_SYSTEM(poll)(&ready, 1, milliseconds) <= 0) return 0;
-    wss__queue_clear(&queue->inbox);
-    queue->batch = wss__queue_take_some(&queue->inbox, WSS__SERVER_BATCH);
-    wss__server_run_batch(queue);
-    return wss__server_queue_done(queue);
+    do left -= wss__server_run_some(queue, left);
+    while (left > 0 && !__atomic_load_n(&queue->stopping, __ATOMIC_ACQUIRE) && wss__server_mark_end(queue));
+    return __atomic_exchange_n(&queue->stopping, 0, __ATOMIC_ACQ_REL);
 }
 
 WSSERVER_API int wss_queue_poll(wss_queue *queue, int milliseconds) {
@@ -10153,12 +11176,10 @@ WSSERVER_API int wss_queue_destroy(wss_queue *queue) {
     wss__event_place place;
     int busy = __atomic_load_n(&queue->attached, __ATOMIC_ACQUIRE) || wss__event_is_inside(queue);
     if (busy || !wss__server_enter_queue(queue, &place)) return WSS_ERR_BUSY;
-    wss__queue_job *job = wss__queue_take(&queue->inbox, 1);
-    while (job) {
-        wss__queue_job *next = job->next;
-        wss__queue_call(&queue->mem, job);
-        job = next;
-    }
+    wss__queue_job *job;
+    wss__queue_take(&queue->inbox, 1);
+    while ((job = wss__queue_next(&queue->inbox)) != NULL)
+        if (job->kind == WSS__QUEUE_POST) wss__queue_call(&queue->mem, job); /* a stop may have left the mark */
     wss__event_leave(&place);
     wss__queue_destroy(&queue->inbox);
     wss__mem mem = queue->mem;

@@ -38,7 +38,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     options.port = (int)port;
-    options.address = argc == 3 ? argv[2] : "127.0.0.1";
+    options.address = argc == 3 ? argv[2] : "localhost";
     options.max_queued = (size_t)16 << 20;
     options.send_policy = WSS_POLICY_CLOSE; /* of those who fall that far behind: none misses a message unawares */
     server = wss_create(&options, &why);

@@ -63,34 +63,6 @@ static void on_message(const wss_event *e) {
     reply(e, "message", e->args);
 }
 
-/* Bytes of the UTF-8 character at text, or minus those of the broken one that stands there. */
-static int character(const unsigned char *text, size_t left) {
-    unsigned char first = text[0];
-    int more = first < 0x80 ? 0 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
-    int low = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
-    int high = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
-    if (first > 0xf4 || (first >= 0x80 && first < 0xc2)) return -1;
-    for (int i = 1; i <= more; i++) {
-        if ((size_t)i == left || text[i] < low || text[i] > high) return -i;
-        low = 0x80;
-        high = 0xbf;
-    }
-    return more + 1;
-}
-
-/* Copies text with U+FFFD in place of what is not UTF-8, which makes it three times as long at most. */
-static size_t repair(const char *text, size_t length, char *out) {
-    size_t size = 0;
-    for (size_t at = 0; at < length;) {
-        int bytes = character((const unsigned char *)text + at, length - at);
-        size_t part = bytes < 0 ? 3 : (size_t)bytes;
-        memcpy(out + size, bytes < 0 ? "\xef\xbf\xbd" : text + at, part);
-        at += (size_t)(bytes < 0 ? -bytes : bytes);
-        size += part;
-    }
-    return size;
-}
-
 static int is_anybody_behind(void) {
     wss_conn conn = {0};
     while ((conn = wss_next(server, conn)).id)
@@ -111,11 +83,8 @@ static int send_line(const char *line, size_t length) {
     int result = WSS_ERR_TOO_BIG;
     wss_writer writer;
     if (length > LINE_LIMIT) return WSS_ERR_TOO_BIG;
-    char *text = malloc(length * 3 + 1);
-    if (!text) return WSS_ERR_MEMORY;
     wss_writer_init(&writer, NULL, 0);
-    wss_put_text(&writer, "input", text, repair(line, length, text));
-    free(text);
+    wss_put_bytes(&writer, "input", line, length); /* whatever was typed becomes UTF-8 */
     wss_args args = wss_writer_args(&writer);
     if (args.length <= LINE_LIMIT) result = broadcast(args);
     wss_writer_free(&writer);
@@ -193,7 +162,7 @@ int main(int argc, char **argv) {
     }
     if (fcntl(STDIN_FILENO, F_GETFD) < 0) open("/dev/null", O_RDONLY); /* or a socket would take its number */
     options.port = (int)port;
-    options.address = argc == 3 ? argv[2] : "127.0.0.1";
+    options.address = argc == 3 ? argv[2] : "localhost";
     options.max_message = 16 * MIB;
     options.max_queued = 32 * MIB;
     options.max_posted_bytes = 16 * MIB; /* with what a client may be behind, less than max_queued */
@@ -377,18 +346,32 @@ static const char page_script[] =
     "</body>\n"
     "</html>\n";
 
+/* Whether a request was made on this machine, and not brought by a proxy on it. */
+static int is_from_here(const wss_request *request) {
+    static const char *const lines[] = {"Forwarded", "X-Forwarded-For", "Via"};
+    const char *peer = wss_request_peer(request, NULL);
+    for (int i = 0; i < 3; i++)
+        if (wss_request_header(request, lines[i])) return 0;
+    return strncmp(peer, "127.", 4) == 0 || strcmp(peer, "::1") == 0;
+}
+
 static void on_http(const wss_event *e) {
     static const wss_header headers[] = {
         {"Cache-Control", "no-cache"},
         {"Content-Security-Policy", "default-src 'none'; img-src data:; connect-src 'self' ws: wss:; "
                                     "script-src 'unsafe-inline'; style-src 'unsafe-inline'"}};
     char text[sizeof page_style + sizeof page_body + sizeof page_script];
-    char path[8];
+    char path[16];
     wss_answer answer = {0};
     answer.status = 404;
     answer.body = "not found\n";
     answer.size = 10;
-    if (wss_request_path(e->request, path, sizeof path, NULL) == WSS_OK && strcmp(path, "/") == 0) {
+    if (wss_request_path(e->request, path, sizeof path, NULL) != WSS_OK) path[0] = 0;
+    if (strcmp(path, "/metrics") == 0 && is_from_here(e->request)) {
+        answer.status = 200;
+        answer.body = text;
+        if (wss_stats_text(e->server, text, sizeof text, &answer.size) != WSS_OK) answer.status = 500;
+    } else if (strcmp(path, "/") == 0) {
         answer.status = 200;
         answer.content_type = "text/html; charset=utf-8";
         answer.headers = headers;

@@ -41,7 +41,7 @@ int main(int argc, char **argv) {
         return 2;
     }
     options.port = (int)port;
-    options.address = argc == 3 ? argv[2] : "127.0.0.1";
+    options.address = argc == 3 ? argv[2] : "localhost";
     options.max_message = (size_t)64 << 20;
     options.message_ms = 300000;
     options.memory_budget = (size_t)1 << 30;  /* a large message is held twice: coming in and going out */

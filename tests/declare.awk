@@ -17,7 +17,7 @@ macro || /^#/ {
 }
 
 export {
-    sub(/^__attribute__\(\(always_inline\)\) /, "") # no longer one that can be
+    sub(/^__attribute__\(\(__always_inline__\)\) /, "") # no longer one that can be
     if (/^(__attribute__\(\(.*\)\) )?static /) sub(/static (inline )?/, "")
     print
     next

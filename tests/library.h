@@ -42,11 +42,11 @@
     X(int, epoll_ctl, (int, int, int, struct epoll_event *))                                                       \
     X(int, epoll_wait, (int, struct epoll_event *, int, int))                                                      \
     X(int, eventfd, (unsigned, int))                                                                               \
-    X(void, free, (void *))                                                                                        \
-    X(ssize_t, getrandom, (void *, size_t, unsigned))                                                              \
     X(int, fchmod, (int, mode_t))                                                                                  \
     X(int, flock, (int, int))                                                                                      \
     X(int, fstat, (int, struct stat *))                                                                            \
+    X(void, free, (void *))                                                                                        \
+    X(ssize_t, getrandom, (void *, size_t, unsigned))                                                              \
     X(int, getsockopt, (int, int, int, void *, socklen_t *))                                                       \
     X(int, listen, (int, int))                                                                                     \
     X(int, lstat, (const char *, struct stat *))                                                                   \
@@ -69,7 +69,6 @@
     Y(int, bind, (int fd, const struct sockaddr *address, socklen_t size), (fd, address, size))                    \
     Y(int, connect, (int fd, const struct sockaddr *address, socklen_t size), (fd, address, size))                 \
     Y(int, fcntl, (int fd, int command, int value), (fd, command, value))                                          \
-    Y(int, open, (const char *path, int flags, mode_t mode), (path, flags, mode))                                  \
     Y(int, getpeername, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))                  \
     Y(int, getrlimit, (int what, struct rlimit *limit), (((void)what, RLIMIT_NOFILE), limit)) /* no other */        \
     Y(int, ioctl, (int fd, TEST_REQUEST request, void *data), (fd, request, data))                                 \

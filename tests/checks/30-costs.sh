@@ -18,7 +18,7 @@ valgrind --tool=callgrind --collect-atstart=no --toggle-collect=measured --callg
     build/costs/costs "$@" > "build/costs/$name.log" 2>&1 &&
     awk '/^(totals|summary):/ { print $2; exit }' "build/costs/$name.out" > "build/costs/$name.count"
 END
-printf '%s\n' 'broadcast 100000' 'broadcast 0' 'accept 0' 'accept 20000' 'types 1' 'types 2000' |
+printf '%s\n' 'broadcast 100000' 'broadcast 0' 'accept 0' 'accept 20000' 'types 1' 'types 2000' 'members 0' 'members 50' |
     xargs -P "${JOBS:-2}" -L 1 sh $out/count.sh || echo "a run has failed, see $out"
 
 failed=0
@@ -33,6 +33,7 @@ compare() { # compare WHAT FEW MANY LIMIT
 }
 compare accept 0 20000 1.2
 compare types 1 2000 1.3
+compare members 0 50 5
 compare broadcast 0 100000 1.2
 [ $failed -eq 0 ] && echo "costs: none grows"
 exit $failed

@@ -15,7 +15,7 @@ make -s demo PORT=0 >"$folder/demo.log" 2>&1 </dev/null &
 demo=$!
 port=
 while test -z "$port"; do
-    port=$(sed -n 's|^listening on http://127.0.0.1:\([0-9]*\)/.*|\1|p' "$folder/demo.log")
+    port=$(sed -n 's|^listening on http://localhost:\([0-9]*\)/.*|\1|p' "$folder/demo.log")
     kill -0 "$demo"
     sleep 0.05
 done

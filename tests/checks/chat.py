@@ -70,11 +70,11 @@ FRAMES = {
 
 REQUESTS = [
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", b"\0" * 17000, b"GET " + b"a" * 17000, b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 100 + b"\r\n", b"\r\n\r\n",
-    random.Random(1).randbytes(4096), b"PUT / HTTP/1.1\r\nHost: a\r\n\r\n", HEAD[:-2] + b"Content-Length: 5\r\n\r\nhello", HEAD.replace(b"13", b"8"),
+    random.Random(1).randbytes(4096), b"PUT / HTTP/1.1\r\nHost: localhost\r\n\r\n", HEAD[:-2] + b"Content-Length: 5\r\n\r\nhello", HEAD.replace(b"13", b"8"),
     HEAD.replace(b"\r\n", b"\n"), HEAD.replace(b"HTTP/1.1", b"HTTP/1.0"), HEAD.replace(b"HTTP/1.1", b"HTTP/9.9"), HEAD.replace(b"GET", b"get"),
-    HEAD.replace(b"Host: localhost\r\n", b""), HEAD.replace(b"Host:", b"Host: a\r\nHost:"), HEAD.replace(b"Host:", b"Host :"), HEAD.replace(b"Host: ", b"Host: \0"),
+    HEAD.replace(b"Host: localhost\r\n", b""), HEAD.replace(b"Host:", b"Host: localhost\r\nHost:"), HEAD.replace(b"Host:", b"Host :"), HEAD.replace(b"Host: ", b"Host: \0"),
     HEAD[:-2] + b" folded: x\r\n\r\n", HEAD[:-2] + b"Transfer-Encoding: chunked\r\n\r\n", HEAD.replace(b"dGhl", b"dGh"),
-    HEAD[:-2] + b"Origin: http://elsewhere.example\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET http://[::1 HTTP/1.1\r\nHost: a\r\n\r\n",
+    HEAD[:-2] + b"Origin: http://elsewhere.example\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"GET http://[::1 HTTP/1.1\r\nHost: localhost\r\n\r\n",
 ]
 
 

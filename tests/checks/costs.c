@@ -1,6 +1,7 @@
 /* Work that must not grow with what else is there, on the kernel of tests/sim, so that nothing but the server counts:
        costs accept LIMIT    500 clients come, open and go beside 9,500; LIMIT: max_per_address, 0: off
        costs types COUNT     2,000 messages, where so many types are registered
+       costs members READS   a handler of a message of 1 MiB with 50 members reads so many of them; 0: walks over all
        costs broadcast USED  200 broadcasts to 10 clients, after so many others were there at one time
    Only what is done inside measured() is to be counted. Prints how much of it was done, or fails. */
 #define SIM_FILES 110000
@@ -50,22 +51,25 @@ static peer *open_one(void) {
     return client;
 }
 
-/* The kernel's own work is none: no address is read from text. */
-static int answer_peer(int fd, struct sockaddr *address, socklen_t *size) {
-    struct sockaddr_in from;
-    (void)fd;
-    memset(&from, 0, sizeof from);
-    from.sin_family = AF_INET;
-    from.sin_addr.s_addr = htonl(0xc0000201u);
-    memcpy(address, &from, *size < sizeof from ? *size : sizeof from);
-    return 0;
-}
-
 static void on_typed(const wss_event *e) {
     done += e->args.length == 2;
 }
 
 /* ---- what is measured ---- */
+
+static wss_args given;
+
+/* Reads members from the first to the last, or walks over all of them. */
+static void read_members(void) {
+    char name[16];
+    int64_t number;
+    wss_iterator it = wss_iterate(given);
+    for (int i = 0; i < count; i++) {
+        snprintf(name, sizeof name, "number %02d", i);
+        done += wss_get_int(given, name, &number) == WSS_OK && number == i;
+    }
+    while (count == 0 && wss_iterate_next(&it)) done++;
+}
 
 static void accept_all(void) {
     for (int i = 0; i < COMERS; i++) {
@@ -101,12 +105,27 @@ void measured(void (*function)(void)) {
     __asm__ volatile("" ::: "memory"); /* so that it is left only afterwards */
 }
 
+static void on_members(const wss_event *e) {
+    given = e->args;
+    measured(read_members);
+}
+
+/* One message of 1 MB that has 100 members. */
+static void send_members(void) {
+    static char text[1 << 20];
+    size_t at = (size_t)snprintf(text, sizeof text, "{\"__MESSAGE__\":\"members\"");
+    for (int i = 0; i < 50; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, ",\"text %02d\":\"%020000d\",\"number %02d\":%d", i, i, i, i);
+    text[at++] = '}';
+    peer_frame(members[0], 0x81, text, at);
+    for (int i = 0; i < 100 && !done; i++) turn();
+}
+
 int main(int argc, char **argv) {
     wss_options options;
     if (argc < 3) return 2;
     count = atoi(argv[2]);
     sim_begin(1);
-    test_system.getpeername = answer_peer;
     sim.max_open = 1 << 20; /* as many as are asked for exist */
     sim_options(&options);
     options.memory_budget = WSS_UNLIMITED;
@@ -136,6 +155,13 @@ int main(int argc, char **argv) {
         measured(tell_all);
         printf("%ld of %d\n", done, MESSAGES);
         return done != MESSAGES;
+    }
+    if (strcmp(argv[1], "members") == 0) {
+        if (wss_on_message(server, "members", on_members, NULL) != WSS_OK) return 1;
+        members[0] = open_one();
+        send_members();
+        printf("%ld of %d\n", done, count ? count : 100);
+        return done != (count ? count : 100);
     }
     come(count);
     if (count && server->conns.made < (uint32_t)count) return 1;

@@ -249,7 +249,7 @@ def budget():
             elif i % 4 == 2:
                 s.send(frame(2, 1 << 20, final=False, payload=b"y" * 500000))
             else:
-                s.send(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"z" * 4000)
+                s.send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"z" * 4000)
         except EOFError as error:
             word = str(error)[11:14] or "closed"
             turned[word] = turned.get(word, 0) + 1

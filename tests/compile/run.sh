@@ -11,6 +11,7 @@ if [ "$1" = one ]; then
     case $want in
     clean) [ "$status" -eq 0 ] && [ -z "$output" ] && echo ok && exit ;;
     refused) [ "$status" -ne 0 ] && case $output in *'include it before system headers'*) echo ok && exit ;; esac ;;
+    mistaken) [ "$status" -ne 0 ] && case $output in *'define both WSSERVER_REALLOC and'*'define that before the first include'*) echo ok && exit ;; esac ;;
     esac
     printf 'FAILED (wanted: %s) %s\n' "$want" "$*"
     printf '%s\n' "$output" | head -n 30
@@ -49,9 +50,15 @@ compile_c() {
     add clean "$cc" -std=gnu11 -O1 $both $c_only -c $here/after_system_headers.c -o build/compile/after-$id.o
     add clean "$cc" -std=c11 -D_GNU_SOURCE -O1 $both $c_only -c $here/after_system_headers.c -o build/compile/after-$id-d.o
     add refused "$cc" -std=c11 -O1 $both $c_only -c $here/after_system_headers.c -o build/compile/refused-$id.o
+    add mistaken "$cc" -std=gnu11 -O1 $both $c_only -c $here/mistaken.c -o build/compile/mistaken-$id.o
+    for file in impl static_mode hostile_macros; do
+        add clean "$cc" -std=c11 -O3 -march=native $both $c_only -c $here/$file.c -o build/compile/native-$file-$id.o
+    done
+    add clean "$cc" -std=c11 -O2 -flto $both $c_only -c $here/impl.c -o build/compile/lto-$id.o
     for example in examples/*.c; do
         name=$(basename "$example" .c)
         add clean "$cc" -std=c11 -O2 -I. $both $c_only "$example" -o "build/compile/example-$name-$id"
+        add clean "$cc" -std=c11 -O3 -march=native -I. $both $c_only "$example" -o "build/compile/native-$name-$id"
     done
     add clean sh $here/two_units.sh "$cc" -std=c11 $both $c_only
 }
@@ -64,6 +71,7 @@ compile_cxx() {
             add clean "$cc" -std=c++17 $level $both -c $here/$file.cc -o build/compile/$file-$id$level.o
         done
     done
+    add clean "$cc" -std=c++17 -O3 -march=native -flto $both -c $here/impl.cc -o build/compile/native-$id.o
 }
 
 for cc in gcc clang; do have $cc && compile_c $cc; done

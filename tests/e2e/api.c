@@ -72,7 +72,7 @@ static void no_pair_without_handshake(void) {
     client *half = client_dial(host_port);
     client *wrong = client_dial(host_port);
     client_say(half, "GET / HTTP/1.1\r\nHost:");
-    client_say(wrong, "DELETE / HTTP/1.1\r\nHost: a\r\n\r\n");
+    client_say(wrong, "DELETE / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     CHECK_INT(client_read_head(wrong), 405);
     client_reset(silent);
     client_free(half);
@@ -882,7 +882,7 @@ static void errors_of_arguments(void) {
     CHECK_INT(wss_post(server, NULL, NULL), WSS_ERR_ARGUMENT);
     CHECK_INT(wss_post(NULL, run_nothing, NULL), WSS_ERR_ARGUMENT);
     CHECK_INT((long long)wss_timer_start(server, 1, 0, NULL, NULL).id, 0);
-    CHECK_INT((long long)wss_timer_start(server, -1, 0, on_tick, NULL).id, 0);
+    CHECK(wss_timer_start(server, -1, 0, on_tick, NULL).id != 0); /* what is due less what is now: at once */
     CHECK_INT(wss_get_info(server, conn, NULL), WSS_ERR_ARGUMENT);
     CHECK_INT(wss_get_info(NULL, conn, &info), WSS_ERR_ARGUMENT);
     CHECK_INT(wss_run(NULL), WSS_ERR_ARGUMENT);

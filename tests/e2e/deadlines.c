@@ -406,7 +406,8 @@ static void linger_deadline(void) {
     step_end(server);
 }
 
-/* What is queued leaves as long as the peer takes it; from then on it has its time. Where that is off, five seconds. */
+/* What is queued leaves as long as the peer takes it; from then on it has its time, and once more where it was seen to have
+   taken something in that. Where it is off, five seconds. */
 static void linger_after_what_was_queued(void) {
     static char large[1 << 20];
     for (int off = 0; off < 2; off++) {
@@ -434,12 +435,102 @@ static void linger_after_what_was_queued(void) {
         }
         CHECK_INT(wss__conn_state(conn), WSS__STATE_LINGERING);
         CHECK(client->ended);
-        step_time(server, off ? 4999 : 7999);
+        step_time(server, (off ? 5000 : 8000) + STEP);
         CHECK_INT(server->loops[0].connections, 1);
-        step_time(server, 1 + STEP);
+        step_time(server, (off ? 5000 : 8000) - 1 - STEP);
+        CHECK_INT(server->loops[0].connections, 1);
+        step_time(server, 1 + 2 * STEP);
         CHECK_INT(server->loops[0].connections, 0);
         step_free(client);
         step_end(server);
+    }
+}
+
+/* A client that has room for little: what it is sent waits in our own socket. */
+static step_client *connect_narrow(wss_server *server) {
+    wss_options options;
+    struct sockaddr_in address = {0};
+    step_client *client = (step_client *)calloc(1, sizeof *client);
+    wss_get_options(server, &options);
+    address.sin_family = AF_INET;
+    address.sin_port = htons((uint16_t)options.port);
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (!client) abort();
+    client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    wss__socket_set(client->fd, SOL_SOCKET, SO_RCVBUF, 8192);
+    if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, sizeof address) != 0) abort();
+    fcntl(client->fd, F_SETFL, O_NONBLOCK);
+    wss__socket_set(client->fd, IPPROTO_TCP, TCP_NODELAY, 1);
+    return client;
+}
+
+/* Reads so many bytes a second until the stream ends, and says a word each second; returns how many there were, minus 1
+   where it was reset. */
+static long long read_slowly(wss_server *server, step_client *client, size_t rate, const char *word, size_t size) {
+    long long all = 0;
+    for (int second = 0; second < 600; second++) {
+        for (size_t left = rate; left;) {
+            ssize_t got = recv(client->fd, client->data, left < sizeof client->data ? left : sizeof client->data, 0);
+            if (got == 0) return all;
+            if (got < 0 && errno != EAGAIN) return -1;
+            if (got < 0) break;
+            all += got;
+            left -= (size_t)got;
+        }
+        if (word) step_write(server, client, word, size);
+        step_time(server, 1000);
+    }
+    return all;
+}
+
+static char much[500000];
+
+static void answer_much(const wss_event *e) {
+    wss_answer answer = {0};
+    answer.body = much;
+    answer.size = sizeof much;
+    CHECK_INT(wss_reply(e->server, e->conn, &answer), WSS_OK);
+}
+
+/* Our last word has left, and most of what stands before it is in our own socket still: a client that reads all of that,
+   slowly, gets it whole, whatever it says meanwhile; one that takes too little is waited for no longer than any other. */
+static void close_behind_what_the_kernel_took(void) {
+    enum { CLOSES, STOPS, ANSWERS, HOW };
+    static const char word[] = "\x82\x81\0\0\0\0m";
+    static const char page[] = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for (int how = 0; how < HOW; how++) {
+        for (int fast = 0; fast <= 1; fast++) {
+            wss_options options = {0};
+            wss_conn none = {0};
+            options.close_ms = 2000;
+            options.max_queued = 4 << 20;
+            wss_server *server = serve(&options);
+            wss_on_http(server, answer_much, NULL);
+            step_client *client = connect_narrow(server);
+            wss__conn *conn = NULL;
+            if (how == ANSWERS) {
+                step_write(server, client, page, sizeof page - 1);
+            } else {
+                step_ask(server, client, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+                wss_conn handle = wss_next(server, none);
+                conn = wss__conn_find(server, handle);
+                CHECK_INT(wss_send_data(server, handle, WSS_BINARY, much, sizeof much), WSS_OK);
+                if (how == CLOSES) CHECK_INT(wss_close(server, handle, 1000, "bye"), WSS_OK);
+                else wss_stop(server, 1000000);
+                step(server);
+                CHECK(!conn->session.queue); /* the kernel has all of it */
+            }
+            long long began = step_now;
+            long long got = read_slowly(server, client, fast ? 20000 : 100, how == ANSWERS ? NULL : word, 7);
+            if (fast) CHECK(got >= (long long)sizeof much);
+            if (fast) CHECK(step_now - began > 10 * options.close_ms);
+            else CHECK(got < (long long)sizeof much);
+            step_time(server, 2 * options.close_ms + STEP);
+            CHECK_INT(server->loops[0].connections, 0);
+            if (how != ANSWERS) CHECK_INT(last_cause, how == CLOSES ? WSS_CAUSE_LOCAL_CLOSE : WSS_CAUSE_STOPPING);
+            step_free(client);
+            step_end(server);
+        }
     }
 }
 
@@ -535,13 +626,110 @@ static void timers(void) {
     step_end(server);
 }
 
+enum { DAY = 24 * 3600 * 1000 };
+
+/* Days pass for a program that waits as long as the server lets it, and no longer. */
+static void pass_days(wss_server *server, int days) {
+    long long left = (long long)days * DAY;
+    while (left > 0) {
+        int most = wss__loop_left(&server->loops[0], (uint64_t)step_now);
+        long long some = most < 0 || most > left ? left : most ? most : 1;
+        step_now += some;
+        left -= some;
+        step(server);
+    }
+}
+
+static wss_conn last_conn;
+
+static void on_open(const wss_event *e) {
+    last_conn = e->conn;
+}
+
+/* An application that pauses now and then, for a moment, is told of a peer that has gone like any other. */
+static void silence_between_pauses(void) {
+    for (int pauses = 0; pauses <= 1; pauses++) {
+        wss_options options = {0};
+        options.ping_ms = 2000;
+        options.pong_ms = 2000;
+        wss_server *server = serve(&options);
+        wss_on_connect(server, on_open, NULL);
+        step_client *client = step_open(server);
+        int rounds = 0;
+        for (; rounds < 50 && !ends; rounds++) {
+            if (pauses) wss_pause(server, last_conn);
+            step(server);
+            step_time(server, 10);
+            if (pauses) wss_resume(server, last_conn);
+            step(server);
+            step_time(server, 490);
+        }
+        CHECK(rounds == 9 || rounds == 10);
+        CHECK_INT(last_cause, WSS_CAUSE_PONG_TIMEOUT);
+        step_free(client);
+        step_end(server);
+    }
+}
+
+/* A pause of any length is left out, and what was said before it goes on. */
+static void pause_of_months(void) {
+    for (int days = 6; days <= 102; days += 6) {
+        wss_options options = {0};
+        options.ping_ms = WSS_OFF;
+        options.idle_ms = 3600 * 1000;
+        wss_server *server = serve(&options);
+        CHECK(wss_fd(server) >= 0); /* who watches it waits: it does not stand still */
+        wss_on_connect(server, on_open, NULL);
+        step_client *client = step_open(server);
+        step_time(server, 1000);
+        CHECK_INT(wss_pause(server, last_conn), WSS_OK);
+        step(server);
+        pass_days(server, days);
+        CHECK_INT(wss_resume(server, last_conn), WSS_OK);
+        step(server);
+        step_time(server, 3598 * 1000);
+        CHECK_INT(ends, 0);
+        step_time(server, 2000);
+        CHECK_INT(ends, 1);
+        CHECK_INT(last_cause, WSS_CAUSE_IDLE_TIMEOUT);
+        step_free(client);
+        step_end(server);
+    }
+}
+
+/* Silence is told for 24 days, and never less when it is longer; a ping that is due after 24 days comes. */
+static void silence_of_months(void) {
+    for (int ping = 0; ping <= 1; ping++) {
+        wss_options options = {0};
+        wss_info info;
+        options.ping_ms = ping ? INT_MAX : WSS_OFF;
+        wss_server *server = serve(&options);
+        CHECK(wss_fd(server) >= 0); /* who watches it waits: it does not stand still */
+        wss_on_connect(server, on_open, NULL);
+        step_client *client = step_open(server);
+        client->size = 0;
+        for (int days = 6; days <= 120; days += 6) {
+            pass_days(server, 6);
+            if (ping && days > 24) break;
+            CHECK_INT(wss_get_info(server, last_conn, &info), WSS_OK);
+            uint64_t silent = (uint64_t)days * DAY;
+            CHECK_INT(info.silent_ms, silent < 1u << 31 ? silent : 1u << 31);
+            CHECK(!step_receive(client));
+        }
+        CHECK_INT(step_receive(client), ping);
+        step_free(client);
+        step_end(server);
+    }
+}
+
+/* Every few days each is looked at, all in one turn. */
 static void idle_costs_nothing(void) {
     wss_options options = {0};
     options.ping_ms = WSS_OFF;
     wss_server *server = serve(&options);
     step_client *client = step_open(server);
     step_time(server, 60000);
-    CHECK_INT(wss__timer_next(&server->loops[0].wheel) == UINT64_MAX, 1);
+    CHECK(wss__timer_next(&server->loops[0].wheel) > (uint64_t)step_now + 3 * DAY);
     CHECK(client->size == 0);
     step_free(client);
     step_end(server);
@@ -580,6 +768,57 @@ static void waiting_elsewhere(void) {
     step_end(server);
 }
 
+static int rated;
+
+static void on_rated(const wss_event *e) {
+    (void)e;
+    rated++;
+}
+
+/* A second's worth at once, then one each time that it is due; nothing is lost, control frames are free, others are not
+   held up, and who sends no more than it may is never held up. */
+static void message_rate(void) {
+    wss_options options = {0};
+    wss_stats stats;
+    options.max_message_rate = 10;
+    options.pong_ms = 500; /* does not run meanwhile */
+    options.ping_ms = 500;
+    wss_server *server = step_server(&options);
+    wss_on_data(server, on_rated, NULL);
+    step_client *client = step_open(server);
+    rated = 0;
+    for (int i = 0; i < 30; i++) step_frame(server, client, 0x81, "m", 1);
+    CHECK_INT(rated, 10);
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.rate_pauses, 1);
+    CHECK_INT(stats.paused, 1);
+    step_client *other = step_open(server);
+    for (int i = 0; i < 5; i++) step_frame(server, other, 0x81, "m", 1);
+    CHECK_INT(rated, 15);
+    step_free(other);
+    for (int tenth = 1; tenth <= 20; tenth++) {
+        step_time(server, 100);
+        CHECK(rated >= 15 + tenth - 1 && rated <= 15 + tenth); /* deadlines have steps of 64 ms */
+    }
+    step_time(server, 100);
+    CHECK_INT(rated, 35);
+    step_time(server, 1000);
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.paused, 0);
+    uint64_t before = stats.rate_pauses;
+    for (int i = 0; i < 50; i++) {
+        step_frame(server, client, 0x89, "ping", 4);
+        step_frame(server, client, 0x81, "m", 1);
+        step_time(server, 100);
+        CHECK_INT(rated, 36 + i);
+    }
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.rate_pauses, before);
+    CHECK_INT(stats.closes[WSS_CAUSE_PONG_TIMEOUT], 0);
+    step_free(client);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(handshake_deadline);
@@ -598,9 +837,14 @@ int main(void) {
     RUN(closed_at_once_when_answered);
     RUN(linger_deadline);
     RUN(linger_after_what_was_queued);
+    RUN(close_behind_what_the_kernel_took);
     RUN(stop_deadline);
     RUN(timers);
     RUN(waiting_elsewhere);
+    RUN(silence_between_pauses);
+    RUN(pause_of_months);
+    RUN(silence_of_months);
     RUN(idle_costs_nothing);
+    RUN(message_rate);
     return test_end("deadlines");
 }

@@ -73,7 +73,7 @@ static void scenario(wss_server *server) {
     wss_conn none = {0};
     step_client *web = step_connect(server);
     step_client *slow = step_connect(server);
-    use(server, web, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    use(server, web, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     step_client *client = step_connect(server);
     use(server, slow, "GET /path HTTP/1.1\r\nHost: a");
     use(server, client, "GET /some/path HTTP/1.1\r\nSec-WebSocket-Protocol: chat\r\n" STEP_UPGRADE "\r\n");
@@ -219,7 +219,7 @@ static void request_that_finds_no_memory(void) {
         step_fail_in = 1;
         step_fail_on = 1;
         const char *answer = step_ask(server, client, upgrade ? "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n"
-                                                              : "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+                                                              : "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
         CHECK(strncmp(answer, "HTTP/1.1 503 ", 13) == 0);
         step_fail_in = 0;
         step_fail_on = 0;

@@ -382,7 +382,7 @@ static wss_server *reply_big(wss_options *options, step_client **client) {
     wss_server *server = serve(options);
     wss_on_http(server, on_request, NULL);
     *client = step_connect(server);
-    arrive(*client, "GET / HTTP/1.1\r\nHost: a\r\n\r\n", 27);
+    arrive(*client, "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", 35);
     step(server);
     CHECK_INT(requests, 1);
     body = (char *)calloc(1, BODY);
@@ -722,6 +722,43 @@ static void type_counts_from_the_next_message(void) {
     }
 }
 
+static void on_typed_too(const wss_event *e) {
+    (void)e;
+    heard[1]++;
+}
+
+static void on_data_adds(const wss_event *e) {
+    if (heard[0]++) return;
+    CHECK_INT(wss_on_message(e->server, "t", on_typed_too, NULL), WSS_OK);
+    CHECK_INT(wss_on_message(e->server, "new", on_typed_too, NULL), WSS_OK);
+}
+
+/* Likewise what it adds to a type that is there: an event is seen by the handlers that were there when its dispatch began,
+   by all of them and no others. */
+static void handlers_count_from_the_next_message(void) {
+    for (int way = 0; way < 2; way++) {
+        wss_options options = {0};
+        options.queue = way ? wss_queue_create(NULL, NULL) : NULL;
+        wss_server *server = serve(&options);
+        wss_on_message(server, "t", on_typed, NULL);
+        wss_on_data(server, on_data_adds, NULL);
+        heard[0] = heard[1] = typed_heard = 0;
+        step_client *client = step_open(server);
+        for (int i = 1; i <= 3; i++) {
+            const char *text = i < 3 ? "{\"__MESSAGE__\":\"t\",\"n\":2}" : "{\"__MESSAGE__\":\"new\"}";
+            step_frame(server, client, 0x81, text, strlen(text));
+            if (way) CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
+            CHECK_INT(heard[0], i);
+            CHECK_INT(typed_heard, i < 3 ? i : 2);
+            CHECK_INT(heard[1], i - 1);
+        }
+        step_free(client);
+        step(server);
+        step_end(server);
+        wss_queue_destroy(options.queue);
+    }
+}
+
 static step_client *asking;
 
 static void turn_elsewhere(wss_server *server) {
@@ -730,12 +767,11 @@ static void turn_elsewhere(wss_server *server) {
 
 static void on_request_that_ends(const wss_event *e) {
     requests++;
-    CHECK_INT(wss_set_user(e->server, e->conn, &freed), WSS_OK);
+    CHECK_INT(wss_set_user(e->server, e->conn, &freed), WSS_ERR_GONE); /* wss_accept gives it one */
     reset(asking);
     elsewhere = turn_elsewhere;
     on_data_wait(e);
     CHECK_INT(e->server->loops[0].connections, 0);
-    CHECK_INT(freed, 1);
     CHECK_TEXT(wss_request_target(e->request), "/");
     CHECK_INT(wss_accept(e->server, e->conn, NULL, NULL, 0, NULL), WSS_ERR_GONE);
 }
@@ -753,15 +789,15 @@ static void request_outlives_its_client(void) {
     CHECK_INT(requests, 0);
     CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
     CHECK_INT(requests, 1);
-    CHECK_INT(freed, 1);
+    CHECK_INT(freed, 0);
     CHECK_INT(server->conns.live, 0);
     step_free(asking);
     step_end(server);
     wss_queue_destroy(options.queue);
 }
 
-/* Who asks and vanishes takes up no place until the application gets to it: others find one. Nobody is asked what to do with
-   it, and it counts among the handshakes, which bounds the memory of such requests. */
+/* Who asks and vanishes takes up no place, no handshake and no memory until the application gets to it: the request is called
+   back, and nobody is asked what to do with it. */
 static void dead_requests_hold_no_place(void) {
     wss_options options = {0};
     options.queue = wss_queue_create(NULL, NULL);
@@ -775,12 +811,13 @@ static void dead_requests_hold_no_place(void) {
         reset(client);
         step(server);
         CHECK_INT(server->conns.live, 0);
+        CHECK_INT(wss__conn_handshakes(server), 0);
         step_free(client);
     }
-    CHECK_INT(server->handshakes, 3); /* of these there may be so many and no more */
+    CHECK(!options.queue->inbox.waiting.first);
     CHECK_INT(wss_queue_poll(options.queue, 0), WSS_OK);
     CHECK_INT(requests, 0);
-    CHECK_INT(server->handshakes, 0);
+    CHECK_INT(wss__conn_handshakes(server), 0);
     step_end(server);
     wss_queue_destroy(options.queue);
 }
@@ -839,6 +876,106 @@ static void check_orders(wss_server *server, wss_queue *queue, step_client *clie
     CHECK_INT(step_take(server, client, payload, &size), after_accept == 's' ? 0x81 : 0x88);
     CHECK_TEXT(payload + 2 * (after_accept == 'c'), after_accept == 's' ? "welcome" : "banned");
     CHECK_INT(heard[0], after_accept == 's');
+}
+
+static void take_text(wss_server *server, step_client *client, const char *text) {
+    char payload[128];
+    size_t size = 0;
+    CHECK_INT(step_take(server, client, payload, &size), 0x81);
+    CHECK_TEXT(payload, text);
+}
+
+static void cast_own(void *arg) {
+    CHECK_INT(wss_broadcast_data((wss_server *)arg, WSS_TEXT, "own", 3), WSS_OK);
+    CHECK_INT(wss_broadcast_data((wss_server *)arg, WSS_TEXT, "more", 4), WSS_OK);
+}
+
+static void on_data_pauses(const wss_event *e) {
+    heard[0]++;
+    CHECK_INT(wss_pause(e->server, e->conn), WSS_OK);
+    for (int i = 0; i < 5; i++) CHECK_INT(wss_send_data(e->server, e->conn, WSS_TEXT, "reply", 5), WSS_OK);
+    CHECK_INT(e->server->loops[0].inbox.count, 0); /* none of that is on its way: it was done at once */
+    CHECK_INT(wss_close(e->server, e->conn, 4000, NULL), WSS_OK);
+    CHECK_INT(wss_send_data(e->server, e->conn, WSS_TEXT, "late", 4), WSS_ERR_GONE);
+}
+
+/* A posted function sends while another thread's order stands behind it: that goes behind it, in the same turn; and what the
+   handlers of that turn order is done at once again, whatever may wait in the inbox at a time. */
+static void handlers_behind_a_batch(void) {
+    wss_options options = {0};
+    options.max_posted = 4;
+    wss_server *server = serve(&options);
+    heard[0] = 0;
+    wss_on_data(server, on_data_pauses, NULL);
+    step_client *client = step_open(server);
+    arrive(client, TEXT_FRAME TEXT_FRAME TEXT_FRAME, 21);
+    CHECK_INT(wss_post(server, cast_own, server), WSS_OK);
+    CHECK_INT(wss_broadcast_data(server, WSS_TEXT, "other", 5), WSS_OK);
+    CHECK_INT(wss_poll(server, 0), WSS_OK);
+    CHECK_INT(heard[0], 1);
+    take_text(server, client, "other");
+    take_text(server, client, "own");
+    take_text(server, client, "more");
+    for (int i = 0; i < 5; i++) take_text(server, client, "reply");
+    CHECK_INT(step_take(server, client, NULL, NULL), 0x88);
+    step_free(client);
+    step(server);
+    step_end(server);
+}
+
+static void send_first(void *arg) {
+    CHECK_INT(wss_send_data((wss_server *)arg, asked[0], WSS_TEXT, "first", 5), WSS_OK);
+}
+
+static void send_second(void *arg) {
+    CHECK_INT(wss_send_data((wss_server *)arg, asked[0], WSS_TEXT, "second", 6), WSS_OK);
+}
+
+static void accept_and_send_theirs(wss_server *server) {
+    CHECK_INT(wss_accept(server, asked[0], NULL, NULL, 0, NULL), WSS_OK);
+    CHECK_INT(wss_send_data(server, asked[0], WSS_TEXT, "theirs", 6), WSS_OK);
+}
+
+static void on_data_sends_on(const wss_event *e) {
+    on_data_wait(e);
+    send_first(e->server);
+    send_second(e->server);
+}
+
+/* Another thread accepts, and its answer waits in the inbox or stands in the batch, before, between or behind what the loop
+   sends: that goes behind the answer, in its order. */
+static void sent_around_an_answer(void) {
+    for (int way = 0; way < 4; way++) {
+        wss_options options = {0};
+        wss_server *server = serve(&options);
+        wss_on_data(server, on_data_sends_on, NULL);
+        step_client *other = step_open(server);
+        wss_on_upgrade(server, on_request, NULL);
+        step_client *client = step_connect(server);
+        step_ask(server, client, "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n");
+        CHECK_INT(requests, 1);
+        elsewhere = accept_and_send_theirs;
+        if (way == 3) {
+            step_frame(server, other, 0x81, "x", 1);
+        } else {
+            if (way > 0) wss_post(server, send_first, server);
+            if (way > 1) wss_post(server, send_second, server);
+            CHECK_INT(wss_accept(server, asked[0], NULL, NULL, 0, NULL), WSS_OK);
+            if (way < 1) wss_post(server, send_first, server);
+            if (way < 2) wss_post(server, send_second, server);
+        }
+        step(server);
+        while (step_receive(client)) step(server);
+        if (take_101(client)) {
+            take_text(server, client, "first");
+            take_text(server, client, "second");
+            if (way == 3) take_text(server, client, "theirs");
+        }
+        step_free(client);
+        step_free(other);
+        step(server);
+        step_end(server);
+    }
 }
 
 /* Who was accepted takes sends, a close and a pause at once, from whichever thread: they go behind the
@@ -1081,8 +1218,11 @@ int main(void) {
     RUN(reason_without_memory);
     RUN(a_peer_that_left_is_closed_at_once);
     RUN(type_counts_from_the_next_message);
+    RUN(handlers_count_from_the_next_message);
     RUN(request_outlives_its_client);
     RUN(dead_requests_hold_no_place);
+    RUN(handlers_behind_a_batch);
+    RUN(sent_around_an_answer);
     RUN(orders_behind_the_answer);
     RUN(orders_of_the_loop_behind_the_answer);
     RUN(rest_of_a_large_message_crowds);

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE 1
 #include <string.h>
 
+#define WSSERVER_STATIC
 #include "../../wsserver.h" /* the declarations: below the whole of it is compiled, in such a way that it can be watched */
 
 static void watch(const char *what);
@@ -190,10 +191,10 @@ static void live(wss_queue *queue) {
     CHECK_INT(told[WSS_EVENT_CONNECT], 2);
     step_free(request("/refuse", UPGRADE, &got));
     CHECK(got > BODY);
-    step_free(request("/page", "Host: a\r\n", &got));
+    step_free(request("/page", "Host: localhost\r\n", &got));
     CHECK(got > BODY);
     for (int how = 0; how < 3; how++) { /* answered by another thread, as far as the server can tell */
-        step_client *later = request("/later", how == 2 ? "Host: a\r\n" : UPGRADE, NULL);
+        step_client *later = request("/later", how == 2 ? "Host: localhost\r\n" : UPGRADE, NULL);
         answer(asked, how);
         CHECK(swallow(later) > (how ? BODY : 0));
         step_free(later);

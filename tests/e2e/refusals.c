@@ -47,7 +47,8 @@ static void check_refused(wss_server *server, step_client *client, int number, i
     CHECK_TEXT(body ? body + 4 : "none", is_head ? "" : rule->text);
     CHECK(strstr(answer, "option") == NULL);
     snprintf(want, sizeof want, "request refused: %d, from 127.0.0.1%s%s: %.*s%s%s%s", rule->status, path ? ", " : "",
-             path ? path : "", (int)size, rule->text, names, rule->option ? " See options." : "", rule->option ? rule->option : "");
+             path ? path : "", (int)size, rule->text, names, rule->option ? *names ? ". See options." : " See options." : "",
+             rule->option ? rule->option : "");
     CHECK_TEXT(logged, want);
     CHECK_INT(logged_level, *names ? WSS_LOG_WARNING : WSS_LOG_INFO);
     CHECK_INT(lines, 1);
@@ -112,6 +113,7 @@ static const sample samples[] = {
      " Origin \\xc3\\xa4, Host localhost"},
     {RULE(HOST), 1, "GET /a HTTP/1.1\r\nHost: other:80\r\n\r\n", "/a", " Origin , Host other:80"},
     {RULE(HOST), 0, "GET http://other/a HTTP/1.1\r\n" STEP_UPGRADE "Origin: null\r\n\r\n", "/a", " Origin null, Host other"},
+    {RULE(PROXY_UNASKED), 0, "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n" HOST "\r\n", NULL, ""},
 };
 
 static void rules(void) {
@@ -274,6 +276,51 @@ static void stopping(void) {
     step_end(server);
 }
 
+/* A name of somebody else's that leads to this machine: plain requests whatever they carry, upgrades of pages. */
+static void rebinding(void) {
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    static const char *const requests[] = {
+        "GET /a HTTP/1.1\r\nHost: evil.example:80\r\n\r\n", "HEAD /a HTTP/1.1\r\nHost: evil.example:80\r\nVia: x\r\n\r\n",
+        "GET /a HTTP/1.1\r\nHost: evil.example:80\r\n" UPGRADES CONNECTS KEY VERSION "Origin: " EVIL "\r\n\r\n"};
+    for (int i = 0; i < 3; i++)
+        check_request(server, requests[i], RULE(REBINDING), "/a",
+                      i < 2 ? " Origin , Host evil.example:80" : " Origin " EVIL ", Host evil.example:80");
+    step_end(server);
+}
+
+/* Who is trusted must say who asks; and each of those may have so many connections. */
+static void behind_a_proxy(void) {
+    wss_options options = {0};
+    options.proxies = "127.0.0.1";
+    options.proxy_protocol = 1;
+    wss_server *server = serve(&options);
+    check_request(server, "GET /a HTTP/1.1\r\n" HOST "\r\n", RULE(PROXY_MISSING), NULL, "");
+    check_request(server, "HEAD /a HTTP/1.1\r\n" HOST "\r\n", RULE(PROXY_MISSING), NULL, "");
+    step_end(server);
+    wss_options few = {0};
+    few.proxies = "192.0.2.0/24, 127.0.0.1";
+    few.max_per_address = 1;
+    server = serve(&few);
+    step_client *first = step_connect(server);
+    step_ask(server, first, "GET / HTTP/1.1\r\n" STEP_UPGRADE "X-Forwarded-For: 127.0.0.2, 192.0.2.9\r\n\r\n");
+    CHECK_INT(wss_count(server), 1);
+    for (int i = 0; i < 2; i++) {
+        char request[200];
+        snprintf(request, sizeof request, "%s /a HTTP/1.1\r\n" HOST "X-Forwarded-For: 127.0.0.2\r\n\r\n", methods[i]);
+        step_client *client = step_connect(server);
+        step_now += 60000;
+        step_ask(server, client, request);
+        for (char *at = logged; (at = strstr(at, "127.0.0.2")) != NULL;) at[8] = '1'; /* as check_refused has it */
+        check_refused(server, client, RULE(PER_ADDRESS), i, "/a", "");
+        step_free(client);
+        step(server);
+    }
+    step_free(first);
+    step_end(server);
+    lines = 0; /* that of its end */
+}
+
 /* ---- lines of the log ---- */
 
 /* However long everything is, the option is there, also behind the longest address. */
@@ -282,14 +329,14 @@ static void long_lines(void) {
     wss_server *server = serve(&options);
     step_client *client = step_connect(server);
     step_ask(server, client, "GET /" HUNDRED HUNDRED " HTTP/1.1\r\nHost: " HUNDRED HUNDRED "\r\n" UPGRADES CONNECTS KEY VERSION
-             "Origin: http://a." HUNDRED HUNDRED "\r\n\r\n");
+             "Origin: https://a." HUNDRED HUNDRED "\r\n\r\n");
     CHECK_INT(lines, 1);
     CHECK(strlen(logged) + INET6_ADDRSTRLEN - strlen("127.0.0.1") < WSS__LOG_LINE);
     CHECK(strstr(logged, "request refused: 403, from 127.0.0.1, /x123456789x") == logged);
-    CHECK(strstr(logged, ": Pages of this origin may not connect. Origin http://a.x123456789x") != NULL);
+    CHECK(strstr(logged, ": Pages of this origin may not connect. Origin https://a.x123456789x") != NULL);
     CHECK(strstr(logged, ", Host x123456789x") != NULL);
-    const char *end = strstr(logged, " See options.origins");
-    CHECK(end && strlen(end) == strlen(" See options.origins"));
+    const char *end = strstr(logged, ". See options.origins");
+    CHECK(end && strlen(end) == strlen(". See options.origins"));
     lines = 0;
     step_free(client);
     step_end(server);
@@ -318,7 +365,8 @@ static void levels(void) {
 
 /* After all others: no rule was left out, and HEAD has met all that it can meet. */
 static void every_rule_was_broken(void) {
-    static const int no_head[] = {RULE(TLS), RULE(METHOD), RULE(CONNECTION), RULE(VERSION), RULE(KEY), RULE(ORIGINS), RULE(ORIGIN)};
+    static const int no_head[] = {RULE(TLS), RULE(METHOD), RULE(CONNECTION), RULE(VERSION), RULE(KEY), RULE(ORIGINS), RULE(ORIGIN),
+                                  RULE(PROXY_UNASKED)};
     for (int rule = 1; rule < WSS__HTTP_RULE_COUNT; rule++) {
         int can = 1;
         for (size_t i = 0; i < sizeof no_head / sizeof no_head[0]; i++) can &= no_head[i] != rule;
@@ -337,6 +385,8 @@ int main(void) {
     RUN(memory);
     RUN(memory_for_the_copy);
     RUN(stopping);
+    RUN(rebinding);
+    RUN(behind_a_proxy);
     RUN(long_lines);
     RUN(levels);
     RUN(every_rule_was_broken);

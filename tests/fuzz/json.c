@@ -474,7 +474,7 @@ static void check_escape(const char *text, size_t size) {
     size_t quoted = wss__json_escaped_size(span);
     char *out = (char *)malloc(quoted);
     if (!out) abort();
-    FUZZ_CHECK(wss__json_escape(span, out) == out + quoted);
+    FUZZ_CHECK(wss__json_quote(span, out) == out + quoted);
     FUZZ_CHECK(scan(out, quoted, 0) == WSS_OK);
     FUZZ_CHECK(wss__json_scan(wss__base_span(out, quoted), 0, NULL) == WSS_OK);
     script back = unquote(wss__base_span(out, quoted));

@@ -15,11 +15,11 @@ look();
 
 
 def read_until(stream, pattern):
-    """Reads lines up to the one that fits; a browser that does not start ends its stream, or is killed by the timer."""
+    """Reads lines up to the one that fits; None: the browser ended, or was killed by the timer."""
     while True:
         line = stream.readline()
         if not line:
-            raise SystemExit("FAILED the browser ended before it was ready")
+            return None
         found = re.search(pattern, line)
         if found:
             threading.Thread(target=lambda: [None for _ in stream], daemon=True).start()
@@ -30,11 +30,18 @@ class Browser:
     def __init__(self, command, pattern, **options):
         self.folder = tempfile.mkdtemp()
         self.prepare()
-        self.process = subprocess.Popen([word.replace("FOLDER", self.folder) for word in command], text=True, **options)
-        timer = threading.Timer(60, self.process.kill)
-        timer.start()
-        self.port = int(read_until(self.process.stdout, pattern).group(1))
-        timer.cancel()
+        for attempt in range(20):  # chromedriver takes one port for IPv4 and IPv6, and ends where either is in use
+            self.process = subprocess.Popen([word.replace("FOLDER", self.folder) for word in command], text=True, **options)
+            timer = threading.Timer(60, self.process.kill)
+            timer.start()
+            found = read_until(self.process.stdout, pattern)
+            timer.cancel()
+            if found:
+                break
+            self.process.wait()
+        else:
+            raise SystemExit("FAILED the browser ended before it was ready, twenty times")
+        self.port = int(found.group(1))
 
     def prepare(self):
         pass
@@ -62,12 +69,12 @@ class Browser:
 class Chromium(Browser):
     name = "chromium"
 
-    def __init__(self):
+    def __init__(self, *more):
         super().__init__(["chromedriver", "--port=0"], r"port (\d+)\.", stdout=subprocess.PIPE)
         self.base = "http://127.0.0.1:%d/session" % self.port
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
                  "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                 "--window-size=900,700", "--user-data-dir=" + self.folder]
+                 "--window-size=900,700", "--user-data-dir=" + self.folder, *more]
         try:
             made = self.call("POST", "", {"capabilities": {"alwaysMatch": {"goog:chromeOptions": {"args": flags}}}})
         except BaseException:

@@ -37,7 +37,7 @@ class Server {
     this.child.stderr.setEncoding('utf8');
     this.listening = new Promise(resolve => this.child.stderr.on('data', part => {
       this.text += part;
-      const found = /listening on \w+:\/\/127.0.0.1:(\d+)\//.exec(this.text);
+      const found = /listening on \w+:\/\/[\w.]+:(\d+)\//.exec(this.text);
       if (found) resolve(this.port = Number(found[1]));
     }));
   }

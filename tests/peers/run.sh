@@ -1,11 +1,14 @@
 #!/bin/sh
-# Real peers against the examples: what each finds is said by its own program. One that is not installed is skipped by
-# name. Node's ws is fetched into build/peers at the version below, where npm can. Ends with the number of peers.
+# Real peers against the examples, and real proxies and tools against tests/peers/door.c: what each finds is said by its
+# own program. One that is not installed is skipped by name. Node's ws is fetched into build/peers at the version below, where npm can. Ends with the number of peers.
 set -eu
+PATH=$PATH:/usr/sbin:/sbin # where proxies are
 ws_version=8.18.3
 mkdir -p build/peers
 cc=${CC:-cc}
+warnings='-Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wundef -Wcast-qual -Wstrict-prototypes'
 for example in echo chat; do $cc -std=c11 -O2 -I. "examples/$example.c" -o "build/$example" -pthread; done
+$cc -std=c11 $warnings -O1 -I. tests/peers/door.c -o build/peers/door -pthread
 limit=
 if command -v timeout >/dev/null; then limit="timeout -k 5 ${PEER_SECONDS:-180}"; fi
 ran=0
@@ -38,8 +41,7 @@ else skip "Python's websockets is not installed"; fi
 if command -v node >/dev/null && test -e $ws; then peer node tests/peers/node_ws.js build/echo build/chat $ws
 else skip "Node or its package ws is not installed"; fi
 if echo '#include <libwebsockets.h>' | $cc -E - >/dev/null 2>&1; then
-    $cc -std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wsign-conversion -Wshadow -Wundef -Wcast-qual -Wstrict-prototypes -O1 \
-        tests/peers/lws_client.c -o build/peers/lws_client -lwebsockets
+    $cc -std=c11 $warnings -O1 tests/peers/lws_client.c -o build/peers/lws_client -lwebsockets
     peer build/peers/lws_client build/echo build/chat
 else skip "libwebsockets is not installed"; fi
 if ! command -v python3 >/dev/null; then skip "there is no Python to drive browsers"
@@ -48,6 +50,18 @@ else
     else skip "Chromium and chromedriver are not installed"; fi
     if command -v firefox-esr >/dev/null; then peer python3 tests/peers/page.py build/echo build/chat firefox
     else skip "Firefox is not installed"; fi
+fi
+if ! command -v python3 >/dev/null; then skip "there is no Python to stand on both sides of proxies"
+else
+    for kind in nginx haproxy apache2 caddy; do
+        if ! command -v $kind >/dev/null; then skip "$kind is not installed"
+        elif ! command -v openssl >/dev/null; then skip "openssl, for a certificate of $kind, is not installed"
+        else peer python3 tests/peers/proxies.py build/peers/door build/echo $kind; fi
+    done
+    peer python3 tests/peers/proxies.py build/peers/door build/echo tools
+    if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then
+        peer python3 tests/peers/proxies.py build/peers/door build/echo rebinding
+    else skip "a page of a rebound name: Chromium and chromedriver are not installed"; fi
 fi
 if test -n "$python" && test -e $ws; then peer $python tests/peers/differ.py build/echo $ws
 else skip "the comparison of verdicts needs Python's websockets and Node's ws"; fi

@@ -5,9 +5,9 @@ import atexit, re, subprocess, threading, time
 class Server:
     """One run of an example. Every wait is for a line that the program prints, and ends after `seconds`."""
 
-    def __init__(self, program, port=0):
+    def __init__(self, program, port=0, *options):
         self.program = program
-        self.process = subprocess.Popen([program, str(port)], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen([program, str(port), *options], stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         atexit.register(self.process.kill)  # whatever happens here; harmless once it has ended
         self.stopped = False
         self.lines = []

@@ -78,28 +78,34 @@ static int frames_of(peer *client) {
 
 /* ---- sockets ---- */
 
-/* One loop is held up. Clients are dealt evenly all the same, and those of the other are served meanwhile; the rest is when it
-   goes on. */
+/* Clients are dealt evenly; but where a loop is held up, it is left those that were dealt to it before that was seen: all
+   others are served meanwhile, and these when it goes on. */
 static void test_dealt_evenly(void) {
     enum { CLIENTS = 200 };
     peer *clients[CLIENTS];
-    wss_options options;
-    prepare(&options, 2);
-    begin(&options);
-    int served = 0;
-    for (int i = 0; i < CLIENTS; i++) {
-        clients[i] = dial(NULL);
-        peer_text(clients[i], PEER_REQUEST("/") "\r\n");
+    for (int held_up = 0; held_up < 2; held_up++) {
+        wss_options options;
+        int served = 0;
+        prepare(&options, 2);
+        begin(&options);
+        for (int i = 0; i < CLIENTS; i++) {
+            clients[i] = dial(NULL);
+            peer_text(clients[i], PEER_REQUEST("/") "\r\n");
+        }
+        if (held_up) without_loop(1);
+        else sim_settle(server);
+        int left = (int)server->loops[1].dealt;
+        for (int i = 0; i < CLIENTS; i++) served += peer_take_head(clients[i]) == 101;
+        CHECK_INT(left, held_up ? WSS__ACCEPT_TURN / 2 : 0);
+        CHECK_INT(served, CLIENTS - left);
+        if (!held_up) CHECK_INT(server->loops[1].connections, CLIENTS / 2);
+        sim_settle(server);
+        for (int i = 0; i < CLIENTS; i++) served += peer_take_head(clients[i]) == 101;
+        CHECK_INT(served, CLIENTS);
+        for (int i = 0; i < CLIENTS; i++) peer_free(clients[i]);
+        sim_settle(server);
+        finish();
     }
-    without_loop(1);
-    for (int i = 0; i < CLIENTS; i++) served += peer_take_head(clients[i]) == 101;
-    CHECK_INT(served, CLIENTS / 2);
-    sim_settle(server);
-    for (int i = 0; i < CLIENTS; i++) served += peer_take_head(clients[i]) == 101;
-    CHECK_INT(served, CLIENTS);
-    for (int i = 0; i < CLIENTS; i++) peer_free(clients[i]);
-    sim_settle(server);
-    finish();
 }
 
 /* The limit holds for what was dealt: further ones are not closed, they wait, and are served as others leave. */
@@ -238,6 +244,39 @@ static void test_a_loop_held_up_makes_room_for_one(void) {
     end_waiting(silent, older, late);
 }
 
+/* The loop that is asked to make room looks at that at once, while the first loop is still asking: it finds that somebody
+   waits, and nobody has to ask again. */
+static int at_signal;
+
+static void *turn_second(void *unused) {
+    wss__loop_turn(&server->loops[1], 0);
+    return unused;
+}
+
+static ssize_t struck_write(int fd, const void *data, size_t size) {
+    ssize_t result = sim_write(fd, data, size);
+    pthread_t thread;
+    if (!at_signal || fd != server->loops[1].inbox.fd) return result;
+    at_signal = 0;
+    if (pthread_create(&thread, NULL, turn_second, NULL) != 0) abort();
+    pthread_join(thread, NULL);
+    return result;
+}
+
+static void test_who_is_asked_looks_at_once(void) {
+    peer *silent[SILENT];
+    peer *older;
+    peer *late = begin_waiting(silent, &older);
+    at_signal = 1;
+    test_system.write = struck_write;
+    for (int i = 0; i < 5; i++) wss__loop_turn(&server->loops[0], 0);
+    test_system.write = sim_write;
+    CHECK(!at_signal);
+    CHECK(late->listener < 0);
+    at_signal = 0;
+    end_waiting(silent, older, late);
+}
+
 /* Room is made without memory, too: the oldest is told, and who waits is let in. */
 static void test_room_without_memory(void) {
     peer *silent[SILENT];
@@ -312,8 +351,8 @@ static void count_request(const wss_event *e) {
     requests_told++;
 }
 
-/* One client after another asks and resets, and nobody drains the queue: no more requests wait than there may be handshakes,
-   others wait in front. When the queue's thread gets to them it is asked for the living alone. */
+/* One client after another asks and resets, and nobody drains the queue: the requests of the dead do not wait there, and hold
+   no handshake back. When the queue's thread gets to it, it is asked for the living alone. */
 static void test_requests_of_the_dead_are_bounded(void) {
     enum { MANY = 300 };
     static peer *clients[MANY];
@@ -333,13 +372,12 @@ static void test_requests_of_the_dead_are_bounded(void) {
         for (int turns = 0; turns < 4; turns++) sim_turn(server, 0);
         if (i < MANY - 1) peer_reset(clients[i]);
         for (int turns = 0; turns < 4; turns++) sim_turn(server, 0);
-        CHECK(server->handshakes <= SILENT);
+        CHECK_INT(wss__conn_handshakes(server), i == MANY - 1);
     }
-    CHECK_INT(server->handshakes, SILENT);
-    CHECK(clients[MANY - 1]->listener >= 0);
+    CHECK(options.queue->inbox.waiting.first && options.queue->inbox.waiting.first == options.queue->inbox.waiting.last);
     for (int rounds = 0; rounds < 20; rounds++) sim_settle(server);
     CHECK_INT(requests_told, 1);
-    CHECK_INT(server->handshakes, 1);
+    CHECK_INT(wss__conn_handshakes(server), 1);
     CHECK_INT(wss_accept(server, asked, NULL, NULL, 0, NULL), WSS_OK);
     sim_settle(server);
     CHECK_INT(peer_take_head(clients[MANY - 1]), 101);
@@ -365,7 +403,7 @@ static void test_an_error_told_once_is_not_forgotten(void) {
         peer_text(client, PEER_REQUEST("/") "\r\n");
         peer_reset(client);
         sim_settle(server);
-        CHECK_INT(server->handshakes, 0);
+        CHECK_INT(wss__conn_handshakes(server), 0);
         CHECK_INT(server->conns.live, 0);
         CHECK_INT(wss_accept(server, asked, NULL, NULL, 0, NULL), WSS_ERR_GONE);
         peer_free(client);
@@ -425,6 +463,76 @@ static void test_who_has_asked_is_left_alone(void) {
     peer_free(next);
     sim_settle(server);
     finish();
+}
+
+/* Requests that were refused, in time or for want of it, are no handshakes, although their clients keep TCP open: newcomers
+   are let in at once. */
+static void test_who_was_refused_is_no_handshake(void) {
+    for (int by_time = 0; by_time < 2; by_time++) {
+        peer *refused[SILENT];
+        wss_options options;
+        prepare(&options, 1);
+        options.max_connections = 200;
+        options.handshake_ms = 1000;
+        options.close_ms = 60000;
+        begin(&options);
+        wss_on_upgrade(server, keep_asked, NULL);
+        for (int i = 0; i < SILENT; i++) {
+            refused[i] = dial(NULL);
+            peer_text(refused[i], PEER_REQUEST("/") "\r\n");
+            sim_settle(server);
+            if (!by_time) CHECK_INT(wss_refuse(server, asked, NULL), WSS_OK);
+            sim_settle(server);
+        }
+        CHECK_INT(wss__conn_handshakes(server), by_time ? SILENT : 0);
+        peer *next = dial(NULL);
+        peer_text(next, PEER_REQUEST("/") "\r\n");
+        if (by_time) sim_pass(server, 1100);
+        sim_settle(server);
+        for (int i = 0; i < SILENT; i++) CHECK_INT(peer_take_head(refused[i]), by_time ? 503 : 403);
+        CHECK_INT(wss__conn_handshakes(server), 1);
+        CHECK_INT(wss_accept(server, asked, NULL, NULL, 0, NULL), WSS_OK);
+        sim_settle(server);
+        CHECK_INT(peer_take_head(next), 101);
+        for (int i = 0; i < SILENT; i++) peer_free(refused[i]);
+        peer_free(next);
+        sim_settle(server);
+        finish();
+    }
+}
+
+/* A loop that is held up is dealt no more than its share, and none when it is seen that it does not look: the others go on to
+   serve who comes. */
+static void test_a_loop_held_up_shuts_nobody_out(void) {
+    enum { CLIENTS = 300 };
+    static peer *clients[CLIENTS];
+    for (int threads = 2; threads <= 4; threads++) {
+        for (int burst = 0; burst < 2; burst++) {
+            wss_options options;
+            int served = 0;
+            prepare(&options, threads);
+            options.max_connections = 500; /* 64 handshakes */
+            options.handshake_ms = WSS_OFF;
+            begin(&options);
+            for (int i = 0; i < CLIENTS; i++) {
+                clients[i] = dial(NULL);
+                peer_text(clients[i], PEER_REQUEST("/") "\r\n");
+                if (!burst) without_loop(1);
+            }
+            for (int i = 0; i < 20; i++) without_loop(1);
+            for (int i = 0; i < CLIENTS; i++) served += clients[i]->out.size > 0;
+            int left = (int)server->loops[1].dealt;
+            CHECK(left >= 1 && left <= (burst ? (64 + threads - 1) / threads : 1));
+            CHECK_INT(served, CLIENTS - left);
+            CHECK_INT(wss__conn_handshakes(server), left);
+            sim_settle(server);
+            for (int i = 0; i < CLIENTS; i++) CHECK_INT(peer_take_head(clients[i]), 101);
+            CHECK_INT(server->loops[1].dealt, 0);
+            for (int i = 0; i < CLIENTS; i++) peer_free(clients[i]);
+            sim_settle(server);
+            finish();
+        }
+    }
 }
 
 /* ---- work for a loop that is held up ---- */
@@ -835,6 +943,7 @@ int main(void) {
     RUN(test_the_limit_counts_what_was_dealt);
     RUN(test_the_oldest_handshake_makes_room);
     RUN(test_a_loop_held_up_makes_room_for_one);
+    RUN(test_who_is_asked_looks_at_once);
     RUN(test_room_without_memory);
     RUN(test_not_before_a_second);
     RUN(test_nobody_is_silent_who_has_spoken);
@@ -842,6 +951,8 @@ int main(void) {
     RUN(test_an_error_told_once_is_not_forgotten);
     RUN(test_destroy_does_not_shorten_a_stop);
     RUN(test_who_has_asked_is_left_alone);
+    RUN(test_who_was_refused_is_no_handshake);
+    RUN(test_a_loop_held_up_shuts_nobody_out);
     RUN(test_broadcasts_are_bounded_for_every_loop);
     RUN(test_bytes_are_bounded_for_every_loop);
     RUN(test_other_work_is_bounded_too);

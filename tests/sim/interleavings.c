@@ -979,6 +979,31 @@ static void check_paused(void) {
     check_rest();
 }
 
+/* Of one message there is already too much undelivered, so the other client of the two is held back until that was told. */
+static void one_at_a_time(void) {
+    join_two();
+    server->options.memory_budget = 1600;
+}
+
+static void say_long(int number) {
+    char text[600];
+    memset(text, 'x', sizeof text);
+    peer_frame(clients[number].peer, 0x81, text, sizeof text);
+}
+
+static void talk_a(void) {
+    say_long(0);
+}
+
+static void talk_b(void) {
+    say_long(1);
+}
+
+static void check_told(void) {
+    for (int i = 0; i < 2; i++) expect(note_of(clients[i].conn)->messages == 1, "a message is not told, and nobody is waited for");
+    check_rest();
+}
+
 /* As little as there can be: of these the schedules with three detours are gone through too. */
 static void one_loop(wss_options *options) {
     options->threads = 1;
@@ -1073,6 +1098,7 @@ static const scene scenes[] = {
     {"max_posted, broadcasts", two_posts, second_is_busy, {cast_three_a, cast_three_b, NULL}, check_posted_casts, 0, 0},
     {"refused send", one_post, one_talks, {post_once, send_much, NULL}, check_read, 0, 0},
     {"pause", NULL, one_talks, {pause_a, pause_b, NULL}, check_paused, 0, 0},
+    {"less, queue", NULL, one_at_a_time, {talk_a, talk_b, NULL}, check_told, 1, 0},
 };
 
 /* ---- schedules ---- */

@@ -58,8 +58,8 @@ enum {
 
 #define SIM_CALLS(X)                                                                                            \
     X(accept4) X(bind) X(chmod) X(clock_gettime) X(close) X(connect) X(epoll_create1) X(epoll_ctl) X(epoll_wait) \
-    X(eventfd) X(fcntl) X(getpeername) X(getrandom) X(getrlimit) X(getsockname) X(getsockopt) X(ioctl) X(listen) X(lstat) \
-    X(poll) X(pthread_create) X(read) X(recv) X(sched_yield) X(send) X(sendmsg) X(setsockopt) X(shutdown) X(socket) \
+    X(eventfd) X(fchmod) X(fcntl) X(flock) X(fstat) X(getpeername) X(getrandom) X(getrlimit) X(getsockname) X(getsockopt) X(ioctl) X(listen) X(lstat) \
+    X(open) X(poll) X(pthread_create) X(read) X(recv) X(sched_yield) X(send) X(sendmsg) X(setsockopt) X(shutdown) X(socket) \
     X(timerfd_create) X(timerfd_settime) X(unlink) X(write)
 #define SIM_ENUM(name) SIM_##name,
 #define SIM_NAME(name) #name,
@@ -116,7 +116,7 @@ typedef struct peer {
     uint8_t struck;       /* a fault hit a call on this connection */
 } peer;
 
-enum { SIM_NONE = 0, SIM_SOCKET, SIM_LISTENER, SIM_STREAM, SIM_EPOLL, SIM_EVENTFD, SIM_TIMERFD };
+enum { SIM_NONE = 0, SIM_SOCKET, SIM_LISTENER, SIM_STREAM, SIM_EPOLL, SIM_EVENTFD, SIM_TIMERFD, SIM_PLAIN };
 
 typedef struct sim_file {
     uint8_t kind;
@@ -530,19 +530,65 @@ static inline int sim_bind(int fd, const struct sockaddr *address, socklen_t siz
     return 0;
 }
 
+/* A socket file of this number, or -1: a lock. Its mode lacks what the umask took. */
+static inline void sim_path_stat(int path, struct stat *info) {
+    memset(info, 0, sizeof *info);
+    info->st_mode = path < 0 ? S_IFREG | 0600 : S_IFSOCK | 0600;
+    info->st_nlink = 1;
+    info->st_dev = 1;
+    info->st_ino = (ino_t)(path + 2);
+}
+
+/* By the descriptor of a path, and of no other. */
 static inline int sim_chmod(const char *name, mode_t mode) {
+    int fd = -1;
+    SIM_TRUE((mode & ~(mode_t)0777) == 0, "a mode with other bits than permissions");
+    SIM_TRUE(sscanf(name, "/proc/self/fd/%d", &fd) == 1 && sim_file_at(fd) && sim_file_at(fd)->kind == SIM_PLAIN,
+             "the mode of a name that may be somebody else's");
+    return sim_failed(sim_strike(SIM_chmod, -1)) ? -1 : 0;
+}
+
+static inline int sim_fchmod(int fd, mode_t mode) {
     (void)mode;
-    if (sim_failed(sim_strike(SIM_chmod, -1))) return -1;
-    if (sim_path_find(name) >= 0) return 0;
-    errno = ENOENT;
-    return -1;
+    sim_file *file = sim_file_at(fd);
+    if (!file) return sim_bad("fchmod of no descriptor");
+    SIM_TRUE(file->path < 0, "a mode for a socket that has a name already");
+    return sim_failed(sim_strike(SIM_fchmod, fd)) ? -1 : 0;
+}
+
+/* Locks, which are there always and nobody else has, and the paths of sockets. */
+static inline int sim_open(const char *name, int flags, mode_t mode) {
+    int path = sim_path_find(name);
+    (void)mode;
+    SIM_TRUE((flags & O_CLOEXEC) && (flags & O_NOFOLLOW), "a file opened without close-on-exec, or through a link");
+    if (sim_failed(sim_strike(SIM_open, -1))) return -1;
+    if (path < 0 && !(flags & O_CREAT)) {
+        errno = ENOENT;
+        return -1;
+    }
+    int fd = sim_file_new(SIM_PLAIN);
+    if (fd >= 0) sim_file_at(fd)->backlog = path;
+    return fd;
+}
+
+static inline int sim_flock(int fd, int how) {
+    (void)how;
+    if (!sim_file_at(fd) || sim_file_at(fd)->kind != SIM_PLAIN) return sim_bad("flock of no file");
+    return sim_failed(sim_strike(SIM_flock, fd)) ? -1 : 0;
+}
+
+static inline int sim_fstat(int fd, struct stat *info) {
+    if (!sim_file_at(fd) || sim_file_at(fd)->kind != SIM_PLAIN) return sim_bad("fstat of no file");
+    if (sim_failed(sim_strike(SIM_fstat, fd))) return -1;
+    sim_path_stat(sim_file_at(fd)->backlog, info);
+    return 0;
 }
 
 static inline int sim_lstat(const char *name, struct stat *info) {
+    int path = sim_path_find(name);
     if (sim_failed(sim_strike(SIM_lstat, -1))) return -1;
-    memset(info, 0, sizeof *info);
-    info->st_mode = S_IFSOCK | 0600;
-    if (sim_path_find(name) >= 0) return 0;
+    sim_path_stat(path, info);
+    if (path >= 0) return 0;
     errno = ENOENT;
     return -1;
 }
@@ -647,9 +693,26 @@ static inline int sim_close(int fd) {
 
 /* ---- system calls: sockets ---- */
 
+/* The address at the other end. */
+static void sim_far(const sim_file *file, struct sockaddr *address, socklen_t *size) {
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } far;
+    memset(&far, 0, sizeof far);
+    far.any.sa_family = AF_UNIX;
+    if (file->family != AF_UNIX && inet_pton(AF_INET, file->peer->address, &far.v4.sin_addr) == 1) {
+        far.any.sa_family = AF_INET;
+        far.v4.sin_port = htons((uint16_t)file->peer->port);
+    } else if (file->family != AF_UNIX && inet_pton(AF_INET6, file->peer->address, &far.v6.sin6_addr) == 1) {
+        far.any.sa_family = AF_INET6;
+        far.v6.sin6_port = htons((uint16_t)file->peer->port);
+    }
+    memcpy(address, &far, *size < sizeof far ? *size : sizeof far);
+}
+
 static inline int sim_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
-    (void)address;
-    (void)size;
     sim_file *file = sim_file_at(fd);
     SIM_TRUE((flags & SOCK_CLOEXEC) && (flags & SOCK_NONBLOCK), "accepted without close-on-exec and non-blocking");
     if (!file || file->kind != SIM_LISTENER) return sim_bad("accept on no listener");
@@ -680,6 +743,7 @@ static inline int sim_accept4(int fd, struct sockaddr *address, socklen_t *size,
     client->fd = made;
     sim_file_at(made)->peer = client;
     sim_file_at(made)->family = file->family;
+    sim_far(sim_file_at(made), address, size);
     return made;
 }
 
@@ -689,7 +753,6 @@ static sim_file *sim_stream(int fd) {
 }
 
 static inline ssize_t sim_recv(int fd, void *data, size_t size, int flags) {
-    (void)flags;
     sim_file *file = sim_stream(fd);
     if (!file) return sim_bad("recv on no connection");
     peer *client = file->peer;
@@ -704,6 +767,7 @@ static inline ssize_t sim_recv(int fd, void *data, size_t size, int flags) {
     if (client->in.size) {
         if (most > client->in.size) most = client->in.size;
         memcpy(data, client->in.data + client->in.head, most);
+        if (flags & MSG_PEEK) return (ssize_t)most;
         sim_pipe_skip(&client->in, most);
         sim.progress++;
         if (client->in.size && most < size) sim_queue_ready(fd);
@@ -864,21 +928,7 @@ static inline int sim_getpeername(int fd, struct sockaddr *address, socklen_t *s
     sim_file *file = sim_stream(fd);
     if (!file) return sim_bad("getpeername of no connection");
     if (sim_failed(sim_strike(SIM_getpeername, fd))) return -1;
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } far;
-    memset(&far, 0, sizeof far);
-    far.any.sa_family = AF_UNIX;
-    if (file->family != AF_UNIX && inet_pton(AF_INET, file->peer->address, &far.v4.sin_addr) == 1) {
-        far.any.sa_family = AF_INET;
-        far.v4.sin_port = htons((uint16_t)file->peer->port);
-    } else if (file->family != AF_UNIX && inet_pton(AF_INET6, file->peer->address, &far.v6.sin6_addr) == 1) {
-        far.any.sa_family = AF_INET6;
-        far.v6.sin6_port = htons((uint16_t)file->peer->port);
-    }
-    memcpy(address, &far, *size < sizeof far ? *size : sizeof far);
+    sim_far(file, address, size);
     return 0;
 }
 
@@ -1146,7 +1196,11 @@ static inline void *sim_allocator(void *context, void *pointer, size_t old_size,
 
 /* ---- the library ---- */
 
+/* Its parameters may be named like our type of clients. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
 #include "../library.h"
+#pragma GCC diagnostic pop
 
 #define SIM_REPLACE(name) REPLACE(name, sim_##name)
 SIM_CALLS(SIM_REPLACE)
@@ -1219,7 +1273,7 @@ static size_t sim_queue_own(wss__conn *conn) {
 /* And what is on its way there. */
 static size_t sim_coming(const wss__loop *loop, uint64_t id) {
     size_t coming = 0;
-    for (const wss__queue_job *job = loop->inbox.first; job; job = job->next) {
+    for (const wss__queue_job *job = loop->inbox.waiting.first; job; job = job->next[WSS__QUEUE_ALL]) {
         if (job->kind != WSS__ORDER_SEND) continue;
         const wss__conn_order *order = (const wss__conn_order *)(const void *)job;
         if (order->conn.id == id) coming += wss__buf_charge(order->frame);

@@ -16,7 +16,8 @@
      never reads, reads nothing of floods' answers   first byte that found no room + stall_ms
      reads a byte now and then                       first byte that found no room + one minute; two, where the first bytes of
                                                      a large message found room
-     never answers a Close, or never ends TCP        Close has left + close_ms
+     never answers a Close, or never ends TCP        Close has left + close_ms; twice that, where more than a Close was
+                                                     under way then
      sends no message, with idle_ms                  idle_ms, + close_ms where it does not answer the Close
    To each SLACK is added: timers are rounded up, twice where two follow on each other, and what has more to say is heard for a
    second. */
@@ -989,7 +990,7 @@ static const scenario scenarios[] = {
               {.name = "never reads a page", .way = ASKS, .greet = 300000, .bound_ms = 30000},
               {.name = "reads a page a byte at a time", .way = ASKS, .reads = -2, .step_ms = 3000, .greet = 300000,
                .out_limit = 10000, .bound_ms = 60000},
-              {.name = "never ends TCP", .way = ASKS, .reads = ALL, .mute = 1, .greet = 1000, .bound_ms = 5000},
+              {.name = "never ends TCP", .way = ASKS, .reads = ALL, .mute = 1, .greet = 1000, .bound_ms = 10000},
               SLOW_REQUEST}},
     {.name = "closes",
      .cast = {{.name = "is closed behind 900,000 bytes", .reads = 60000, .greet = 225000, .greets = 4, .close_ms = 1000},

@@ -233,7 +233,7 @@ static void choose(wss_options *options) {
     options->close_ms = 1000;
     if (sim_below(3) == 0) options->idle_ms = 4000;
     options->threads = sim_below(4) ? 1 : 2 + (int)sim_below(2);
-    if (sim_below(4) == 0) options->memory_budget = (size_t)options->threads * 2000000 + 300000 + sim_below(400000);
+    if (sim_below(4) == 0) options->memory_budget = (size_t)options->threads * 2300000 + 300000 + sim_below(400000);
     sim_queue_options(&queue_options);
     queue = sim_below(3) ? NULL : wss_queue_create(&queue_options, NULL);
     options->queue = queue;

@@ -235,9 +235,10 @@ static void session_run(const size_t *cuts, int count) {
 }
 
 static void session_begin(void) {
+    wss_error why;
     sim_begin(1);
     sim_options(&session_options);
-    wss__server_resolve(&session_options);
+    CHECK_INT(wss__option_resolve_all(&session_options, "", &why), WSS_OK);
     limits(&session_options);
     wss__mem_init(&session_mem, &session_options);
     memset(&host, 0, sizeof host);

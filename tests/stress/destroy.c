@@ -211,7 +211,7 @@ static void count_message(const wss_event *e) {
 
 static int dial(int port) {
     static const char text[] =
-        "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         "\x81\xa5\0\0\0\0{\"__MESSAGE__\":\"ask\",\"text\":\"\xc3\xa4\xf0\x9f\x99\x82\"}";
     struct sockaddr_in address;

@@ -413,7 +413,7 @@ static void begin(client *c, unsigned *seed) {
     address.sin_port = htons((uint16_t)port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int size = snprintf(request, sizeof request,
-                        "GET /%u HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                        "GET /%u HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                         "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n", c->token);
     if (connect(c->fd, (struct sockaddr *)&address, sizeof address) != 0) {
         drop(c);

@@ -103,10 +103,10 @@ static void unfinished_handshakes(void) {
         wss_server *server = serve(&options);
         for (int i = 0; i < 90; i++) fds[i] = dial_from(server, 1);
         step(server);
-        CHECK_INT(server->handshakes, most[c]);
+        CHECK_INT(wss__conn_handshakes(server), most[c]);
         for (int i = 0; i < 90; i++) close(fds[i]);
         step(server);
-        CHECK_INT(server->handshakes, 0);
+        CHECK_INT(wss__conn_handshakes(server), 0);
         step_end(server);
     }
 }
@@ -178,7 +178,7 @@ static void ended_places_count_for_nobody(void) {
     step_client *client = step_open(server);
     step_free(client);
     step(server);
-    CHECK(queue->inbox.first != NULL); /* connect and disconnect wait there */
+    CHECK(queue->inbox.waiting.first != NULL); /* connect and disconnect wait there */
     CHECK_INT(server->conns.made > 0, 1);
     int fd = dial_from(server, 1);
     step(server);

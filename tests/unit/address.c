@@ -187,6 +187,11 @@ static void keys(void) {
         CHECK_INT(wss__address_key(&two, b), 1);
         CHECK_INT(memcmp(a, b, 8) == 0, pairs[i].want);
     }
+    wss__address v4 = read_address("192.0.2.1");
+    wss__address v6 = read_address("2001:db8:1:2:3:4:5:6");
+    memset(a, 0x5a, sizeof a);
+    CHECK(wss__address_key(&v4, a) && memcmp(a, "\0\0\0\0\xc0\0\x02\x01", 8) == 0);
+    CHECK(wss__address_key(&v6, a) && memcmp(a, "\x20\x01\x0d\xb8\0\x01\0\x02", 8) == 0);
     wss__address none = wss__address_of(WSS__ADDRESS_NONE, NULL, 0, 0);
     wss__address local = wss__address_of(WSS__ADDRESS_UNIX, NULL, 0, 0);
     CHECK_INT(wss__address_key(&none, a), 0);

@@ -661,6 +661,234 @@ static void test_round_trip(void) {
     }
 }
 
+/* ---- what 0.2.0 added ---- */
+
+static void test_uint(void) {
+    static const struct {
+        const char *text;
+        int error;
+        uint64_t want;
+    } cases[] = {{"0", WSS_OK, 0}, {"-0", WSS_OK, 0}, {"-0.0", WSS_OK, 0}, {"1e3", WSS_OK, 1000},
+                 {"18446744073709551615", WSS_OK, UINT64_MAX}, {"1844674407370955161.5e1", WSS_OK, UINT64_MAX},
+                 {"18446744073709551616", WSS_ERR_RANGE, 0}, {"18446744073709551620", WSS_ERR_RANGE, 0},
+                 {"99999999999999999999", WSS_ERR_RANGE, 0}, {"1e19", WSS_OK, 10000000000000000000u},
+                 {"1e20", WSS_ERR_RANGE, 0}, {"100000000000000000000", WSS_ERR_RANGE, 0}, {"-1", WSS_ERR_RANGE, 0},
+                 {"0.5", WSS_ERR_RANGE, 0}, {"\"1\"", WSS_ERR_TYPE, 0}, {"", WSS_ERR_JSON, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint64_t got = 77;
+        int64_t number = 77;
+        CHECK_INT(wss_get_uint(wss_json(cases[i].text), NULL, &got), cases[i].error);
+        CHECK(got == (cases[i].error ? 77 : cases[i].want));
+        int fits = !cases[i].error && cases[i].want <= INT64_MAX;
+        int below = strcmp(cases[i].text, "-1") == 0;
+        CHECK_INT(wss_get_int(wss_json(cases[i].text), NULL, &number),
+                  fits || below ? WSS_OK : cases[i].error ? cases[i].error : WSS_ERR_RANGE);
+    }
+    wss_writer writer;
+    char buffer[100];
+    uint64_t back = 0;
+    wss_writer_init(&writer, buffer, sizeof buffer);
+    wss_put_uint(&writer, "u", UINT64_MAX);
+    wss_put_uint(&writer, "z", 0);
+    CHECK_TEXT(wss_writer_args(&writer).text, "{\"u\":18446744073709551615,\"z\":0}");
+    CHECK_INT(wss_get_uint(wss_writer_args(&writer), "u", &back), WSS_OK);
+    CHECK(back == UINT64_MAX);
+}
+
+/* Who reads a string as a C string must not take its beginning for the whole. */
+static void test_string_with_nul(void) {
+    char out[16];
+    size_t length = 0;
+    wss_args args = wss_json("{\"s\":\"admin\\u0000x\",\"e\":\"\\u0000\",\"l\":\"0123456789012345\\u0000\"}");
+    CHECK_INT(wss_get_string(args, "s", out, sizeof out, NULL), WSS_ERR_TYPE);
+    CHECK_TEXT(out, "");
+    CHECK_INT(wss_get_string(args, "e", out, sizeof out, NULL), WSS_ERR_TYPE);
+    CHECK_INT(wss_get_string(args, "s", out, sizeof out, &length), WSS_OK);
+    CHECK_INT(length, 7);
+    CHECK_INT(memcmp(out, "admin\0x", 8), 0);
+    CHECK_INT(wss_get_string(args, "l", out, sizeof out, NULL), WSS_ERR_SPACE);
+}
+
+static void test_put_bytes(void) {
+    static const struct {
+        const char *bytes;
+        const char *want;
+    } cases[] = {{"", ""}, {"plain", "plain"}, {"a\"\\\n", "a\\\"\\\\\\n"}, {"\xc3\xa9", "\xc3\xa9"},
+                 {"\xff", "\xef\xbf\xbd"}, {"a\xc3", "a\xef\xbf\xbd"}, {"\xc3(", "\xef\xbf\xbd("},
+                 {"\xe2\x82", "\xef\xbf\xbd"}, {"\xe2\x82(", "\xef\xbf\xbd("}, {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"},
+                 {"\xf0\x9f\x98", "\xef\xbf\xbd"}, {"\xc0\xaf", "\xef\xbf\xbd\xef\xbf\xbd"},
+                 {"\xed\xa0\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+                 {"\xf4\x90\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd"},
+                 {"\x80\x80", "\xef\xbf\xbd\xef\xbf\xbd"}, {"0123456789012345678901234567890\xff" "1",
+                 "0123456789012345678901234567890\xef\xbf\xbd" "1"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        wss_writer writer;
+        char want[200];
+        snprintf(want, sizeof want, "{\"b\":\"%s\"}", cases[i].want);
+        wss_writer_init(&writer, NULL, 0);
+        wss_put_bytes(&writer, "b", cases[i].bytes, strlen(cases[i].bytes));
+        wss_args args = wss_writer_args(&writer);
+        CHECK_INT(args.error, WSS_OK);
+        CHECK_TEXT(args.text, want);
+        CHECK_INT(wss_json_check(args.text, args.length, 0), WSS_OK);
+        wss_writer_free(&writer);
+    }
+    for (size_t room = 0; room < 16; room++) { /* each place at which a buffer can end */
+        char buffer[16];
+        wss_writer writer;
+        wss_writer_init(&writer, buffer, room);
+        wss_put_bytes(&writer, "b", "a\xff" "b", 3);
+        CHECK_INT(wss_writer_args(&writer).error, room < 14 ? WSS_ERR_SPACE : WSS_OK);
+    }
+    wss_writer writer;
+    wss_writer_init(&writer, NULL, 0);
+    wss_put_bytes(&writer, "b", NULL, 0);
+    CHECK_TEXT(wss_writer_args(&writer).text, "{\"b\":\"\"}");
+    wss_put_bytes(&writer, "b", NULL, 1);
+    CHECK_INT(wss_writer_args(&writer).error, WSS_ERR_ARGUMENT);
+    wss_writer_free(&writer);
+}
+
+/* Every text of up to four bytes from the edges of UTF-8 becomes valid, keeps what was valid, and loses nothing else. */
+static void test_put_bytes_is_valid(void) {
+    static const unsigned char edges[] = {0x00, 'a', 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc1, 0xc2, 0xe0, 0xe1,
+                                          0xed, 0xef, 0xf0, 0xf3, 0xf4, 0xf5, 0xff};
+    const int count = (int)sizeof edges;
+    for (int number = 0; number < count * count * count * count; number++) {
+        char bytes[4];
+        char buffer[64];
+        char out[32];
+        size_t length = 0;
+        wss_writer writer;
+        for (int i = 0, rest = number; i < 4; i++, rest /= count) bytes[i] = (char)edges[rest % count];
+        wss_writer_init(&writer, buffer, sizeof buffer);
+        wss_put_bytes(&writer, "b", bytes, 4);
+        wss_args args = wss_writer_args(&writer);
+        int good = args.error == WSS_OK && wss_get_string(args, "b", out, sizeof out, &length) == WSS_OK;
+        int valid = wss__utf8_check(0, bytes, 4) == 0;
+        if (!good || (valid && (length != 4 || memcmp(out, bytes, 4) != 0)) || (!valid && length < 3)) {
+            CHECK(0);
+            return;
+        }
+    }
+}
+
+static size_t allocated, own_calls;
+
+static void *own_allocator(void *context, void *pointer, size_t old_size, size_t new_size) {
+    CHECK(context == &allocated);
+    own_calls++;
+    allocated += new_size - old_size;
+    if (new_size) return realloc(pointer, new_size);
+    free(pointer);
+    return NULL;
+}
+
+static void test_writer_allocator(void) {
+    wss_writer writer;
+    wss_writer_init_with(&writer, own_allocator, &allocated);
+    for (int i = 0; i < 1000; i++) wss_put_int(&writer, "number", i);
+    CHECK_INT(wss_writer_args(&writer).error, WSS_OK);
+    CHECK(own_calls > 3 && allocated >= writer.length);
+    wss_writer_free(&writer);
+    CHECK_INT(allocated, 0);
+    wss_writer_init_with(&writer, NULL, NULL);
+    CHECK_TEXT(wss_writer_args(&writer).text, "{}");
+    wss_writer_free(&writer);
+}
+
+/* ---- the index ---- */
+
+enum { MEMBERS = 400 };
+
+static wss__mem memory;
+
+/* Hands args to this thread, as a handler gets them. */
+static void hand(wss_args args) {
+    wss_options options;
+    memset(&options, 0, sizeof options);
+    options.memory_budget = WSS_UNLIMITED;
+    wss__mem_init(&memory, &options);
+    memset(&wss__args_handed, 0, sizeof wss__args_handed);
+    wss__args_handed.text = args.text;
+    wss__args_handed.length = args.length;
+    wss__args_handed.mem = &memory;
+    wss__args_handed.seed = 12345;
+}
+
+static void take_back(void) {
+    wss__args_forget(&wss__args_handed);
+    memset(&wss__args_handed, 0, sizeof wss__args_handed);
+    CHECK_INT(memory.used, 0);
+}
+
+/* Names that repeat, with and without escapes, empty, long, and with U+0000. */
+static size_t make_members(char *text, size_t size) {
+    size_t at = (size_t)snprintf(text, size, "{");
+    for (int i = 0; i < MEMBERS; i++) {
+        at += (size_t)snprintf(text + at, size - at, "%s\"%s%d\" : ", i ? ", " : "", i % 3 ? "m" : "\\u006d", i % 250);
+        at += (size_t)snprintf(text + at, size - at, i % 5 ? "%d" : "{\"m1\":[%d]}", i);
+    }
+    at += (size_t)snprintf(text + at, size - at, ",\"\":\"empty\",\"n\\u0000l\":1,\"%0130d\":2,\"%0130d\":3,\"%0131d\":4}", 0, 1, 1);
+    return at;
+}
+
+/* With an index each read finds what a scan finds. */
+static void test_index(void) {
+    static char text[20000];
+    char name[160];
+    wss_args args = {text, make_members(text, sizeof text), WSS_OK};
+    CHECK_INT(wss_json_check(text, args.length, 0), WSS_OK);
+    hand(args);
+    for (int i = -1; i < 255; i++) {
+        wss_args raw = {NULL, 0, 0};
+        wss_args scanned = {NULL, 0, 0};
+        snprintf(name, sizeof name, i < 0 ? "" : i == 251 ? "n" : i > 251 ? "%0*d" : "m%d", i > 251 ? 130 + (i == 254) : i,
+                 i != 252);
+        int found = wss_get_raw(args, name, &raw);
+        int read = wss__args_handed.reads;
+        wss__args_handed.text = NULL;
+        CHECK_INT(wss_get_raw(args, name, &scanned), found);
+        wss__args_handed.text = text;
+        CHECK(raw.text == scanned.text && raw.length == scanned.length);
+        CHECK_INT(read, i + 2);
+        CHECK_INT(wss__args_handed.index != NULL, i >= 0);
+    }
+    wss_args copy = {strdup(text), args.length, WSS_OK};
+    int reads = wss__args_handed.reads;
+    CHECK_INT(wss_json_type(copy, "m1"), WSS_JSON_NUMBER);
+    CHECK_INT(wss__args_handed.reads, reads);
+    free((void *)(uintptr_t)copy.text);
+    take_back();
+}
+
+/* Short args have none; nor have those for which there is no memory: they are scanned. */
+static void test_index_is_spared(void) {
+    static char text[20000];
+    int64_t number = 0;
+    wss_args args = wss_json("{\"a\":1}");
+    hand(args);
+    for (int i = 0; i < 5; i++) CHECK_INT(wss_get_int(args, "a", &number), WSS_OK);
+    CHECK(!wss__args_handed.index);
+    take_back();
+    args.text = text;
+    args.length = make_members(text, sizeof text);
+    hand(args);
+    memory.budget = 100;
+    for (int i = 0; i < 5; i++) CHECK_INT(wss_get_int(args, "m1", &number), WSS_OK);
+    CHECK_INT(number, 251);
+    CHECK(!wss__args_handed.index);
+    memory.budget = WSS_UNLIMITED;
+    take_back();
+    memset(text, ' ', 2000);
+    memcpy(text, "{", 1);
+    memcpy(text + 1999, "}", 1);
+    args.length = 2000;
+    hand(args);
+    for (int i = 0; i < 3; i++) CHECK_INT(wss_get_int(args, "a", &number), WSS_ERR_MISSING);
+    take_back();
+}
+
 int main(void) {
     RUN(test_make);
     RUN(test_check);
@@ -682,5 +910,12 @@ int main(void) {
     RUN(test_writer_errors);
     RUN(test_writer_depth);
     RUN(test_round_trip);
+    RUN(test_uint);
+    RUN(test_string_with_nul);
+    RUN(test_put_bytes);
+    RUN(test_put_bytes_is_valid);
+    RUN(test_writer_allocator);
+    RUN(test_index);
+    RUN(test_index_is_spared);
     return test_end("args");
 }

@@ -249,7 +249,7 @@ static void texts(void) {
         CHECK(strcmp(wss_strerror(i), "unknown error") != 0);
         for (int j = 0; j > i; j--) CHECK(strcmp(wss_strerror(i), wss_strerror(j)) != 0);
     }
-    for (int i = 0; i < 24; i++) {
+    for (int i = 0; i < 25; i++) {
         CHECK(strcmp(wss_cause_text(i), "unknown cause") != 0);
         for (int j = 0; j < i; j++) CHECK(strcmp(wss_cause_text(i), wss_cause_text(j)) != 0);
     }
@@ -260,7 +260,7 @@ static void texts(void) {
     CHECK_TEXT(wss_strerror(-22), "unknown error");
     CHECK_TEXT(wss_strerror(INT_MIN), "unknown error");
     CHECK_TEXT(wss_cause_text(-1), "unknown cause");
-    CHECK_TEXT(wss_cause_text(24), "unknown cause");
+    CHECK_TEXT(wss_cause_text(25), "unknown cause");
     CHECK_TEXT(wss_cause_text(INT_MAX), "unknown cause");
 }
 

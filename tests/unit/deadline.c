@@ -39,6 +39,7 @@ static void begin(void) {
     memset(&queue, 0, sizeof queue);
     options->handshake_ms = options->ping_ms = options->pong_ms = options->idle_ms = WSS_OFF;
     options->message_ms = options->stall_ms = options->close_ms = options->least_rate = WSS_OFF;
+    options->max_message_rate = options->lifetime_ms = WSS_OFF;
     options->max_queued = 4096;
     loop.server = &server;
     loop.time = START;
@@ -73,9 +74,33 @@ static void moments(void) {
         for (uint64_t ahead = 1; ahead < START; ahead = ahead * 3 + 1)
             CHECK_INT(wss__deadline_moment(&loop, (uint32_t)(times[i] + ahead)), times[i]);
     }
-    loop.time = (uint64_t)9 << 32; /* the longest that 32 bits can tell from what lies ahead, and the next */
-    CHECK_INT(wss__deadline_moment(&loop, (uint32_t)(loop.time - INT32_MAX)), loop.time - INT32_MAX);
-    CHECK_INT(wss__deadline_moment(&loop, (uint32_t)(loop.time - INT32_MAX - 1)), loop.time);
+    loop.time = (uint64_t)9 << 32; /* longer ago than any time of the options: as long ago as that stays */
+    const uint64_t most = (uint64_t)INT_MAX + 1;
+    for (uint64_t ago = most - 2; ago < most + 2 * WSS__DEADLINE_LOOK; ago += WSS__DEADLINE_LOOK / 2 + 1)
+        CHECK_INT(wss__deadline_moment(&loop, (uint32_t)(loop.time - ago)), loop.time - (ago < most ? ago : most));
+    CHECK_INT(wss__deadline_moment(&loop, (uint32_t)(loop.time + WSS__DEADLINE_LOOK - 1)), loop.time);
+}
+
+/* However long nothing comes, looked at as often as its timer rings: it is as long ago as can be, never now. */
+static void moments_stay(void) {
+    begin();
+    server.options.ping_ms = server.options.pong_ms = INT_MAX;
+    for (int i = 1; i < 30; i++) {
+        pass(WSS__DEADLINE_LOOK);
+        uint64_t ago = (uint64_t)i * WSS__DEADLINE_LOOK;
+        CHECK_INT(wss__deadline_ago(loop.time, conn.session.seen), ago < 1u << 31 ? ago : 1u << 31);
+        CHECK(is_due(WSS__DEADLINE_PING, (ago < 1u << 31 ? 0 : ago - (1u << 31)) + INT_MAX));
+        wss__deadline_renew(&loop, &conn);
+    }
+    begin();
+    server.options.ping_ms = server.options.pong_ms = INT_MAX;
+    wss__deadline_begin(&loop, &conn, WSS__WORK_AWAITED);
+    for (int i = 1; i < 30; i++) {
+        pass(WSS__DEADLINE_LOOK);
+        uint64_t ago = (uint64_t)i * WSS__DEADLINE_LOOK;
+        CHECK(is_due(WSS__DEADLINE_PONG, (ago < 1u << 31 ? 0 : ago - (1u << 31)) + INT_MAX));
+        wss__deadline_renew(&loop, &conn);
+    }
 }
 
 static void earlier(void) {
@@ -357,7 +382,7 @@ static void pauses_are_counted(void) {
     CHECK_INT(wss__conn_state(&conn), WSS__STATE_OPEN);
 }
 
-/* The time for a message, and for the next one, goes on where it stopped; silence begins anew; no pong is awaited any more. */
+/* The time for a message, for the next one and for a pong goes on where it stopped. */
 static void time_stands_while_paused(void) {
     begin();
     server.options.ping_ms = 20000;
@@ -372,21 +397,74 @@ static void time_stands_while_paused(void) {
     input.since = loop.time;
     pass(3000);
     wss__deadline_begin(&loop, &conn, WSS__WORK_AWAITED);
+    pass(1000);
     wss__deadline_note_reading(&loop, &conn, 0);
-    CHECK(!(conn.work & WSS__WORK_AWAITED));
     CHECK(is_due(WSS__DEADLINE_NONE, 0));
     pass(100000);
     CHECK(is_due(WSS__DEADLINE_NONE, 0));
     wss__deadline_note_reading(&loop, &conn, 1);
-    CHECK(!(conn.work & WSS__WORK_AWAITED));
     CHECK_INT(input.since, START + 1000 + 100000);
     CHECK_INT(cold.last_message, START + 100000);
-    CHECK_INT(conn.session.seen, START + 104000);
+    CHECK(is_due(WSS__DEADLINE_PONG, 4000 + 100000 + 5000)); /* of which one second had passed */
+    CHECK_INT(conn.session.seen, conn.since - 20000);
+    wss__deadline_answered(&loop, &conn);
+    wss__deadline_touch(&loop, &conn);
     CHECK(is_due(WSS__DEADLINE_MESSAGE, 111000));
     input.in_message = 0;
-    CHECK(is_due(WSS__DEADLINE_PING, 124000));
+    CHECK(is_due(WSS__DEADLINE_PING, 125000));
     server.options.ping_ms = WSS_OFF;
     CHECK(is_due(WSS__DEADLINE_IDLE, 150000));
+}
+
+/* However often it is paused meanwhile: silence adds up, and so does the time for a pong. */
+static void many_pauses(void) {
+    begin();
+    server.options.ping_ms = 20000;
+    server.options.pong_ms = 5000;
+    for (uint64_t i = 1; i <= 30; i++) {
+        wss__deadline_note_reading(&loop, &conn, 0);
+        pass(70);
+        wss__deadline_note_reading(&loop, &conn, 1);
+        pass(500);
+        CHECK(is_due(WSS__DEADLINE_PING, i * 70 + 20000));
+    }
+    wss__deadline_begin(&loop, &conn, WSS__WORK_AWAITED);
+    for (uint64_t i = 1; i <= 8; i++) {
+        wss__deadline_note_reading(&loop, &conn, 0);
+        pass(70);
+        wss__deadline_note_reading(&loop, &conn, 1);
+        pass(500);
+        CHECK(is_due(WSS__DEADLINE_PONG, 30 * 570 + i * 70 + 5000));
+    }
+}
+
+/* Pauses that are longer than 32 bits can tell: they are looked at meanwhile. */
+static void pause_of_years(void) {
+    const uint64_t years = 100 * (uint64_t)WSS__DEADLINE_LOOK;
+    for (int awaited = 0; awaited <= 1; awaited++) {
+        begin();
+        server.options.ping_ms = 20000;
+        server.options.pong_ms = 5000;
+        server.options.message_ms = 30000;
+        server.options.idle_ms = 30000;
+        conn.cold = &cold;
+        cold.last_message = START;
+        conn.session.input = &input;
+        input.in_message = 1;
+        input.since = START;
+        if (awaited) wss__deadline_begin(&loop, &conn, WSS__WORK_AWAITED);
+        pass(1000);
+        wss__deadline_note_reading(&loop, &conn, 0);
+        for (int i = 0; i < 100; i++) {
+            pass(WSS__DEADLINE_LOOK);
+            wss__deadline_renew(&loop, &conn);
+        }
+        wss__deadline_note_reading(&loop, &conn, 1);
+        if (awaited) CHECK(is_due(WSS__DEADLINE_PONG, years + 5000));
+        else CHECK(is_due(WSS__DEADLINE_PING, years + 20000));
+        CHECK_INT(input.since, START + years);
+        CHECK_INT(cold.last_message, START + years);
+    }
 }
 
 /* What begins during the pause, of bytes that were held, does not lie ahead afterwards. */
@@ -408,6 +486,7 @@ static void began_while_paused(void) {
 static void pause_of_a_bare_connection(void) {
     begin();
     loop.time = ((uint64_t)1 << 32) - 10;
+    wss__deadline_touch(&loop, &conn);
     wss__deadline_note_reading(&loop, &conn, 0);
     pass(500);
     wss__deadline_note_reading(&loop, &conn, 1);
@@ -481,8 +560,10 @@ static uint32_t rounded(uint64_t due) {
 /* Rounded up, and never moved back: what rings too early is looked at again. */
 static void only_forward(void) {
     begin();
-    wss__deadline_schedule(&loop, &conn, UINT64_MAX);
-    CHECK(!wss__timer_pending(&conn.timer));
+    wss__deadline_schedule(&loop, &conn, UINT64_MAX); /* it is looked at some day all the same */
+    CHECK_INT(conn.timer.due, rounded(loop.now + WSS__DEADLINE_LOOK));
+    wss__deadline_schedule(&loop, &conn, loop.now + 3 * (uint64_t)UINT32_MAX);
+    CHECK_INT(conn.timer.due, rounded(loop.now + WSS__DEADLINE_LOOK));
     uint64_t due = loop.now + 1000;
     wss__deadline_schedule(&loop, &conn, due);
     CHECK(wss__timer_pending(&conn.timer));
@@ -553,11 +634,17 @@ static void crowded(void) {
     CHECK(!wss__conn_is_drained(&server, &conn));
     conn.session.queued = 0;
     CHECK(wss__conn_is_drained(&server, &conn));
+    conn.session.coming = 1; /* what is on its way counts, too: of it a send may have been refused */
+    CHECK(!wss__conn_is_drained(&server, &conn));
+    conn.session.coming = WSS__SESSION_OWED;
+    CHECK(wss__conn_is_drained(&server, &conn));
+    conn.session.coming = 0;
 }
 
 int main(void) {
     alarm(60);
     RUN(moments);
+    RUN(moments_stay);
     RUN(earlier);
     RUN(offers);
     RUN(nothing_is_due);
@@ -573,6 +660,8 @@ int main(void) {
     RUN(skipped_time);
     RUN(pauses_are_counted);
     RUN(time_stands_while_paused);
+    RUN(many_pauses);
+    RUN(pause_of_years);
     RUN(began_while_paused);
     RUN(pause_of_a_bare_connection);
     RUN(what_was_sent);

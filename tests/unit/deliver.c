@@ -63,7 +63,7 @@ static wss_server *serve(wss_options *options) {
 }
 
 static void drain_queue(void) {
-    while (queue->inbox.first) {
+    while (queue->inbox.waiting.first) {
         int result = wss_queue_poll(queue, 0);
         CHECK(result == WSS_OK || result == WSS_ERR_STOPPED); /* stopped: a server's end was among them */
     }
@@ -117,7 +117,7 @@ static void cancelled_on_its_way(void) {
             CHECK(timer.id != 0);
             step(server);
             step_time(server, 10);
-            CHECK(queue->inbox.first != NULL);
+            CHECK(queue->inbox.waiting.first != NULL);
             CHECK_INT(wss_timer_cancel(server, timer), WSS_OK);
             CHECK_INT(wss_timer_cancel(server, timer), WSS_ERR_GONE);
             if (told) step(server);
@@ -230,6 +230,40 @@ static void resumed_when_delivered(void) {
     end(server);
 }
 
+static char rung[64];
+
+static void on_ring_noted(const wss_event *e) {
+    snprintf(rung + strlen(rung), sizeof rung - strlen(rung), "%s", (const char *)e->context);
+}
+
+static char name_a[] = "A";
+static char name_b[] = "B";
+
+/* Those due in the same millisecond ring in the order in which they were started, also when that was weeks ago. One that
+   repeats is started anew each time it rings. */
+static void order_of_timers(void) {
+    const long long day = 86400000;
+    wss_options options = {0};
+    wss_server *server = step_server(&options);
+    rung[0] = 0;
+    CHECK(wss_timer_start(server, 20, 20, on_ring_noted, name_a).id != 0);
+    CHECK(wss_timer_start(server, 40, 40, on_ring_noted, name_b).id != 0);
+    for (int i = 0; i < 80; i++) step_time(server, 1);
+    CHECK_TEXT(rung, "ABAABA");
+    step_end(server);
+    for (int days = 13; days <= 60; days += 47) {
+        server = step_server(&options);
+        rung[0] = 0;
+        CHECK(wss_timer_start(server, days * day, 0, on_ring_noted, name_a).id != 0);
+        step(server);
+        step_time(server, day);
+        CHECK(wss_timer_start(server, (days - 1) * day, 0, on_ring_noted, name_b).id != 0);
+        for (int i = 0; i < 24 * (days - 1); i++) step_time(server, 3600000);
+        CHECK_TEXT(rung, "AB");
+        step_end(server);
+    }
+}
+
 /* ---- drain ---- */
 
 /* Fills the connection's queue beyond its half, lets the client read all of it, and leaves the drain event under way. */
@@ -240,14 +274,14 @@ static void make_drain_event(wss_server *server, step_client *client) {
         wss_poll(server, 0);
     }
     CHECK(wss_buffered(server, conn) >= 3 * server->options.max_queued / 4);
-    for (int i = 0; i < 1000 && !queue->inbox.first; i++) {
+    for (int i = 0; i < 1000 && !queue->inbox.waiting.first; i++) {
         struct pollfd ready = {client->fd, POLLIN, 0};
         poll(&ready, 1, 100);
         client->size = 0;
         while (step_receive(client)) client->size = 0;
         step(server);
     }
-    CHECK(queue->inbox.first != NULL);
+    CHECK(queue->inbox.waiting.first != NULL);
 }
 
 static void drained(void) {
@@ -294,7 +328,7 @@ static void drained_without_memory(void) {
     step_fail_on = 1;
     step(server);
     CHECK(step_failed > 0);
-    CHECK(queue->inbox.first == NULL);
+    CHECK(queue->inbox.waiting.first == NULL);
     CHECK(c->work & WSS__WORK_CROWDED);
     CHECK_INT(server->loops[0].shared.stats.crowded, 1);
     step_fail_in = 0;
@@ -341,6 +375,7 @@ static void destroyed_beside_another(void) {
 
 int main(void) {
     alarm(100);
+    RUN(order_of_timers);
     RUN(one_event_of_a_timer_at_once);
     RUN(cancelled_on_its_way);
     RUN(cancelled_without_memory_on_its_way);

@@ -68,7 +68,7 @@ static void emit(wss__event_list *list) {
     wss_event event;
     memset(&event, 0, sizeof event);
     trace[0] = 0;
-    wss__event_emit(list, &event, &nobody, NULL);
+    wss__event_emit(list, &event, &nobody, NULL, wss__event_begin(&table));
 }
 
 /* ---- registration ---- */
@@ -130,7 +130,7 @@ static void each_has_its_context(void) {
     wss__event_register(&table, WSS_EVENT_DATA, NULL, on_given, NULL);
     wss__event_register(&table, WSS_EVENT_DATA, NULL, on_given, &context);
     void *owner = &user;
-    wss__event_emit(&table.lists[WSS_EVENT_DATA], &event, &owner, NULL);
+    wss__event_emit(&table.lists[WSS_EVENT_DATA], &event, &owner, NULL, wss__event_begin(&table));
     CHECK_INT(given_count, 2);
     CHECK(given[0].context == NULL && given[1].context == &context);
     for (int i = 0; i < 2; i++) {
@@ -166,7 +166,7 @@ static void on_nest(const wss_event *event) {
     if (strlen(trace) > 20) return;
     note((const char *)event->context);
     wss_event inner = *event;
-    if (strlen(trace) < 5) wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &inner, &nobody, NULL);
+    if (strlen(trace) < 5) wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &inner, &nobody, NULL, wss__event_begin(&table));
 }
 
 static wss__atomic64 word;
@@ -192,7 +192,7 @@ static void closed_inside(void) {
         for (int asked = 0; asked < 2; asked++) {
             word = rows[i].word;
             trace[0] = 0;
-            wss__event_emit(&table.lists[WSS_EVENT_DATA], &event, &nobody, asked ? &word : NULL);
+            wss__event_emit(&table.lists[WSS_EVENT_DATA], &event, &nobody, asked ? &word : NULL, wss__event_begin(&table));
             CHECK_TEXT(trace, asked ? rows[i].asked : "123");
         }
     end();
@@ -248,17 +248,17 @@ static void same_type_twice(void) {
     CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "chat", on_note, text("2")), WSS_OK);
     CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "chatter", on_note, text("3")), WSS_OK);
     CHECK_INT(wss__event_register(&table, WSS_EVENT_MESSAGE, "cha", on_note, text("4")), WSS_OK);
-    wss__event_type *chat = wss__event_find_type(&table, wss__base_text("chat"), wss__event_type_count(&table));
-    CHECK(chat && chat->number == 1);
+    wss__event_type *chat = wss__event_find_type(&table, wss__base_text("chat"));
+    CHECK(chat && chat->handlers.first->number == 1);
     CHECK_TEXT(chat->name.data, "chat");
-    CHECK(!wss__event_find_type(&table, wss__base_text("chatt"), wss__event_type_count(&table)));
-    CHECK(!wss__event_find_type(&table, wss__base_text("c"), wss__event_type_count(&table)));
+    CHECK(!wss__event_find_type(&table, wss__base_text("chatt")));
+    CHECK(!wss__event_find_type(&table, wss__base_text("c")));
     emit(&chat->handlers);
     CHECK_TEXT(trace, "12");
-    CHECK(!wss__event_find_type(&table, wss__base_text(""), wss__event_type_count(&table)));
-    emit(&wss__event_find_type(&table, wss__base_text("chatter"), wss__event_type_count(&table))->handlers);
+    CHECK(!wss__event_find_type(&table, wss__base_text("")));
+    emit(&wss__event_find_type(&table, wss__base_text("chatter"))->handlers);
     CHECK_TEXT(trace, "3");
-    emit(&wss__event_find_type(&table, wss__base_text("cha"), wss__event_type_count(&table))->handlers);
+    emit(&wss__event_find_type(&table, wss__base_text("cha"))->handlers);
     CHECK_TEXT(trace, "4");
     end();
 }
@@ -325,8 +325,8 @@ static int tell_sized(const char *data, size_t size, int opcode) {
     got_count = 0;
     got_args[0] = 0;
     got_type[0] = 0;
-    wss__event_emit_message(&table, &options, &event, &nobody, NULL, copy, size, wss__event_type_count(&table));
-    CHECK(!wss__event_given.text); /* outside a handler nothing passes unseen */
+    wss__event_emit_message(&table, &options, &event, &nobody, NULL, copy, size, wss__event_begin(&table));
+    CHECK(!wss__args_handed.text); /* outside a handler nothing passes unseen */
     guard_free(copy, size);
     return got_count;
 }
@@ -652,20 +652,20 @@ static void registered_by_other_threads(void) {
     int before = 0;
     for (int i = 0; i < 200; i++) {
         late_calls = 0;
-        wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &event, &nobody, NULL);
+        wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &event, &nobody, NULL, wss__event_begin(&table));
         CHECK(late_calls >= before);
         before = late_calls;
         char data[] = "{\"__MESSAGE__\":\"late19\"}";
         event.opcode = WSS_TEXT;
-        wss__event_emit_message(&table, &options, &event, &nobody, NULL, data, sizeof data - 1, wss__event_type_count(&table));
+        wss__event_emit_message(&table, &options, &event, &nobody, NULL, data, sizeof data - 1, wss__event_begin(&table));
     }
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
     late_calls = 0;
-    wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &event, &nobody, NULL);
+    wss__event_emit(&table.lists[WSS_EVENT_CONNECT], &event, &nobody, NULL, wss__event_begin(&table));
     CHECK_INT(late_calls, 2 * LATE);
     late_calls = 0;
     char data[] = "{\"__MESSAGE__\":\"late7\"}";
-    wss__event_emit_message(&table, &options, &event, &nobody, NULL, data, sizeof data - 1, wss__event_type_count(&table));
+    wss__event_emit_message(&table, &options, &event, &nobody, NULL, data, sizeof data - 1, wss__event_begin(&table));
     CHECK_INT(late_calls, 2 * LATE / 20);
     end();
 }

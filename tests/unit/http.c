@@ -675,8 +675,8 @@ static void absolute_target_decides(void) {
                  i % 2 ? "" : "/path", samples[i / 2].origin);
         parse_text(&p, head);
         CHECK_INT(p.rule, WSS__HTTP_GOOD);
-        CHECK_INT(wss__http_host_allowed(&p.request, samples[i / 2].hosts), samples[i / 2].host_allowed);
-        CHECK_INT(wss__http_origin_allowed(&p.request, NULL), samples[i / 2].origin_allowed);
+        CHECK_INT((wss__origin_judge_host(&p.request, samples[i / 2].hosts, 1, 0, 0) == WSS__HTTP_GOOD), samples[i / 2].host_allowed);
+        CHECK_INT(wss__origin_allowed(&p.request, NULL, 0), samples[i / 2].origin_allowed);
         forget(&p);
     }
 }
@@ -734,15 +734,15 @@ static void no_host_at_all(void) {
     parse_text(&p, "GET / HTTP/1.0\r\n\r\n");
     CHECK_INT(p.rule, WSS__HTTP_GOOD);
     CHECK(has_host(&p.request, ""));
-    CHECK_INT(wss__http_host_allowed(&p.request, "a.com"), 1);
-    CHECK_INT(wss__http_host_allowed(&p.request, NULL), 1);
+    CHECK_INT((wss__origin_judge_host(&p.request, "a.com", 1, 0, 0) == WSS__HTTP_GOOD), 1);
+    CHECK_INT((wss__origin_judge_host(&p.request, NULL, 1, 0, 0) == WSS__HTTP_GOOD), 1);
     forget(&p);
     parse_text(&p, "GET / HTTP/1.0\r\nHost: b.com\r\n\r\n");
-    CHECK_INT(wss__http_host_allowed(&p.request, "a.com"), 0);
+    CHECK_INT((wss__origin_judge_host(&p.request, "a.com", 1, 0, 0) == WSS__HTTP_GOOD), 0);
     forget(&p);
     parse_text(&p, "GET http://b.com HTTP/1.0\r\n\r\n");
-    CHECK_INT(wss__http_host_allowed(&p.request, "a.com"), 0);
-    CHECK_INT(wss__http_host_allowed(&p.request, "b.com"), 1);
+    CHECK_INT((wss__origin_judge_host(&p.request, "a.com", 1, 0, 0) == WSS__HTTP_GOOD), 0);
+    CHECK_INT((wss__origin_judge_host(&p.request, "b.com", 1, 0, 0) == WSS__HTTP_GOOD), 1);
     forget(&p);
 }
 
@@ -1088,10 +1088,10 @@ static void relocation(void) {
     copy.base = moved;
     CHECK_INT(wss__http_upgrade(&copy, &rule), 1);
     CHECK_INT(rule, WSS__HTTP_GOOD);
-    CHECK(wss__http_host_allowed(&copy, "example.com") && !wss__http_host_allowed(&copy, "x"));
+    CHECK((wss__origin_judge_host(&copy, "example.com", 1, 0, 0) == WSS__HTTP_GOOD) && !(wss__origin_judge_host(&copy, "x", 1, 0, 0) == WSS__HTTP_GOOD));
     CHECK_TEXT(wss_request_header(&copy, "sec-websocket-version"), "13");
     CHECK_TEXT(wss_request_target(&copy), "/");
-    CHECK(wss__http_origin_allowed(&copy, NULL));
+    CHECK(wss__origin_allowed(&copy, NULL, 0));
     guard_free(moved, p.size);
     forget(&p);
 }
@@ -1129,20 +1129,20 @@ static void origins(void) {
         {"a.com", "http://a.com.b.com", NULL, 0},
         {"a.com", "http://xa.com", NULL, 0},
         {"a.com", "http://a.co", NULL, 0},
-        {"a.com", "http://a.com/", NULL, 0},
+        {"a.com", "http://a.com/", NULL, 1},
         {"a.com", "http://user@a.com", NULL, 0},
-        {"a.com", "a.com", NULL, 0},
+        {"a.com", "a.com", NULL, 1},
         {"a.com", "file://a.com", NULL, 0},
         {"a.com", "null", NULL, 0},
-        {"a.com", "", NULL, 0},
+        {"a.com", "", NULL, 1},
         {"a.com", "http://", NULL, 0},
         {"a.com", "http://a.com http://b.com", NULL, 0},
         {"[::1]", "http://[::1]x80", NULL, 0},
         {"[::1]", "http://[::1", NULL, 0},
         {"localhost:8080", "http://127.0.0.1:8080", NULL, 0},
         {"a.com", "http://b.com", "", 0},
-        {"a.com", "", "", 0},
-        {"a.com", "", ",", 0},
+        {"a.com", "", "", 1},
+        {"a.com", "", ",", 1},
         {"a.com", "http://b.com", "http://b.com", 1},
         {"a.com", "http://b.com", "HTTP://B.com", 1},
         {"a.com", "http://b.com:80", "http://b.com", 1},
@@ -1175,7 +1175,7 @@ static void origins(void) {
                  s->origin ? s->origin : "", s->origin ? "\r\n" : "");
         parse_text(&p, head);
         CHECK_INT(p.status, 0);
-        int got = wss__http_origin_allowed(&p.request, s->list);
+        int got = wss__origin_allowed(&p.request, s->list, 0);
         if (got != s->want) printf("origin: %s at %s\n", s->origin ? s->origin : "(none)", s->host);
         CHECK_INT(got, s->want);
         forget(&p);
@@ -1187,7 +1187,7 @@ static void origin_twice(void) {
     CHECK_INT(outcome_of(UPGRADE "Origin: http://example.com\r\n\r\n"), 101);
     CHECK_INT(outcome_of(UPGRADE "Origin: http://example.com\r\nOrigin: http://example.com\r\n\r\n"), 400);
     parse_text(&p, UPGRADE "Origin: http://example.com\r\norigin: http://evil.com\r\n\r\n");
-    CHECK_INT(wss__http_origin_allowed(&p.request, "*"), 0);
+    CHECK_INT(wss__origin_allowed(&p.request, "*", 0), 0);
     forget(&p);
 }
 
@@ -1211,7 +1211,7 @@ static void host_list(void) {
         parsed p;
         snprintf(head, sizeof head, "%sHost: %s\r\n\r\n", LINE, samples[i].host);
         parse_text(&p, head);
-        CHECK_INT(wss__http_host_allowed(&p.request, samples[i].list), samples[i].want);
+        CHECK_INT((wss__origin_judge_host(&p.request, samples[i].list, 1, 0, 0) == WSS__HTTP_GOOD), samples[i].want);
         forget(&p);
     }
 }
@@ -1244,9 +1244,8 @@ static void peer(void) {
     int port = 1;
     parse_text(&p, LINE HOST "\r\n");
     CHECK_TEXT(wss_request_method(&p.request), "GET");
-    snprintf(p.request.address, sizeof p.request.address, "2001:db8::1");
+    snprintf(p.request.peer, sizeof p.request.peer, "2001:db8::1");
     p.request.port = 4711;
-    CHECK_INT(wss__http_parse(p.data, 0, &p.request), WSS__HTTP_RULE_LINE_END);
     CHECK_TEXT(wss_request_peer(&p.request, &port), "2001:db8::1");
     CHECK_INT(port, 4711);
     CHECK_TEXT(wss_request_peer(&p.request, NULL), "2001:db8::1");
@@ -1515,7 +1514,7 @@ static void headers_allowed(void) {
         CHECK_INT(wss__answer_check_headers(pair, 2), samples[i].want);
     }
     CHECK_INT(wss__answer_check_headers(NULL, 0), WSS_OK);
-    CHECK_INT(wss__answer_check_headers(NULL, 1), WSS_ERR_HEADER);
+    CHECK_INT(wss__answer_check_headers(NULL, 1), WSS_ERR_ARGUMENT);
     for (int c = 1; c < 256; c++) {
         char text[4] = {'a', (char)c, 'b', 0};
         wss_header name = {text, "x"};
@@ -1546,7 +1545,7 @@ static void answer_allowed(void) {
     CHECK_INT(wss__answer_check(&answer, 200), WSS_ERR_HEADER);
     answer.content_type = "text/html";
     answer.header_count = 1;
-    CHECK_INT(wss__answer_check(&answer, 200), WSS_ERR_HEADER);
+    CHECK_INT(wss__answer_check(&answer, 200), WSS_ERR_ARGUMENT);
 }
 
 /* Every capacity gives the same length; the text is there when it fits; nothing past the capacity
@@ -1670,16 +1669,17 @@ static void rules_have_counters(void) {
         {414, WSS_REFUSED_TARGET},    {421, WSS_REFUSED_HOST},   {426, WSS_REFUSED_NO_UPGRADE},
         {431, WSS_REFUSED_HEADERS},   {503, WSS_REFUSED_UNAVAILABLE}, {505, WSS_REFUSED_HTTP},
     };
-    int counters[WSS_REFUSED_APPLICATION + 1] = {0};
+    int counters[WSS_REFUSED_PER_ADDRESS + 1] = {0};
     for (int number = 1; number < WSS__HTTP_RULE_COUNT; number++) {
         const wss__http_rule *rule = wss__http_rule_of(number);
         size_t row = 0;
         while (row < sizeof own / sizeof own[0] && own[row][0] != rule->status) row++;
         CHECK(row < sizeof own / sizeof own[0]);
-        CHECK_INT(rule->counter, own[row][1]);
+        CHECK_INT(rule->counter, number == WSS__HTTP_RULE_PER_ADDRESS ? WSS_REFUSED_PER_ADDRESS : own[row][1]);
         counters[rule->counter]++;
     }
-    for (int i = WSS_REFUSED_MALFORMED; i < WSS_REFUSED_APPLICATION; i++) CHECK(counters[i] > 0);
+    for (int i = WSS_REFUSED_MALFORMED; i <= WSS_REFUSED_PER_ADDRESS; i++)
+        CHECK_INT(counters[i] > 0, i != WSS_REFUSED_APPLICATION);
     CHECK_INT(wss__http_rule_of(WSS__HTTP_GOOD)->status, 0);
 }
 
@@ -1693,6 +1693,8 @@ static void rules_have_options(void) {
         {WSS__HTTP_RULE_ORIGIN, "origins"},          {WSS__HTTP_RULE_HOST, "hosts"},
         {WSS__HTTP_RULE_TIMEOUT, "handshake_ms"},    {WSS__HTTP_RULE_UNDECIDED, "handshake_ms"},
         {WSS__HTTP_RULE_CROWDED, "max_connections"}, {WSS__HTTP_RULE_MEMORY, "memory_budget"},
+        {WSS__HTTP_RULE_REBINDING, "hosts"},         {WSS__HTTP_RULE_PROXY_MISSING, "proxy_protocol"},
+        {WSS__HTTP_RULE_PROXY_UNASKED, "proxy_protocol"}, {WSS__HTTP_RULE_PER_ADDRESS, "max_per_address"},
     };
     const size_t count = sizeof named / sizeof named[0];
     for (int number = 1; number < WSS__HTTP_RULE_COUNT; number++) {

@@ -321,7 +321,7 @@ static void check_escape(const char *text, size_t size, const char *want) {
     CHECK_INT(need, strlen(want));
     char *room = (char *)calloc(1, need);
     char *out = guard_copy(room, need);
-    CHECK(wss__json_escape(span, out) == out + need);
+    CHECK(wss__json_quote(span, out) == out + need);
     CHECK(memcmp(out, want, need) == 0);
     CHECK_INT(wss__json_unescape(wss__base_span(out, need), room, need), size);
     CHECK(memcmp(room, copy, size) == 0);

@@ -145,7 +145,7 @@ static void floods_are_cut(void) {
     CHECK_INT(seen.count, WSS__LOG_BURST);
     wss__log_line(&log, WSS_LOG_INFO, now + WSS__LOG_REFILL, "again");
     CHECK_INT(seen.count, WSS__LOG_BURST + 2);
-    CHECK_TEXT(seen.text[WSS__LOG_BURST], "8 lines like the next were left out");
+    CHECK_TEXT(seen.text[WSS__LOG_BURST], "8 lines of this level were left out");
     CHECK_TEXT(seen.text[WSS__LOG_BURST + 1], "again");
     wss__log_line(&log, WSS_LOG_INFO, now + WSS__LOG_REFILL, "one too many");
     CHECK_INT(seen.count, WSS__LOG_BURST + 2);
@@ -157,7 +157,31 @@ static void floods_are_cut(void) {
     seen.count = 0;
     for (int i = 0; i < 2 * WSS__LOG_BURST; i++) wss__log_line(&log, WSS_LOG_INFO, now, "line %d", i);
     CHECK_INT(seen.count, WSS__LOG_BURST + 1);
-    CHECK_TEXT(seen.text[0], "1 lines like the next were left out");
+    CHECK_TEXT(seen.text[0], "1 lines of this level were left out");
+    end(&log);
+}
+
+/* A flood that ends is accounted for although no further line comes, once for each level. */
+static void the_end_of_a_flood_is_told(void) {
+    wss__log log;
+    uint64_t now = 1000000;
+    begin(&log, WSS_LOG_DEBUG);
+    wss__log_settle(&log, now);
+    for (int i = 0; i < WSS__LOG_BURST + 7; i++) wss__log_line(&log, WSS_LOG_INFO, now, "line %d", i);
+    for (int i = 0; i < WSS__LOG_BURST + 1; i++) wss__log_line(&log, WSS_LOG_DEBUG, now + 500, "line %d", i);
+    seen.count = 0;
+    wss__log_settle(&log, now + 500 + WSS__LOG_QUIET - 1);
+    CHECK_INT(seen.count, 0);
+    CHECK_INT(log.tell_at, now + 500 + WSS__LOG_QUIET);
+    wss__log_settle(&log, now + 500 + WSS__LOG_QUIET);
+    CHECK_INT(seen.count, 2);
+    CHECK_TEXT(seen.text[0], "7 lines of this level were left out");
+    CHECK_INT(seen.levels[0], WSS_LOG_INFO);
+    CHECK_TEXT(seen.text[1], "1 lines of this level were left out");
+    CHECK_INT(seen.levels[1], WSS_LOG_DEBUG);
+    wss__log_settle(&log, now + 3600000);
+    CHECK_INT(seen.count, 2);
+    CHECK_INT(log.tell_at, 0);
     end(&log);
 }
 
@@ -191,6 +215,7 @@ int main(void) {
     RUN(percent_signs);
     RUN(longest_line);
     RUN(floods_are_cut);
+    RUN(the_end_of_a_flood_is_told);
     RUN(rate_is_bounded);
     return test_end("log");
 }

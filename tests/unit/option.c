@@ -77,6 +77,10 @@ static const field fields[] = {
     STRING(proxies, NULL),
     STRING(proxy_header, "X-Forwarded-For"),
     NUMBER(proxy_protocol, 0, 1, 0),
+    NUMBER(stop_code, 1000, 4999, 1001),
+    LIMIT(stop_spread_ms, WSS_OFF),
+    LIMIT(lifetime_ms, WSS_OFF),
+    LIMIT(max_message_rate, WSS_OFF),
 };
 
 static const wss__option *row_of(const field *f) {
@@ -341,6 +345,7 @@ static void long_texts(void) {
         CHECK(wss_create(&options, &why) == NULL);
         CHECK(strstr(why.text, "https://example.org") != NULL);
         CHECK(strlen(why.text) < 160);
+        CHECK_INT(strspn(strchr(why.text, '"') + 1, "x"), size < 50 ? size : 50);
     }
 }
 
@@ -433,6 +438,8 @@ static void connections_and_descriptors(void) {
     } samples[] = {
         {1024, 0, 992, 1},       {1024, 992, 992, 0},   {1024, 993, 992, 1},   {1024, 100, 100, 0},
         {1024, WSS_OFF, 992, 0}, {64, 100, 64, 1},      {65, 100, 33, 1},      {20, 10, 10, 0},
+        {1, 0, 1, 1},           {63, 0, 63, 1},       {5000, 0, 4968, 1},   {10031, 0, 9999, 1},
+        {10032, 0, 10000, 0},    {(rlim_t)INT_MAX - 1, 0, 10000, 0}, {(rlim_t)INT_MAX, 0, 10000, 0},
         {RLIM_INFINITY, 0, 10000, 0}, {1 << 20, 0, 10000, 0}, {1 << 20, INT_MAX, (1 << 20) - 32, 1},
     };
     for (size_t i = 0; i < COUNT(samples); i++) {

@@ -112,6 +112,7 @@ static void lines(void) {
         {"PROXY TCP6 192.0.2.1 10.0.0.1 1 2\r\n", "invalid"},
         {"PROXY TCP6 [2001:db8::1] ::1 1 2\r\n", "invalid"},
         {"PROXY TCP6 fe80::1%lo ::1 1 2\r\n", "invalid"},
+        {"PROXY TCP6 x y 1 2\r\n", "invalid"},
         {"PROXY UDP4 192.0.2.1 10.0.0.1 1 2\r\n", "invalid"},
         {"PROXY tcp4 192.0.2.1 10.0.0.1 1 2\r\n", "invalid"},
         {"PROXY unknown\r\n", "invalid"},

@@ -92,14 +92,19 @@ static void make_jobs(wss__queue_job *jobs, int count, size_t cost) {
     for (int i = 0; i < count; i++) jobs[i].cost = cost;
 }
 
-/* The list is these jobs, in this order. */
-static void check_list(const wss__queue_job *first, const wss__queue_job *jobs, const char *order) {
+/* What was taken is these jobs, in this order; then it has run. */
+static void check_batch(wss__queue_inbox *inbox, const wss__queue_job *jobs, const char *order) {
     for (; *order; order++) {
-        CHECK(first == &jobs[*order - '0']);
-        if (!first) return;
-        first = first->next;
+        const wss__queue_job *job = wss__queue_next(inbox);
+        CHECK(job == &jobs[*order - '0']);
+        if (!job) return;
     }
-    CHECK(!first);
+    CHECK(!wss__queue_next(inbox));
+}
+
+static void take(wss__queue_inbox *inbox, const wss__queue_job *jobs, const char *order) {
+    wss__queue_take(inbox, 0);
+    check_batch(inbox, jobs, order);
 }
 
 static void order(void) {
@@ -107,16 +112,16 @@ static void order(void) {
     wss__queue_job jobs[5];
     make_inbox(&inbox, WSS_OFF, WSS_UNLIMITED);
     make_jobs(jobs, 5, 1);
-    CHECK(!wss__queue_take(&inbox, 0));
+    take(&inbox, NULL, "");
     for (int i = 0; i < 5; i++) {
-        jobs[i].next = &jobs[0]; /* what a caller left there does not matter */
+        jobs[i].next[WSS__QUEUE_ALL] = &jobs[0]; /* what a caller left there does not matter */
         CHECK_INT(wss__queue_push(&inbox, &jobs[i]), WSS_OK);
         CHECK_INT(inbox.count, i + 1);
     }
-    check_list(wss__queue_take(&inbox, 0), jobs, "01234");
+    take(&inbox, jobs, "01234");
     CHECK_INT(inbox.count, 0);
     CHECK_INT(inbox.bytes, 0);
-    CHECK(!wss__queue_take(&inbox, 0));
+    take(&inbox, NULL, "");
     wss__queue_destroy(&inbox);
     CHECK_INT(inbox.fd, -1);
     wss__queue_destroy(&inbox);
@@ -128,15 +133,15 @@ static void limit_by_count(void) {
     make_inbox(&inbox, 3, WSS_UNLIMITED);
     make_jobs(jobs, 6, 1000);
     for (int i = 0; i < 3; i++) CHECK_INT(wss__queue_push(&inbox, &jobs[i]), WSS_OK);
-    jobs[3].next = &jobs[5];
+    jobs[3].next[WSS__QUEUE_ALL] = &jobs[5];
     CHECK_INT(wss__queue_push(&inbox, &jobs[3]), WSS_ERR_QUEUE_FULL);
-    CHECK(jobs[3].next == &jobs[5]); /* it stays with the caller, untouched */
+    CHECK(jobs[3].next[WSS__QUEUE_ALL] == &jobs[5]); /* it stays with the caller, untouched */
     jobs[4].cost = 0;
     CHECK_INT(wss__queue_push(&inbox, &jobs[4]), WSS_OK); /* outside the limits */
     CHECK_INT(inbox.count, 3);
-    check_list(wss__queue_take(&inbox, 0), jobs, "0124");
+    take(&inbox, jobs, "0124");
     CHECK_INT(wss__queue_push(&inbox, &jobs[3]), WSS_OK);
-    check_list(wss__queue_take(&inbox, 0), jobs, "3");
+    take(&inbox, jobs, "3");
     wss__queue_destroy(&inbox);
 }
 
@@ -152,7 +157,7 @@ static void limit_by_bytes(void) {
         int fits = 60 + second <= 100;
         CHECK_INT(wss__queue_push(&inbox, &jobs[1]), fits ? WSS_OK : WSS_ERR_QUEUE_FULL);
         CHECK_INT(inbox.bytes, fits ? 60 + second : 60);
-        wss__queue_take(&inbox, 0);
+        take(&inbox, jobs, fits ? "01" : "0");
         CHECK_INT(inbox.bytes, 0);
         wss__queue_destroy(&inbox);
     }
@@ -164,7 +169,7 @@ static void limit_by_bytes(void) {
     CHECK_INT(wss__queue_push(&inbox, &jobs[0]), WSS_OK); /* what is outside the limits leaves it empty */
     CHECK_INT(wss__queue_push(&inbox, &jobs[1]), WSS_ERR_QUEUE_FULL);
     CHECK_INT(wss__queue_push(&inbox, &jobs[2]), WSS_ERR_QUEUE_FULL);
-    check_list(wss__queue_take(&inbox, 0), jobs, "30");
+    take(&inbox, jobs, "30");
     CHECK_INT(wss__queue_push(&inbox, &jobs[1]), WSS_OK);
     wss__queue_destroy(&inbox);
 }
@@ -175,39 +180,114 @@ static void closed(void) {
     make_inbox(&inbox, 1, 1);
     make_jobs(jobs, 3, 5);
     CHECK_INT(wss__queue_push(&inbox, &jobs[0]), WSS_OK);
-    check_list(wss__queue_take(&inbox, 1), jobs, "0");
+    wss__queue_take(&inbox, 1);
+    check_batch(&inbox, jobs, "0");
     write_calls = 0;
     jobs[2].cost = 0;
     CHECK_INT(wss__queue_push(&inbox, &jobs[1]), WSS_ERR_STOPPED);
     CHECK_INT(wss__queue_push(&inbox, &jobs[2]), WSS_ERR_STOPPED);
-    CHECK(!wss__queue_take(&inbox, 0));
+    take(&inbox, NULL, "");
     CHECK_INT(wss__queue_push(&inbox, &jobs[1]), WSS_ERR_STOPPED);
     CHECK_INT(write_calls, 0);
     wss__queue_destroy(&inbox);
 }
 
+/* What was taken and has not begun to run counts, and keeps its place. */
 static void put_back(void) {
     wss__queue_inbox inbox;
     wss__queue_job jobs[6];
     make_inbox(&inbox, 4, 100);
     make_jobs(jobs, 6, 10);
     for (int i = 0; i < 4; i++) CHECK_INT(wss__queue_push(&inbox, &jobs[i]), WSS_OK);
-    wss__queue_job *taken = wss__queue_take(&inbox, 0);
+    CHECK_INT(wss__queue_take_some(&inbox, 3), 3);
+    CHECK_INT(wss__queue_push(&inbox, &jobs[4]), WSS_ERR_QUEUE_FULL);
+    CHECK(wss__queue_next(&inbox) == &jobs[0]);
+    CHECK_INT(inbox.count, 3);
+    CHECK_INT(inbox.bytes, 30);
     CHECK_INT(wss__queue_push(&inbox, &jobs[4]), WSS_OK);
-    wss__queue_put_back(&inbox, taken->next); /* 1, 2, 3 come before 4, which is newer */
+    wss__queue_put_back(&inbox); /* 1, 2 come before 3 and 4, which are newer */
     CHECK_INT(inbox.count, 4);
     CHECK_INT(inbox.bytes, 40);
     CHECK_INT(wss__queue_push(&inbox, &jobs[5]), WSS_ERR_QUEUE_FULL);
-    taken = wss__queue_take(&inbox, 0);
-    check_list(taken, jobs, "1234");
-    wss__queue_put_back(&inbox, taken); /* into an empty queue: more is appended behind */
+    take(&inbox, jobs, "1234");
+    CHECK_INT(wss__queue_push(&inbox, &jobs[1]), WSS_OK);
+    wss__queue_take_some(&inbox, 10);
+    wss__queue_put_back(&inbox); /* into an empty queue: more is appended behind */
     jobs[5].cost = 0;
     CHECK_INT(wss__queue_push(&inbox, &jobs[5]), WSS_OK);
-    check_list(wss__queue_take(&inbox, 0), jobs, "12345");
+    take(&inbox, jobs, "15");
     write_calls = 0;
-    wss__queue_put_back(&inbox, NULL);
+    wss__queue_put_back(&inbox);
     CHECK_INT(write_calls, 0);
-    CHECK(!wss__queue_take(&inbox, 0));
+    take(&inbox, jobs, "");
+    wss__queue_destroy(&inbox);
+}
+
+static int put_own(wss__queue_inbox *inbox, wss__queue_job *job) {
+    int result = wss__queue_put(&inbox, job, 1, inbox, NULL, 0);
+    wss__queue_finish(&inbox, 1);
+    return result;
+}
+
+/* What the taker orders while orders of the batch in hand are left goes behind these, whatever came in meanwhile, and does
+   not wake it; and once they have run nothing of its own is on the way. */
+static void orders_of_the_taker(void) {
+    wss__queue_inbox inbox;
+    wss__queue_job jobs[8];
+    make_inbox(&inbox, 4, 1000);
+    make_jobs(jobs, 8, 1);
+    for (int i = 1; i < 8; i++) jobs[i].kind = i == 2 ? WSS__QUEUE_POST : 1;
+    for (int i = 0; i < 3; i++) CHECK_INT(wss__queue_push(&inbox, &jobs[i]), WSS_OK);
+    wss__queue_take(&inbox, 0);
+    CHECK_INT(inbox.left, 1);
+    CHECK_INT(wss__queue_push(&inbox, &jobs[7]), WSS_OK);
+    CHECK(wss__queue_next(&inbox) == &jobs[0]);
+    write_calls = 0;
+    CHECK_INT(put_own(&inbox, &jobs[3]), WSS_OK);
+    CHECK_INT(inbox.left, 2);
+    CHECK_INT(inbox.count, 4);
+    CHECK_INT(put_own(&inbox, &jobs[4]), WSS_ERR_QUEUE_FULL); /* the limits are for all */
+    jobs[4].cost = 0;
+    CHECK_INT(put_own(&inbox, &jobs[4]), WSS_OK);
+    CHECK_INT(write_calls, 0);
+    check_batch(&inbox, jobs, "1234");
+    CHECK_INT(inbox.left, 0);
+    CHECK_INT(put_own(&inbox, &jobs[5]), WSS_OK); /* nobody should: it comes in as from others */
+    take(&inbox, jobs, "75");
+    CHECK_INT(inbox.left, 0);
+    CHECK_INT(inbox.count, 0);
+    CHECK_INT(wss__queue_push(&inbox, &jobs[1]), WSS_OK);
+    wss__queue_take(&inbox, 1);
+    CHECK_INT(put_own(&inbox, &jobs[6]), WSS_OK); /* the last batch is closed for others only */
+    CHECK_INT(wss__queue_push(&inbox, &jobs[0]), WSS_ERR_STOPPED);
+    check_batch(&inbox, jobs, "16");
+    wss__queue_destroy(&inbox);
+}
+
+/* Jobs of a group are called back, the oldest first, as long as nobody has taken them. */
+static void called_back(void) {
+    wss__queue_inbox inbox;
+    wss__queue_job jobs[8];
+    wss__queue_list groups[3];
+    make_inbox(&inbox, WSS_OFF, WSS_UNLIMITED);
+    make_jobs(jobs, 8, 0);
+    memset(groups, 0, sizeof groups);
+    CHECK(!wss__queue_recall(&inbox, &groups[0]));
+    for (int i = 0; i < 8; i++) {
+        jobs[i].kind = 1;
+        jobs[i].group = i % 4 == 3 ? NULL : &groups[i % 2]; /* 3 and 7 are of none */
+        CHECK_INT(wss__queue_push(&inbox, &jobs[i]), WSS_OK);
+    }
+    CHECK(wss__queue_recall(&inbox, &groups[0]) == &jobs[0]);
+    CHECK_INT(wss__queue_take_some(&inbox, 2), 2); /* 1 and 2 */
+    wss__queue_put_back(&inbox);                   /* who had them once keeps them */
+    CHECK(wss__queue_recall(&inbox, &groups[0]) == &jobs[4]);
+    wss__queue_regroup(&inbox, &groups[0], &groups[2]);
+    CHECK(!wss__queue_recall(&inbox, &groups[0]));
+    wss__queue_regroup(&inbox, &groups[1], &groups[2]);
+    CHECK(!wss__queue_recall(&inbox, &groups[1]));
+    CHECK(wss__queue_recall(&inbox, &groups[2]) == &jobs[6]); /* in the order in which they came to the group */
+    take(&inbox, jobs, "12357");
     wss__queue_destroy(&inbox);
 }
 
@@ -226,13 +306,14 @@ static void wakes_once(void) {
         }
         wss__queue_clear(&inbox);
         CHECK(!is_readable(inbox.fd));
-        check_list(wss__queue_take(&inbox, 0), jobs, "012345678");
+        take(&inbox, jobs, "012345678");
     }
     write_calls = 0;
     make_jobs(jobs, 9, 1);
     CHECK_INT(wss__queue_push(&inbox, &jobs[0]), WSS_OK);
     wss__queue_clear(&inbox);
-    wss__queue_put_back(&inbox, wss__queue_take(&inbox, 0));
+    wss__queue_take_some(&inbox, 1);
+    wss__queue_put_back(&inbox);
     CHECK_INT(write_calls, 2);
     CHECK(is_readable(inbox.fd)); /* what is put back is announced */
     CHECK_INT(wss__queue_push(&inbox, &jobs[1]), WSS_OK);
@@ -261,7 +342,7 @@ static void interrupted_calls(void) {
     read_calls = 0;
     wss__queue_clear(&inbox); /* nothing there: one try, and no waiting */
     CHECK_INT(read_calls, 1);
-    wss__queue_take(&inbox, 0);
+    take(&inbox, jobs, "0");
 
     write_calls = 0;
     write_failures = 1;
@@ -347,7 +428,8 @@ static void run_producers(int max_count) {
         if (poll(&ready, 1, -1) != 1) continue;
         wss__queue_clear(&inbox);
         int batch = 0;
-        for (wss__queue_job *job = wss__queue_take(&inbox, 0); job; job = job->next) {
+        wss__queue_take(&inbox, 0);
+        for (wss__queue_job *job; (job = wss__queue_next(&inbox)) != NULL;) {
             item *it = (item *)(void *)job;
             CHECK_INT(it->number, next[it->producer]);
             next[it->producer] = it->number + 1;
@@ -361,7 +443,7 @@ static void run_producers(int max_count) {
         CHECK_INT(next[p], ITEMS);
         if (max_count == WSS_OFF) CHECK_INT(producers[p].refused, 0);
     }
-    CHECK(!wss__queue_take(&inbox, 0));
+    take(&inbox, NULL, "");
     CHECK(write_calls <= PRODUCERS * ITEMS);
     wss__queue_destroy(&inbox);
 }
@@ -813,6 +895,99 @@ static void posted_behind_the_end(void) {
     end_queue(queue);
 }
 
+static wss_server *to_destroy;
+
+static void destroy_it(void *arg) {
+    note(arg);
+    CHECK_INT(wss_destroy(to_destroy), WSS_OK);
+}
+
+/* However much was posted before the last server's end was seen, all of it runs before wss_queue_run returns, also behind
+   a function that destroys the server; and wss_queue_poll runs no more than a batch of it at a time. */
+static void much_behind_the_end(void) {
+    for (int fill = 0; fill <= 1000; fill += 250) {
+        wss_queue *queue = make_queue(0, 0);
+        to_destroy = server_that_ended(queue);
+        counted = 0;
+        for (int i = 0; i < fill; i++) CHECK_INT(wss_queue_post(queue, count_it, NULL), WSS_OK);
+        wss_queue_post(queue, destroy_it, text("d"));
+        wss_queue_post(queue, post_again, text("p"));
+        CHECK_INT(wss_queue_run(queue), WSS_OK);
+        CHECK_INT(counted, fill);
+        CHECK(strncmp(trace, "dp", 2) == 0);
+        end_queue(queue);
+    }
+    wss_queue *queue = make_queue(0, 0);
+    to_destroy = server_that_ended(queue);
+    counted = 0;
+    for (int i = 0; i < 1000; i++) CHECK_INT(wss_queue_post(queue, count_it, NULL), WSS_OK);
+    int polls = 0;
+    int result;
+    do {
+        int before = counted;
+        result = wss_queue_poll(queue, 0);
+        CHECK(counted - before <= 256);
+    } while (++polls < 10 && result == WSS_OK);
+    CHECK_INT(result, WSS_ERR_STOPPED);
+    CHECK_INT(polls, 4);
+    CHECK_INT(counted, 1000);
+    CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
+    CHECK_INT(wss_destroy(to_destroy), WSS_OK);
+    end_queue(queue);
+}
+
+static wss_queue *stopped_queue;
+
+static void stop_and_note(void *arg) {
+    note(arg);
+    wss_queue_stop(stopped_queue);
+}
+
+/* A stop comes between the end and what was posted before it: the next run goes on there. Then a second server takes the
+   place of the first, and its end is waited for. */
+static void stopped_behind_the_end(void) {
+    wss_queue *queue = make_queue(0, 0);
+    stopped_queue = queue;
+    wss_server *server = server_that_ended(queue);
+    for (int i = 0; i < 300; i++) CHECK_INT(wss_queue_post(queue, i == 280 ? stop_and_note : note, text(i < 280 ? "" : "s")), WSS_OK);
+    CHECK_INT(wss_queue_run(queue), WSS_OK);
+    CHECK_TEXT(trace, "s");
+    CHECK(is_readable(wss_queue_fd(queue)));
+    wss_server *second = server_that_ended(queue);
+    wss_queue_post(queue, note, text("2"));
+    CHECK_INT(wss_queue_run(queue), WSS_OK);
+    CHECK_TEXT(trace, "ssssssssssssssssssss2");
+    CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
+    CHECK_INT(wss_destroy(server), WSS_OK);
+    CHECK_INT(wss_destroy(second), WSS_OK);
+    CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
+    server = server_that_ended(queue);
+    CHECK_INT(wss_queue_post(queue, stop_and_note, text("3")), WSS_OK);
+    CHECK_INT(wss_queue_poll(queue, 0), WSS_ERR_STOPPED); /* by the stop: the mark may be left, and is no post */
+    CHECK_INT(wss_destroy(server), WSS_OK);
+    end_queue(queue);
+}
+
+/* What was taken and waits behind the function that runs is posted still: it counts. */
+static void see_posted(void *arg) {
+    (void)arg;
+    int more = 0;
+    while (wss_queue_post(current, count_it, NULL) == WSS_OK) more++;
+    CHECK_INT(more, 1); /* in the place of this one */
+}
+
+static void the_batch_counts(void) {
+    wss_queue *queue = make_queue(4, 0);
+    counted = 0;
+    wss_queue_post(queue, see_posted, NULL);
+    for (int i = 0; i < 3; i++) CHECK_INT(wss_queue_post(queue, count_it, NULL), WSS_OK);
+    CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
+    CHECK_INT(counted, 3);
+    CHECK_INT(queue->inbox.count, 1);
+    end_queue(queue);
+    CHECK_INT(counted, 4);
+}
+
 /* The end of one server of two ends nothing. */
 static void with_two_servers(void) {
     wss_queue *queue = make_queue(0, 0);
@@ -842,6 +1017,8 @@ int main(void) {
     RUN(limit_by_bytes);
     RUN(closed);
     RUN(put_back);
+    RUN(orders_of_the_taker);
+    RUN(called_back);
     RUN(wakes_once);
     RUN(interrupted_calls);
     RUN(descriptor_flags);
@@ -863,6 +1040,9 @@ int main(void) {
     RUN(public_threads);
     RUN(with_a_server);
     RUN(posted_behind_the_end);
+    RUN(much_behind_the_end);
+    RUN(stopped_behind_the_end);
+    RUN(the_batch_counts);
     RUN(with_two_servers);
     return test_end("queue");
 }

@@ -775,6 +775,11 @@ static const refusal refusals[] = {
      "This is a WebSocket server: connect with new WebSocket(\"ws://...\").\n"},
     {WSS__HTTP_RULE_ORIGIN, "403 Forbidden", "Pages of this origin may not connect.\n"},
     {WSS__HTTP_RULE_HOST, "421 Misdirected Request", "This host is not served here.\n"},
+    {WSS__HTTP_RULE_REBINDING, "421 Misdirected Request",
+     "This came from this very machine, and asks for a host that is not known to be it. Ask for localhost.\n"},
+    {WSS__HTTP_RULE_PROXY_MISSING, "400 Bad Request", "A proxy's PROXY header must come first, and did not.\n"},
+    {WSS__HTTP_RULE_PROXY_UNASKED, "400 Bad Request", "A PROXY header is not taken from here.\n"},
+    {WSS__HTTP_RULE_PER_ADDRESS, "503 Service Unavailable", "This address has as many connections as it may have.\n"},
     {WSS__HTTP_RULE_TIMEOUT, "408 Request Timeout", "The request did not arrive in time.\n"},
     {WSS__HTTP_RULE_CROWDED, "408 Request Timeout", "The request did not arrive within a second, and others wait.\n"},
     {WSS__HTTP_RULE_MEMORY, "503 Service Unavailable", "The server is short of memory. Try later.\n"},
@@ -841,6 +846,7 @@ static const greeting greetings[] = {
     {"no HTTP", "\x81\x85", RULE(LINE), REFUSED},
     {"a line of two words", "GET /\r\n\r\n", RULE(LINE), REFUSED},
     {"TLS", "\x16\x03\x01\x02", RULE(TLS), REFUSED},
+    {"PROXY", "PROXY UNKNOWN\r\nGET / HTTP/1.1\r\n", RULE(PROXY_UNASKED), REFUSED},
     {"no target", "GET page HTTP/1.1\r\n" SCRIPT_HOST "\r\n", RULE(TARGET), REFUSED},
     {"userinfo", "GET http://a@example.com/ HTTP/1.1\r\n" SCRIPT_HOST "\r\n", RULE(TARGET), REFUSED},
     {"continued line", "GET / HTTP/1.1\r\n" SCRIPT_HOST " continued\r\n\r\n", RULE(FIELD), REFUSED},
@@ -932,7 +938,8 @@ static void no_body_for_head(void) {
 /* Every rule is in the table of answers, and every one but those that only a server can apply, which tests/e2e has, in
    that of requests. */
 static void tables_are_complete(void) {
-    static const int elsewhere[] = {RULE(TIMEOUT), RULE(CROWDED), RULE(MEMORY), RULE(STOPPING), RULE(UNDECIDED)};
+    static const int elsewhere[] = {RULE(TIMEOUT), RULE(CROWDED), RULE(MEMORY), RULE(STOPPING), RULE(UNDECIDED),
+                                    RULE(REBINDING), RULE(PROXY_MISSING), RULE(PER_ADDRESS)};
     int answered[WSS__HTTP_RULE_COUNT] = {0};
     int asked[WSS__HTTP_RULE_COUNT] = {0};
     for (size_t i = 0; i < REFUSALS; i++) answered[refusals[i].rule]++;

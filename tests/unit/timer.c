@@ -66,7 +66,8 @@ static void set_random(wss__timer_wheel *wheel) {
     uint64_t due = random_due(wheel->now);
     wss__timer_set(wheel, i, due);
     if (due <= wheel->now) due = wheel->now + 1;
-    if (due > wheel->now + WSS__TIMER_HORIZON - 1) due = wheel->now + WSS__TIMER_HORIZON - 1;
+    uint64_t beyond = (due - wheel->now - 1) / (WSS__TIMER_HORIZON - 1); /* horizons: it rings before each of them */
+    due -= beyond * (WSS__TIMER_HORIZON - 1);
     due_of[i] = due;
     turn_of[i] = ++turns;
 }
@@ -234,10 +235,42 @@ static void past_and_beyond(void) {
     for (size_t i = 0; i < sizeof far / sizeof far[0]; i++) {
         begin(&wheel, 5001);
         wss__timer_set(&wheel, 0, 5001 + far[i]);
-        uint64_t want = 5001 + (uint64_t)WSS__TIMER_HORIZON - 1;
+        uint64_t want = 5002 + (far[i] - 1) % (WSS__TIMER_HORIZON - 1);
         CHECK_INT(nodes[0].due, (uint32_t)want);
         CHECK(wss__timer_pop(&wheel, want - 1) == WSS__TIMER_NONE);
         CHECK(wss__timer_pop(&wheel, want) == 0);
+    }
+}
+
+/* Beyond the horizon a timer rings early, and its owner sets it again. Of those due in the same millisecond the one that was
+   set first rings first all the same: whatever lies between, and whether the others were beyond the horizon when they were set. */
+static void order_beyond_the_horizon(void) {
+    static const uint64_t spans[] = {1, 2, 63, 5000, 1 << 20, WSS__TIMER_HORIZON - 2, WSS__TIMER_HORIZON - 1, WSS__TIMER_HORIZON,
+                                     (uint64_t)WSS__TIMER_HORIZON * 2 - 2, (uint64_t)WSS__TIMER_HORIZON * 2 - 1};
+    enum { SPANS = sizeof spans / sizeof spans[0], MOST = 6 };
+    for (int round = 0; round < 400; round++) {
+        wss__timer_wheel wheel;
+        uint64_t when[MOST];
+        uint32_t count = 2 + dice(MOST - 1);
+        uint32_t set = 0;
+        uint32_t rung = 0;
+        uint64_t due = (uint64_t)WSS__TIMER_HORIZON * 5 + dice(100);
+        begin(&wheel, 1);
+        for (uint32_t i = 0; i < count; i++) when[i] = due - spans[dice(SPANS)];
+        for (uint32_t i = 1; i < count; i++) /* in the order of time */
+            for (uint32_t k = i; k && when[k] < when[k - 1]; k--) {
+                uint64_t other = when[k];
+                when[k] = when[k - 1];
+                when[k - 1] = other;
+            }
+        for (;;) {
+            uint32_t number = wss__timer_pop(&wheel, set < count ? when[set] : due);
+            if (number == WSS__TIMER_NONE && set == count) break;
+            if (number == WSS__TIMER_NONE) wss__timer_set(&wheel, set++, due);
+            else if (wheel.now < due) wss__timer_set(&wheel, number, due); /* early */
+            else CHECK_INT(number, rung++);
+        }
+        CHECK_INT(rung, count);
     }
 }
 
@@ -376,6 +409,7 @@ int main(void) {
     RUN(boundaries);
     RUN(all_short_delays);
     RUN(past_and_beyond);
+    RUN(order_beyond_the_horizon);
     RUN(expired_list);
     RUN(first_set_first_fired);
     RUN(periodic);
