@@ -331,10 +331,11 @@ typedef void wss_handler(const wss_event *event);
 
    Pressure. memory_budget bounds everything the server holds. When three quarters of it are used, clients end (1013,
    WSS_CAUSE_PRESSURE), one a turn: who holds most by himself, 64 KiB or more of what waits for him and what he has
-   sent, and of these who has not moved for longest; who has moved in the last second is spared. When seven eighths are
-   used: new requests get 503; large things (over 4 KiB) find no memory, which ends the connection that asked (1013) or
-   fails the call (WSS_ERR_BUDGET); small messages and control frames go on in the last eighth. Each connection's queue
-   is bounded by max_queued and send_policy; while the replies to a client fill half of its queue it is not read from.
+   sent, and of these who has not moved for longest; who has moved in the last second, by least_rate bytes a second, is
+   spared. When seven eighths are used: new requests get 503; large things (over 4 KiB) find no memory, which ends the
+   connection that asked (1013) or fails the call (WSS_ERR_BUDGET); small messages and control frames go on in the last
+   eighth. Each connection's queue is bounded by max_queued and send_policy; while the replies to a client fill half of
+   its queue it is not read from.
    With queue the same goes for messages on their way to its thread, and for more than 64 of them. Those of all clients
    together, also of clients that have gone, hold a quarter of the budget: above it each client has one under way, and
    what those left behind that have reset is dropped and counted; a sixteenth more, and nobody is read until it is a
@@ -373,8 +374,8 @@ typedef struct wss_options {
                                   second, if another waits. A handshake ends with the answer */
     int max_per_address;       /* connections of one IPv4 address or IPv6 network (/64); default 0: WSS_OFF */
     size_t max_queued;         /* bytes that what waits to be sent on one connection may hold: of each message its size
-                                  and what its place in the queue costs, at least 64; and as much again on its way there
-                                  from other threads; default 1 MiB */
+                                  and what its place in the queue costs, at least 64, also of those that a turn still
+                                  gathers; and as much again on its way there from other threads; default 1 MiB */
     size_t memory_budget;      /* bytes of everything the server holds; default 256 MiB */
     int max_posted;            /* posts and sends that wait for a networking thread; default 65536 */
     size_t max_posted_bytes;   /* their bytes; default 16 MiB */
@@ -390,8 +391,9 @@ typedef struct wss_options {
     int spin_us;               /* microseconds to poll before sleeping: latency for CPU; default 0 */
     int unix_mode;             /* permissions of a unix: path; default 0: 0660 */
     int reuse_port;            /* set SO_REUSEPORT; default 0: no */
-    int least_rate;            /* bytes a second that a peer that is behind must take, averaged over a minute, and that
-                                  a message may take longer for; default 256 */
+    int least_rate;            /* bytes a second that a peer that is behind must take, averaged over a minute, that a
+                                  message may take longer for, and by which who holds much must move while memory is
+                                  short; default 256 */
     const char *proxies;       /* addresses of proxies that may tell who the client is: a list by commas of addresses,
                                   networks as 10.0.0.0/8, and "unix:" for all Unix sockets; default NULL: none */
     const char *proxy_header;  /* the line in which they tell it; what clients send in it is never believed; default
@@ -455,7 +457,8 @@ typedef struct wss_stats {
     uint64_t messages_out;
     uint64_t bytes_in;
     uint64_t bytes_out;
-    uint64_t dropped_gone;     /* accepted messages that died with their connection */
+    uint64_t dropped_gone;     /* accepted messages that died with their connection before the kernel had taken all
+                                  of them */
     uint64_t dropped_policy;   /* messages with a key: replaced by a newer one, or dropped by a full queue */
     uint64_t refused_full;     /* sends and shares of broadcasts refused by a full queue */
     uint64_t closes[32];       /* by WSS_CAUSE_... */
@@ -3948,9 +3951,8 @@ static void wss__buf_put_key(wss__buf_queue *queue, wss__buf_key new_key) {
     queue->key_count++;
 }
 
-/* This frame cannot be replaced any more. What stands behind its key's place moves up, so that nothing is left of it. */
-static void wss__buf_forget_key(wss__buf_queue *queue, uint32_t index) {
-    const wss__buf_frame *frame = *wss__buf_at(queue, index);
+/* This frame cannot be replaced any more. What stands behind its key's place moves up, so nothing is left of it. */
+static void wss__buf_forget_key(wss__buf_queue *queue, const wss__buf_frame *frame, uint32_t index) {
     uint32_t step = 0;
     if (!frame->key_size) return;
     wss__buf_key *hole = wss__buf_key_place(queue, frame->hash, &step);
@@ -4000,7 +4002,8 @@ static void wss__buf_trim(wss__mem *mem, wss__buf_queue **queue) {
 /* Takes over the caller's reference, also on failure. */
 static int wss__buf_append(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame *frame) {
     int room = wss__buf_make_room(mem, queue);
-    if (room && frame->key_size && (*queue)->key_count >= (*queue)->key_slots / 2) room = wss__buf_fit_keys(mem, *queue);
+    if (room && frame->key_size && (*queue)->key_count >= (*queue)->key_slots / 2)
+        room = wss__buf_fit_keys(mem, *queue);
     if (!room) {
         wss__buf_release(mem, frame);
         if (*queue && !(*queue)->count) wss__buf_free_queue(mem, queue); /* an empty one would seem to hold something */
@@ -4054,7 +4057,7 @@ static size_t wss__buf_drop_all(wss__mem *mem, wss__buf_queue *queue, uint64_t *
         if (queue->count == 1 && frame->fixed) break;
         if (!frame->control) *messages += frame->messages;
         bytes += wss__buf_weigh(queue, frame, 0);
-        wss__buf_forget_key(queue, queue->count - 1);
+        wss__buf_forget_key(queue, frame, queue->count - 1);
         wss__buf_release(mem, frame);
         queue->count--;
     }
@@ -4067,8 +4070,9 @@ static int wss__buf_replace(wss__mem *mem, wss__buf_queue *queue, wss__buf_frame
     uint32_t step = 0;
     if (!frame->key_size || !queue->keys) return 0;
     for (wss__buf_key *key; (key = wss__buf_key_place(queue, frame->hash, &step))->hash != 0;) {
+        if (key->hash != frame->hash) continue;
         wss__buf_frame **place = wss__buf_at(queue, key->position - queue->first);
-        if (key->hash != frame->hash || !wss__base_equal(wss__buf_key_of(*place), wss__buf_key_of(frame))) continue;
+        if (!wss__base_equal(wss__buf_key_of(*place), wss__buf_key_of(frame))) continue;
         *old_charge = wss__buf_weigh(queue, *place, 0);
         wss__buf_weigh(queue, frame, 1);
         wss__buf_release(mem, *place);
@@ -4094,7 +4098,7 @@ static size_t wss__buf_consume(wss__mem *mem, wss__buf_queue *queue, size_t size
     while (size) {
         wss__buf_frame *frame = *wss__buf_at(queue, 0);
         size_t step = wss__base_min(size, frame->size - queue->sent);
-        if (!queue->sent) wss__buf_forget_key(queue, 0);
+        if (!queue->sent) wss__buf_forget_key(queue, frame, 0);
         size -= step;
         queue->sent += step;
         if (queue->sent < frame->size) break;
@@ -4627,8 +4631,8 @@ static void wss__session_leave_reply(wss__session_shared *shared) {
     shared->in_place.head = NULL;
 }
 
-/* Where size bytes for this session, so many messages, may be written to leave with this turn's send; NULL: they must be
-   queued. */
+/* Where size bytes for this session, so many messages, may be written to leave with this turn's send; NULL: they must
+   be queued. */
 static char *wss__session_cork(wss__session_shared *shared, wss__session *session, size_t size, size_t messages) {
     if (shared->corked != session || session->queue || size > wss__session_cork_room(shared)) return NULL;
     wss__session_leave_reply(shared);
@@ -4736,8 +4740,8 @@ static int wss__session_push(wss__session_shared *shared, wss__session *session,
     return WSS_OK;
 }
 
-/* A frame of what is left of two pieces, one after the other, of which so much has been sent: the end of one message, so
-   nothing of it is ever dropped. NULL: no memory. */
+/* A frame of what is left of two pieces, one after the other, of which so much has been sent: the end of one message,
+   so nothing of it is ever dropped. NULL: no memory. */
 static wss__buf_frame *wss__session_rest(wss__mem *mem, wss__span head, wss__span rest, size_t sent) {
     wss__buf_frame *frame = wss__buf_new_raw(mem, head.size + rest.size - sent, wss__base_span(NULL, 0));
     if (!frame) return NULL;
@@ -4763,10 +4767,10 @@ static size_t wss__session_border(wss__span all, size_t sent, uint32_t *messages
     return at;
 }
 
-/* Keeps what is left of what was gathered as the head of the queue. It may begin inside a frame, so nothing of it is ever
-   dropped. False: no memory, it is lost. */
-__attribute__((noinline)) static int wss__session_keep(wss__session_shared *shared, wss__session *session, wss__span all,
-                                                       uint32_t messages, size_t sent) {
+/* Keeps what is left of what was gathered as the head of the queue. It may begin inside a frame, so nothing of it is
+   ever dropped. False: no memory, it is lost. */
+__attribute__((noinline)) static int wss__session_keep(wss__session_shared *shared, wss__session *session,
+                                                       wss__span all, uint32_t messages, size_t sent) {
     size_t border = messages ? wss__session_border(all, sent, &messages) : all.size;
     wss__buf_frame *frame = wss__session_rest(shared->mem, all, wss__base_span(NULL, 0), sent);
     if (frame) frame->messages = messages;
@@ -8467,8 +8471,8 @@ static int wss__read_is_over(const wss__loop *loop, int messages, uint64_t *bega
     return messages >= WSS__READ_SHARE || now - *began > loop->share_us;
 }
 
-/* Hands out what the bytes hold, until they are used up, reading must pause, its share of the turn is over, or the turn is
-   full; the rest is held. */
+/* Hands out what the bytes hold, until they are used up, reading must pause, its share of the turn is over, or the turn
+   is full; the rest is held. */
 static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_bytes *bytes) {
     wss__session_shared *shared = &loop->shared;
     wss__session_event event;
@@ -9541,8 +9545,8 @@ static uint64_t wss__loop_stop_at(const wss__loop *loop) {
 /* ---- turns ---- */
 
 /* Gives each connection that has work its share of the turn; who has more, goes on in the next. When the turn is full
-   the others are not read from, though what waits for them leaves and what is due is judged: they come first in the next
-   one, or who fills it each time would be the only one. */
+   the others are not read from, though what waits for them leaves: they come first in the next one, or who fills it
+   each time would be the only one. */
 static void wss__loop_run_ready(wss__loop *loop) {
     uint32_t first = loop->first_ready;
     uint32_t last_read = WSS__SLOT_NONE;
