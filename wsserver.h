@@ -4769,8 +4769,8 @@ static size_t wss__session_border(wss__span all, size_t sent, uint32_t *messages
 
 /* Keeps what is left of what was gathered as the head of the queue. It may begin inside a frame, so nothing of it is
    ever dropped. False: no memory, it is lost. */
-__attribute__((noinline)) static int wss__session_keep(wss__session_shared *shared, wss__session *session,
-                                                       wss__span all, uint32_t messages, size_t sent) {
+__attribute__((__noinline__)) static int wss__session_keep(wss__session_shared *shared, wss__session *session,
+                                                           wss__span all, uint32_t messages, size_t sent) {
     size_t border = messages ? wss__session_border(all, sent, &messages) : all.size;
     wss__buf_frame *frame = wss__session_rest(shared->mem, all, wss__base_span(NULL, 0), sent);
     if (frame) frame->messages = messages;
@@ -7186,7 +7186,8 @@ static int wss__conn_may_drop(const wss_server *server, const wss__conn *conn) {
 
 /* What the pause rules weigh: bytes queued, and with a queue those of events not yet handled. What is above half by
    another account weighs as much as nothing may. */
-__attribute__((always_inline)) static inline size_t wss__conn_load(const wss_server *server, const wss__conn *conn) {
+__attribute__((__always_inline__)) static inline size_t wss__conn_load(const wss_server *server,
+                                                                       const wss__conn *conn) {
     const wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     size_t load = wss__session_queued(&conn->session);
     if (!delivery) return load;
@@ -8644,7 +8645,7 @@ static int wss__serve_reads(const wss__conn *conn) {
 }
 
 /* Something that it has sent waits to be looked at, or its connect handlers do. */
-__attribute__((noinline)) static int wss__serve_has_input(const wss__loop *loop, wss__conn *conn) {
+__attribute__((__noinline__)) static int wss__serve_has_input(const wss__loop *loop, wss__conn *conn) {
     if (!wss__conn_is_serving(conn) || conn->session.phase == WSS__SESSION_ASKED) return 0;
     if (wss__conn_is_new(conn)) return 1;
     int held = conn->session.input && conn->session.input->held;
