@@ -71,7 +71,6 @@
     Y(int, fcntl, (int fd, int command, int value), (fd, command, value))                                          \
     Y(int, open, (const char *path, int flags, mode_t mode), (path, flags, mode))                                  \
     Y(int, getpeername, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))                  \
-    Y(int, open, (const char *path, int flags, mode_t mode), (path, flags, mode))                                  \
     Y(int, getrlimit, (int what, struct rlimit *limit), (((void)what, RLIMIT_NOFILE), limit)) /* no other */        \
     Y(int, ioctl, (int fd, TEST_REQUEST request, void *data), (fd, request, data))                                 \
     Y(int, getsockname, (int fd, struct sockaddr *address, socklen_t *size), (fd, address, size))
