@@ -103,11 +103,12 @@
                    [session] protocol of a connection: out, ends  [input]  in
        connection  [queue]   work between threads      [socket]   system calls
                    [event]   handlers, who calls them  [message]  what a send is given
-                   [conn]    connection, loop, server  [deadline] when something is due, and what
-                   [notify]  events, ends              [write]    bytes out
-                   [pressure] who has to go            [read]     bytes in
-                   [serve]   one connection's turn     [deliver]  handlers on a queue's thread
-                   [accept]  new sockets               [loop]     turns of an epoll set
+                   [conn]    connection, loop, server  [pause]    when it is not read
+                   [deadline] when something is due    [notify]   events, ends
+                   [write]   bytes out                 [pressure] who has to go
+                   [read]    bytes in                  [serve]    one connection's turn
+                   [deliver] a queue's thread          [accept]   new sockets
+                   [loop]    turns of an epoll set
        surface     [send]    orders and messages       [public]   connections, requests, work
                    [metrics] text for monitors         [option]   one table of them
                    [server]  making, running, ending   [tail]     versions, license
@@ -7110,31 +7111,37 @@ static void wss__conn_prefer_behind(wss__loop *loop, uint32_t index) {
     last->slot.next = WSS__SLOT_NONE;
 }
 
+/* ---- [pause] -----------------------------------------------------------------------------------------------
+   purpose  what keeps a connection from being read: its own queue, events that were not delivered, its rate
+   knows    base, session, queue, slot, conn
+   owns     reading pauses at half of a limit and goes on at a quarter; who waits for others is told by the loop
+   threads  the loop's own, except where a function says otherwise */
+
 /* ---- pressure ---- */
 
-static size_t wss__conn_half(const wss_server *server) {
+static size_t wss__pause_half(const wss_server *server) {
     return server->options.max_queued / 2;
 }
 
-static void wss__conn_set_crowded(wss__loop *loop, wss__conn *conn) {
+static void wss__pause_set_crowded(wss__loop *loop, wss__conn *conn) {
     if (!(conn->work & WSS__WORK_CROWDED)) WSS__COUNT(loop->shared.stats.crowded, 1);
     conn->work |= WSS__WORK_CROWDED;
 }
 
 /* Notes that much is queued. Half of the limit is enough: of what was refused for want of room it may have seen no more
    than that at a time, where the rest was on its way to the loop. */
-static void wss__conn_mark_pressure(wss__loop *loop, wss__conn *conn) {
+static void wss__pause_mark_pressure(wss__loop *loop, wss__conn *conn) {
     size_t queued = wss__session_queued(&conn->session);
-    if (queued && queued >= wss__conn_half(loop->server)) wss__conn_set_crowded(loop, conn);
+    if (queued && queued >= wss__pause_half(loop->server)) wss__pause_set_crowded(loop, conn);
 }
 
 /* It was crowded, and has fallen to a quarter of its limit, with what is on its way: the drain event is due. */
-static int wss__conn_is_drained(const wss_server *server, const wss__conn *conn) {
+static int wss__pause_is_drained(const wss_server *server, const wss__conn *conn) {
     if (!(conn->work & WSS__WORK_CROWDED)) return 0;
-    return wss__session_queued(&conn->session) + wss__session_coming(&conn->session) <= wss__conn_half(server) / 2;
+    return wss__session_queued(&conn->session) + wss__session_coming(&conn->session) <= wss__pause_half(server) / 2;
 }
 
-static void wss__conn_clear_crowded(wss__loop *loop, wss__conn *conn) {
+static void wss__pause_clear_crowded(wss__loop *loop, wss__conn *conn) {
     if (conn->work & WSS__WORK_CROWDED) WSS__COUNT(loop->shared.stats.crowded, -1);
     wss__conn_clear_work(conn, WSS__WORK_CROWDED);
 }
@@ -7144,19 +7151,19 @@ static void wss__conn_clear_crowded(wss__loop *loop, wss__conn *conn) {
 /* All connections together have more undelivered than they may, a quarter of the budget: each then has one message
    under way. A sixteenth more is left for those: beyond that nobody is read, or many who have one each would fill the
    budget. */
-static int wss__conn_is_flooded(const wss_server *server) {
+static int wss__pause_is_flooded(const wss_server *server) {
     return __atomic_load_n(&server->undelivered, __ATOMIC_SEQ_CST) > server->options.memory_budget / 4;
 }
 
-static int wss__conn_is_drowned(const wss_server *server) {
+static int wss__pause_is_drowned(const wss_server *server) {
     size_t most = server->options.memory_budget / 4 + server->options.memory_budget / 16;
     return __atomic_load_n(&server->undelivered, __ATOMIC_SEQ_CST) > most;
 }
 
 /* So many bytes less are undelivered. Where it is no longer too much, the loops that hold connections back are told. */
-static void wss__conn_note_less(wss_server *server, size_t size) {
+static void wss__pause_note_less(wss_server *server, size_t size) {
     __atomic_sub_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
-    if (!__atomic_load_n(&server->held, __ATOMIC_SEQ_CST) || wss__conn_is_flooded(server)) return;
+    if (!__atomic_load_n(&server->held, __ATOMIC_SEQ_CST) || wss__pause_is_flooded(server)) return;
     __atomic_store_n(&server->held, 0, __ATOMIC_SEQ_CST);
     for (int i = 0; i < server->loop_count; i++) {
         int held = WSS__CONN_HELD;
@@ -7170,23 +7177,23 @@ static void wss__conn_note_less(wss_server *server, size_t size) {
 
 /* What was received from a peer that has reset it and was not looked at yet counts, too: such connections cost nobody
    anything, so without end there could be many. */
-static void wss__conn_count_unread(wss_server *server, wss__conn *conn, size_t size) {
+static void wss__pause_count_unread(wss_server *server, wss__conn *conn, size_t size) {
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     if (!delivery || size == delivery->unread) return;
     __atomic_add_fetch(&server->undelivered, size, __ATOMIC_SEQ_CST);
-    wss__conn_note_less(server, delivery->unread);
+    wss__pause_note_less(server, delivery->unread);
     delivery->unread = size;
 }
 
 /* Whether what its peer has sent may be dropped: that has reset it, and there is too much of all. */
-static int wss__conn_may_drop(const wss_server *server, const wss__conn *conn) {
+static int wss__pause_may_drop(const wss_server *server, const wss__conn *conn) {
     const wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
-    return delivery && __atomic_load_n(&delivery->reset, __ATOMIC_ACQUIRE) && wss__conn_is_flooded(server);
+    return delivery && __atomic_load_n(&delivery->reset, __ATOMIC_ACQUIRE) && wss__pause_is_flooded(server);
 }
 
 /* What the pause rules weigh: bytes queued, and with a queue those of events not yet handled. What is above half by
    another account weighs as much as nothing may. */
-__attribute__((__always_inline__)) static inline size_t wss__conn_load(const wss_server *server,
+__attribute__((__always_inline__)) static inline size_t wss__pause_load(const wss_server *server,
                                                                        const wss__conn *conn) {
     const wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     size_t load = wss__session_queued(&conn->session);
@@ -7194,56 +7201,57 @@ __attribute__((__always_inline__)) static inline size_t wss__conn_load(const wss
     size_t undelivered = __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST);
     int many = __atomic_load_n(&delivery->messages, __ATOMIC_SEQ_CST) >= WSS__CONN_UNDELIVERED;
     int open = conn->session.phase == WSS__SESSION_OPEN; /* whoever comes may say what it wants */
-    int held = undelivered ? wss__conn_is_flooded(server) : open && wss__conn_is_drowned(server);
+    int held = undelivered ? wss__pause_is_flooded(server) : open && wss__pause_is_drowned(server);
     return many || held ? SIZE_MAX : wss__base_add(load, undelivered);
 }
 
-static wss__conn_delivery *wss__conn_delivery_at(const wss__loop *loop, uint32_t index) {
+static wss__conn_delivery *wss__pause_delivery_at(const wss__loop *loop, uint32_t index) {
     return wss__conn_at(loop->server, index)->cold->delivery;
 }
 
 /* At the end of its loop's list of those that are held back. */
-static void wss__conn_hold(wss__loop *loop, wss__conn *conn) {
+static void wss__pause_hold(wss__loop *loop, wss__conn *conn) {
     wss__conn_delivery *delivery = conn->cold->delivery;
     wss__conn_list *list = &loop->held_back;
     if (delivery->held) return;
     delivery->held = 1;
     delivery->before = list->last;
     delivery->after = WSS__SLOT_NONE;
-    *(list->last == WSS__SLOT_NONE ? &list->first : &wss__conn_delivery_at(loop, list->last)->after) = conn->slot.index;
+    uint32_t *before = list->last == WSS__SLOT_NONE ? &list->first : &wss__pause_delivery_at(loop, list->last)->after;
+    *before = conn->slot.index;
     list->last = conn->slot.index;
 }
 
-static void wss__conn_unhold(wss__loop *loop, wss__conn *conn) {
+static void wss__pause_unhold(wss__loop *loop, wss__conn *conn) {
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     wss__conn_list *list = &loop->held_back;
     if (!delivery || !delivery->held) return;
     uint32_t before = delivery->before;
     uint32_t after = delivery->after;
     delivery->held = 0;
-    *(before == WSS__SLOT_NONE ? &list->first : &wss__conn_delivery_at(loop, before)->after) = after;
-    *(after == WSS__SLOT_NONE ? &list->last : &wss__conn_delivery_at(loop, after)->before) = before;
+    *(before == WSS__SLOT_NONE ? &list->first : &wss__pause_delivery_at(loop, before)->after) = after;
+    *(after == WSS__SLOT_NONE ? &list->last : &wss__pause_delivery_at(loop, after)->before) = before;
 }
 
 /* A loop that holds some back is to be told when less is undelivered. Who calls this looks at the sum afterwards. */
-static void wss__conn_await_less(wss__loop *loop, int before) {
+static void wss__pause_await_less(wss__loop *loop, int before) {
     if (__atomic_compare_exchange_n(&loop->held, &before, WSS__CONN_HELD, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         __atomic_store_n(&loop->server->held, 1, __ATOMIC_SEQ_CST);
 }
 
 /* Asks the thread that drains the queue to say when it has caught up: with this connection; or, where it has nothing
    under way that could be told, with all of them. load: what it was held back for. */
-static void wss__conn_ask_for_less(wss_server *server, wss__conn *conn, size_t load) {
+static void wss__pause_ask_for_less(wss_server *server, wss__conn *conn, size_t load) {
     wss__conn_delivery *delivery = conn->cold->delivery;
     wss__loop *loop = wss__conn_loop_of(server, conn);
     __atomic_store_n(&delivery->waiting, 1, __ATOMIC_SEQ_CST);
     if (load < SIZE_MAX || __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST)) return;
-    wss__conn_hold(loop, conn);
-    wss__conn_await_less(loop, 0);
+    wss__pause_hold(loop, conn);
+    wss__pause_await_less(loop, 0);
 }
 
 /* Moment until which a connection is not read from, since it has sent a second's messages at once; 0: it is. */
-static uint64_t wss__conn_rate_end(const wss_server *server, const wss__conn *conn) {
+static uint64_t wss__pause_rate_end(const wss_server *server, const wss__conn *conn) {
     const uint64_t second = 1000000000;
     uint64_t now = wss__conn_loop_of(server, conn)->time * 1000000;
     uint64_t next = (conn->cold ? conn->cold->rated : 0) + second / (unsigned)server->options.max_message_rate;
@@ -7251,33 +7259,33 @@ static uint64_t wss__conn_rate_end(const wss_server *server, const wss__conn *co
 }
 
 /* Counts a message of a connection. True: it is the last for a while. */
-static int wss__conn_rate(const wss_server *server, wss__conn *conn) {
+static int wss__pause_rate(const wss_server *server, wss__conn *conn) {
     uint64_t now = wss__conn_loop_of(server, conn)->time * 1000000;
     uint64_t from = conn->cold->rated > now ? conn->cold->rated : now;
     conn->cold->rated = from + 1000000000 / (unsigned)server->options.max_message_rate;
-    return wss__conn_rate_end(server, conn) > 0;
+    return wss__pause_rate_end(server, conn) > 0;
 }
 
 /* Reading stops while the replies to what was read fill the queue. Decided again after each message. With a
    queue the thread that drains it is asked to say when it has caught up; asking comes before looking again, so
    that its answer cannot fall in between. */
-__attribute__((__always_inline__)) static inline int wss__conn_update_pause(wss_server *server, wss__conn *conn) {
-    size_t half = wss__conn_half(server);
-    size_t load = wss__conn_load(server, conn);
+__attribute__((__always_inline__)) static inline int wss__pause_update(wss_server *server, wss__conn *conn) {
+    size_t half = wss__pause_half(server);
+    size_t load = wss__pause_load(server, conn);
     if (conn->work & WSS__WORK_FULL && load <= half / 2) wss__conn_clear_work(conn, WSS__WORK_FULL);
     if (load > half) conn->work |= WSS__WORK_FULL;
     if (conn->work & WSS__WORK_FULL && wss__conn_delivery_of(conn)) {
-        wss__conn_ask_for_less(server, conn, load);
-        if (wss__conn_load(server, conn) <= half / 2) /* always: true in a race only */
+        wss__pause_ask_for_less(server, conn, load);
+        if (wss__pause_load(server, conn) <= half / 2) /* always: true in a race only */
             wss__conn_clear_work(conn, WSS__WORK_FULL); /* never: in a race only */
     }
-    if (server->options.max_message_rate != WSS_OFF && wss__conn_rate_end(server, conn) > 0) return 1;
+    if (server->options.max_message_rate != WSS_OFF && wss__pause_rate_end(server, conn) > 0) return 1;
     return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__WORK_FULL | WSS__WORK_PAUSED)) != 0;
 }
 
 /* ---- [deadline] --------------------------------------------------------------------------------------------
    purpose  when something is due for a connection although nothing comes, and what
-   knows    base, timer, buf, session, input, conn
+   knows    base, timer, buf, session, input, conn, pause
    owns     one function says when a deadline is, and which; each begins at the event that it is about, in its loop's
             time; what is due is judged where a turn ends, when the kernel was asked for what it has; every connection
             is looked at each few days, so that moments of which it keeps 32 bits are never mistaken for others
@@ -7367,10 +7375,10 @@ static wss__deadline wss__deadline_of(const wss__loop *loop, const wss__conn *co
     int phase = conn->session.phase;
     uint64_t since = wss__deadline_moment(loop, conn->since);
     wss__deadline first = {UINT64_MAX, WSS__DEADLINE_NONE};
-    if (conn->work & WSS__WORK_STARVED || wss__conn_is_drained(loop->server, conn))
+    if (conn->work & WSS__WORK_STARVED || wss__pause_is_drained(loop->server, conn))
         wss__deadline_offer(&first, WSS__DEADLINE_RETRY, loop->time, WSS__CONN_RETRY);
     if (options->max_message_rate != WSS_OFF) {
-        uint64_t end = wss__conn_rate_end(loop->server, conn);
+        uint64_t end = wss__pause_rate_end(loop->server, conn);
         if (end) wss__deadline_offer(&first, WSS__DEADLINE_RETRY, end, 0);
     }
     if (queue && queue->since) {
@@ -7481,7 +7489,8 @@ static int wss__deadline_takes_enough(wss__loop *loop, wss__conn *conn) {
 
 /* ---- [notify] ----------------------------------------------------------------------------------------------
    purpose  what befalls a connection, told to the application: here on the loop, or handed to the queue
-   knows    base, mem, log, address, http, timer, slot, frame, session, input, queue, socket, event, conn, deadline
+   knows    base, mem, log, address, http, timer, slot, frame, session, input, queue, socket, event, conn, pause,
+            deadline
    owns     connect before all else, disconnect once, nothing after it; the ends of connections all pass here
    threads  the loop's own, except where a function says otherwise */
 
@@ -7586,9 +7595,9 @@ static void wss__notify_settle(wss_server *server, wss__conn *conn, wss__conn_no
     wss__queue_inbox *inbox = &wss__conn_loop_of(server, conn)->inbox;
     size_t left = __atomic_sub_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
     int messages = __atomic_sub_fetch(&delivery->messages, 1, __ATOMIC_SEQ_CST);
-    wss__conn_note_less(server, size);
-    int few = left <= wss__conn_half(server) / 2 && messages <= WSS__CONN_UNDELIVERED / 2;
-    int go_on = !left || (few && !wss__conn_is_flooded(server));
+    wss__pause_note_less(server, size);
+    int few = left <= wss__pause_half(server) / 2 && messages <= WSS__CONN_UNDELIVERED / 2;
+    int go_on = !left || (few && !wss__pause_is_flooded(server));
     int report = go_on && __atomic_exchange_n(&delivery->waiting, 0, __ATOMIC_SEQ_CST);
     memset(&notice->job, 0, sizeof notice->job);
     notice->handle = wss__conn_handle(conn);
@@ -7601,7 +7610,7 @@ static void wss__notify_settle(wss_server *server, wss__conn *conn, wss__conn_no
    what the queue's thread has taken: it looks itself. */
 static void wss__notify_drop_left(wss_server *server) {
     wss__queue_job *job;
-    while (wss__conn_is_flooded(server) &&
+    while (wss__pause_is_flooded(server) &&
            (job = wss__queue_recall(&server->options.queue->inbox, &server->left)) != NULL) {
         wss__conn_notice *notice = (wss__conn_notice *)(void *)job;
         wss__conn *conn = notice->conn;
@@ -7775,7 +7784,7 @@ static void wss__notify_reject(wss__loop *loop, wss__conn *conn, int rule, const
 
 /* ---- [write] -----------------------------------------------------------------------------------------------
    purpose  bytes out: the cork, the queue, and what is sent from the caller's memory
-   knows    base, mem, frame, buf, slot, session, input, socket, event, message, conn, deadline
+   knows    base, mem, frame, buf, slot, session, input, socket, event, message, conn, pause, deadline
    owns     what was begun is finished or the connection dies; nothing here calls a handler
    threads  the loop's own, except where a function says otherwise */
 
@@ -7889,7 +7898,7 @@ static int wss__write_direct(wss__loop *loop, wss__conn *conn, const wss__messag
             if (done) wss__write_break(loop, conn);
             return WSS_ERR_MEMORY;
         }
-        wss__conn_mark_pressure(loop, conn);
+        wss__pause_mark_pressure(loop, conn);
     }
     wss__session_count_messages(&loop->shared, 1);
     if (conn->work & WSS__WORK_BROKEN) WSS__COUNT(loop->shared.stats.dropped_gone, 1);
@@ -7917,7 +7926,7 @@ static int wss__write_push(wss__loop *loop, wss__conn *conn, wss__buf_frame *fra
     if (judge && conn->session.queue && !wss__session_has_room(&loop->shared, &conn->session, 0))
         wss__write_flush(loop, conn);
     int result = wss__session_push(&loop->shared, &conn->session, frame, judge);
-    wss__conn_mark_pressure(loop, conn);
+    wss__pause_mark_pressure(loop, conn);
     if (result == WSS_ERR_FULL && loop->server->options.send_policy == WSS_POLICY_CLOSE)
         wss__write_give_up(loop, conn, WSS_CAUSE_SLOW_READER);
     wss__conn_make_ready(loop, conn);
@@ -8320,7 +8329,8 @@ static uint64_t wss__pressure_due(const wss__loop *loop) {
 
 /* ---- [read] ------------------------------------------------------------------------------------------------
    purpose  bytes in: received, taken apart by the session, and handed to the application
-   knows    base, mem, address, http, timer, session, input, queue, socket, event, conn, deadline, notify, write
+   knows    base, mem, address, http, timer, session, input, queue, socket, event, conn, pause, deadline, notify,
+            write
    owns     after every call of user code the state is looked at again; input that may not be looked at is held
    threads  the loop's own, except where a function says otherwise */
 
@@ -8336,7 +8346,7 @@ static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__sessi
     event.size = message->size;
     event.data = message->data;
     if (conn->cold) conn->cold->last_message = loop->time;
-    if (loop->server->options.max_message_rate != WSS_OFF && wss__conn_rate(loop->server, conn))
+    if (loop->server->options.max_message_rate != WSS_OFF && wss__pause_rate(loop->server, conn))
         WSS__COUNT(loop->shared.stats.rate_pauses, 1);
     if (!wss__notify_tell(conn, &event, NULL)) wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
 }
@@ -8481,9 +8491,9 @@ static void wss__read_dispatch(wss__loop *loop, wss__conn *conn, wss__session_by
     int messages = 0;
     while (wss__conn_is_serving(conn) && !loop->full) {
         if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
-        if (shared->cork_cost >= WSS__WRITE_CORK / 2 || shared->cork_cost > wss__conn_half(loop->server))
+        if (shared->cork_cost >= WSS__WRITE_CORK / 2 || shared->cork_cost > wss__pause_half(loop->server))
             wss__write_flush(loop, conn);
-        if (wss__conn_update_pause(loop->server, conn)) break;
+        if (wss__pause_update(loop->server, conn)) break;
         int kind = wss__input_next(shared, &conn->session, bytes, &event);
         if (kind == WSS__SESSION_NEED) break;
         if (bytes->size) event.final = 0; /* it goes on behind its Close, against the rules */
@@ -8570,8 +8580,8 @@ static void wss__read_linger(wss__loop *loop, wss__conn *conn) {
 
 /* ---- [serve] -----------------------------------------------------------------------------------------------
    purpose  one connection's turn, its deadlines, and its end
-   knows    base, mem, http, timer, slot, frame, buf, session, input, socket, event, conn, deadline, notify, write,
-            pressure, read
+   knows    base, mem, http, timer, slot, frame, buf, session, input, socket, event, conn, pause, deadline, notify,
+            write, pressure, read
    owns     a connection is freed in one function, at its turn on the ready list; after each turn its deadline is set
    threads  the loop's own, except where a function says otherwise */
 
@@ -8581,13 +8591,13 @@ static void wss__serve_free(wss__loop *loop, wss__conn *conn) {
     int fd = conn->fd;
     wss__timer_remove(&loop->wheel, conn->slot.index);
     wss__deadline_note_reading(loop, conn, 1);
-    wss__conn_clear_crowded(loop, conn);
+    wss__pause_clear_crowded(loop, conn);
     wss__pressure_unlink(loop, conn);
     wss__conn_unlink(loop, conn);
     wss__socket_unwatch(loop->epoll, fd);
     wss__input_free_session(&loop->shared, &conn->session);
-    wss__conn_count_unread(server, conn, 0);
-    wss__conn_unhold(loop, conn);
+    wss__pause_count_unread(server, conn, 0);
+    wss__pause_unhold(loop, conn);
     wss__conn_lock(server);
     conn->fd = -1;
     wss__conn_address *address = wss__conn_leave_address(server, conn);
@@ -8607,8 +8617,8 @@ static void wss__serve_drained(wss__loop *loop, wss__conn *conn) {
     if (wss__conn_is_new(conn)) return; /* accepted and sent to in one go: connect comes before this */
     int told = wss__session_is_receiver(&conn->session) && !wss__event_is_empty(&server->handlers, WSS_EVENT_DRAIN);
     wss__notify_init(server, conn, WSS_EVENT_DRAIN, &event);
-    wss__conn_clear_crowded(loop, conn);
-    if (told && !wss__notify_tell(conn, &event, NULL)) wss__conn_set_crowded(loop, conn);
+    wss__pause_clear_crowded(loop, conn);
+    if (told && !wss__notify_tell(conn, &event, NULL)) wss__pause_set_crowded(loop, conn);
 }
 
 /* How far the peer has acknowledged what it was sent, modulo 2^32. */
@@ -8649,7 +8659,7 @@ __attribute__((__noinline__)) static int wss__serve_has_input(const wss__loop *l
     if (!wss__conn_is_serving(conn) || conn->session.phase == WSS__SESSION_ASKED) return 0;
     if (wss__conn_is_new(conn)) return 1;
     int held = conn->session.input && conn->session.input->held;
-    return (held || conn->work & WSS__WORK_READABLE) && !wss__conn_update_pause(loop->server, conn);
+    return (held || conn->work & WSS__WORK_READABLE) && !wss__pause_update(loop->server, conn);
 }
 
 /* Decides whether reading pauses, where that matters. True: there is more to do. */
@@ -8664,11 +8674,11 @@ static int wss__serve_decide(wss__loop *loop, wss__conn *conn) {
 static int wss__serve_is_over(wss__loop *loop, wss__conn *conn) {
     const wss__session_input *input = conn->session.input;
     if (conn->session.phase == WSS__SESSION_ASKED) return 1;
-    if (!wss__conn_update_pause(loop->server, conn)) return 0;
+    if (!wss__pause_update(loop->server, conn)) return 0;
     if (conn->work & WSS__WORK_PAUSED) return !(input && input->held) && wss__socket_has_ended(conn->fd);
     if (!wss__conn_delivery_of(conn)) return 0;
-    wss__conn_count_unread(loop->server, conn, input ? input->capacity + input->held_size : 0);
-    return wss__conn_may_drop(loop->server, conn);
+    wss__pause_count_unread(loop->server, conn, input ? input->capacity + input->held_size : 0);
+    return wss__pause_may_drop(loop->server, conn);
 }
 
 /* Nothing leaves any more. What the peer has sent before is read to its end, and tells what that is, unless the session
@@ -8774,14 +8784,14 @@ static void wss__serve_on_deadline(wss__loop *loop, wss__conn *conn) {
 static void wss__serve_owed(wss__loop *loop, wss__conn *conn) {
     if (!(__atomic_load_n(&conn->session.coming, __ATOMIC_SEQ_CST) & WSS__SESSION_OWED)) return;
     __atomic_and_fetch(&conn->session.coming, ~WSS__SESSION_OWED, __ATOMIC_SEQ_CST);
-    wss__conn_set_crowded(loop, conn);
+    wss__pause_set_crowded(loop, conn);
 }
 
 /* Notes what begins or ends with this turn, for the deadlines. */
 static void wss__serve_note(wss__loop *loop, wss__conn *conn) {
     int open = conn->session.phase == WSS__SESSION_OPEN;
     wss__buf_queue *queue = conn->session.queue;
-    wss__deadline_note_reading(loop, conn, !open || !wss__conn_update_pause(loop->server, conn));
+    wss__deadline_note_reading(loop, conn, !open || !wss__pause_update(loop->server, conn));
     if (queue && !queue->since) wss__deadline_note_sent(loop, conn, 0);
     if (conn->session.phase > WSS__SESSION_OPEN && !queue && !(conn->work & WSS__WORK_AWAITED))
         wss__serve_await_end(loop, conn);
@@ -8822,10 +8832,10 @@ static void wss__serve_end_turn(wss__loop *loop, wss__conn *conn) {
     if (conn->work & WSS__WORK_LOST && wss__conn_is_serving(conn) && wss__serve_is_over(loop, conn))
         wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_RESET);
     if (wss__conn_state(conn) == WSS__STATE_FLUSHING && !conn->session.queue) wss__serve_end_stream(loop, conn);
-    wss__conn_mark_pressure(loop, conn);
+    wss__pause_mark_pressure(loop, conn);
     wss__serve_owed(loop, conn);
     wss__pressure_note(loop, conn);
-    if (wss__conn_is_drained(loop->server, conn)) wss__serve_drained(loop, conn);
+    if (wss__pause_is_drained(loop->server, conn)) wss__serve_drained(loop, conn);
     if (wss__conn_state(conn) == WSS__STATE_DEAD) return; /* it is on the ready list, to be freed */
     wss__serve_note(loop, conn);
     if (wss__serve_decide(loop, conn)) wss__conn_make_ready(loop, conn);
@@ -8847,7 +8857,7 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
         if (conn->work & WSS__WORK_READABLE) wss__read_linger(loop, conn);
     } else if (wss__conn_is_serving(conn) && conn->session.phase != WSS__SESSION_ASKED) {
         if (wss__conn_is_new(conn)) wss__read_connect(loop, conn);
-        if (!wss__conn_update_pause(loop->server, conn)) {
+        if (!wss__pause_update(loop->server, conn)) {
             if (wss__input_take_held(&conn->session, &bytes)) wss__read_dispatch(loop, conn, &bytes);
             else if (conn->work & WSS__WORK_READABLE) wss__read_some(loop, conn);
         }
@@ -8868,7 +8878,7 @@ static void wss__serve_on_socket(wss__loop *loop, wss__conn *conn, uint32_t even
 
 /* ---- [deliver] ---------------------------------------------------------------------------------------------
    purpose  handlers on the thread that drains a queue, and the application's timers
-   knows    base, mem, timer, slot, queue, event, conn, notify
+   knows    base, mem, timer, slot, queue, event, conn, pause, notify
    owns     a connection's place lives until its events were delivered; one event of a timer is under way at most; its
             place lives until neither the wheel nor an event holds it
    threads  as each function says
@@ -8971,7 +8981,7 @@ static void wss__deliver_event(wss__conn_notice *notice) {
     wss__deliver_restore(notice, &event);
     wss__event_enter(&place, server, NULL);
     if (event.kind == WSS_EVENT_TIMER) wss__deliver_timer_event(wss__deliver_timer_of(notice), &event);
-    else if (event.kind == WSS_EVENT_DATA && wss__conn_may_drop(server, conn))
+    else if (event.kind == WSS_EVENT_DATA && wss__pause_may_drop(server, conn))
         __atomic_add_fetch(&server->undelivered_dropped, 1, __ATOMIC_RELAXED);
     else wss__notify_run(conn, &event);
     if (counts) wss__notify_settle(server, conn, notice);
@@ -9342,8 +9352,8 @@ static void wss__accept_last(wss__loop *loop) {
 
 /* ---- [loop] ------------------------------------------------------------------------------------------------
    purpose  one epoll set: turns, jobs from other threads, and the stop
-   knows    base, mem, log, http, buf, timer, slot, session, queue, socket, event, conn, deadline, notify, write,
-            pressure, read, serve, deliver, accept
+   knows    base, mem, log, http, buf, timer, slot, session, queue, socket, event, conn, pause, deadline, notify,
+            write, pressure, read, serve, deliver, accept
    owns     sockets are registered once, edge-triggered; a turn waits once and handles what came, what was
             posted, what is due and what was left over
    threads  the loop's own, except where a function says otherwise */
@@ -9420,13 +9430,13 @@ static void wss__loop_release_held(wss__loop *loop) {
     uint32_t first;
     for (int i = 0; i < WSS__LOOP_RELEASE && (first = loop->held_back.first) != WSS__SLOT_NONE; i++) {
         wss__conn *conn = wss__conn_at(loop->server, first);
-        wss__conn_unhold(loop, conn);
+        wss__pause_unhold(loop, conn);
         wss__conn_make_ready(loop, conn);
     }
     int some = loop->held_back.first != WSS__SLOT_NONE;
-    if (some) wss__conn_await_less(loop, WSS__CONN_COMING);
+    if (some) wss__pause_await_less(loop, WSS__CONN_COMING);
     else __atomic_store_n(&loop->held, 0, __ATOMIC_SEQ_CST);
-    if (some) wss__conn_note_less(loop->server, 0); /* it may be little enough already */
+    if (some) wss__pause_note_less(loop->server, 0); /* it may be little enough already */
 }
 
 static void wss__loop_run_job(wss__loop *loop, wss__queue_job *job) {

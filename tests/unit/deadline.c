@@ -613,31 +613,31 @@ static void crowded(void) {
     } rows[] = {{0, 0, 0}, {127, 0, 0}, {128, 1, 0}, {65, 1, 0}, {64, 1, 1}, {0, 1, 1}, {128, 1, 0}, {300, 1, 0}};
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         conn.session.queued = rows[i].units;
-        wss__conn_mark_pressure(&loop, &conn);
+        wss__pause_mark_pressure(&loop, &conn);
         CHECK_INT((conn.work & WSS__WORK_CROWDED) != 0, rows[i].crowded);
         CHECK_INT(loop.shared.stats.crowded, rows[i].crowded);
-        CHECK_INT(wss__conn_is_drained(&server, &conn), rows[i].drained);
+        CHECK_INT(wss__pause_is_drained(&server, &conn), rows[i].drained);
     }
-    for (int i = 0; i < 2; i++) wss__conn_set_crowded(&loop, &conn);
+    for (int i = 0; i < 2; i++) wss__pause_set_crowded(&loop, &conn);
     CHECK_INT(loop.shared.stats.crowded, 1);
-    for (int i = 0; i < 2; i++) wss__conn_clear_crowded(&loop, &conn);
+    for (int i = 0; i < 2; i++) wss__pause_clear_crowded(&loop, &conn);
     CHECK_INT(loop.shared.stats.crowded, 0);
     CHECK(!(conn.work & WSS__WORK_CROWDED));
     conn.session.queued = 0;
-    CHECK(!wss__conn_is_drained(&server, &conn));
+    CHECK(!wss__pause_is_drained(&server, &conn));
     server.options.max_queued = 1; /* half of it is nothing: an empty queue is not crowded all the same */
-    wss__conn_mark_pressure(&loop, &conn);
+    wss__pause_mark_pressure(&loop, &conn);
     CHECK_INT(loop.shared.stats.crowded, 0);
     conn.session.queued = 4;
-    wss__conn_mark_pressure(&loop, &conn);
+    wss__pause_mark_pressure(&loop, &conn);
     CHECK_INT(loop.shared.stats.crowded, 1);
-    CHECK(!wss__conn_is_drained(&server, &conn));
+    CHECK(!wss__pause_is_drained(&server, &conn));
     conn.session.queued = 0;
-    CHECK(wss__conn_is_drained(&server, &conn));
+    CHECK(wss__pause_is_drained(&server, &conn));
     conn.session.coming = 1; /* what is on its way counts, too: of it a send may have been refused */
-    CHECK(!wss__conn_is_drained(&server, &conn));
+    CHECK(!wss__pause_is_drained(&server, &conn));
     conn.session.coming = WSS__SESSION_OWED;
-    CHECK(wss__conn_is_drained(&server, &conn));
+    CHECK(wss__pause_is_drained(&server, &conn));
     conn.session.coming = 0;
 }
 

@@ -322,7 +322,7 @@ static void drained_without_memory(void) {
     wss_server *server = serve(&options);
     step_client *client = open_client(server);
     wss__conn *c = wss__conn_find(server, conn);
-    wss__conn_set_crowded(&server->loops[0], c);
+    wss__pause_set_crowded(&server->loops[0], c);
     wss__conn_make_ready(&server->loops[0], c);
     step_fail_in = 1;
     step_fail_on = 1;
