@@ -3114,6 +3114,8 @@ typedef struct wss__json_rest {
     size_t size;
     size_t type_size; /* of the last type member's value; 0: no string, or none that a type can be */
     int has_members;  /* others than type members */
+    int types;        /* type members */
+    const char *good; /* what follows the last member that was read */
     char type[WSS__UTF8_NAME_MAX]; /* unescaped */
 } wss__json_rest;
 
@@ -3125,6 +3127,7 @@ static void wss__json_leave_out(wss__json_rest *rest, const char *at, size_t siz
 }
 
 static void wss__json_take_type(wss__json_rest *rest, const wss_iterator *walk) {
+    rest->types++;
     wss__span raw = wss__base_span(walk->value.text, walk->value.length);
     size_t size = *raw.data == '"' ? wss__json_unescape(raw, rest->type, sizeof rest->type) : 0;
     rest->type_size = size <= sizeof rest->type ? size : 0;
@@ -3142,6 +3145,8 @@ static int wss__json_without(wss__span text, wss__span member, char *out, wss__j
     rest->size = text.size;
     rest->type_size = 0;
     rest->has_members = 0;
+    rest->types = 0;
+    rest->good = text.data;
     wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH);
     while (wss_iterate_next(&walk)) {
         int is_type = wss__json_equals(wss__base_span(walk.key.text, walk.key.length), member);
@@ -3149,6 +3154,7 @@ static int wss__json_without(wss__span text, wss__span member, char *out, wss__j
         if (is_type) wss__json_take_type(rest, &walk);
         else rest->has_members = 1;
         before = walk.next;
+        rest->good = before;
     }
     if (!walk.value.error) wss__json_leave_out(rest, text.data + text.size, 0);
     return walk.value.error;
@@ -5664,9 +5670,9 @@ static ssize_t wss__socket_receive(int fd, char *data, size_t size) {
 
 /* Nothing is left to be received, and nothing more will come. */
 static int wss__socket_has_ended(int fd) {
-    char byte;
+    char octet;
     ssize_t got;
-    do got = WSSERVER_SYSTEM(recv)(fd, &byte, 1, MSG_PEEK);
+    do got = WSSERVER_SYSTEM(recv)(fd, &octet, 1, MSG_PEEK);
     while (got < 0 && errno == EINTR);
     return got == 0 || (got < 0 && errno != EAGAIN);
 }
@@ -6283,30 +6289,37 @@ static void wss__event_emit_last(wss__event_list *list, wss_event *event) {
     if (last) wss__event_call(last->handler, last->context, event);
 }
 
-/* If data is a typed message that somebody handles, calls them. Takes the type out, in place: data is used up. */
-static void wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event,
-                                    void **user, const wss__atomic64 *word, char *data, size_t size, size_t seen) {
-    wss__json_rest rest;
+enum { /* why a message is not typed, as far as anybody here cares */
+    WSS__EVENT_TAKEN = 0, WSS__EVENT_NO_OBJECT, WSS__EVENT_NO_JSON, WSS__EVENT_NO_TYPE, WSS__EVENT_NO_HANDLER
+};
+
+/* If data is a typed message that somebody handles, calls them; else says why not. Takes the type out, in place: data
+   is used up. *rest: what was found, as far as it was read. */
+static int wss__event_emit_message(wss__event_table *table, const wss_options *options, wss_event *event, void **user,
+                                   const wss__atomic64 *word, char *data, size_t seen, wss__json_rest *rest) {
+    size_t size = event->size;
     const char *object = wss__json_space(data, data + size);
-    if (object == data + size || *object != '{') return; /* not even read */
-    if (event->opcode == WSS_BINARY && wss__utf8_check(0, data, size) != 0) return;
-    int result = wss__json_without(wss__base_span(data, size), wss__base_text(options->type_member), data, &rest);
-    wss__event_type *type = wss__event_find_type(table, wss__base_span(rest.type, rest.type_size));
-    if (result || !type) return;
+    if (object == data + size || *object != '{') return WSS__EVENT_NO_OBJECT; /* not even read */
+    if (event->opcode == WSS_BINARY && wss__utf8_check(0, data, size) != 0) return WSS__EVENT_NO_OBJECT;
+    int result = wss__json_without(wss__base_span(data, size), wss__base_text(options->type_member), data, rest);
+    wss__event_type *type = wss__event_find_type(table, wss__base_span(rest->type, rest->type_size));
+    if (result) return WSS__EVENT_NO_JSON;
+    if (!type) return rest->type_size ? WSS__EVENT_NO_HANDLER : WSS__EVENT_NO_TYPE;
     wss_event typed = *event;
     wss__args_given outside = wss__args_handed;
-    wss__args_given given = {options, data, rest.size, rest.has_members, 0, table->mem, table->seed, NULL};
-    data[rest.size] = 0; /* where the type stood there is room for it */
+    wss__args_given given = {options, data, rest->size, rest->has_members, 0, table->mem, table->seed, NULL};
+    data[rest->size] = 0; /* where the type stood there is room for it */
     wss__args_handed = given;
     typed.kind = WSS_EVENT_MESSAGE;
     typed.type = type->name.data;
     typed.args.text = data;
-    typed.args.length = rest.size;
+    typed.args.length = rest->size;
     typed.data = NULL;
     typed.size = 0;
     wss__event_emit(&type->handlers, &typed, user, word, seen);
     wss__args_forget(&wss__args_handed);
     wss__args_handed = outside;
+    return WSS__EVENT_TAKEN;
 }
 
 /* ---- [message] ---------------------------------------------------------------------------------------------
@@ -7489,7 +7502,7 @@ static int wss__deadline_takes_enough(wss__loop *loop, wss__conn *conn) {
 
 /* ---- [notify] ----------------------------------------------------------------------------------------------
    purpose  what befalls a connection, told to the application: here on the loop, or handed to the queue
-   knows    base, mem, log, address, http, timer, slot, frame, session, input, queue, socket, event, conn, pause,
+   knows    base, mem, log, address, http, json, timer, slot, frame, session, input, queue, socket, event, conn, pause,
             deadline
    owns     connect before all else, disconnect once, nothing after it; the ends of connections all pass here
    threads  the loop's own, except where a function says otherwise */
@@ -7504,10 +7517,28 @@ static void wss__notify_init(wss_server *server, wss__conn *conn, int kind, wss_
 
 /* ---- one way to tell ---- */
 
+/* Who wonders why a handler is not called finds out here. */
+static void wss__notify_log_ignored(wss_server *server, int why, const wss__json_rest *rest, const char *data) {
+    static const char *const texts[] = {"", "it is no object of JSON in UTF-8", "", "it has no string in its member",
+                                        "nobody handles its type"};
+    char name[WSS__LOG_PEER * 4 + 4];
+    uint64_t now = wss__socket_clock();
+    wss__span text = why == WSS__EVENT_NO_HANDLER ? wss__base_span(rest->type, rest->type_size)
+                                                  : wss__base_text(server->options.type_member);
+    wss__log_escape(why == WSS__EVENT_NO_OBJECT ? wss__base_text(NULL) : text, name);
+    if (why == WSS__EVENT_NO_JSON)
+        wss__log_line(&server->log, WSS_LOG_DEBUG, now, "a message was ignored: no JSON from byte %zu on, or too deep",
+                      (size_t)(rest->good - data));
+    else
+        wss__log_line(&server->log, WSS_LOG_DEBUG, now, "a message was ignored: %s%s%s", texts[why], *name ? " " : "",
+                      name);
+}
+
 /* A message where types are registered: raw, then typed. Apart, so that a message without pays nothing for
    what this needs. */
 __attribute__((__noinline__)) static void wss__notify_run_typed(wss__conn *conn, wss_event *event) {
     wss_server *server = event->server;
+    wss__json_rest rest;
     char *data = (char *)(uintptr_t)event->data;
     wss__loop *loop = wss__conn_own_loop(server);
     if (loop) wss__session_leave_reply(&loop->shared); /* the cutter works in place, where replies may still lie */
@@ -7515,8 +7546,9 @@ __attribute__((__noinline__)) static void wss__notify_run_typed(wss__conn *conn,
     wss__event_emit(&server->handlers.lists[WSS_EVENT_DATA], event, &conn->user, &conn->slot.word, seen);
     if (wss__conn_stage(conn) == WSS__STAGE_SILENT) return;
     if (loop) loop->shared.in_place.message.data = NULL; /* the cutter changes it */
-    wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, &conn->slot.word, data,
-                            event->size, seen);
+    int why = wss__event_emit_message(&server->handlers, &server->options, event, &conn->user, &conn->slot.word, data,
+                                      seen, &rest);
+    if (why && wss__log_wants(&server->log, WSS_LOG_DEBUG)) wss__notify_log_ignored(server, why, &rest, data);
 }
 
 /* A type that a raw handler registers counts from the next message on. */

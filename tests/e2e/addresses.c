@@ -320,6 +320,57 @@ static void with_descriptor_zero(void) {
     close(saved);
 }
 
+/* ---- messages that nobody gets ---- */
+
+static char ignored[400];
+
+static void on_ignored(void *context, int level, const char *text) {
+    (void)context;
+    if (level == WSS_LOG_DEBUG) snprintf(ignored, sizeof ignored, "%s", text);
+}
+
+static int typed_calls;
+
+static void on_typed_call(const wss_event *e) {
+    (void)e;
+    typed_calls++;
+}
+
+/* Each leaves a line that says why. */
+static void ignored_messages(void) {
+    static const struct {
+        int first;
+        const char *text;
+        const char *want;
+    } samples[] = {
+        {0x81, "hello", "a message was ignored: it is no object of JSON in UTF-8"},
+        {0x81, "", "a message was ignored: it is no object of JSON in UTF-8"},
+        {0x82, "{\"__MESSAGE__\":\"known\",\"a\":\"\xff\"}", "a message was ignored: it is no object of JSON in UTF-8"},
+        {0x81, "{\"__MESSAGE__\":\"known\",}", "a message was ignored: no JSON from byte 22 on, or too deep"},
+        {0x81, "{\"a\":01}", "a message was ignored: no JSON from byte 0 on, or too deep"},
+        {0x81, "{\"a\":1}", "a message was ignored: it has no string in its member __MESSAGE__"},
+        {0x81, "{\"__MESSAGE__\":7}", "a message was ignored: it has no string in its member __MESSAGE__"},
+        {0x81, "{\"__MESSAGE__\":\"other\\n\"}", "a message was ignored: nobody handles its type other\\x0a"},
+        {0x81, "{\"__MESSAGE__\":\"known\"}", ""},
+    };
+    wss_options options = {0};
+    options.log = on_ignored;
+    options.log_level = WSS_LOG_DEBUG;
+    wss_server *server = step_server(&options);
+    typed_calls = 0;
+    wss_on_message(server, "known", on_typed_call, NULL);
+    step_client *client = step_open(server);
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        ignored[0] = 0;
+        step_now += 1000;
+        step_frame(server, client, samples[i].first, samples[i].text, strlen(samples[i].text));
+        CHECK_TEXT(ignored, samples[i].want);
+    }
+    CHECK_INT(typed_calls, 1);
+    step_free(client);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     mkdir("build", 0777);
@@ -332,5 +383,6 @@ int main(void) {
     RUN(slow_handlers);
     RUN(statistics);
     RUN(with_descriptor_zero);
+    RUN(ignored_messages);
     return test_end("addresses");
 }

@@ -310,6 +310,8 @@ static void on_message(const wss_event *event) {
     check_sent_on(event);
 }
 
+static wss__json_rest rest;
+
 /* Gives a text to the table in memory that ends at an unreadable page: the byte behind belongs to the next message.
    Returns how often a handler was called. */
 static int tell_sized(const char *data, size_t size, int opcode) {
@@ -325,7 +327,7 @@ static int tell_sized(const char *data, size_t size, int opcode) {
     got_count = 0;
     got_args[0] = 0;
     got_type[0] = 0;
-    wss__event_emit_message(&table, &options, &event, &nobody, NULL, copy, size, wss__event_begin(&table));
+    wss__event_emit_message(&table, &options, &event, &nobody, NULL, copy, wss__event_begin(&table), &rest);
     CHECK(!wss__args_handed.text); /* outside a handler nothing passes unseen */
     guard_free(copy, size);
     return got_count;
@@ -657,7 +659,8 @@ static void registered_by_other_threads(void) {
         before = late_calls;
         char data[] = "{\"__MESSAGE__\":\"late19\"}";
         event.opcode = WSS_TEXT;
-        wss__event_emit_message(&table, &options, &event, &nobody, NULL, data, sizeof data - 1, wss__event_begin(&table));
+        event.size = sizeof data - 1;
+        wss__event_emit_message(&table, &options, &event, &nobody, NULL, data, wss__event_begin(&table), &rest);
     }
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
     late_calls = 0;
@@ -665,7 +668,8 @@ static void registered_by_other_threads(void) {
     CHECK_INT(late_calls, 2 * LATE);
     late_calls = 0;
     char data[] = "{\"__MESSAGE__\":\"late7\"}";
-    wss__event_emit_message(&table, &options, &event, &nobody, NULL, data, sizeof data - 1, wss__event_begin(&table));
+    event.size = sizeof data - 1;
+    wss__event_emit_message(&table, &options, &event, &nobody, NULL, data, wss__event_begin(&table), &rest);
     CHECK_INT(late_calls, 2 * LATE / 20);
     end();
 }
