@@ -944,10 +944,11 @@ static int wss__base_next_item(wss__span *rest, char separator, wss__span *item)
 
 /* At least one byte, and none but letters, digits and the others. */
 static int wss__base_is_made_of(wss__span text, const char *others) {
-    for (size_t i = 0; i < text.size; i++) {
-        char c = wss__base_lower(text.data[i]);
-        if ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9')) continue;
-        if (!c || !strchr(others, c)) return 0;
+    for (const char *at = text.data; at < text.data + text.size; at++) {
+        unsigned c = (unsigned char)*at;
+        if (c - 'a' < 26u) continue; /* as nearly all are */
+        if (c - 'A' < 26u || c - '0' < 10u) continue;
+        if (!c || !strchr(others, *at)) return 0;
     }
     return text.size > 0;
 }
@@ -2365,13 +2366,12 @@ static int wss__origin_is_local_host(wss__span host) {
 static int wss__origin_is_rebound(const wss_request *request, int upgrade, int trusted) {
     static const char *const lines[] = {"Forwarded", "X-Forwarded-For", "Via"};
     wss__span value;
-    if (!request->host.size || wss__origin_is_local_host(wss__http_span(request, request->host))) return 0;
-    if (!upgrade) return !trusted;
-    if (!wss__http_lines(request, "Origin", &value) || !wss__base_take_prefix(&value, "http://", wss__base_equal_fold))
-        return 0;
-    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+    if (upgrade && !wss__http_lines(request, "Origin", &value)) return 0;
+    if (upgrade && !wss__base_take_prefix(&value, "http://", wss__base_equal_fold)) return 0;
+    for (size_t i = 0; upgrade && i < sizeof lines / sizeof lines[0]; i++)
         if (wss__http_lines(request, lines[i], &value)) return 0;
-    return 1;
+    if (!upgrade && trusted) return 0;
+    return request->host.size && !wss__origin_is_local_host(wss__http_span(request, request->host));
 }
 
 /* The rule by which the host of a request is refused; local: its peer is on this machine. */
