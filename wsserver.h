@@ -944,11 +944,11 @@ static int wss__base_next_item(wss__span *rest, char separator, wss__span *item)
 
 /* At least one byte, and none but letters, digits and the others. */
 static int wss__base_is_made_of(wss__span text, const char *others) {
-    for (const char *at = text.data; at < text.data + text.size; at++) {
-        unsigned c = (unsigned char)*at;
-        if (c - 'a' < 26u) continue; /* as nearly all are */
-        if (c - 'A' < 26u || c - '0' < 10u) continue;
-        if (!c || !strchr(others, *at)) return 0;
+    for (size_t i = 0; i < text.size; i++) {
+        char c = text.data[i];
+        if (c >= 'a' && c <= 'z') continue; /* as nearly all are */
+        if ((c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')) continue;
+        if (!c || !strchr(others, c)) return 0;
     }
     return text.size > 0;
 }
@@ -4489,6 +4489,8 @@ enum {
 /* Adds to a counter that one thread writes and any thread reads. */
 #define WSS__COUNT(counter, n) \
     __atomic_store_n(&(counter), __atomic_load_n(&(counter), __ATOMIC_RELAXED) + (uint64_t)(n), __ATOMIC_RELAXED)
+#define WSS__COUNT_DOWN(counter) \
+    __atomic_store_n(&(counter), __atomic_load_n(&(counter), __ATOMIC_RELAXED) - 1, __ATOMIC_RELAXED)
 
 /* Counters that one thread writes and any thread reads. */
 typedef wss_stats wss__session_stats __attribute__((__aligned__(8)));
@@ -7006,6 +7008,10 @@ static void wss__conn_set_earlier(wss__atomic64 *at, uint64_t moment) {
     }
 }
 
+static void wss__conn_wake_all(wss_server *server) {
+    for (int i = 0; i < server->loop_count; i++) wss__queue_signal(server->loops[i].inbox.fd);
+}
+
 /* Asks all loops to stop; the earliest end counts. Async-signal-safe. */
 static void wss__conn_stop(wss_server *server, int milliseconds) {
     int number = errno;
@@ -7016,7 +7022,7 @@ static void wss__conn_stop(wss_server *server, int milliseconds) {
     if (spread != WSS_OFF && time > 0)
         wss__conn_set_earlier(&server->spread_end, now + ((uint64_t)spread < time / 2 ? (uint64_t)spread : time / 2));
     else __atomic_store_n(&server->stopping, 1, __ATOMIC_RELEASE);
-    for (int i = 0; i < server->loop_count; i++) wss__queue_signal(server->loops[i].inbox.fd);
+    wss__conn_wake_all(server);
     errno = number;
 }
 
@@ -7155,7 +7161,7 @@ static int wss__pause_is_drained(const wss_server *server, const wss__conn *conn
 }
 
 static void wss__pause_clear_crowded(wss__loop *loop, wss__conn *conn) {
-    if (conn->work & WSS__WORK_CROWDED) WSS__COUNT(loop->shared.stats.crowded, -1);
+    if (conn->work & WSS__WORK_CROWDED) WSS__COUNT_DOWN(loop->shared.stats.crowded);
     wss__conn_clear_work(conn, WSS__WORK_CROWDED);
 }
 
@@ -7292,8 +7298,9 @@ __attribute__((__always_inline__)) static inline int wss__pause_update(wss_serve
         if (wss__pause_load(server, conn) <= half / 2) /* always: true in a race only */
             wss__conn_clear_work(conn, WSS__WORK_FULL); /* never: in a race only */
     }
-    if (server->options.max_message_rate != WSS_OFF && wss__pause_rate_end(server, conn) > 0) return 1;
-    return conn->session.phase != WSS__SESSION_CLOSING && (conn->work & (WSS__WORK_FULL | WSS__WORK_PAUSED)) != 0;
+    if (conn->session.phase == WSS__SESSION_CLOSING) return 0; /* its Close is awaited, messages are not looked at */
+    if (conn->work & (WSS__WORK_FULL | WSS__WORK_PAUSED)) return 1;
+    return server->options.max_message_rate != WSS_OFF && wss__pause_rate_end(server, conn) > 0;
 }
 
 /* ---- [deadline] --------------------------------------------------------------------------------------------
@@ -7348,9 +7355,8 @@ static uint64_t wss__deadline_moment(const wss__loop *loop, uint32_t moment) {
 }
 
 static void wss__deadline_offer(wss__deadline *first, int what, uint64_t began, int milliseconds) {
-    uint64_t at = began + (uint64_t)milliseconds;
-    if (milliseconds == WSS_OFF || at >= first->at) return;
-    first->at = at;
+    if (milliseconds == WSS_OFF || began + (uint64_t)milliseconds >= first->at) return;
+    first->at = began + (uint64_t)milliseconds;
     first->what = what;
 }
 
@@ -7461,7 +7467,8 @@ static void wss__deadline_put_off(wss__loop *loop, wss__conn *conn) {
 static void wss__deadline_note_reading(wss__loop *loop, wss__conn *conn, int reads) {
     if (!reads == !!(conn->work & WSS__WORK_UNREAD)) return;
     int awaited = conn->work & WSS__WORK_AWAITED;
-    WSS__COUNT(loop->shared.stats.paused, reads ? -1 : 1);
+    if (reads) WSS__COUNT_DOWN(loop->shared.stats.paused);
+    else WSS__COUNT(loop->shared.stats.paused, 1);
     wss__timer_remove(&loop->wheel, conn->slot.index); /* the next deadline may be nearer than it rings */
     if (!reads) {
         if (awaited) wss__deadline_set_seen(conn, conn->since);
@@ -8708,7 +8715,10 @@ static int wss__serve_is_over(wss__loop *loop, wss__conn *conn) {
     if (conn->session.phase == WSS__SESSION_ASKED) return 1;
     if (!wss__pause_update(loop->server, conn)) return 0;
     if (conn->work & WSS__WORK_PAUSED) return !(input && input->held) && wss__socket_has_ended(conn->fd);
-    if (!wss__conn_delivery_of(conn)) return 0;
+    /* what it sent beyond its rate nobody waits for: else it would keep its place for hours */
+    if (loop->server->options.max_message_rate != WSS_OFF && wss__pause_rate_end(loop->server, conn) > 0) return 1;
+    const wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    if (!delivery || !__atomic_load_n(&delivery->reset, __ATOMIC_ACQUIRE)) return 0; /* it must not hold back others */
     wss__pause_count_unread(loop->server, conn, input ? input->capacity + input->held_size : 0);
     return wss__pause_may_drop(loop->server, conn);
 }
@@ -8895,6 +8905,15 @@ static void wss__serve_turn(wss__loop *loop, wss__conn *conn) {
         }
     }
     wss__serve_end_turn(loop, conn);
+}
+
+/* The same, for who is read before he is judged: also in a full turn, or others that fill each would prevent that. */
+static void wss__serve_now(wss__loop *loop, wss__conn *conn) {
+    int full = loop->full;
+    conn->work |= WSS__WORK_READABLE;
+    loop->full = 0;
+    wss__serve_turn(loop, conn);
+    loop->full |= full;
 }
 
 /* What epoll says of a connection, for its turn: each has one. */
@@ -9154,11 +9173,7 @@ static void wss__accept_end_oldest(wss__loop *loop) {
     wss__conn *conn = wss__conn_at(loop->server, oldest);
     uint64_t end = wss__deadline_moment(loop, conn->since) + WSS__ACCEPT_HEAD;
     if (wss__accept_has_room(loop->server) || end > loop->time) return;
-    conn->work |= WSS__WORK_READABLE;
-    int full = loop->full;
-    loop->full = 0; /* or it would not be read, and others that fill each turn would keep it from being judged */
-    wss__serve_turn(loop, conn);
-    loop->full |= full;
+    wss__serve_now(loop, conn);
     if (conn->session.phase != WSS__SESSION_HEAD || conn->work & WSS__WORK_READABLE) return;
     wss__session_take_cork(&loop->shared, &conn->session);
     wss__notify_reject(loop, conn, WSS__HTTP_RULE_CROWDED, NULL);
@@ -9497,8 +9512,7 @@ static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
 
 /* A handshake is read once: it is answered if any of it has come, and no byte that is left unread resets the answer. */
 static void wss__loop_stop_head(wss__loop *loop, wss__conn *conn) {
-    conn->work |= WSS__WORK_READABLE;
-    wss__serve_turn(loop, conn); /* a whole request is refused there */
+    wss__serve_now(loop, conn); /* a whole request is refused there */
     if (conn->session.phase != WSS__SESSION_HEAD) return;
     if (conn->session.input) wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
     else wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
@@ -9547,17 +9561,18 @@ static void wss__loop_begin_spread(wss__loop *loop) {
     wss__accept_watch_listeners(loop, 1);
 }
 
-/* When the next of those whose closes are spread has its turn. */
-static uint64_t wss__loop_spread_due(const wss__loop *loop) {
-    uint64_t end = loop->stopping ? 0 : __atomic_load_n(&loop->server->spread_end, __ATOMIC_ACQUIRE);
-    if (!end) return UINT64_MAX;
-    if (!loop->spreading || loop->spread_done >= loop->spread_count || end <= loop->spread_from) return end;
-    return loop->spread_from + (end - loop->spread_from) * (loop->spread_done + 1) / (loop->spread_count + 1);
-}
-
 /* Nobody is in, and nobody has connected whose request is still to come or to be answered. */
 static int wss__loop_is_left(const wss_server *server) {
     return !__atomic_load_n(&server->open, __ATOMIC_ACQUIRE) && !wss__conn_handshakes(server);
+}
+
+/* When the next of those whose closes are spread has its turn; at once, where nobody is left. */
+static uint64_t wss__loop_spread_due(const wss__loop *loop) {
+    uint64_t end = loop->stopping ? 0 : __atomic_load_n(&loop->server->spread_end, __ATOMIC_ACQUIRE);
+    if (!end) return UINT64_MAX;
+    if (loop->spreading && wss__loop_is_left(loop->server)) return loop->now;
+    if (!loop->spreading || loop->spread_done >= loop->spread_count || end <= loop->spread_from) return end;
+    return loop->spread_from + (end - loop->spread_from) * (loop->spread_done + 1) / (loop->spread_count + 1);
 }
 
 /* Closes those whose turn has come, the oldest first; then, or when nobody is left, the stop goes on. */
@@ -9573,8 +9588,9 @@ static void wss__loop_spread(wss__loop *loop) {
         else continue;
         loop->spread_done++;
     }
-    if (end <= loop->now || wss__loop_is_left(loop->server))
-        __atomic_store_n(&loop->server->stopping, 1, __ATOMIC_RELEASE);
+    if (end > loop->now && !wss__loop_is_left(loop->server)) return;
+    __atomic_store_n(&loop->server->stopping, 1, __ATOMIC_RELEASE);
+    wss__conn_wake_all(loop->server);
 }
 
 static void wss__loop_cut_conn(wss__loop *loop, wss__conn *conn) {

@@ -819,6 +819,44 @@ static void message_rate(void) {
     step_end(server);
 }
 
+static wss_conn rated_conn;
+static int rated_ends;
+
+static void on_rated_open(const wss_event *e) {
+    rated_conn = e->conn;
+}
+
+static void on_rated_end(const wss_event *e) {
+    rated_ends += e->cause == WSS_CAUSE_LOCAL_CLOSE ? 1 : 100;
+}
+
+/* Who has sent too much is still heard when it answers our Close; and who breaks off does not keep its place until all that
+   it sent would have had its turn. */
+static void message_rate_and_ends(void) {
+    static const struct linger reset = {1, 0};
+    wss_options options = {0};
+    options.max_message_rate = 1;
+    wss_server *server = step_server(&options);
+    wss_on_connect(server, on_rated_open, NULL);
+    wss_on_data(server, on_rated, NULL);
+    wss_on_disconnect(server, on_rated_end, NULL);
+    rated_ends = 0;
+    step_client *client = step_open(server);
+    for (int i = 0; i < 2; i++) step_frame(server, client, 0x81, "m", 1);
+    CHECK_INT(wss_close(server, rated_conn, 1000, NULL), WSS_OK);
+    step(server);
+    step_frame(server, client, 0x88, "\x03\xe8", 2);
+    CHECK_INT(rated_ends, 1);
+    step_free(client);
+    client = step_open(server);
+    for (int i = 0; i < 1000; i++) step_frame(server, client, 0x81, "m", 1);
+    setsockopt(client->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    step_free(client);
+    step_time(server, 10000);
+    CHECK_INT(rated_ends, 101);
+    step_end(server);
+}
+
 int main(void) {
     alarm(100);
     RUN(handshake_deadline);
@@ -846,5 +884,6 @@ int main(void) {
     RUN(silence_of_months);
     RUN(idle_costs_nothing);
     RUN(message_rate);
+    RUN(message_rate_and_ends);
     return test_end("deadlines");
 }

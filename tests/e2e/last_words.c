@@ -307,6 +307,51 @@ static void stop_with_more_than_places(void) {
     step_end(server);
 }
 
+/* Sends a large message, or the beginning of one, as far as it is taken. */
+static void send_large(wss_server *server, step_client *client, int first, size_t size) {
+    static char payload[1000000];
+    static char frame[1000100];
+    size_t left = step_make_frame(frame, first, payload, size);
+    for (const char *at = frame; left;) {
+        ssize_t sent = send(client->fd, at, left, MSG_NOSIGNAL);
+        if (sent > 0) at += sent, left -= (size_t)sent;
+        wss_poll(server, 0);
+    }
+}
+
+/* Clients of a Unix socket close in the midst of messages while the application is behind: nobody may drop what they sent, so
+   it must not count against the others, who would wait for ever. */
+static void beginnings_hold_nobody_back(void) {
+    enum { BROKEN = 9, WELL = 14 };
+    step_client *broken[BROKEN];
+    step_client *well[WELL];
+    wss_options options = {0};
+    options.queue = wss_queue_create(NULL, NULL);
+    options.memory_budget = 24 << 20;
+    wss_server *server = serve(&options, 1, 0);
+    for (int i = 0; i < BROKEN; i++) {
+        broken[i] = open_client(server, 1);
+        step_frame(server, broken[i], 0x81, "hi", 2);
+        send_large(server, broken[i], 0x01, 980000);
+    }
+    for (int i = 0; i < WELL; i++) {
+        well[i] = open_client(server, 1);
+        send_large(server, well[i], 0x82, 500000);
+    }
+    for (int i = 0; i < BROKEN; i++) step_free(broken[i]);
+    step(server);
+    for (int i = 0; i < 1000; i++) turn(server, options.queue, 0);
+    CHECK_INT(ends, BROKEN);
+    got = 0;
+    for (int i = 0; i < WELL; i++) step_frame(server, well[i], 0x81, "hello", 5);
+    for (int i = 0; i < 1000; i++) turn(server, options.queue, 0);
+    CHECK_INT(got, WELL);
+    for (int i = 0; i < WELL; i++) step_free(well[i]);
+    CHECK_INT(wss_destroy(server), WSS_OK);
+    CHECK_INT(wss_queue_destroy(options.queue), WSS_OK);
+    CHECK_INT(step_bytes, 0);
+}
+
 int main(void) {
     alarm(120);
     RUN(sends_fail);
@@ -316,5 +361,6 @@ int main(void) {
     RUN(bytes_that_came);
     RUN(stop_with_handshakes_under_way);
     RUN(stop_with_more_than_places);
+    RUN(beginnings_hold_nobody_back);
     return test_end("last_words");
 }

@@ -208,6 +208,44 @@ static void asks_late(void) {
     }
 }
 
+/* The last one leaves long before the time is over: the stop goes on in that moment. */
+static void the_last_one_leaves(void) {
+    wss_options options = {0};
+    options.stop_spread_ms = 10000;
+    wss_server *server = serve(&options);
+    step_client *client = step_open(server);
+    wss_stop(server, 40000);
+    step_time(server, 200);
+    CHECK_INT(wss_poll(server, 0), WSS_OK);
+    step_frame(server, client, 0x88, "\x03\xe8", 2);
+    step_free(client);
+    step(server);
+    CHECK_INT(ends, 1);
+    CHECK_INT(wss_poll(server, 0), WSS_ERR_STOPPED);
+    step_end(server);
+}
+
+static void fill_the_turn(void *arg) {
+    wss_server *server = (wss_server *)arg;
+    for (int i = 0; i < 256; i++) wss_broadcast_data(server, WSS_TEXT, "x", 1);
+    wss_stop(server, 1000);
+}
+
+/* A turn that is full of broadcasts stops; who had asked meanwhile is answered, not reset. */
+static void stop_in_a_full_turn(void) {
+    static const char request[] = "GET / HTTP/1.1\r\n" STEP_UPGRADE "\r\n";
+    wss_options options = {0};
+    wss_server *server = serve(&options);
+    step_client *client = step_connect(server);
+    step(server);
+    CHECK_INT(send(client->fd, request, sizeof request - 1, 0), sizeof request - 1);
+    CHECK_INT(wss_post(server, fill_the_turn, server), WSS_OK);
+    step(server);
+    CHECK(strncmp(step_ask(server, client, ""), "HTTP/1.1 503 ", 13) == 0);
+    step_free(client);
+    step_end(server);
+}
+
 /* From the stop on who connects waits for the successor, spread or not; a Unix path stays. */
 static void handed_on(void) {
     for (int how = 0; how < 4; how++) {
@@ -317,6 +355,8 @@ int main(void) {
     RUN(asked_before);
     RUN(nobody_is_there);
     RUN(asks_late);
+    RUN(the_last_one_leaves);
+    RUN(stop_in_a_full_turn);
     RUN(handed_on);
     RUN(lifetime);
     RUN(lifetime_of_who_is_paused);
