@@ -586,7 +586,7 @@ WSSERVER_API int wss_request_query(const wss_request *request, const char *name,
                                    size_t *length);
 WSSERVER_API int wss_request_cookie(const wss_request *request, const char *name, char *out, size_t size,
                                     size_t *length);
-/* Offered subprotocol number index. */
+/* Offered subprotocol number index; of more than 64 the first. */
 WSSERVER_API int wss_request_protocol(const wss_request *request, size_t index, char *out, size_t size,
                                       size_t *length);
 /* Address of the peer, "" for Unix sockets; *port may be NULL. */
@@ -1656,6 +1656,15 @@ static int wss__address_parse_network(wss__span text, wss__address *network, int
     return all > 0 && some >= 0;
 }
 
+/* Whether a list by commas has an entry. */
+static int wss__address_names(const char *list) {
+    wss__span rest = wss__base_text(list);
+    wss__span item = wss__base_span(NULL, 0);
+    while (!item.size && wss__base_next_item(&rest, ',', &item)) {
+    }
+    return item.size > 0;
+}
+
 /* Whether an address is one of a list by commas, whose items wss__address_parse_network takes. */
 static int wss__address_in(const wss__address *address, const char *list) {
     wss__span rest = wss__base_text(list);
@@ -2218,6 +2227,7 @@ WSSERVER_API int wss_request_protocol(const wss_request *request, size_t index, 
                                       size_t *length) {
     wss__span protocol;
     if (!wss__http_may_read(request != NULL, out, size, length)) return WSS_ERR_ARGUMENT;
+    if (index >= WSS__HTTP_FIELDS_MAX) return WSS_ERR_MISSING; /* who asks for all of them reads the list each time */
     wss__http_list list = wss__http_list_begin(request, "Sec-WebSocket-Protocol", ',');
     while (wss__http_list_next(&list, &protocol))
         if (wss__http_is_token(protocol) && index-- == 0) return wss__base_copy_out(protocol, out, size, length);
@@ -2488,30 +2498,54 @@ static int wss__proxy_read(const char *data, size_t size, wss__address *client) 
     return 1;
 }
 
-/* The value of "for" in an element of Forwarded, its quotes stripped. */
+/* Takes the last item of a list, blanks around it stripped; false where there is none. From the end, so that a quote
+   which a client left open cannot swallow what the proxy wrote behind it. quoted: separators inside quotes are none. */
+static int wss__proxy_last(wss__span *rest, char separator, int quoted, wss__span *item) {
+    size_t at = rest->size;
+    int inside = 0;
+    if (!rest->data) return 0;
+    for (; at && (inside || rest->data[at - 1] != separator); at--) {
+        size_t slashes = 0;
+        if (!quoted || rest->data[at - 1] != '"') continue;
+        while (inside && slashes < at - 1 && rest->data[at - 2 - slashes] == '\\') slashes++;
+        if (slashes % 2 == 0) inside = !inside;
+    }
+    wss__span part = wss__base_span(rest->data + at, rest->size - at);
+    *rest = at ? wss__base_span(rest->data, at - 1) : wss__base_span(NULL, 0);
+    wss__base_next_item(&part, '\n', item); /* no LF in a line: this only strips the blanks */
+    return 1;
+}
+
+/* The value of "for" in an element of Forwarded, its quotes stripped; no data where there is none, or more. */
 static wss__span wss__proxy_for(wss__span element) {
     wss__span pair;
     wss__span value = wss__base_span(NULL, 0);
-    while (wss__base_next_item(&element, ';', &pair))
-        if (wss__base_take_prefix(&pair, "for=", wss__base_equal_fold)) value = pair;
+    int found = 0;
+    while (wss__proxy_last(&element, ';', 1, &pair))
+        if (wss__base_take_prefix(&pair, "for=", wss__base_equal_fold) && ++found) value = pair;
+    if (found > 1) return wss__base_span(NULL, 0);
     if (value.size > 1 && value.data[0] == '"' && value.data[value.size - 1] == '"')
         value = wss__base_span(value.data + 1, value.size - 2);
     return value;
 }
 
 /* Who asks, as trusted proxies tell it: from the end of the header's list the first address that is none of theirs. An
-   entry that is no address ends the walk at the one behind it. Read forwards, so each entry sets what the walk from
-   there on would find. */
+   entry that is no address ends the walk at the one behind it. What stands before is not even looked at. */
 static wss__address wss__proxy_client(const wss_request *request, const char *header, const char *proxies) {
-    wss__http_list list = wss__http_list_begin(request, header, ',');
-    int forwarded = wss__base_equal_fold(wss__base_text(header), wss__base_text("Forwarded"));
-    wss__address none = wss__address_of(WSS__ADDRESS_NONE, NULL, 0, 0);
-    wss__address found = none;
+    wss__span name = wss__base_text(header);
+    int forwarded = wss__base_equal_fold(name, wss__base_text("Forwarded"));
+    wss__address found = wss__address_of(WSS__ADDRESS_NONE, NULL, 0, 0);
     wss__address entry;
     wss__span item;
-    while (wss__http_list_next(&list, &item)) {
-        if (!wss__address_parse(forwarded ? wss__proxy_for(item) : item, &entry)) found = none;
-        else if (found.kind == WSS__ADDRESS_NONE || !wss__address_in(&entry, proxies)) found = entry;
+    for (size_t i = request->count; i > 0; i--) {
+        if (!wss__http_is_named(request, i - 1, name)) continue;
+        wss__span rest = wss__http_value(request, i - 1);
+        while (wss__proxy_last(&rest, ',', forwarded, &item)) {
+            if (!item.size) continue;
+            if (!wss__address_parse(forwarded ? wss__proxy_for(item) : item, &entry)) return found;
+            found = entry;
+            if (!wss__address_in(&entry, proxies)) return found;
+        }
     }
     return found;
 }
@@ -3302,7 +3336,7 @@ static void wss__args_make_index(wss__args_given *given) {
     uint32_t count = 0;
     wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
     while (wss_iterate_next(&walk)) count++;
-    wss__args_index *index = count ? wss__args_new_index(given->mem, count) : NULL;
+    wss__args_index *index = wss__args_new_index(given->mem, count);
     if (!index) return;
     count = 0;
     wss__json_walk_begin(&walk, text, 0, WSS__JSON_DEPTH_MAX);
@@ -5272,7 +5306,8 @@ static int wss__input_proxy(const wss__session_shared *shared, const wss__sessio
     if (size < 0) return WSS__HTTP_RULE_PROXY_MISSING;
     if (size == 0) return head.size > (size_t)shared->options->max_head ? WSS__HTTP_RULE_HEAD_SIZE : WSS__HTTP_GOOD;
     *before = size;
-    return wss__proxy_read(head.data, (size_t)size, client) ? WSS__HTTP_GOOD : WSS__HTTP_RULE_PROXY_MISSING;
+    if (!wss__proxy_read(head.data, (size_t)size, client)) return WSS__HTTP_RULE_PROXY_MISSING;
+    return size < shared->options->max_head ? WSS__HTTP_GOOD : WSS__HTTP_RULE_HEAD_SIZE; /* no room for a request */
 }
 
 /* Gathers the request head. It is looked for once per byte, however it trickles in. */
@@ -5293,8 +5328,7 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
     if (!rule && proxy >= 0) {
         size_t skip = (size_t)proxy;
         end = wss__http_find_end(data + skip, have - skip, before > skip ? before - skip : 0);
-        int most = shared->options->max_head > proxy ? shared->options->max_head - proxy : 1;
-        rule = wss__http_check_prefix(data + skip, end ? end : have - skip, most);
+        rule = wss__http_check_prefix(data + skip, end ? end : have - skip, shared->options->max_head - proxy);
         if (end) end += skip;
     }
     if (!rule) wss__session_skip(bytes, end ? end - before : size);
@@ -5862,6 +5896,7 @@ static int wss__socket_own_path(wss__socket_listener *listener, const char *path
     char name[40];
     struct stat info;
     if (WSSERVER_SYSTEM(lstat)(path, &info) != 0) return errno;
+    if (!S_ISSOCK(info.st_mode)) return EEXIST; /* somebody put something else there */
     listener->device = info.st_dev;
     listener->inode = info.st_ino;
     snprintf(listener->path, sizeof listener->path, "%s", path);
@@ -5871,7 +5906,7 @@ static int wss__socket_own_path(wss__socket_listener *listener, const char *path
     int number = WSSERVER_SYSTEM(fstat)(at, &info) != 0 ? errno : 0;
     if (!number && info.st_ino != listener->inode) number = ENOENT;
     snprintf(name, sizeof name, "/proc/self/fd/%d", at);
-    if (!number && WSSERVER_SYSTEM(chmod)(name, mode) != 0) number = errno;
+    if (!number && WSSERVER_SYSTEM(chmod)(name, mode) != 0) number = errno == ENOENT ? ENOSYS : errno; /* no /proc */
     wss__socket_close(at);
     return number;
 }
@@ -9513,9 +9548,7 @@ static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
 /* A handshake is read once: it is answered if any of it has come, and no byte that is left unread resets the answer. */
 static void wss__loop_stop_head(wss__loop *loop, wss__conn *conn) {
     wss__serve_now(loop, conn); /* a whole request is refused there */
-    if (conn->session.phase != WSS__SESSION_HEAD) return;
-    if (conn->session.input) wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
-    else wss__notify_end(loop, conn, WSS_CAUSE_STOPPING, WSS__NOTIFY_LEAVE);
+    if (conn->session.phase == WSS__SESSION_HEAD) wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
 }
 
 static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
@@ -10704,6 +10737,9 @@ static int wss__option_check_texts(const wss_options *options, wss_error *why) {
         return wss__option_refuse(why, WSS_ERR_UTF8, "type_member", wss__base_span(NULL, 0), "it is not UTF-8");
     if (!wss__http_is_token(header))
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "proxy_header", header, "write the name of a header line");
+    if (options->proxy_protocol && !wss__address_names(options->proxies))
+        return wss__option_refuse(why, WSS_ERR_ARGUMENT, "proxy_protocol", wss__base_text("1"),
+                                  "options.proxies names nobody who may send it");
     if (hosts.data && !host.size)
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "hosts", hosts, "it names no host, so nobody could connect");
     if (!wss__frame_code_valid(options->stop_code))

@@ -593,6 +593,28 @@ static void bounds_of_proxy_headers(void) {
     step_end(server);
 }
 
+/* One that leaves no place for a request is refused as it comes, and costs no further look. */
+static void proxy_headers_that_fill_the_head(void) {
+    enum { MOST = 600, BEGIN = 28 };
+    static const char begin[] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\0\xc0\0\x02\x01\x0a\0\0\x01\x12\x67\x01\xbb";
+    wss_options options = {0};
+    options.max_head = MOST;
+    wss_server *server = serve_with_headers(&options);
+    for (int size = MOST - 1; size <= MOST + 1; size++) {
+        char header[MOST + 1] = {0};
+        memcpy(header, begin, BEGIN);
+        header[14] = (char)((size - 16) >> 8);
+        header[15] = (char)((size - 16) & 255);
+        step_client *client = come_from(server, "127.0.0.1");
+        say(server, client, header, (size_t)size);
+        CHECK_INT(status_of(client), size < MOST ? 0 : 431);
+        if (size < MOST) say(server, client, "GE", 2);
+        CHECK_INT(status_of(client), size < MOST ? 414 : 431);
+        leave(server, client, 0);
+    }
+    step_end(server);
+}
+
 /* max_per_address counts whom the header names. */
 static void limit_behind_headers(void) {
     wss_options options = {0};
@@ -785,6 +807,7 @@ int main(void) {
     RUN(proxy_headers);
     RUN(proxy_headers_in_pieces);
     RUN(bounds_of_proxy_headers);
+    RUN(proxy_headers_that_fill_the_head);
     RUN(limit_behind_headers);
     RUN(rebinding);
     RUN(rebinding_with_options);

@@ -270,8 +270,9 @@ static void start(const char *program, int wanted_port) {
     FILE *said = fdopen(out[0], "r"); /* stays open: the server may write to it until it ends */
     port = 0;
     while (said && port == 0 && fgets(line, sizeof line, said)) {
-        char *at = strstr(line, "127.0.0.1:");
-        if (at) port = atoi(at + 10);
+        char *at = strstr(line, "://");
+        char *colon = at ? strchr(at + 3, ':') : NULL;
+        if (colon) port = atoi(colon + 1);
     }
     check(program, "says where it listens", port != 0);
 }

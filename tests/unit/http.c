@@ -1460,9 +1460,10 @@ static void many_protocols(void) {
     char out[8];
     parse_text(&p, head);
     CHECK_INT(p.status, 0);
-    CHECK_INT(wss_request_protocol(&p.request, 999, out, sizeof out, NULL), WSS_OK);
-    CHECK_TEXT(out, "p999");
-    CHECK_INT(wss_request_protocol(&p.request, 1000, out, sizeof out, NULL), WSS_ERR_MISSING);
+    CHECK_INT(wss_request_protocol(&p.request, 63, out, sizeof out, NULL), WSS_OK);
+    CHECK_TEXT(out, "p63");
+    /* Whoever asks for each of a thousand in turn would walk the list a thousand times. */
+    CHECK_INT(wss_request_protocol(&p.request, 64, out, sizeof out, NULL), WSS_ERR_MISSING);
     CHECK(wss__http_offers(&p.request, wss__base_text("p500")));
     forget(&p);
 }

@@ -231,6 +231,7 @@ static void extremes(void) {
             wss_error why;
             options.address = "127.0.0.1";
             options.allocator = step_allocator;
+            if (strcmp(f->name, "proxy_protocol") == 0) options.proxies = "127.0.0.1";
             set_number(&options, f, values[v]);
             wss_server *server = wss_create(&options, &why);
             if (!server) printf("options.%s %d: %s\n", f->name, values[v], why.text);
@@ -240,6 +241,21 @@ static void extremes(void) {
             CHECK_INT(wss_destroy(server), WSS_OK);
             CHECK_INT(step_bytes, 0);
         }
+    }
+}
+
+/* A header that nobody may send is a mistake: it is said, not ignored. */
+static void proxy_protocol_of_nobody(void) {
+    static const char *const nobody[] = {NULL, "", ","};
+    for (size_t i = 0; i < COUNT(nobody); i++) {
+        wss_options options = {0};
+        wss_error why;
+        options.address = "127.0.0.1";
+        options.proxies = nobody[i];
+        options.proxy_protocol = 1;
+        CHECK(wss_create(&options, &why) == NULL);
+        CHECK_INT(why.code, WSS_ERR_ARGUMENT);
+        CHECK(strstr(why.text, "proxy_protocol") != NULL);
     }
 }
 
@@ -589,6 +605,7 @@ int main(void) {
     RUN(defaults);
     RUN(numbers);
     RUN(extremes);
+    RUN(proxy_protocol_of_nobody);
     RUN(sizes);
     RUN(order_and_choice);
     RUN(texts);

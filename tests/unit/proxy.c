@@ -415,6 +415,14 @@ static void forwarded(void) {
         {"Forwarded: for=\"x, for=192.0.2.1\r\n", "192.0.2.1"},
         {"Forwarded: for=6.6.6.6;host=\", for=192.0.2.1\r\n", "192.0.2.1"},
         {"Forwarded: for=6.6.6.6;host=\"\r\nForwarded: for=192.0.2.1, for=10.0.0.1\r\n", "192.0.2.1"},
+        {"Forwarded: for=\"x\r\n", ""},
+        {"Forwarded: for=6.6.6.6;host=\"\\\", for=192.0.2.1\r\n", "192.0.2.1"},
+        /* and what a proxy quotes for a client is no entry */
+        {"Forwarded: for=192.0.2.1;host=\"a;for=6.6.6.6;b\"\r\n", "192.0.2.1"},
+        {"Forwarded: for=192.0.2.1;host=\"a,for=6.6.6.6;b=\"\r\n", "192.0.2.1"},
+        {"Forwarded: for=192.0.2.1;host=\"a\\\",for=6.6.6.6;b=\"\r\n", "192.0.2.1"},
+        {"Forwarded: for=192.0.2.1;host=\"a\\\\\"\r\n", "192.0.2.1"},
+        {"Forwarded: for=6.6.6.6;for=192.0.2.1\r\n", ""}, /* who that is nobody knows */
         {"X-Forwarded-For: 6.6.6.6\r\nForwarded: for=192.0.2.1\r\n", "192.0.2.1"},
         {"X-Forwarded-For: 6.6.6.6\r\n", ""},
     };
