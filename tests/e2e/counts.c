@@ -50,7 +50,7 @@ static void take_byte(stream *s, unsigned char byte) {
 static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags) {
     static char bytes[1 << 20];
     size_t size = 0;
-    for (size_t i = 0; i < message->msg_iovlen; i++) {
+    for (size_t i = 0; i < (size_t)message->msg_iovlen; i++) {
         size_t part = message->msg_iov[i].iov_len;
         if (part > sizeof bytes - size) part = sizeof bytes - size;
         memcpy(bytes + size, message->msg_iov[i].iov_base, part);

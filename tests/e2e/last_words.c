@@ -4,10 +4,9 @@
 
 #include <sys/un.h>
 
-#define PATH "/tmp/wsserver_last_words.sock"
-
 enum { MESSAGES = 10000, FEW = 5 }; /* the former are more than one receive takes */
 
+static char path[48]; /* one of its own for each run */
 static int got;
 static int pause_at;
 static int ends;
@@ -36,7 +35,7 @@ static void on_end(const wss_event *e) {
 
 static wss_server *serve(wss_options *options, int is_unix, int replies) {
     static int yes;
-    options->address = is_unix ? "unix:" PATH : NULL;
+    options->address = is_unix ? path : NULL;
     wss_server *server = step_server(options);
     got = 0;
     pause_at = 0;
@@ -55,7 +54,7 @@ static step_client *dial(wss_server *server, int is_unix) {
     step_client *client = (step_client *)calloc(1, sizeof *client);
     if (!client) abort();
     address.sun_family = AF_UNIX;
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", PATH);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path + 5);
     client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, sizeof address) != 0) abort();
     fcntl(client->fd, F_SETFL, O_NONBLOCK);
@@ -354,6 +353,7 @@ static void beginnings_hold_nobody_back(void) {
 
 int main(void) {
     alarm(120);
+    snprintf(path, sizeof path, "unix:/tmp/wsserver-words-%d", (int)getpid());
     RUN(sends_fail);
     RUN(paused);
     RUN(paused_with_nothing_to_say);

@@ -249,11 +249,13 @@ static void stop_in_a_full_turn(void) {
 /* From the stop on who connects waits for the successor, spread or not; a Unix path stays. */
 static void handed_on(void) {
     for (int how = 0; how < 4; how++) {
-        static const char path[] = "/tmp/wsserver_moving.sock";
+        char address[48];
+        snprintf(address, sizeof address, "unix:/tmp/wsserver-moving-%d", (int)getpid());
+        const char *path = address + 5;
         struct stat info;
         wss_options options = {0};
         int is_unix = how & 2;
-        if (is_unix) options.address = "unix:/tmp/wsserver_moving.sock";
+        if (is_unix) options.address = address;
         if (how & 1) options.stop_spread_ms = 1000;
         wss_server *server = serve(&options);
         CHECK_INT(wss_listener(server, 1), WSS_ERR_MISSING);
@@ -273,10 +275,10 @@ static void handed_on(void) {
         step_end(server);
         if (is_unix) CHECK(stat(path, &info) == 0 && S_ISSOCK(info.st_mode));
 
-        char address[24];
+        char inherited[24];
         wss_options next = {0};
-        snprintf(address, sizeof address, "fd:%d", kept);
-        next.address = address;
+        snprintf(inherited, sizeof inherited, "fd:%d", kept);
+        next.address = inherited;
         server = serve(&next);
         if (!is_unix) CHECK_INT(next.port, port);
         if (waits) CHECK(strncmp(step_ask(server, waits, PLAIN), "HTTP/1.1 200 ", 13) == 0);

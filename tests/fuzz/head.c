@@ -245,7 +245,7 @@ static void check_same(const outcome *a, const outcome *b) {
 
 static void check_refused(const outcome *o) {
     /* All rules that heads can break stand before those for which it takes a server. */
-    int named = o->rule == WSS__HTTP_RULE_ORIGIN || o->rule == WSS__HTTP_RULE_HOST;
+    int named = o->rule == WSS__HTTP_RULE_ORIGIN || o->rule == WSS__HTTP_RULE_HOST || o->rule == WSS__HTTP_RULE_PROXY_UNASKED;
     int known = named || (o->rule > 0 && o->rule < WSS__HTTP_RULE_NO_UPGRADE);
     const wss__http_rule *rule = wss__http_rule_of(known ? o->rule : 0);
     size_t size = o->is_head ? 0 : strlen(rule->text);

@@ -843,8 +843,9 @@ static void test_index(void) {
     for (int i = -1; i < 255; i++) {
         wss_args raw = {NULL, 0, 0};
         wss_args scanned = {NULL, 0, 0};
-        snprintf(name, sizeof name, i < 0 ? "" : i == 251 ? "n" : i > 251 ? "%0*d" : "m%d", i > 251 ? 130 + (i == 254) : i,
-                 i != 252);
+        if (i > 251) snprintf(name, sizeof name, "%0*d", 130 + (i == 254), i != 252);
+        else if (i < 0 || i == 251) snprintf(name, sizeof name, "%s", i < 0 ? "" : "n");
+        else snprintf(name, sizeof name, "m%d", i);
         int found = wss_get_raw(args, name, &raw);
         int read = wss__args_handed.reads;
         wss__args_handed.text = NULL;

@@ -3,18 +3,18 @@
 #include <errno.h>
 #include <sys/socket.h>
 
-static int full;         /* the kernel takes nothing, */
+static int stuffed;      /* the kernel takes nothing, */
 static size_t send_most; /* or so many bytes at a time; 0: all */
 
 static ssize_t fake_send(int fd, const void *data, size_t size, int flags) {
     errno = EAGAIN;
-    return full ? -1 : send(fd, data, send_most && size > send_most ? send_most : size, flags);
+    return stuffed ? -1 : send(fd, data, send_most && size > send_most ? send_most : size, flags);
 }
 
 static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags) {
     errno = EAGAIN;
-    if (!full && !send_most) return sendmsg(fd, message, flags);
-    return full ? -1 : fake_send(fd, message->msg_iov[0].iov_base, message->msg_iov[0].iov_len, flags);
+    if (!stuffed && !send_most) return sendmsg(fd, message, flags);
+    return stuffed ? -1 : fake_send(fd, message->msg_iov[0].iov_base, message->msg_iov[0].iov_len, flags);
 }
 
 #include "../step.h"
@@ -51,7 +51,7 @@ static void on_end(const wss_event *e) {
 }
 
 static void serve(wss_options *options, int number) {
-    full = 0;
+    stuffed = 0;
     send_most = 0;
     ends = last_cause = last_code = 0;
     options->ping_ms = WSS_OFF;
@@ -70,7 +70,7 @@ static void serve(wss_options *options, int number) {
 }
 
 static void end(void) {
-    full = 0;
+    stuffed = 0;
     send_most = 0;
     for (int i = 0; i < count; i++) {
         wss__conn *conn = wss__conn_find(server, handles[i]);
@@ -169,7 +169,7 @@ static void what_counts(void) {
     static char text[200000];
     wss_options options = {0};
     serve(&options, 2);
-    full = 1;
+    stuffed = 1;
     inputs[0].capacity = 30000;
     inputs[0].held_size = 35000;
     conns[0]->session.input = &inputs[0];
@@ -329,7 +329,7 @@ static void who_drips_does_not_move(void) {
             serve(&options, 2);
             server->options.least_rate = 1000;
             if (takes) {
-                full = 1;
+                stuffed = 1;
                 for (int i = 0; i < 2; i++) {
                     static char text[80000];
                     CHECK_INT(wss_send_data(server, handles[i], WSS_BINARY, text, sizeof text), WSS_OK);
@@ -409,7 +409,7 @@ static void released_while_listed(void) {
         static char text[100000];
         wss_options options = {0};
         serve(&options, 3);
-        full = 1;
+        stuffed = 1;
         for (int i = 0; i < 3; i++) {
             CHECK_INT(wss_send_data(server, handles[i], WSS_BINARY, text, sizeof text), WSS_OK);
             step(server);
@@ -447,11 +447,11 @@ static void relax(void) {
 /* Lets it hold so much that was sent to it; begun: the first bytes have left. */
 static void burden(int i, size_t size, int begun) {
     static char text[400000];
-    full = !begun;
+    stuffed = !begun;
     send_most = begun ? 100 : 0;
     CHECK_INT(wss_send_data(server, handles[i], WSS_BINARY, text, size), WSS_OK);
     wss__loop_turn(loop, 0);
-    full = 1;
+    stuffed = 1;
     send_most = 0;
     CHECK(class_of(i) > 0);
 }
@@ -489,7 +489,7 @@ static void one_a_turn(void) {
     CHECK_INT(ends, 4); /* the fifth holds nothing */
     CHECK_INT(server->loops[0].shared.stats.closes[WSS_CAUSE_PRESSURE], 4);
     relax();
-    full = 0;
+    stuffed = 0;
     for (int i = 0; i < 4; i++) {
         char payload[200];
         size_t size = 0;
@@ -522,7 +522,7 @@ static void the_second_time_it_is_reset(void) {
     CHECK(!wss__conn_find(server, handles[0]));
     CHECK_INT(loop->heavy[1].first, WSS__SLOT_NONE);
     relax();
-    full = 0;
+    stuffed = 0;
     while (step_receive(clients[0])) clients[0]->size = 0;
     CHECK(clients[0]->ended);
     end();
@@ -538,7 +538,7 @@ static void what_has_begun_may_be_taken(void) {
     a_turn();
     CHECK_INT(ends, 1);
     relax();
-    full = 0;
+    stuffed = 0;
     size_t got = 0;
     wss__serve_on_deadline(loop, conns[0]);
     for (int i = 0; i < 10; i++) {

@@ -15,19 +15,19 @@ static int fake_ioctl(int fd, TEST_REQUEST request, void *data) {
     return 0;
 }
 
-static int full;         /* the kernel takes nothing, */
+static int stuffed;      /* the kernel takes nothing, */
 static size_t send_most; /* or so many bytes at a time; 0: all */
 
 static ssize_t fake_send(int fd, const void *data, size_t size, int flags) {
     errno = EAGAIN;
-    if (full) return -1;
+    if (stuffed) return -1;
     return send(fd, data, send_most && size > send_most ? send_most : size, flags);
 }
 
 static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags) {
     errno = EAGAIN;
-    if (!full && !send_most) return sendmsg(fd, message, flags);
-    return full ? -1 : fake_send(fd, message->msg_iov[0].iov_base, message->msg_iov[0].iov_len, flags);
+    if (!stuffed && !send_most) return sendmsg(fd, message, flags);
+    return stuffed ? -1 : fake_send(fd, message->msg_iov[0].iov_base, message->msg_iov[0].iov_len, flags);
 }
 
 #include "../step.h"
@@ -64,7 +64,7 @@ static void on_end(const wss_event *e) {
 static wss_server *serve(wss_options *options) {
     ends = cause = messages = asked = 0;
     left_unacked = -1;
-    full = 0;
+    stuffed = 0;
     send_most = 0;
     wss_server *server = step_server(options);
     wss_on_connect(server, on_connect, NULL);
@@ -74,7 +74,7 @@ static wss_server *serve(wss_options *options) {
 }
 
 static void end(wss_server *server, step_client *client) {
-    full = 0;
+    stuffed = 0;
     send_most = 0;
     left_unacked = -1;
     step_free(client);
@@ -152,7 +152,7 @@ static void gigabytes_are_a_sign_of_life(void) {
     for (int i = 0; i < 6; i++) {
         step_client *client;
         wss_server *server = serve_pings(&client);
-        full = 1;
+        stuffed = 1;
         CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "waits", 5), WSS_OK);
         step(server);
         left_unacked = 50;
@@ -170,7 +170,7 @@ static void no_ping_behind_what_waits(void) {
     for (int lives = 0; lives <= 1; lives++) {
         step_client *client;
         wss_server *server = serve_pings(&client);
-        full = 1;
+        stuffed = 1;
         CHECK_INT(wss_send_data(server, conn, WSS_TEXT, "waits", 5), WSS_OK);
         step(server);
         CHECK_INT(the(server)->session.queue->count, 1);
@@ -266,21 +266,21 @@ static void too_slow(void) {
         options.least_rate = 100;
         wss_server *server = serve(&options);
         step_client *client = step_open(server);
-        full = 1;
+        stuffed = 1;
         CHECK_INT(wss_send_data(server, conn, WSS_BINARY, block, sizeof block), WSS_OK);
         step(server);
         for (int i = 0; i < 59 && !ends; i++) {
-            full = 0;
+            stuffed = 0;
             send_most = enough ? 102 : 99;
             wss__conn *c = the(server);
             c->work |= WSS__WORK_WRITABLE;
             wss__conn_make_ready(&server->loops[0], c);
             wss_poll(server, 0);
-            full = 1;
+            stuffed = 1;
             step_time(server, 1000);
         }
         CHECK_INT(ends, 0);
-        full = 1;
+        stuffed = 1;
         step_time(server, 1200);
         CHECK_INT(ends, !enough);
         if (!enough) CHECK_INT(cause, WSS_CAUSE_SLOW_READER);
@@ -421,14 +421,14 @@ static void close_that_nobody_answers(void) {
         options.stall_ms = 8000;
         wss_server *server = serve(&options);
         step_client *client = step_open(server);
-        full = blocked;
+        stuffed = blocked;
         CHECK_INT(wss_close(server, conn, 1000, NULL), WSS_OK);
         step(server);
         CHECK_INT((the(server)->work & WSS__WORK_AWAITED) != 0, !blocked);
         if (blocked) {
             step_time(server, 7000);
             CHECK_INT(ends, 0);
-            full = 0;
+            stuffed = 0;
             the(server)->work |= WSS__WORK_WRITABLE;
             wss__conn_make_ready(&server->loops[0], the(server));
             step(server);

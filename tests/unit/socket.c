@@ -1,6 +1,7 @@
 /* Unit tests of [socket]: addresses, listening in every way, what is left behind by failures, who owns the path of a Unix
    socket, small calls. */
 #define _GNU_SOURCE 1
+#define _FILE_OFFSET_BITS 64 /* readdir fails where offsets in directories are larger than an int */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
