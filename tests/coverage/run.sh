@@ -20,7 +20,7 @@ done
 # them count by themselves, and keep unused functions, so that every program knows every line. Threads that count at once may
 # lose counts, but what was reached is never 0. __gcov_dump is for tests with children.
 flags="-std=c11 -O0 -g -pthread"
-counting="--coverage -fkeep-static-functions -fkeep-inline-functions -D__always_inline__=unused"
+counting="--coverage -fkeep-static-functions -fkeep-inline-functions -include $PWD/tests/coverage/counted.h"
 out=$PWD/build/coverage
 traces=$out/traces
 gcovr="gcovr --gcov-executable $GCOV --root $PWD --filter $PWD/wsserver.h\$"
