@@ -13,7 +13,8 @@ static int last_cause;
 static wss_conn asked;
 
 static void on_data(const wss_event *e) {
-    wss_send_data(e->server, e->conn, e->opcode, e->data, e->size);
+    if (e->size == 3 && memcmp(e->data, "bye", 3) == 0) wss_close(e->server, e->conn, 4000, NULL);
+    else wss_send_data(e->server, e->conn, e->opcode, e->data, e->size);
 }
 
 static void on_end(const wss_event *e) {
@@ -120,6 +121,31 @@ static void spread(void) {
     CHECK_INT(wss_poll(server, 0), WSS_ERR_STOPPED);
     CHECK_INT(wss_broadcast_data(server, WSS_TEXT, "late", 4), WSS_ERR_STOPPED);
     free_all(clients);
+    step_end(server);
+}
+
+/* Who was closed before has had his Close. */
+static void spread_passes_by(void) {
+    char payload[200];
+    size_t size = 0;
+    step_client *clients[3];
+    wss_options options = {0};
+    options.stop_spread_ms = 1000;
+    wss_server *server = serve(&options);
+    for (int i = 0; i < 3; i++) clients[i] = step_open(server);
+    step_frame(server, clients[1], 0x81, "bye", 3);
+    CHECK_INT(step_take(server, clients[1], payload, &size), 0x88);
+    wss_stop(server, 10000);
+    step(server);
+    step_time(server, 1100);
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(step_take(server, clients[i], payload, &size), i == 1 ? -1 : 0x88);
+        step_frame(server, clients[i], 0x88, i == 1 ? "\x0f\xa0" : "\3\351", 2);
+    }
+    CHECK_INT(ends, 3);
+    CHECK_INT(codes[4000 % 16], 1);
+    CHECK_INT(codes[1001 % 16], 2);
+    for (int i = 0; i < 3; i++) step_free(clients[i]);
     step_end(server);
 }
 
@@ -353,6 +379,7 @@ static void code_must_be_one(void) {
 int main(void) {
     alarm(100);
     RUN(spread);
+    RUN(spread_passes_by);
     RUN(spread_ends);
     RUN(asked_before);
     RUN(nobody_is_there);

@@ -634,6 +634,56 @@ static void test_large_messages_left_behind(void) {
     }
 }
 
+static peer *leaver;
+
+static void much_waits_when_one_resets(void) {
+    static char block[LARGE];
+    peer *c[STRANGERS];
+    int count = 0;
+    while (server->undelivered <= LARGE_BUDGET / 4 && count < STRANGERS) {
+        c[count] = open_undrained();
+        CHECK(peer_frame(c[count++], 0x82, block, sizeof block));
+        network();
+    }
+    CHECK(server->undelivered > LARGE_BUDGET / 4);
+    peer_reset(leaver);
+    network();
+    for (int i = 0; i < count; i++) peer_finish(c[i]);
+    for (int i = 0; i < count; i++) peer_free(c[i]);
+}
+
+/* What was taken with a batch cannot be called back any more: it is dropped when its turn comes, and counted. */
+static void test_reset_behind_a_batch(void) {
+    static char block[LARGE];
+    wss_options options;
+    wss_stats stats;
+    prepare(&options);
+    options.memory_budget = LARGE_BUDGET;
+    begin(&options);
+    mute = 1;
+    wss_on_data(server, on_large, NULL);
+    memset(told, 0, sizeof told);
+    peer *first = peer_open(server);
+    leaver = open_undrained();
+    drain();
+    CHECK(peer_frame(first, 0x82, block, 10));
+    CHECK(peer_frame(leaver, 0x82, block, sizeof block));
+    network();
+    meanwhile = much_waits_when_one_resets;
+    drain_inside = 1;
+    wss_queue_poll(queue, 0);
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.undelivered_dropped, 1);
+    drain();
+    wss_get_stats(server, &stats);
+    CHECK_INT(told[0] + told[2] + 1, (long)stats.messages_in);
+    CHECK_INT(stats.undelivered, 0);
+    peer_free(leaver);
+    peer_free(first);
+    sim_settle(server);
+    finish();
+}
+
 /* Who has nothing under way waits where too much is, on each loop, and all go on when less is: nothing else has to happen. */
 static void test_held_until_less_is_undelivered(void) {
     enum { CLIENTS = 60 };
@@ -736,6 +786,7 @@ int main(void) {
     RUN(test_few_under_way);
     RUN(test_one_each_while_flooded);
     RUN(test_large_messages_left_behind);
+    RUN(test_reset_behind_a_batch);
     RUN(test_held_until_less_is_undelivered);
     RUN(test_waits_for_a_place);
     return test_end("floods");

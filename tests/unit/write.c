@@ -948,6 +948,30 @@ static void broadcasts_beside_a_full_queue(void) {
     step_end(server);
 }
 
+static void on_data_close_without_memory(const wss_event *e) {
+    size_t budget = e->server->mem.budget;
+    CHECK_INT(wss_broadcast_data(e->server, WSS_BINARY, "to all", 6), WSS_OK);
+    e->server->mem.budget = 0;
+    wss_close(e->server, conns[1], 1000, NULL);
+    e->server->mem.budget = budget;
+}
+
+/* Who is closed behind a broadcast, and has no memory for it, is not given it: that is counted. */
+static void broadcast_without_memory_at_a_close(void) {
+    wss_options options = {0};
+    wss_stats stats;
+    wss_server *server = serve(&options);
+    reader readers[CONNS];
+    for (int i = 0; i < CONNS; i++) readers[i] = open_reader(server);
+    wss_on_data(server, on_data_close_without_memory, NULL);
+    step_frame(server, readers[0].client, 0x82, "now", 3);
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.refused_full, 1);
+    for (int i = 0; i < CONNS; i++) close_reader(&readers[i]);
+    step(server);
+    step_end(server);
+}
+
 static int plan_next; /* number of the next broadcast */
 
 /* ---- what other threads have sent ---- */
@@ -1140,6 +1164,7 @@ int main(void) {
     RUN(broadcast_and_reply_in_one_send);
     RUN(queues_in_the_rest_of_a_cork);
     RUN(broadcasts_beside_a_full_queue);
+    RUN(broadcast_without_memory_at_a_close);
     RUN(sent_back_in_place);
     RUN(sent_back_among_others);
     RUN(sent_back_and_then_cut);
