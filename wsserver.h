@@ -922,6 +922,18 @@ static int wss__base_take_prefix(wss__span *rest, const char *prefix, int (*equa
     return 1;
 }
 
+/* What stands between these two, if it begins and ends with them; else all. */
+static wss__span wss__base_inside(wss__span text, char open, char close) {
+    int wrapped = text.size > 1 && text.data[0] == open && text.data[text.size - 1] == close;
+    return wrapped ? wss__base_span(text.data + 1, text.size - 2) : text;
+}
+
+/* Whether something stands before this end. */
+static int wss__base_ends_fold(wss__span text, wss__span end) {
+    if (text.size <= end.size) return 0;
+    return wss__base_equal_fold(wss__base_span(text.data + (text.size - end.size), end.size), end);
+}
+
 /* What stands before the port. The colons of an IPv6 address are inside its brackets. No port: its data is NULL. */
 static wss__span wss__base_host(wss__span text, wss__span *port) {
     *port = text;
@@ -940,6 +952,14 @@ static int wss__base_next_item(wss__span *rest, char separator, wss__span *item)
     while (stop > at && (stop[-1] == ' ' || stop[-1] == '\t')) stop--;
     *item = wss__base_span(at, (size_t)(stop - at));
     return 1;
+}
+
+/* Whether a list by commas, which may be NULL, has an entry. */
+static int wss__base_has_item(wss__span list) {
+    wss__span item = wss__base_span(NULL, 0);
+    while (!item.size && wss__base_next_item(&list, ',', &item)) {
+    }
+    return item.size > 0;
 }
 
 /* At least one byte, and none but letters, digits and the others. */
@@ -1634,11 +1654,10 @@ static int wss__address_parse(wss__span text, wss__address *address) {
     wss__span port;
     wss__span name = wss__base_host(text, &port);
     if (wss__address_parse_plain(text, address)) return 1;
-    if (name.size > 1 && name.data[0] == '[' && name.data[name.size - 1] == ']')
-        name = wss__base_span(name.data + 1, name.size - 2);
-    else if (!port.data) return 0;
+    wss__span inside = wss__base_inside(name, '[', ']');
+    if (inside.size == name.size && !port.data) return 0;
     int number = port.data ? wss__base_number(port, 65535) : 0;
-    if (number < 0 || !wss__address_parse_plain(name, address)) return 0;
+    if (number < 0 || !wss__address_parse_plain(inside, address)) return 0;
     address->port = (uint16_t)number;
     return 1;
 }
@@ -1654,15 +1673,6 @@ static int wss__address_parse_network(wss__span text, wss__address *network, int
     int some = text.data ? wss__base_number(text, all) : all;
     *bits = 128 - all + some;
     return all > 0 && some >= 0;
-}
-
-/* Whether a list by commas has an entry. */
-static int wss__address_names(const char *list) {
-    wss__span rest = wss__base_text(list);
-    wss__span item = wss__base_span(NULL, 0);
-    while (!item.size && wss__base_next_item(&rest, ',', &item)) {
-    }
-    return item.size > 0;
 }
 
 /* Whether an address is one of a list by commas, whose items wss__address_parse_network takes. */
@@ -2318,9 +2328,7 @@ static int wss__origin_is(wss__span origin, wss__span entry) {
     wss__span domain = wanted.host;
     if (!wss__base_take_prefix(&domain, "*.", wss__base_equal)) return wss__base_equal_fold(page.host, wanted.host);
     domain = wss__base_span(domain.data - 1, domain.size + 1); /* with its dot */
-    if (page.host.size <= domain.size) return 0;
-    size_t rest = page.host.size - domain.size;
-    return wss__base_equal_fold(wss__base_span(page.host.data + rest, domain.size), domain);
+    return wss__base_ends_fold(page.host, domain);
 }
 
 /* A browser tells the origin of the page that connects, and sends the user's cookies along whatever page that
@@ -2357,16 +2365,13 @@ static int wss__origin_is_listed_host(wss__span host, const char *hosts) {
 
 /* A name or address that no attacker's name server can give: localhost, what ends in .localhost, 127.0.0.0/8, [::1]. */
 static int wss__origin_is_local_host(wss__span host) {
-    static const char suffix[] = ".localhost";
     wss__span port;
     wss__address address;
     wss__span name = wss__base_host(host, &port);
     if (name.size && name.data[name.size - 1] == '.') name.size--;
     if (wss__address_parse(name, &address)) return wss__address_is_loopback(&address);
-    if (wss__base_equal_fold(name, wss__base_text("localhost"))) return 1;
-    size_t size = sizeof suffix - 1;
-    return name.size > size &&
-           wss__base_equal_fold(wss__base_span(name.data + name.size - size, size), wss__base_text(suffix));
+    return wss__base_equal_fold(name, wss__base_text("localhost")) ||
+           wss__base_ends_fold(name, wss__base_text(".localhost"));
 }
 
 /* DNS rebinding: a page's own name, resolved to this machine, would pass for the same host. So who comes from this
@@ -2391,8 +2396,7 @@ static int wss__origin_judge_host(const wss_request *request, const char *hosts,
     return local && wss__origin_is_rebound(request, upgrade, trusted) ? WSS__HTTP_RULE_REBINDING : WSS__HTTP_GOOD;
 }
 
-/* What is wrong with an entry of options.origins or hosts that no request can match, and what to write; NULL: nothing.
-   */
+/* What is wrong with an entry of options.origins or hosts that no request can match: what to write. NULL: nothing. */
 
 static const char *wss__origin_host_fault(wss__span host) {
     if (wss__base_holds(host, "/")) return "a host alone, without scheme and slash";
@@ -2524,9 +2528,7 @@ static wss__span wss__proxy_for(wss__span element) {
     while (wss__proxy_last(&element, ';', 1, &pair))
         if (wss__base_take_prefix(&pair, "for=", wss__base_equal_fold) && ++found) value = pair;
     if (found > 1) return wss__base_span(NULL, 0);
-    if (value.size > 1 && value.data[0] == '"' && value.data[value.size - 1] == '"')
-        value = wss__base_span(value.data + 1, value.size - 2);
-    return value;
+    return wss__base_inside(value, '"', '"');
 }
 
 /* Who asks, as trusted proxies tell it: from the end of the header's list the first address that is none of theirs. An
@@ -5835,8 +5837,7 @@ static socklen_t wss__socket_parse(wss__span text, int port, wss__socket_address
     memset(address, 0, sizeof *address);
     if (digits.size && memchr(digits.data, ':', digits.size)) name = text; /* IPv6 without brackets, so without port */
     else if (digits.data) port = wss__base_number(digits, 65535);
-    if (name.size > 1 && name.data[0] == '[' && name.data[name.size - 1] == ']')
-        name = wss__base_span(name.data + 1, name.size - 2);
+    name = wss__base_inside(name, '[', ']');
     if (port < 0 || wss__base_copy_out(name, host, sizeof host, NULL) != WSS_OK) return 0;
     if (inet_pton(AF_INET, host, &address->v4.sin_addr) == 1) {
         address->v4.sin_family = AF_INET;
@@ -6925,17 +6926,22 @@ static void wss__conn_free_user(wss_server *server, void *user) {
 
 /* ---- peers ---- */
 
+static wss__conn_peer wss__conn_peer_at(wss__address address) {
+    wss__conn_peer peer;
+    peer.address = address;
+    peer.pid = peer.uid = peer.gid = -1;
+    return peer;
+}
+
 /* Known from accept until the place is free. An IPv4 address, which most have, fills the word: address, port and a 1;
    another one has a block of memory, whose address is even. */
 static wss__conn_peer wss__conn_peer_of(const wss__conn *conn) {
-    unsigned char bytes[4];
-    wss__conn_peer peer;
+    char bytes[4];
     if (conn->peer && !(conn->peer & 1)) return *(const wss__conn_peer *)(uintptr_t)conn->peer;
-    for (int i = 0; i < 4; i++) bytes[i] = (unsigned char)(conn->peer >> (56 - 8 * i) & 0xff);
+    wss__base_store_be(bytes, conn->peer >> 32, 4);
     int kind = conn->peer ? WSS__ADDRESS_IP : WSS__ADDRESS_NONE;
-    peer.address = wss__address_of(kind, bytes, 4, (int)(conn->peer >> 16 & 0xffff));
-    peer.pid = peer.uid = peer.gid = -1;
-    return peer;
+    int port = (int)(conn->peer >> 16 & 0xffff);
+    return wss__conn_peer_at(wss__address_of(kind, (const unsigned char *)bytes, 4, port));
 }
 
 static void wss__conn_free_peer(wss_server *server, uint64_t peer) {
@@ -6944,8 +6950,8 @@ static void wss__conn_free_peer(wss_server *server, uint64_t peer) {
 
 /* False: no memory, and it is as it was. */
 static int wss__conn_set_peer(wss_server *server, wss__conn *conn, const wss__conn_peer *peer) {
-    uint64_t made = (uint64_t)peer->address.port << 16 | 1;
-    for (int i = 0; i < 4; i++) made |= (uint64_t)peer->address.bytes[12 + i] << (56 - 8 * i);
+    uint64_t v4 = wss__base_load_be((const char *)peer->address.bytes + 12, 4);
+    uint64_t made = v4 << 32 | (uint64_t)peer->address.port << 16 | 1;
     if (!wss__address_is_v4(&peer->address)) {
         wss__conn_peer *block = (wss__conn_peer *)wss__mem_get(&server->mem, sizeof *block);
         if (!block) return 0;
@@ -8476,8 +8482,7 @@ static int wss__read_client(wss__loop *loop, wss__conn *conn, const wss_request 
     if (!(conn->session.from & WSS__SESSION_TRUSTED)) return WSS__HTTP_GOOD;
     peer = wss__conn_peer_of(conn);
     if (request->client.kind) {
-        peer.address = request->client;
-        peer.pid = peer.uid = peer.gid = -1;
+        peer = wss__conn_peer_at(request->client);
         if (!wss__conn_set_peer(loop->server, conn, &peer)) return WSS__HTTP_RULE_MEMORY;
     }
     if (wss__address_in(&peer.address, loop->server->options.proxies)) return WSS__HTTP_GOOD; /* it asks for itself */
@@ -9399,13 +9404,11 @@ static int wss__accept_failed(wss__loop *loop, wss__socket_listener *listener) {
 /* One socket; false where no more are to be accepted now. */
 static int wss__accept_one(wss__loop *loop, wss__socket_listener *listener) {
     wss__socket_address from;
-    wss__conn_peer peer;
     int fd = wss__socket_accept(listener->fd, &from);
     if (fd < 0) return wss__accept_failed(loop, listener);
     loop->accept_backoff = 0;
     WSS__COUNT(loop->shared.stats.accepted, 1);
-    peer.address = wss__socket_address_of(&from);
-    peer.pid = peer.uid = peer.gid = -1;
+    wss__conn_peer peer = wss__conn_peer_at(wss__socket_address_of(&from));
     if (peer.address.kind == WSS__ADDRESS_UNIX) wss__socket_credentials(fd, &peer.pid, &peer.uid, &peer.gid);
     wss__accept_deal(loop, fd, &peer);
     return 1;
@@ -9545,7 +9548,7 @@ static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
 
 /* ---- stopping ---- */
 
-/* A handshake is read once: it is answered if any of it has come, and no byte that is left unread resets the answer. */
+/* A handshake is read once, so that no byte that is left unread resets the answer. Who has said nothing has one too. */
 static void wss__loop_stop_head(wss__loop *loop, wss__conn *conn) {
     wss__serve_now(loop, conn); /* a whole request is refused there */
     if (conn->session.phase == WSS__SESSION_HEAD) wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
@@ -10729,18 +10732,14 @@ static int wss__option_check_texts(const wss_options *options, wss_error *why) {
     wss__span member = wss__base_text(options->type_member);
     wss__span header = wss__base_text(options->proxy_header);
     wss__span hosts = wss__base_text(options->hosts);
-    wss__span rest = hosts;
-    wss__span host = wss__base_span(NULL, 0);
-    while (!host.size && wss__base_next_item(&rest, ',', &host)) {
-    }
     if (wss__utf8_check(0, member.data, member.size) != 0)
         return wss__option_refuse(why, WSS_ERR_UTF8, "type_member", wss__base_span(NULL, 0), "it is not UTF-8");
     if (!wss__http_is_token(header))
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "proxy_header", header, "write the name of a header line");
-    if (options->proxy_protocol && !wss__address_names(options->proxies))
+    if (options->proxy_protocol && !wss__base_has_item(wss__base_text(options->proxies)))
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "proxy_protocol", wss__base_text("1"),
                                   "options.proxies names nobody who may send it");
-    if (hosts.data && !host.size)
+    if (hosts.data && !wss__base_has_item(hosts))
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "hosts", hosts, "it names no host, so nobody could connect");
     if (!wss__frame_code_valid(options->stop_code))
         return wss__option_refuse(why, WSS_ERR_ARGUMENT, "stop_code", wss__base_span(NULL, 0),

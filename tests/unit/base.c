@@ -147,6 +147,35 @@ static void prefixes(void) {
     guard_free(copy, 4);
 }
 
+static void ends(void) {
+    char *copy = guard_copy("a.B", 3);
+    wss__span text = wss__base_span(copy, 3);
+    CHECK(wss__base_ends_fold(text, wss__base_text(".b")));
+    CHECK(!wss__base_ends_fold(text, wss__base_text(".c")));
+    CHECK(!wss__base_ends_fold(text, wss__base_text("a.b"))); /* nothing stands before it */
+    CHECK(!wss__base_ends_fold(text, wss__base_text("xa.b")));
+    guard_free(copy, 3);
+}
+
+static void inside(void) {
+    static const char *const samples[][2] = {{"[::1]", "::1"}, {"[]", ""}, {"[", "["}, {"", ""}, {"[a", "[a"}, {"a]", "a]"},
+                                             {"[[a]]", "[a]"}, {"a", "a"}};
+    for (size_t i = 0; i < sizeof samples / sizeof samples[0]; i++) {
+        size_t size = strlen(samples[i][0]);
+        char *copy = guard_copy(samples[i][0], size);
+        CHECK(wss__base_equal(wss__base_inside(wss__base_span(copy, size), '[', ']'), wss__base_text(samples[i][1])));
+        guard_free(copy, size);
+    }
+}
+
+static void lists_that_name_something(void) {
+    CHECK(!wss__base_has_item(wss__base_text(NULL)));
+    CHECK(!wss__base_has_item(wss__base_text("")));
+    CHECK(!wss__base_has_item(wss__base_text(" ,\t,, ")));
+    CHECK(wss__base_has_item(wss__base_text(",,a")));
+    CHECK(wss__base_has_item(wss__base_text("a")));
+}
+
 /* port: NULL where the text has none. */
 static void check_host(const char *text, const char *name, const char *port) {
     size_t size = strlen(text);
@@ -273,6 +302,9 @@ int main(void) {
     RUN(saturating);
     RUN(items);
     RUN(prefixes);
+    RUN(ends);
+    RUN(inside);
+    RUN(lists_that_name_something);
     RUN(hosts);
     RUN(hex);
     RUN(numbers);
