@@ -530,10 +530,11 @@ WSSERVER_API int wss_poll(wss_server *server, int milliseconds);
 /* A descriptor that is readable whenever wss_poll has work: put it into your poll set. Owned by the server. Negative:
    WSS_ERR_ARGUMENT with several threads, WSS_ERR_SYSTEM. loop. */
 WSSERVER_API int wss_fd(wss_server *server);
-/* Begins an orderly stop: no new clients, 503 to those who have connected and are not in yet, Close to all others
-   (options.stop_code, over options.stop_spread_ms); what is queued is flushed, the rest cut off after that many
-   milliseconds; wss_run returns when all disconnect handlers ran. Of several calls the earliest end counts, and one
-   with 0 ends a spread. Not once wss_destroy has begun. any, signal. */
+/* Begins an orderly stop: no new clients, 503 to those who have connected and are not in yet, as far as
+   options.max_connections has room for those who wait at listeners of our own; Close to all others (options.stop_code,
+   over options.stop_spread_ms); what is queued is flushed, the rest cut off after that many milliseconds; wss_run
+   returns when all disconnect handlers ran. Of several calls the earliest end counts, and one with 0 ends a spread. Not
+   once wss_destroy has begun. any, signal. */
 WSSERVER_API void wss_stop(wss_server *server, int milliseconds);
 /* The descriptor of listener number index, from 0 on, to be given to a successor (dup it: this one stays the server's).
    From then on a stop leaves the listener's backlog, and its Unix path, to that. WSS_ERR_MISSING past the last,
@@ -1590,7 +1591,7 @@ static int wss__utf8_name(const char *text, wss__span *name) {
    threads  any
    spec     RFC 4291 sections 2.2 and 2.5.5.2 */
 
-enum { WSS__ADDRESS_NONE = 0, WSS__ADDRESS_IP, WSS__ADDRESS_UNIX };
+enum { WSS__ADDRESS_NONE = 0, WSS__ADDRESS_IP, WSS__ADDRESS_UNIX, WSS__ADDRESS_OTHER }; /* the last: somebody has one */
 
 enum { WSS__ADDRESS_TEXT = 64 }; /* bytes of any address as text */
 
@@ -2478,7 +2479,10 @@ static int wss__proxy_read_line(wss__span line, wss__address *client) {
     wss__address here;
     size_t count = 0;
     while (count < 6 && line.data) words[count++] = wss__base_take(&line, ' ');
-    if (count > 1 && wss__base_equal(words[1], wss__base_text("UNKNOWN"))) return 1;
+    if (count > 1 && wss__base_equal(words[1], wss__base_text("UNKNOWN"))) {
+        *client = wss__address_of(WSS__ADDRESS_OTHER, NULL, 0, 0);
+        return 1;
+    }
     int bits = count == 6 && !line.data ? wss__address_parse_plain(words[2], &there) : 0;
     int port = bits ? wss__base_number(words[4], 65535) : -1;
     if (port < 0 || !wss__base_equal(words[1], wss__base_text(bits == 32 ? "TCP4" : "TCP6"))) return 0;
@@ -2488,14 +2492,16 @@ static int wss__proxy_read_line(wss__span line, wss__address *client) {
     return 1;
 }
 
-/* Reads a header that was measured. *client stays as it is where the header tells of none: a check of the proxy's own,
-   or a kind of address that is not known here. False: it is not valid. */
+/* Reads a header that was measured. *client stays as it is where there is none: a check of the proxy's own. One whose
+   address is of a kind that is not known here has another: what it sends is not the proxy's. False: it is not valid. */
 static int wss__proxy_read(const char *data, size_t size, wss__address *client) {
     if (data[0] == 'P') return wss__proxy_read_line(wss__base_span(data, size - 2), client);
     const char *at = data + WSS__PROXY_FIXED;
     int v4 = data[13] == 0x11;
     size_t bytes = v4 ? 4 : 16;
-    if ((data[12] & 15) == 0 || (!v4 && data[13] != 0x21)) return 1;
+    if ((data[12] & 15) == 0) return 1;
+    *client = wss__address_of(WSS__ADDRESS_OTHER, NULL, 0, 0);
+    if (!v4 && data[13] != 0x21) return 1;
     if (size < WSS__PROXY_FIXED + 2 * bytes + 4) return 0;
     *client = wss__address_of(WSS__ADDRESS_IP, (const unsigned char *)at, bytes,
                               (int)wss__base_load_be(at + 2 * bytes, 2));
@@ -2520,7 +2526,8 @@ static int wss__proxy_last(wss__span *rest, char separator, int quoted, wss__spa
     return 1;
 }
 
-/* The value of "for" in an element of Forwarded, its quotes stripped; no data where there is none, or more. */
+/* The value of "for" in an element of Forwarded, without its quotes and a port that is kept secret; no data where there
+   is none, or more. */
 static wss__span wss__proxy_for(wss__span element) {
     wss__span pair;
     wss__span value = wss__base_span(NULL, 0);
@@ -2528,7 +2535,11 @@ static wss__span wss__proxy_for(wss__span element) {
     while (wss__proxy_last(&element, ';', 1, &pair))
         if (wss__base_take_prefix(&pair, "for=", wss__base_equal_fold) && ++found) value = pair;
     if (found > 1) return wss__base_span(NULL, 0);
-    return wss__base_inside(value, '"', '"');
+    value = wss__base_inside(value, '"', '"');
+    wss__span port;
+    wss__span host = wss__base_host(value, &port);
+    int is_secret = port.size > 1 && port.data[0] == '_' && wss__base_is_made_of(port, "._-");
+    return is_secret ? host : value;
 }
 
 /* Who asks, as trusted proxies tell it: from the end of the header's list the first address that is none of theirs. An
@@ -5261,11 +5272,11 @@ static int wss__input_request(wss__session_shared *shared, wss__session *session
     int rule = wss__http_parse((char *)(uintptr_t)head.data, head.size, request);
     int parsed = !rule;
     int upgrade = parsed ? wss__http_upgrade(request, &rule) : 0;
-    request->client = *client;
-    if (client->kind) local = wss__address_is_loopback(client);
+    request->client = wss__address_of(WSS__ADDRESS_NONE, NULL, 0, 0);
+    if (client->kind == WSS__ADDRESS_IP) local = wss__address_is_loopback(client);
     if (trusted && parsed && (!client->kind || wss__address_in(client, options->proxies)))
         request->client = wss__proxy_client(request, options->proxy_header, options->proxies);
-    if (client->kind && !request->client.kind) request->client = *client;
+    if (!request->client.kind && client->kind == WSS__ADDRESS_IP) request->client = *client;
     if (!rule) rule = wss__origin_judge_host(request, options->hosts, upgrade, local, trusted);
     if (!rule && upgrade && !wss__origin_allowed(request, options->origins, trusted)) rule = WSS__HTTP_RULE_ORIGIN;
     if (!rule && wss__mem_is_tight(shared->mem)) rule = WSS__HTTP_RULE_MEMORY;
@@ -5340,7 +5351,7 @@ static int wss__input_head(wss__session_shared *shared, wss__session *session, w
     if (!rule) return WSS__SESSION_NEED;
     wss__input_forget_request(event, wss__base_span(data, kept ? have : before),
                               wss__base_span(bytes->data, kept ? 0 : size));
-    if (kept) event->request.client = client; /* a PROXY header has told already who it is */
+    if (kept && client.kind == WSS__ADDRESS_IP) event->request.client = client; /* a PROXY header has told already */
     return wss__input_reject(shared, session, rule, event->request.method == WSS__HTTP_HEAD, event);
 }
 
@@ -9422,13 +9433,14 @@ static void wss__accept_all(wss__loop *loop, wss__socket_listener *listener) {
     }
 }
 
-/* Who has connected already is answered: accepts what waits at the listeners, as far as there are places, and closes
-   them. One that somebody else made may be his, and so is who waits there. */
+/* Who has connected already is answered: accepts what waits at the listeners (one more than the backlog: so the system
+   counts), as far as there are places, and closes them. One that somebody else made may be his, and so is who waits
+   there. */
 static void wss__accept_last(wss__loop *loop) {
     wss__socket_listeners *all = &loop->server->listeners;
     for (int i = 0; i < all->count; i++) {
         int more = !all->list[i].adopted && !all->list[i].handed && all->list[i].fd >= 0;
-        for (int n = 0; n < WSS__SOCKET_BACKLOG && more && wss__accept_places(loop->server); n++)
+        for (int n = 0; n <= WSS__SOCKET_BACKLOG && more && wss__accept_places(loop->server); n++)
             more = wss__accept_one(loop, &all->list[i]);
     }
     wss__accept_watch_listeners(loop, 0);
@@ -9548,24 +9560,16 @@ static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
 
 /* ---- stopping ---- */
 
-/* A handshake is read once, so that no byte that is left unread resets the answer. Who has said nothing has one too. */
-static void wss__loop_stop_head(wss__loop *loop, wss__conn *conn) {
-    wss__serve_now(loop, conn); /* a whole request is refused there */
-    if (conn->session.phase == WSS__SESSION_HEAD) wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
-}
-
+/* The last words. A handshake is read once before, so that no byte that is left unread resets its answer; who has said
+   nothing has one too. They are written into the cork: nobody goes without them for want of memory. */
 static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
+    if (wss__conn_is_serving(conn) && conn->session.phase == WSS__SESSION_HEAD) wss__serve_now(loop, conn);
     if (!wss__conn_is_serving(conn)) return;
-    if (conn->session.phase == WSS__SESSION_HEAD) {
-        wss__loop_stop_head(loop, conn);
-        return;
-    }
-    if (conn->session.phase == WSS__SESSION_OPEN) {
-        wss__serve_leave(loop, conn, WSS_CAUSE_STOPPING);
-        return;
-    }
+    wss__session_take_cork(&loop->shared, &conn->session);
     wss__conn_set_stage(loop->server, conn, WSS__STAGE_CLOSING);
-    if (conn->session.phase == WSS__SESSION_ASKED) wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
+    if (conn->session.phase == WSS__SESSION_OPEN) wss__serve_leave(loop, conn, WSS_CAUSE_STOPPING);
+    if (conn->session.phase < WSS__SESSION_OPEN) wss__notify_reject(loop, conn, WSS__HTTP_RULE_STOPPING, NULL);
+    wss__serve_end_turn(loop, conn);
 }
 
 /* The log's callback may answer requests meanwhile, and so move others to the end of the last list: who leaves his list
@@ -9620,7 +9624,7 @@ static void wss__loop_spread(wss__loop *loop) {
     while (loop->spread_done < loop->spread_count && wss__loop_spread_due(loop) <= loop->now) {
         wss__conn *conn = wss__conn_walk(loop, &at);
         if (!conn) loop->spread_done = loop->spread_count;
-        else if (conn->session.phase == WSS__SESSION_OPEN) wss__serve_leave(loop, conn, WSS_CAUSE_STOPPING);
+        else if (conn->session.phase == WSS__SESSION_OPEN) wss__loop_stop_conn(loop, conn);
         else continue;
         loop->spread_done++;
     }

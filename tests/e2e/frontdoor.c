@@ -437,6 +437,7 @@ static void proxy_headers(void) {
     static const char mapped[] = "PROXY TCP6 ::ffff:192.0.2.1 ::1 4711 443\r\n";
     static const char unknown[] = "PROXY UNKNOWN\r\n";
     static const char udp[] = "\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c\xc0\0\x02\x01\x0a\0\0\x01\x12\x67\x01\xbb";
+    static const char local_client[] = "\r\n\r\n\0\r\nQUIT\n\x21\x31\0\x04/run";
     static const char short_v2[] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x04\xc0\0\x02\x01";
     static const char wrong_version[] = "\r\n\r\n\0\r\nQUIT\n\x31\x11\0\0";
     static const char trusted[] = "PROXY TCP4 10.0.0.7 10.0.0.1 4711 443\r\n";
@@ -460,7 +461,11 @@ static void proxy_headers(void) {
         {"127.0.0.1", HEADER(local_v2), "", 101, NULL, 0},
         {"127.0.0.1", HEADER(local_v2), told, 101, "192.0.2.5", 0}, /* then it is the proxy that asks */
         {"127.0.0.1", HEADER(unknown), "", 101, NULL, 0},
+        {"127.0.0.1", HEADER(unknown), forged, 101, NULL, 0}, /* its client's line, whoever that is */
+        {"127.0.0.1", HEADER(unknown), told, 101, NULL, 0},
         {"127.0.0.1", HEADER(udp), "", 101, NULL, 0},
+        {"127.0.0.1", HEADER(udp), told, 101, NULL, 0},
+        {"127.0.0.1", HEADER(local_client), told, 101, NULL, 0},
         {"127.0.0.1", HEADER(trusted), "", 101, "10.0.0.7", 4711}, /* a proxy behind a proxy */
         {"127.0.0.1", HEADER(trusted), told, 101, "192.0.2.5", 0},
         {"127.0.0.1", "", 0, "", 400, NULL, 0},

@@ -306,6 +306,42 @@ static void stop_with_more_than_places(void) {
     step_end(server);
 }
 
+/* For what a stop says there is always memory: who is silent, is half through a head, waits for an answer or is open. */
+static void stop_without_memory(void) {
+    enum { SILENT, HALF, ASKED, OPEN, CLIENTS };
+    for (int spread = 0; spread <= 1; spread++) {
+        static const char plain[] = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        wss_options options = {0};
+        options.stop_spread_ms = spread ? 50 : 0;
+        wss_server *server = serve(&options, 0, 0);
+        step_client *clients[CLIENTS];
+        asked = 0;
+        wss_on_http(server, on_request, NULL);
+        for (int i = 0; i < OPEN; i++) clients[i] = dial(server, 0);
+        clients[OPEN] = open_client(server, 0);
+        clients[OPEN]->size = 0;
+        step_write(server, clients[HALF], "GET / HT", 8);
+        step_write(server, clients[ASKED], plain, sizeof plain - 1);
+        CHECK_INT(asked, 1);
+        step_failed = 0;
+        step_fail_in = 1;
+        step_fail_on = 1;
+        wss_stop(server, 2000);
+        step_time(server, 50);
+        for (int i = 0; i < CLIENTS; i++) step_receive(clients[i]);
+        step_fail_in = 0;
+        step_fail_on = 0;
+        CHECK_INT(step_failed, 0);
+        for (int i = 0; i < OPEN; i++) CHECK(strncmp(clients[i]->data, "HTTP/1.1 503 ", 13) == 0);
+        CHECK_INT(clients[OPEN]->size, 4);
+        CHECK(memcmp(clients[OPEN]->data, "\x88\x02\x03\xe9", 4) == 0);
+        for (int i = 0; i < CLIENTS; i++) step_free(clients[i]);
+        step(server);
+        CHECK_INT(ends, 1);
+        step_end(server);
+    }
+}
+
 /* Sends a large message, or the beginning of one, as far as it is taken. */
 static void send_large(wss_server *server, step_client *client, int first, size_t size) {
     static char payload[1000000];
@@ -361,6 +397,7 @@ int main(void) {
     RUN(bytes_that_came);
     RUN(stop_with_handshakes_under_way);
     RUN(stop_with_more_than_places);
+    RUN(stop_without_memory);
     RUN(beginnings_hold_nobody_back);
     return test_end("last_words");
 }

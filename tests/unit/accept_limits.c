@@ -5,9 +5,11 @@
 
 static int accept_fails; /* what accept4 says; 0: it works */
 static int accept_calls;
+static int accept_makes; /* as many are given sockets of their own before any that wait */
 
 static int fake_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags) {
     accept_calls++;
+    if (accept_makes > 0 && accept_makes--) return socket(AF_INET, SOCK_STREAM | flags, 0);
     if (accept_fails) errno = accept_fails;
     return accept_fails ? -1 : accept4(fd, address, size, flags);
 }
@@ -195,6 +197,22 @@ static void ended_places_count_for_nobody(void) {
     CHECK_INT(step_bytes, 0);
 }
 
+/* A stop takes as many as can have waited, and no more: whoever goes on connecting cannot hold it. */
+static void a_stop_takes_the_backlog(void) {
+    wss_options options = {0};
+    wss_stats stats;
+    options.max_connections = 10000;
+    wss_server *server = serve(&options);
+    accept_makes = WSS__SOCKET_BACKLOG + 100;
+    wss_stop(server, 0);
+    step(server);
+    wss_get_stats(server, &stats);
+    CHECK_INT(stats.accepted, WSS__SOCKET_BACKLOG + 1);
+    CHECK_INT(accept_makes, 99);
+    accept_makes = 0;
+    step_end(server);
+}
+
 /* ---- failures ---- */
 
 /* The peer's doing: the next one is taken. */
@@ -327,6 +345,7 @@ int main(void) {
     RUN(limit_of_an_address);
     RUN(limit_of_an_address_without_one);
     RUN(ended_places_count_for_nobody);
+    RUN(a_stop_takes_the_backlog);
     RUN(errors_of_one_connection);
     RUN(errors_of_the_machine);
     RUN(errors_of_a_listener);

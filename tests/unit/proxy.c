@@ -51,7 +51,7 @@ static int recognize_all_cuts(const char *data, size_t size) {
     return verdict;
 }
 
-/* What a header, with a request behind it, tells: "ADDRESS PORT", "none", "invalid", or "more". */
+/* What a header, with a request behind it, tells: "ADDRESS PORT", "unknown", "none", "invalid", or "more". */
 static const char *told(const char *data, size_t size) {
     static char text[WSS__ADDRESS_TEXT + 8];
     char address[WSS__ADDRESS_TEXT];
@@ -65,6 +65,7 @@ static const char *told(const char *data, size_t size) {
     guard_free(copy, (size_t)length);
     if (!good) return "invalid";
     if (client.kind == WSS__ADDRESS_NONE) return "none";
+    if (client.kind == WSS__ADDRESS_OTHER) return "unknown";
     snprintf(text, sizeof text, "%s %d", wss__address_text(&client, address), client.port);
     return text;
 }
@@ -84,9 +85,9 @@ static void lines(void) {
         {"PROXY TCP6 2001:db8::1 ::1 4711 443\r\n", "2001:db8::1 4711"},
         {"PROXY TCP6 ::ffff:192.0.2.1 ::1 80 80\r\n", "192.0.2.1 80"},
         {longest, "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535"},
-        {"PROXY UNKNOWN\r\n", "none"},
-        {"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", "none"},
-        {"PROXY UNKNOWN what ever it may be that stands in the rest\r\n", "none"},
+        {"PROXY UNKNOWN\r\n", "unknown"},
+        {"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n", "unknown"},
+        {"PROXY UNKNOWN what ever it may be that stands in the rest\r\n", "unknown"},
         {"PROXY TCP4 192.0.2.1 10.0.0.1 4711 443\n", "invalid"},
         {"PROXY \n", "invalid"},
         {"PROXY \r\n", "invalid"},
@@ -186,15 +187,15 @@ static void binary(void) {
         {0x21, 0x11, four, 12, "192.0.2.1 4711"},
         {0x21, 0x21, six, 36, "2001:db8::1 65535"},
         {0x21, 0x21, mapped, 36, "192.0.2.7 80"},
-        {0x21, 0x31, local, 216, "none"},
-        {0x21, 0x32, local, 216, "none"},
-        {0x21, 0x00, "", 0, "none"},
-        {0x21, 0x00, "\x01\x02", 2, "none"},
-        {0x21, 0x12, four, 12, "none"}, /* UDP */
-        {0x21, 0x22, six, 36, "none"},
-        {0x21, 0x10, four, 12, "none"},
-        {0x21, 0x41, four, 12, "none"}, /* a kind to come */
-        {0x21, 0xff, four, 12, "none"},
+        {0x21, 0x31, local, 216, "unknown"},
+        {0x21, 0x32, local, 216, "unknown"},
+        {0x21, 0x00, "", 0, "unknown"},
+        {0x21, 0x00, "\x01\x02", 2, "unknown"},
+        {0x21, 0x12, four, 12, "unknown"}, /* UDP */
+        {0x21, 0x22, six, 36, "unknown"},
+        {0x21, 0x10, four, 12, "unknown"},
+        {0x21, 0x41, four, 12, "unknown"}, /* a kind to come */
+        {0x21, 0xff, four, 12, "unknown"},
         {0x20, 0x11, four, 12, "none"}, /* the proxy's own check */
         {0x20, 0x21, six, 36, "none"},
         {0x20, 0x00, "", 0, "none"},
@@ -393,6 +394,10 @@ static void forwarded(void) {
         {"Forwarded: for=\"192.0.2.1:4711\"\r\n", "192.0.2.1 4711"},
         {"Forwarded: for=\"[2001:db8::1]\"\r\n", "2001:db8::1"},
         {"Forwarded: for=\"[2001:db8::1]:4711\"\r\n", "2001:db8::1 4711"},
+        {"Forwarded: for=\"192.0.2.1:_obf\"\r\n", "192.0.2.1"}, /* a port that is kept secret */
+        {"Forwarded: for=\"[2001:db8::1]:_a.b-c\"\r\n", "2001:db8::1"},
+        {"Forwarded: for=\"192.0.2.1:_\"\r\n", ""},
+        {"Forwarded: for=\"192.0.2.1:_a b\"\r\n", ""},
         {"Forwarded: proto=https;for=192.0.2.1;by=10.0.0.1\r\n", "192.0.2.1"},
         {"Forwarded: proto=https ; FOR=192.0.2.1 ; host=\"a.com\"\r\n", "192.0.2.1"},
         {"Forwarded: for=6.6.6.6, for=192.0.2.1;proto=https, for=10.0.0.1\r\n", "192.0.2.1"},
