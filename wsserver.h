@@ -1053,13 +1053,16 @@ static int wss__base_code_of(int cause) {
    threads  any; the account is atomic */
 
 enum { WSS__MEM_OVERHEAD = 16, WSS__MEM_SMALL = 4096 };
+enum { WSS__MEM_LINE = 64 }; /* bytes of a cache line: what several threads write shares none with what all read */
 
 typedef struct wss__mem {
     void *(*allocator)(void *context, void *pointer, size_t old_size, size_t new_size);
     void *context;
     size_t budget;
-    size_t used;
+    char apart[WSS__MEM_LINE];
+    size_t used; /* all threads write this and the next */
     size_t peak;
+    char apart_too[WSS__MEM_LINE];
 } wss__mem;
 
 static void *wss__mem_default(void *context, void *pointer, size_t old_size, size_t new_size) {
@@ -1078,7 +1081,7 @@ static void wss__mem_init(wss__mem *mem, const wss_options *options) {
 }
 
 /* What an allocation costs: its size, the allocator's header, rounding. */
-static size_t wss__mem_charge(size_t size) {
+static inline size_t wss__mem_charge(size_t size) {
     return size ? wss__base_add(size, WSS__MEM_OVERHEAD + 15) & ~(size_t)15 : 0;
 }
 
@@ -3847,22 +3850,18 @@ static char *wss__buf_frame_data(wss__buf_frame *frame) {
     return (char *)(frame + 1);
 }
 
-/* What a queue holds with a frame in it: a multiple of 16, at least 64. */
-static size_t wss__buf_holds(const wss__buf_frame *frame) {
-    size_t node = frame->key_size ? WSS__BUF_NODE + WSS__BUF_KEY_NODE : WSS__BUF_NODE;
-    return wss__base_add(wss__mem_charge(wss__buf_frame_bytes(frame)), node);
-}
-
 /* What messages cost that stand together in so many bytes. */
 static size_t wss__buf_gathered(size_t size, size_t messages) {
     return size + messages * WSS__BUF_MESSAGE;
 }
 
-/* What a frame costs each queue that it stands in, however many share it: what it holds and, where several messages
-   stand in it, about what they would alone; or nothing. */
-static size_t wss__buf_charge(const wss__buf_frame *frame) {
-    size_t others = frame->messages > 1 ? frame->messages - 1 : 0;
-    return frame->control ? 0 : wss__buf_gathered(wss__buf_holds(frame), others);
+/* What a frame costs each queue that it stands in, however many share it: what is held with it, and where several
+   messages stand in it, about what they would alone; or nothing. A multiple of 16, at least 64. */
+static inline size_t wss__buf_charge(const wss__buf_frame *frame) {
+    size_t held = wss__mem_charge(wss__buf_frame_bytes(frame)) + WSS__BUF_NODE;
+    if (frame->key_size) held += WSS__BUF_KEY_NODE;
+    if (frame->messages > 1) held = wss__buf_gathered(held, frame->messages - 1);
+    return frame->control ? 0 : held;
 }
 
 static void wss__buf_release(wss__mem *mem, wss__buf_frame *frame) {
@@ -3954,9 +3953,10 @@ static void wss__buf_free_queue(wss__mem *mem, wss__buf_queue **queue) {
 /* Gives the ring another size; false where memory is short, the queue is then as it was. */
 static int wss__buf_resize(wss__mem *mem, wss__buf_queue **queue, uint32_t capacity) {
     wss__buf_queue *old = *queue;
-    wss__buf_queue *made = (wss__buf_queue *)wss__mem_get_zeroed(mem, wss__buf_queue_bytes(capacity));
+    wss__buf_queue *made = (wss__buf_queue *)wss__mem_get(mem, wss__buf_queue_bytes(capacity));
     if (!made) return 0;
     if (old) *made = *old;
+    else memset(made, 0, sizeof *made);
     made->capacity = capacity;
     for (uint32_t i = 0; i < made->count; i++) *wss__buf_at(made, i) = *wss__buf_at(old, i);
     if (old) wss__mem_free(mem, old, wss__buf_queue_bytes(old->capacity));
@@ -3986,9 +3986,9 @@ static wss__span wss__buf_key_of(wss__buf_frame *frame) {
 }
 
 /* A frame has come into the queue, or has gone from it: what it costs. */
-static size_t wss__buf_weigh(wss__buf_queue *queue, const wss__buf_frame *frame, int come) {
-    size_t bytes = wss__mem_charge(wss__buf_frame_bytes(frame));
-    if (!frame->shared) queue->own = come ? queue->own + bytes : queue->own - bytes;
+static inline size_t wss__buf_weigh(wss__buf_queue *queue, const wss__buf_frame *frame, int come) {
+    size_t bytes = frame->shared ? 0 : wss__mem_charge(wss__buf_frame_bytes(frame));
+    queue->own += come ? bytes : 0 - bytes;
     return wss__buf_charge(frame);
 }
 
@@ -4361,16 +4361,18 @@ typedef struct wss__slot_chunk {
 } wss__slot_chunk;
 
 typedef struct wss__slot_table {
-    pthread_mutex_t mutex;
     wss__mem *mem;
     wss__slot_chunk *chunks;
     size_t entry_size;
     uint32_t limit;
     uint32_t made; /* places that exist; atomic */
-    uint32_t first_free;
-    uint32_t live; /* not free; atomic */
     uint64_t generation; /* of the first use of a place: a random number, so that handles of one server mean nothing
                             to another */
+    char apart[WSS__MEM_LINE];
+    pthread_mutex_t mutex;
+    uint32_t first_free;
+    uint32_t live; /* not free; atomic */
+    char apart_too[WSS__MEM_LINE];
 } wss__slot_table;
 
 static size_t wss__slot_chunk_count(const wss__slot_table *table) {
@@ -5409,19 +5411,29 @@ typedef struct wss__queue_job {
     int kind;
 } wss__queue_job;
 
+typedef struct wss__queue_account { /* of jobs inside the limits */
+    size_t count; /* atomic */
+    size_t bytes;
+} wss__queue_account;
+
+/* What those write who put something in and what the taker writes lie on cache lines apart, and neither looks at the
+   other's for each job. */
 typedef struct wss__queue_inbox {
+    char apart[WSS__MEM_LINE];
     pthread_mutex_t mutex;
     wss__queue_list waiting;
-    wss__queue_list batch; /* was taken and has not run; the taker's */
     int fd;
     int closed;
-    size_t count; /* of jobs inside the limits that have not begun to run; atomic */
-    size_t bytes; /* of these; atomic */
+    wss__queue_account came;
+    wss__queue_account gone; /* that have begun to run, when it was last looked */
     size_t max_count;
     size_t max_bytes;
     size_t orders; /* of the jobs that wait, those that are no posts */
-    size_t left;   /* of the batch, likewise; the taker's */
     int wake;      /* what was put in while it was empty has not been signalled */
+    char apart_too[WSS__MEM_LINE];
+    wss__queue_account begun; /* the taker's, as all from here on */
+    wss__queue_list batch;    /* was taken and has not run */
+    size_t left;              /* of it, those that are no posts */
 } wss__queue_inbox;
 
 static int wss__queue_init(wss__queue_inbox *inbox, const wss_options *options) {
@@ -5463,14 +5475,39 @@ static void wss__queue_unlink(wss__queue_list *list, int which, wss__queue_job *
     *(next ? &next->previous[which] : &list->last) = previous;
 }
 
+/* One job more, of so many bytes. One thread at a time. */
+static void wss__queue_count(wss__queue_account *account, size_t bytes) {
+    __atomic_store_n(&account->bytes, account->bytes + bytes, __ATOMIC_RELAXED);
+    __atomic_store_n(&account->count, account->count + 1, __ATOMIC_RELEASE);
+}
+
+static wss__queue_account wss__queue_read(const wss__queue_account *account) {
+    wss__queue_account now;
+    now.count = __atomic_load_n(&account->count, __ATOMIC_ACQUIRE);
+    now.bytes = __atomic_load_n(&account->bytes, __ATOMIC_RELAXED);
+    return now;
+}
+
+/* How many jobs inside the limits have not begun to run. */
+static size_t wss__queue_posted(const wss__queue_inbox *inbox) {
+    size_t begun = wss__queue_read(&inbox->begun).count; /* first: what has begun had come */
+    return wss__queue_read(&inbox->came).count - begun;
+}
+
+/* Whether a job of so many bytes fits in beside what had come and not begun to run when it was last looked. An empty
+   inbox takes any. */
+static int wss__queue_fits(const wss__queue_inbox *inbox, size_t cost) {
+    size_t count = inbox->came.count - inbox->gone.count;
+    size_t bytes = inbox->came.bytes - inbox->gone.bytes;
+    return !count || (count < inbox->max_count && bytes <= inbox->max_bytes && cost <= inbox->max_bytes - bytes);
+}
+
 /* Whether one more job comes in. own: behind the batch in hand, which has no end. Under the mutex. */
-static int wss__queue_check(const wss__queue_inbox *inbox, size_t cost, int own) {
-    size_t count = __atomic_load_n(&inbox->count, __ATOMIC_RELAXED);
-    size_t bytes = __atomic_load_n(&inbox->bytes, __ATOMIC_RELAXED);
+static int wss__queue_check(wss__queue_inbox *inbox, size_t cost, int own) {
     if (inbox->closed && !own) return WSS_ERR_STOPPED;
-    if (!cost || !count) return WSS_OK;
-    if (count >= inbox->max_count || bytes >= inbox->max_bytes) return WSS_ERR_QUEUE_FULL;
-    return cost > inbox->max_bytes - bytes ? WSS_ERR_QUEUE_FULL : WSS_OK;
+    if (!cost || wss__queue_fits(inbox, cost)) return WSS_OK;
+    inbox->gone = wss__queue_read(&inbox->begun);
+    return wss__queue_fits(inbox, cost) ? WSS_OK : WSS_ERR_QUEUE_FULL;
 }
 
 /* One job, which is accepted. own: behind the batch in hand. Under the mutex. */
@@ -5479,9 +5516,7 @@ static void wss__queue_enter(wss__queue_inbox *inbox, wss__queue_job *job, int o
     wss__queue_append(own ? &inbox->batch : &inbox->waiting, WSS__QUEUE_ALL, job);
     if (is_order && job->group) wss__queue_append(job->group, WSS__QUEUE_GROUP, job);
     if (is_order) (*(own ? &inbox->left : &inbox->orders))++;
-    if (!job->cost) return;
-    __atomic_add_fetch(&inbox->count, 1, __ATOMIC_RELAXED);
-    __atomic_add_fetch(&inbox->bytes, job->cost, __ATOMIC_RELAXED);
+    if (job->cost) wss__queue_count(&inbox->came, job->cost);
 }
 
 /* Each job of a list to its inbox, or none to any: WSS_OK, or WSS_ERR_STOPPED or WSS_ERR_QUEUE_FULL. own: the inbox
@@ -5558,8 +5593,7 @@ static wss__queue_job *wss__queue_next(wss__queue_inbox *inbox) {
     if (!job) return NULL;
     wss__queue_unlink(&inbox->batch, WSS__QUEUE_ALL, job);
     if (job->kind != WSS__QUEUE_POST && inbox->left) inbox->left--;
-    if (job->cost) __atomic_sub_fetch(&inbox->count, 1, __ATOMIC_RELAXED);
-    if (job->cost) __atomic_sub_fetch(&inbox->bytes, job->cost, __ATOMIC_RELAXED);
+    if (job->cost) wss__queue_count(&inbox->begun, job->cost);
     return job;
 }
 
@@ -6529,6 +6563,12 @@ enum {
     WSS__CONN_UNDELIVERED = 64    /* messages of one connection on their way to a queue's thread */
 };
 
+enum { /* what a word is that tells of a peer, in its lowest bits */
+    WSS__CONN_IS_V4 = 1,   /* an IPv4 address and a port */
+    WSS__CONN_IS_BLOCK = 2, /* a pointer to a wss__conn_peer, plus this */
+    WSS__CONN_IS_PEER = 3
+};
+
 struct wss__conn;
 
 /* An event on its way to the queue's thread: what of it is known nowhere else. */
@@ -6592,6 +6632,7 @@ typedef struct wss__conn_address {
 
 /* What most connections never have. */
 typedef struct wss__conn_cold {
+    uint64_t peer;           /* mutex: see wss__conn_peer_of */
     wss__conn_delivery *delivery; /* with options.queue, from accept to release */
     wss__conn_request *request;  /* mutex */
     char *path;              /* mutex; NULL: "/" */
@@ -6620,8 +6661,7 @@ typedef struct wss__conn {
     wss__timer_node timer;
     int fd;                  /* mutex */
     void *user;              /* atomic */
-    wss__conn_cold *cold;
-    uint64_t peer;           /* mutex: see wss__conn_peer_of */
+    uint64_t more;           /* mutex: see wss__conn_cold_of and wss__conn_peer_of */
     uint32_t opened;         /* when it was accepted, in steps of WSS__CONN_STEP */
     uint32_t since;          /* milliseconds of its loop's time, modulo 2^32: see UNREAD and AWAITED; else when it was
                                 adopted */
@@ -6659,20 +6699,31 @@ enum { /* kinds of jobs for a loop, or for a queue, beside WSS__QUEUE_POST */
     WSS__ORDER_LESS   /* less is undelivered: all may be */
 };
 
-/* An order to a loop. It is made on the stack; where another thread has to carry it out, a copy goes there. */
+/* The answer to a request. */
+typedef struct wss__conn_reply {
+    void *user;            /* the connection's pointer */
+    wss__span protocol;    /* the subprotocol, in memory for the connection to keep */
+    wss__buf_frame *frame; /* for the request to keep */
+    int status;            /* as it is kept */
+    int upgrade;           /* to one */
+} wss__conn_reply;
+
+/* An order to a loop. It is made on the stack; where another thread has to carry it out, a copy goes there: with 120
+   bytes, since for more the allocator of most systems takes a lock that both threads need. */
 typedef struct wss__conn_order {
-    wss__queue_job job;    /* arg: answer: the connection's pointer */
+    wss__queue_job job;
     wss_conn conn;         /* broadcast: left out. timer: the timer */
-    wss__conn *place;      /* adopt */
-    wss__buf_frame *frame; /* send, broadcast */
+    wss__buf_frame *frame; /* send, broadcast; else NULL */
+    union {
+        wss__conn *place;  /* adopt */
+        const wss__conn_reply *reply; /* answer: until it is handed in */
+    };
     wss__span text;        /* close: the reason. Behind a copy stands what this points to */
-    wss__span protocol;    /* answer: the subprotocol, in memory for the connection to keep */
-    wss__buf_frame *answer; /* for the request to keep */
-    int code;              /* close */
-    int status;            /* answer: as it is kept */
-    int bits;              /* read: of the work, to set or to clear */
-    uint8_t set;           /* read. timer: start, not cancel */
-    uint8_t upgrade;       /* answer: to one */
+    union {
+        int code;          /* close */
+        int bits;          /* read: of the work, to set or to clear */
+    };
+    int set;               /* read. timer: start, not cancel */
 } wss__conn_order;
 
 typedef struct wss__loop {
@@ -6833,16 +6884,26 @@ static int wss__conn_put(wss__loop *loop, wss__conn_order *order, uint32_t *acco
     return wss__queue_put(&inbox, &order->job, 1, own, account, units);
 }
 
+/* What a connection has besides is told by one word: a pointer to its cold part or, where it has none, who its peer
+   is. The latter is in none of two bits that are clear in every pointer. */
+static wss__conn_cold *wss__conn_cold_of(const wss__conn *conn) {
+    return conn->more & WSS__CONN_IS_PEER ? NULL : (wss__conn_cold *)(uintptr_t)conn->more;
+}
+
 /* NULL without options.queue. */
 static wss__conn_delivery *wss__conn_delivery_of(const wss__conn *conn) {
-    return conn->cold ? conn->cold->delivery : NULL;
+    const wss__conn_cold *cold = wss__conn_cold_of(conn);
+    return cold ? cold->delivery : NULL;
 }
 
 static wss__conn_cold *wss__conn_need_cold(wss_server *server, wss__conn *conn) {
-    if (conn->cold) return conn->cold;
-    wss__conn_cold *cold = (wss__conn_cold *)wss__mem_get_zeroed(&server->mem, sizeof *cold);
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
+    if (cold) return cold;
+    cold = (wss__conn_cold *)wss__mem_get_zeroed(&server->mem, sizeof *cold);
+    if (!cold) return NULL;
     wss__conn_lock(server);
-    conn->cold = cold;
+    cold->peer = conn->more;
+    conn->more = (uint64_t)(uintptr_t)cold;
     wss__conn_unlock(server);
     return cold;
 }
@@ -6887,11 +6948,12 @@ static wss__conn_request *wss__conn_request_of(const wss_request *request) {
 /* Nobody needs the request any more, if there is one, but the event that may be showing it: where that still waits
    nobody will be shown it. So no more requests wait than handshakes are under way. */
 static void wss__conn_forget_request(wss_server *server, wss__conn *conn) {
-    wss__conn_request *kept = conn->cold ? conn->cold->request : NULL;
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
+    wss__conn_request *kept = cold ? cold->request : NULL;
     wss_queue *queue = server->options.queue;
     if (!kept) return;
     wss__conn_lock(server);
-    conn->cold->request = NULL;
+    cold->request = NULL;
     wss__conn_unlock(server);
     if (queue && wss__queue_recall(&queue->inbox, &kept->group)) wss__conn_release_request(server, kept);
     wss__conn_release_request(server, kept);
@@ -6917,11 +6979,11 @@ static void wss__conn_free_cold(wss_server *server, wss__conn_cold *cold) {
 
 /* Gives back what was needed for a while. */
 static void wss__conn_free_empty_cold(wss_server *server, wss__conn *conn) {
-    wss__conn_cold *cold = conn->cold;
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
     wss__conn_lock(server);
     int empty = !cold->delivery && !cold->request && !cold->path && !cold->protocol && !cold->reason && !cold->address;
     empty = empty && server->options.idle_ms == WSS_OFF && server->options.max_message_rate == WSS_OFF;
-    if (empty) conn->cold = NULL;
+    if (empty) conn->more = cold->peer;
     wss__conn_unlock(server);
     if (empty) wss__mem_free(&server->mem, cold, sizeof *cold);
 }
@@ -6944,34 +7006,39 @@ static wss__conn_peer wss__conn_peer_at(wss__address address) {
     return peer;
 }
 
-/* Known from accept until the place is free. An IPv4 address, which most have, fills the word: address, port and a 1;
-   another one has a block of memory, whose address is even. */
+/* Known from accept until the place is free: an IPv4 address, which most have, is told by the word itself, another one
+   by a block of memory. */
 static wss__conn_peer wss__conn_peer_of(const wss__conn *conn) {
     char bytes[4];
-    if (conn->peer && !(conn->peer & 1)) return *(const wss__conn_peer *)(uintptr_t)conn->peer;
-    wss__base_store_be(bytes, conn->peer >> 32, 4);
-    int kind = conn->peer ? WSS__ADDRESS_IP : WSS__ADDRESS_NONE;
-    int port = (int)(conn->peer >> 16 & 0xffff);
+    const wss__conn_cold *cold = wss__conn_cold_of(conn);
+    uint64_t word = cold ? cold->peer : conn->more;
+    if (word & WSS__CONN_IS_BLOCK) return *(const wss__conn_peer *)(uintptr_t)(word & ~(uint64_t)WSS__CONN_IS_PEER);
+    wss__base_store_be(bytes, word >> 32, 4);
+    int kind = word ? WSS__ADDRESS_IP : WSS__ADDRESS_NONE;
+    int port = (int)(word >> 16 & 0xffff);
     return wss__conn_peer_at(wss__address_of(kind, (const unsigned char *)bytes, 4, port));
 }
 
-static void wss__conn_free_peer(wss_server *server, uint64_t peer) {
-    if (peer && !(peer & 1)) wss__mem_free(&server->mem, (void *)(uintptr_t)peer, sizeof(wss__conn_peer));
+static void wss__conn_free_peer(wss_server *server, uint64_t word) {
+    void *block = (void *)(uintptr_t)(word & ~(uint64_t)WSS__CONN_IS_PEER);
+    if (word & WSS__CONN_IS_BLOCK) wss__mem_free(&server->mem, block, sizeof(wss__conn_peer));
 }
 
 /* False: no memory, and it is as it was. */
 static int wss__conn_set_peer(wss_server *server, wss__conn *conn, const wss__conn_peer *peer) {
     uint64_t v4 = wss__base_load_be((const char *)peer->address.bytes + 12, 4);
-    uint64_t made = v4 << 32 | (uint64_t)peer->address.port << 16 | 1;
+    uint64_t made = v4 << 32 | (uint64_t)peer->address.port << 16 | WSS__CONN_IS_V4;
     if (!wss__address_is_v4(&peer->address)) {
         wss__conn_peer *block = (wss__conn_peer *)wss__mem_get(&server->mem, sizeof *block);
         if (!block) return 0;
         *block = *peer;
-        made = (uint64_t)(uintptr_t)block;
+        made = (uint64_t)(uintptr_t)block | WSS__CONN_IS_BLOCK;
     }
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
+    uint64_t *word = cold ? &cold->peer : &conn->more;
     wss__conn_lock(server);
-    uint64_t before = conn->peer;
-    conn->peer = made;
+    uint64_t before = *word;
+    *word = made;
     wss__conn_unlock(server);
     wss__conn_free_peer(server, before);
     return 1;
@@ -6985,9 +7052,10 @@ static wss__conn_address **wss__conn_address_list(wss_server *server, const char
 
 /* One socket less of its address. Under the mutex; what it returns, may be NULL, is to be freed outside. */
 static wss__conn_address *wss__conn_leave_address(wss_server *server, wss__conn *conn) {
-    wss__conn_address *address = conn->cold ? conn->cold->address : NULL;
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
+    wss__conn_address *address = cold ? cold->address : NULL;
     if (!address) return NULL;
-    conn->cold->address = NULL;
+    cold->address = NULL;
     if (--address->count) return NULL;
     wss__conn_address **at = wss__conn_address_list(server, address->key);
     while (*at != address) at = &(*at)->next;
@@ -7022,22 +7090,21 @@ static int wss__conn_count_address(wss_server *server, const char key[8], wss__c
 static int wss__conn_limit(wss_server *server, wss__conn *conn, const wss__address *address) {
     char key[8];
     if (server->options.max_per_address == WSS_OFF || !wss__address_key(address, key)) return WSS_OK;
-    if (!wss__conn_need_cold(server, conn)) return WSS_ERR_MEMORY;
-    return wss__conn_count_address(server, key, &conn->cold->address);
+    wss__conn_cold *cold = wss__conn_need_cold(server, conn);
+    return cold ? wss__conn_count_address(server, key, &cold->address) : WSS_ERR_MEMORY;
 }
 
 /* The last holder gives the place back: the loop when the socket is closed, the queue's thread when the last
    event was delivered. Nothing of the connection is used after this. */
 static void wss__conn_release(wss_server *server, wss__conn *conn) {
-    wss__conn_cold *cold = conn->cold;
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
     if (cold && cold->delivery && __atomic_sub_fetch(&cold->delivery->holders, 1, __ATOMIC_ACQ_REL) > 0) return;
     wss__conn_lock(server);
     if ((conn->slot.word & WSS__SLOT_STATE) == WSS__SLOT_CLOSED)
         __atomic_sub_fetch(&server->closed, 1, __ATOMIC_RELAXED);
     void *user = __atomic_exchange_n(&conn->user, NULL, __ATOMIC_ACQ_REL);
-    uint64_t peer = conn->peer;
-    conn->cold = NULL;
-    conn->peer = 0;
+    uint64_t peer = cold ? cold->peer : conn->more;
+    conn->more = 0;
     wss__slot_release(&server->conns, &conn->slot);
     wss__conn_unlock(server);
     wss__conn_free_cold(server, cold);
@@ -7277,12 +7344,12 @@ __attribute__((__always_inline__)) static inline size_t wss__pause_load(const ws
 }
 
 static wss__conn_delivery *wss__pause_delivery_at(const wss__loop *loop, uint32_t index) {
-    return wss__conn_at(loop->server, index)->cold->delivery;
+    return wss__conn_delivery_of(wss__conn_at(loop->server, index));
 }
 
 /* At the end of its loop's list of those that are held back. */
 static void wss__pause_hold(wss__loop *loop, wss__conn *conn) {
-    wss__conn_delivery *delivery = conn->cold->delivery;
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     wss__conn_list *list = &loop->held_back;
     if (delivery->held) return;
     delivery->held = 1;
@@ -7313,7 +7380,7 @@ static void wss__pause_await_less(wss__loop *loop, int before) {
 /* Asks the thread that drains the queue to say when it has caught up: with this connection; or, where it has nothing
    under way that could be told, with all of them. load: what it was held back for. */
 static void wss__pause_ask_for_less(wss_server *server, wss__conn *conn, size_t load) {
-    wss__conn_delivery *delivery = conn->cold->delivery;
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     wss__loop *loop = wss__conn_loop_of(server, conn);
     __atomic_store_n(&delivery->waiting, 1, __ATOMIC_SEQ_CST);
     if (load < SIZE_MAX || __atomic_load_n(&delivery->undelivered, __ATOMIC_SEQ_CST)) return;
@@ -7325,15 +7392,17 @@ static void wss__pause_ask_for_less(wss_server *server, wss__conn *conn, size_t 
 static uint64_t wss__pause_rate_end(const wss_server *server, const wss__conn *conn) {
     const uint64_t second = 1000000000;
     uint64_t now = wss__conn_loop_of(server, conn)->time * 1000000;
-    uint64_t next = (conn->cold ? conn->cold->rated : 0) + second / (unsigned)server->options.max_message_rate;
+    const wss__conn_cold *cold = wss__conn_cold_of(conn);
+    uint64_t next = (cold ? cold->rated : 0) + second / (unsigned)server->options.max_message_rate;
     return next > now + second ? (next - second + 999999) / 1000000 : 0;
 }
 
 /* Counts a message of a connection. True: it is the last for a while. */
 static int wss__pause_rate(const wss_server *server, wss__conn *conn) {
     uint64_t now = wss__conn_loop_of(server, conn)->time * 1000000;
-    uint64_t from = conn->cold->rated > now ? conn->cold->rated : now;
-    conn->cold->rated = from + 1000000000 / (unsigned)server->options.max_message_rate;
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
+    uint64_t from = cold->rated > now ? cold->rated : now;
+    cold->rated = from + 1000000000 / (unsigned)server->options.max_message_rate;
     return wss__pause_rate_end(server, conn) > 0;
 }
 
@@ -7426,7 +7495,7 @@ static void wss__deadline_offer_open(const wss__loop *loop, const wss__conn *con
         wss__deadline_offer(first, WSS__DEADLINE_MESSAGE, input->since + more, options->message_ms);
     }
     if (options->idle_ms != WSS_OFF)
-        wss__deadline_offer(first, WSS__DEADLINE_IDLE, conn->cold->last_message, options->idle_ms);
+        wss__deadline_offer(first, WSS__DEADLINE_IDLE, wss__conn_cold_of(conn)->last_message, options->idle_ms);
 }
 
 /* When a connection has lived long enough, by the clock: a quarter more or less, so that those who came together do not
@@ -7502,6 +7571,12 @@ static void wss__deadline_answered(wss__loop *loop, wss__conn *conn) {
     wss__timer_remove(&loop->wheel, conn->slot.index);
 }
 
+/* For the idle timeout: a message has come or is sent, or it has opened. */
+static void wss__deadline_note_message(const wss__loop *loop, wss__conn *conn) {
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
+    if (cold) cold->last_message = loop->time;
+}
+
 /* Puts off what was to be heard of a peer, by the time for which it was not read from: that has not passed for it. */
 static void wss__deadline_put_off(wss__loop *loop, wss__conn *conn) {
     uint32_t gone = wss__deadline_ago(loop->time, conn->since);
@@ -7510,7 +7585,8 @@ static void wss__deadline_put_off(wss__loop *loop, wss__conn *conn) {
     wss__deadline_set_seen(conn, wss__deadline_earlier(seen, loop->time));
     conn->since = (uint32_t)loop->time;
     if (input) input->since = wss__deadline_earlier(input->since + gone, loop->time);
-    if (conn->cold) conn->cold->last_message = wss__deadline_earlier(conn->cold->last_message + gone, loop->time);
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
+    if (cold) cold->last_message = wss__deadline_earlier(cold->last_message + gone, loop->time);
 }
 
 /* Whether a connection is read from, while it is open: what it sends meanwhile waits, so the time does not run, and
@@ -7647,7 +7723,7 @@ static inline void wss__notify_run(wss__conn *conn, wss_event *event) {
 static void wss__notify_hand_over(wss_server *server, wss__conn *conn, wss__conn_notice *notice,
                                   const wss_event *event) {
     wss__queue_list *group = event->request ? &wss__conn_request_of(event->request)->group : NULL;
-    wss__conn_delivery *delivery = conn && !event->request ? conn->cold->delivery : NULL;
+    wss__conn_delivery *delivery = conn && !event->request ? wss__conn_delivery_of(conn) : NULL;
     notice->kind = (uint8_t)event->kind;
     notice->opcode = (uint8_t)event->opcode;
     notice->code = (uint16_t)event->code;
@@ -7672,8 +7748,9 @@ static wss__conn_notice *wss__notify_new_notice(wss__conn *conn, const wss_event
     notice->job.size = size;
     if (event->size) memcpy(copy, event->data, event->size);
     copy[event->size] = 0;
-    __atomic_add_fetch(&conn->cold->delivery->undelivered, size, __ATOMIC_SEQ_CST);
-    __atomic_add_fetch(&conn->cold->delivery->messages, 1, __ATOMIC_SEQ_CST);
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
+    __atomic_add_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
+    __atomic_add_fetch(&delivery->messages, 1, __ATOMIC_SEQ_CST);
     __atomic_add_fetch(&event->server->undelivered, size, __ATOMIC_SEQ_CST);
     return notice;
 }
@@ -7682,7 +7759,7 @@ static wss__conn_notice *wss__notify_new_notice(wss__conn *conn, const wss_event
    sends it to its loop. Any thread. */
 static void wss__notify_settle(wss_server *server, wss__conn *conn, wss__conn_notice *notice) {
     size_t size = notice->job.size;
-    wss__conn_delivery *delivery = conn->cold->delivery;
+    wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     wss__queue_inbox *inbox = &wss__conn_loop_of(server, conn)->inbox;
     size_t left = __atomic_sub_fetch(&delivery->undelivered, size, __ATOMIC_SEQ_CST);
     int messages = __atomic_sub_fetch(&delivery->messages, 1, __ATOMIC_SEQ_CST);
@@ -7750,8 +7827,9 @@ static void wss__notify_disconnect(wss__loop *loop, wss__conn *conn, const wss__
         wss__conn_raise(conn, WSS__STAGE_CLOSING);
     wss__conn_unlock(server);
     if (!connected) return;
-    int ours = end->cause == WSS_CAUSE_LOCAL_CLOSE && conn->cold && conn->cold->reason;
-    wss__span text = ours ? wss__base_span(conn->cold->reason, conn->cold->reason_size)
+    const wss__conn_cold *cold = wss__conn_cold_of(conn);
+    int ours = end->cause == WSS_CAUSE_LOCAL_CLOSE && cold && cold->reason;
+    wss__span text = ours ? wss__base_span(cold->reason, cold->reason_size)
                           : wss__base_span(end->data, end->size);
     wss__conn_delivery *delivery = wss__conn_delivery_of(conn);
     char *copy = delivery ? delivery->reason : reason;
@@ -7803,7 +7881,7 @@ static void wss__notify_log_gone(wss__loop *loop, const wss__conn *conn, const w
     char path[WSS__LOG_PEER * 4 + 4];
     char address[WSS__ADDRESS_TEXT];
     wss__conn_peer peer = wss__conn_peer_of(conn);
-    const wss__conn_cold *cold = conn->cold;
+    const wss__conn_cold *cold = wss__conn_cold_of(conn);
     uint64_t age = loop->now - (uint64_t)conn->opened * WSS__CONN_STEP;
     wss__log_escape(cold && cold->path ? wss__base_span(cold->path, cold->path_size) : wss__base_text("/"), path);
     wss__log_escape(wss__base_span(end->data, end->size), reason);
@@ -7865,7 +7943,8 @@ static void wss__notify_end(wss__loop *loop, wss__conn *conn, int cause, int how
 static void wss__notify_reject(wss__loop *loop, wss__conn *conn, int rule, const wss_request *request) {
     wss__session_event end;
     wss__session_input *head = conn->session.input;
-    if (!request && conn->cold && conn->cold->request) request = &conn->cold->request->request;
+    const wss__conn_cold *cold = wss__conn_cold_of(conn);
+    if (!request && cold && cold->request) request = &cold->request->request;
     if (request) end.request = *request;
     else wss__input_forget_request(&end, wss__base_span(head ? head->data : NULL, head ? head->size : 0),
                                    wss__base_text(NULL));
@@ -8271,7 +8350,7 @@ static void wss__write_close(wss__loop *loop, wss__conn *conn, int code, wss__sp
 static void wss__write_answer(wss__loop *loop, wss__conn *conn) {
     wss_server *server = loop->server;
     if (conn->session.phase != WSS__SESSION_ASKED || wss__conn_stage(conn) <= WSS__STAGE_ASKED) return;
-    wss__conn_request *kept = conn->cold->request;
+    wss__conn_request *kept = wss__conn_cold_of(conn)->request;
     wss__buf_frame *frame = kept->answer;
     if (!frame) return;
     kept->answer = NULL;
@@ -8308,7 +8387,7 @@ static size_t wss__pressure_holds(const wss__conn *conn) {
 }
 
 static wss__conn_cold *wss__pressure_at(const wss__loop *loop, uint32_t index) {
-    return wss__conn_at(loop->server, index)->cold;
+    return wss__conn_cold_of(wss__conn_at(loop->server, index));
 }
 
 /* Makes these two neighbours in a list; NONE: its end. */
@@ -8318,7 +8397,7 @@ static void wss__pressure_join(const wss__loop *loop, wss__conn_list *list, uint
 }
 
 static void wss__pressure_unlink(wss__loop *loop, wss__conn *conn) {
-    wss__conn_cold *cold = conn->cold;
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
     if (!cold || !cold->heavy) return;
     wss__pressure_join(loop, &loop->heavy[cold->heavy - 1], cold->heavy_before, cold->heavy_after);
     cold->heavy = 0;
@@ -8333,10 +8412,11 @@ static int wss__pressure_is_spared(const wss__loop *loop, const wss__conn_cold *
    him have moved a second after him at most. Others in front. */
 static void wss__pressure_link(wss__loop *loop, wss__conn *conn, int number) {
     wss__conn_list *list = &loop->heavy[number - 1];
-    int last = wss__pressure_is_spared(loop, conn->cold);
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
+    int last = wss__pressure_is_spared(loop, cold);
     uint32_t before = last ? list->last : WSS__SLOT_NONE;
     uint32_t after = last ? WSS__SLOT_NONE : list->first;
-    conn->cold->heavy = (uint8_t)number;
+    cold->heavy = (uint8_t)number;
     wss__pressure_join(loop, list, before, conn->slot.index);
     wss__pressure_join(loop, list, conn->slot.index, after);
 }
@@ -8344,7 +8424,7 @@ static void wss__pressure_link(wss__loop *loop, wss__conn *conn, int number) {
 /* Whether it has moved since it last had: it has taken, if most of what it holds waits to be sent to it, else sent, as
    many bytes as least_rate asks for the time in between. Who sends and never reads does not move, nor who drips. */
 static int wss__pressure_has_moved(const wss__loop *loop, const wss__conn *conn, size_t holds) {
-    wss__conn_cold *cold = conn->cold;
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
     int rate = loop->server->options.least_rate;
     size_t waiting = conn->session.queue ? wss__buf_own(conn->session.queue) : 0;
     int takes = waiting >= holds - waiting;
@@ -8360,16 +8440,17 @@ static int wss__pressure_has_moved(const wss__loop *loop, const wss__conn *conn,
 /* Keeps a connection in the list where it belongs, at its end if it has moved. Where there is no memory to remember it,
    the next turn tries again. */
 static void wss__pressure_note(wss__loop *loop, wss__conn *conn) {
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
     size_t holds = wss__pressure_holds(conn);
     int number = 0;
     if (holds < WSS__PRESSURE_LEAST) {
-        if (!conn->cold || !conn->cold->heavy) return;
+        if (!cold || !cold->heavy) return;
         wss__pressure_unlink(loop, conn);
         wss__conn_free_empty_cold(loop->server, conn);
         return;
     }
     while (number < WSS__CONN_HEAVY && holds >> number >= WSS__PRESSURE_LEAST) number++;
-    wss__conn_cold *cold = wss__conn_need_cold(loop->server, conn);
+    cold = wss__conn_need_cold(loop->server, conn);
     if (!cold) return;
     int moved = wss__pressure_has_moved(loop, conn, holds);
     if (cold->heavy == number && !moved) return;
@@ -8383,7 +8464,7 @@ static wss__conn *wss__pressure_heaviest(const wss__loop *loop) {
     for (int number = WSS__CONN_HEAVY; number > 0; number--) {
         uint32_t first = loop->heavy[number - 1].first;
         wss__conn *conn = first == WSS__SLOT_NONE ? NULL : wss__conn_at(loop->server, first);
-        if (conn && !wss__pressure_is_spared(loop, conn->cold)) return conn;
+        if (conn && !wss__pressure_is_spared(loop, wss__conn_cold_of(conn))) return conn;
     }
     return NULL;
 }
@@ -8394,7 +8475,8 @@ static int wss__pressure_moves(wss__loop *loop, wss__conn *conn) {
     wss__write_flush(loop, conn);
     wss__pressure_note(loop, conn);
     wss__conn_make_ready(loop, conn);
-    return !conn->cold || !conn->cold->heavy || wss__pressure_is_spared(loop, conn->cold);
+    const wss__conn_cold *cold = wss__conn_cold_of(conn);
+    return !cold || !cold->heavy || wss__pressure_is_spared(loop, cold);
 }
 
 /* From three quarters of the budget on, one connection of the loop ends a turn: it is told so where it can be, and else
@@ -8420,14 +8502,14 @@ static uint64_t wss__pressure_due(const wss__loop *loop) {
 
 /* ---- [read] ------------------------------------------------------------------------------------------------
    purpose  bytes in: received, taken apart by the session, and handed to the application
-   knows    base, mem, address, http, timer, session, input, queue, socket, event, conn, pause, deadline, notify,
+   knows    base, mem, address, http, frame, timer, session, input, queue, socket, event, conn, pause, deadline, notify,
             write
    owns     after every call of user code the state is looked at again; input that may not be looked at is held
    threads  the loop's own, except where a function says otherwise */
 
 enum {
-    WSS__READ_SHARE = 128,  /* messages of one connection in a turn */
-    WSS__READ_SIZE = 65536  /* bytes of a receive */
+    WSS__READ_SHARE = 128,    /* messages of one connection in a turn */
+    WSS__READ_SIZE = 65 << 10 /* bytes of a receive: 64 KiB, and frames' heads */
 };
 
 static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__session_event *message) {
@@ -8436,7 +8518,7 @@ static void wss__read_message(wss__loop *loop, wss__conn *conn, const wss__sessi
     event.opcode = message->opcode;
     event.size = message->size;
     event.data = message->data;
-    if (conn->cold) conn->cold->last_message = loop->time;
+    wss__deadline_note_message(loop, conn);
     if (loop->server->options.max_message_rate != WSS_OFF && wss__pause_rate(loop->server, conn))
         WSS__COUNT(loop->shared.stats.rate_pauses, 1);
     if (!wss__notify_tell(conn, &event, NULL)) wss__notify_end(loop, conn, WSS_CAUSE_MEMORY, WSS__NOTIFY_SAY);
@@ -8513,7 +8595,7 @@ static void wss__read_ask(wss__loop *loop, wss__conn *conn, const wss_request *r
     wss__conn_set_state(loop, conn, WSS__STATE_ASKED);
     conn->since = (uint32_t)loop->time; /* the application has its time, whenever the request came */
     wss__conn_lock(server);
-    conn->cold->request = kept;
+    wss__conn_cold_of(conn)->request = kept;
     wss__conn_raise(conn, WSS__STAGE_ASKED);
     wss__conn_unlock(server);
     wss__notify_init(server, conn, upgrade ? WSS_EVENT_UPGRADE : WSS_EVENT_HTTP, &event);
@@ -8559,7 +8641,7 @@ static void wss__read_handle(wss__loop *loop, wss__conn *conn, int kind, const w
 static void wss__read_connect(wss__loop *loop, wss__conn *conn) {
     conn->session.given = loop->shared.broadcasts.end;
     conn->session.receives = 1;
-    if (conn->cold) conn->cold->last_message = loop->time;
+    wss__deadline_note_message(loop, conn);
     wss__timer_remove(&loop->wheel, conn->slot.index); /* that of the handshake may be far */
     wss__notify_connect(loop, conn);
 }
@@ -8616,12 +8698,25 @@ static void wss__read_ended(wss__loop *loop, wss__conn *conn, ssize_t got) {
     wss__notify_end(loop, conn, WSS_CAUSE_PEER_VANISHED, WSS__NOTIFY_SAY); /* no Close, for who may still read */
 }
 
-/* How much is received at once: what can be dealt with in this turn or held; more only of a large message that has
-   begun. */
-static size_t wss__read_size(const wss__loop *loop, const wss__conn *conn) {
-    const wss__session_input *input = conn->session.input;
-    size_t rest = input && input->in_frame ? input->frame_left : 0;
-    return wss__base_min(loop->receive_size, wss__base_max(rest, WSS__READ_SIZE));
+/* How much is received at once: what can be dealt with in this turn or held, behind the rest of a large message. */
+static size_t wss__read_size(size_t room, uint64_t rest) {
+    return rest < room - wss__base_min(room, WSS__READ_SIZE) ? (size_t)rest + WSS__READ_SIZE : room;
+}
+
+/* Receives the rest of a message that these bytes begin, where there is room for the whole: in one piece it is looked
+   at where it lies. Returns for how much more there was room. */
+static size_t wss__read_whole(wss__loop *loop, const wss__conn *conn, wss__session_bytes *bytes) {
+    wss__frame_head frame;
+    size_t room = loop->receive_size - bytes->size;
+    if (conn->session.phase != WSS__SESSION_OPEN || conn->session.input) return 0;
+    int head = wss__frame_decode(bytes->data, bytes->size, &frame);
+    if (head <= 0) return 0;
+    size_t come = bytes->size - (size_t)head;
+    if (frame.size <= come || frame.size - come > room) return 0;
+    room = wss__read_size(room, frame.size - come);
+    ssize_t got = wss__socket_receive(conn->fd, bytes->data + bytes->size, room);
+    if (got > 0) bytes->size += (size_t)got; /* else it is told at the next receive */
+    return room;
 }
 
 static inline void wss__read_count(wss__loop *loop, wss__conn *conn, size_t size) {
@@ -8634,7 +8729,8 @@ static inline void wss__read_count(wss__loop *loop, wss__conn *conn, size_t size
    timer rings. */
 static void wss__read_some(wss__loop *loop, wss__conn *conn) {
     wss__session_bytes bytes;
-    size_t room = wss__read_size(loop, conn);
+    const wss__session_input *input = conn->session.input;
+    size_t room = wss__read_size(loop->receive_size, input && input->in_frame ? input->frame_left : 0);
     bytes.data = loop->receive;
     if (!loop->shared.cork_size && !wss__event_type_count(&loop->server->handlers))
         loop->shared.in_place.replies = loop->receive;
@@ -8644,6 +8740,7 @@ static void wss__read_some(wss__loop *loop, wss__conn *conn) {
         return;
     }
     bytes.size = (size_t)got;
+    if (bytes.size == room) room += wss__read_whole(loop, conn, &bytes);
     wss__deadline_touch(loop, conn);
     if (conn->work & WSS__WORK_AWAITED && conn->session.phase != WSS__SESSION_CLOSING)
         wss__deadline_answered(loop, conn);
@@ -8907,7 +9004,7 @@ static void wss__serve_check_deadline(wss__loop *loop, wss__conn *conn) {
 static int wss__serve_is_calm(const wss__conn *conn) {
     const int usual = WSS__WORK_READABLE | WSS__WORK_WRITABLE | WSS__WORK_READY;
     return (conn->work & ~usual) == WSS__STATE_OPEN << WSS__WORK_STATE_SHIFT && !conn->session.queue &&
-           !conn->session.input && conn->session.phase == WSS__SESSION_OPEN && !conn->cold &&
+           !conn->session.input && conn->session.phase == WSS__SESSION_OPEN && !wss__conn_cold_of(conn) &&
            !__atomic_load_n(&conn->session.coming, __ATOMIC_SEQ_CST) && wss__timer_pending(&conn->timer);
 }
 
@@ -9063,7 +9160,7 @@ static void wss__deliver_restore(const wss__conn_notice *notice, wss_event *even
     event->code = notice->code;
     event->cause = notice->cause;
     event->reason_length = notice->reason_size;
-    if (notice->kind == WSS_EVENT_DISCONNECT) event->reason = notice->conn->cold->delivery->reason;
+    if (notice->kind == WSS_EVENT_DISCONNECT) event->reason = wss__conn_delivery_of(notice->conn)->reason;
     if (notice->kind == WSS_EVENT_DATA) event->data = (const char *)(notice + 1);
     if (notice->kind == WSS_EVENT_DATA) event->size = notice->job.size - sizeof *notice - 1;
     if (notice->kind != WSS_EVENT_UPGRADE && notice->kind != WSS_EVENT_HTTP) return;
@@ -9280,11 +9377,12 @@ static int wss__accept_prepare(wss__loop *loop, wss__conn *conn, int fd, const w
     int result = trusted ? WSS_OK : wss__conn_limit(server, conn, &peer->address); /* whose it is, the request tells */
     int plain = !options->queue && options->idle_ms == WSS_OFF && options->max_message_rate == WSS_OFF;
     if (result || plain) return result;
-    if (!wss__conn_need_cold(server, conn)) return WSS_ERR_MEMORY;
+    wss__conn_cold *cold = wss__conn_need_cold(server, conn);
+    if (!cold) return WSS_ERR_MEMORY;
     if (!options->queue) return WSS_OK;
-    conn->cold->delivery = (wss__conn_delivery *)wss__mem_get_zeroed(&server->mem, sizeof *conn->cold->delivery);
-    if (!conn->cold->delivery) return WSS_ERR_MEMORY;
-    conn->cold->delivery->holders = 1;
+    cold->delivery = (wss__conn_delivery *)wss__mem_get_zeroed(&server->mem, sizeof *cold->delivery);
+    if (!cold->delivery) return WSS_ERR_MEMORY;
+    cold->delivery->holders = 1;
     return WSS_OK;
 }
 
@@ -9310,7 +9408,7 @@ static void wss__accept_adopt(wss__loop *loop, wss__conn *conn) {
     }
     conn->since = (uint32_t)loop->time;
     wss__deadline_touch(loop, conn);
-    if (conn->cold) conn->cold->last_message = loop->time;
+    wss__deadline_note_message(loop, conn);
     wss__conn_lock(loop->server);
     wss__slot_set(&conn->slot, (uint64_t)loop->index << WSS__STAGE_LOOP_SHIFT, WSS__SLOT_OWNED);
     wss__conn_unlock(loop->server);
@@ -9550,12 +9648,20 @@ static void wss__loop_run_job(wss__loop *loop, wss__queue_job *job) {
     wss__mem_free(&loop->server->mem, job, job->size);
 }
 
+/* What the next job needs has been written by another processor: it is fetched while this one runs. */
+static void wss__loop_expect(const wss__queue_job *job) {
+    if (job && job->kind == WSS__ORDER_SEND) __builtin_prefetch(((const wss__conn_order *)(const void *)job)->frame, 1);
+}
+
 /* Runs what was there when it was asked, and what the loop has ordered behind it meanwhile: when this returns nothing
    of its own is on the way. What the jobs post waits for the next turn. */
 static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
     wss__queue_job *job;
     wss__queue_take(&loop->inbox, close_it);
-    while ((job = wss__queue_next(&loop->inbox)) != NULL) wss__loop_run_job(loop, job);
+    while ((job = wss__queue_next(&loop->inbox)) != NULL) {
+        wss__loop_expect(loop->inbox.batch.first);
+        wss__loop_run_job(loop, job);
+    }
 }
 
 /* ---- stopping ---- */
@@ -9930,19 +10036,21 @@ static int wss__send_check_order(const wss__conn *conn, const wss__conn_order *o
         return open && stage >= WSS__STAGE_ACCEPTED ? WSS_OK : WSS_ERR_GONE;
     }
     if (stage != WSS__STAGE_ASKED) return WSS_ERR_ANSWERED;
-    return !conn->cold->request->upgrade == !order->upgrade ? WSS_OK : WSS_ERR_ARGUMENT;
+    return !wss__conn_cold_of(conn)->request->upgrade == !order->reply->upgrade ? WSS_OK : WSS_ERR_ARGUMENT;
 }
 
 /* What an order changes at once, for whatever is asked or ordered next; under the mutex. */
 static void wss__send_admit(wss__conn *conn, const wss__conn_order *order) {
     if (order->job.kind == WSS__ORDER_CLOSE) wss__conn_raise(conn, WSS__STAGE_SILENT);
     if (order->job.kind != WSS__ORDER_ANSWER) return;
-    int accepted = order->status == 101;
-    if (accepted) __atomic_store_n(&conn->user, order->job.arg, __ATOMIC_RELEASE);
-    conn->cold->protocol = (char *)(uintptr_t)order->protocol.data;
-    conn->cold->protocol_size = order->protocol.size;
-    conn->cold->request->answer = order->answer;
-    conn->cold->request->status = order->status;
+    const wss__conn_reply *reply = order->reply;
+    int accepted = reply->status == 101;
+    if (accepted) __atomic_store_n(&conn->user, reply->user, __ATOMIC_RELEASE);
+    wss__conn_cold *cold = wss__conn_cold_of(conn);
+    cold->protocol = (char *)(uintptr_t)reply->protocol.data;
+    cold->protocol_size = reply->protocol.size;
+    cold->request->answer = reply->frame;
+    cold->request->status = reply->status;
     wss__conn_raise(conn, accepted ? WSS__STAGE_ACCEPTED : WSS__STAGE_ANSWERED);
 }
 
@@ -10228,7 +10336,7 @@ static int wss__public_set_paused(wss_server *server, wss_conn handle, int pause
     if (!server) return WSS_ERR_ARGUMENT;
     wss__send_make_order(&order, WSS__ORDER_READ, handle);
     order.bits = WSS__WORK_PAUSED;
-    order.set = (uint8_t)paused;
+    order.set = paused;
     return wss__send_do(server, &order);
 }
 
@@ -10259,7 +10367,7 @@ static void wss__public_copy_text(char *out, size_t size, const char *text, size
 }
 
 static void wss__public_fill_info(wss_server *server, const wss__conn *conn, uint64_t now, wss_info *info) {
-    const wss__conn_cold *cold = conn->cold;
+    const wss__conn_cold *cold = wss__conn_cold_of(conn);
     int round_trip = __atomic_load_n(&conn->round_trip, __ATOMIC_RELAXED);
     wss__conn_peer peer = wss__conn_peer_of(conn);
     info->conn = wss__conn_handle(conn);
@@ -10308,7 +10416,7 @@ WSSERVER_API void wss_get_stats(wss_server *server, wss_stats *stats) {
         const wss__session_stats *part = &server->loops[i].shared.stats;
         uint64_t queued = __atomic_load_n(&part->queued_peak, __ATOMIC_RELAXED);
         wss__public_add_stats(stats, part);
-        stats->posted += __atomic_load_n(&server->loops[i].inbox.count, __ATOMIC_RELAXED);
+        stats->posted += wss__queue_posted(&server->loops[i].inbox);
         if (queued > peak) peak = queued;
         uint64_t turn = __atomic_load_n(&part->loop_lag_ms, __ATOMIC_RELAXED);
         if (turn > lag) lag = turn;
@@ -10335,7 +10443,7 @@ static int wss__public_hold_request(wss_server *server, const wss__conn_order *a
     wss__conn *conn = wss__conn_find(server, answer->conn);
     int result = wss__send_check_order(conn, answer, 0);
     if (!result) {
-        *kept = conn->cold->request;
+        *kept = wss__conn_cold_of(conn)->request;
         __atomic_add_fetch(&(*kept)->references, 1, __ATOMIC_RELAXED);
     }
     wss__conn_unlock(server);
@@ -10357,21 +10465,20 @@ static int wss__public_answer_frame(wss_server *server, const wss__answer_reply 
 static int wss__public_answer(wss_server *server, wss_conn handle, wss__answer_reply *reply, int upgrade, void *user) {
     wss__conn_order order;
     wss__conn_request *kept;
+    wss__conn_reply given = {user, {NULL, 0}, NULL, reply->answer.status, upgrade};
     wss__send_make_order(&order, WSS__ORDER_ANSWER, handle);
-    order.job.arg = user;
-    order.status = reply->answer.status;
-    order.upgrade = (uint8_t)upgrade;
+    order.reply = &given;
     int result = wss__public_hold_request(server, &order, &kept);
     if (result) return result;
     wss__span protocol = wss__base_text(reply->protocol);
     if (reply->protocol && !wss__http_offers(&kept->request, protocol)) result = WSS_ERR_PROTOCOL;
-    if (order.status == 101) wss__answer_welcome(reply, wss__http_key(&kept->request));
+    if (given.status == 101) wss__answer_welcome(reply, wss__http_key(&kept->request));
     reply->is_head = kept->request.method == WSS__HTTP_HEAD;
-    if (!result) result = wss__public_answer_frame(server, reply, &order.answer);
-    if (!result && protocol.size) order.protocol.data = wss__conn_copy(server, protocol, &order.protocol.size);
+    if (!result) result = wss__public_answer_frame(server, reply, &given.frame);
+    if (!result && protocol.size) given.protocol.data = wss__conn_copy(server, protocol, &given.protocol.size);
     if (!result) result = wss__send_do(server, &order);
-    if (result) wss__buf_release(&server->mem, order.answer);
-    if (result) wss__mem_free(&server->mem, (void *)(uintptr_t)order.protocol.data, order.protocol.size);
+    if (result) wss__buf_release(&server->mem, given.frame);
+    if (result) wss__mem_free(&server->mem, (void *)(uintptr_t)given.protocol.data, given.protocol.size);
     wss__conn_release_request(server, kept);
     return result;
 }
@@ -10429,7 +10536,7 @@ static int wss__public_tell_timer(wss_server *server, uint64_t id, int start) {
     wss_conn carrier;
     carrier.id = id;
     wss__send_make_order(&order, WSS__ORDER_TIMER, carrier);
-    order.set = (uint8_t)start;
+    order.set = start;
     return wss__send_do(server, &order) == WSS_OK;
 }
 

@@ -87,6 +87,24 @@ static void on_connect(const wss_event *e) {
     posts.conns[posts.count++] = e->conn;
 }
 
+static void print_posts(void) {
+    wss_stats stats;
+    wss_get_stats(server, &stats);
+    double cpu = (double)(thread_cpu() - posts.cpu) / 1e9;
+    printf("{\"posts\":%llu,\"refused\":%llu,\"loop_cpu\":%.6f,\"per_cpu\":%.1f,\"wakeups\":%llu}\n",
+           (unsigned long long)posts.sent, (unsigned long long)posts.refused, cpu, (double)posts.sent / cpu,
+           (unsigned long long)(stats.wakeups - posts.wakeups));
+    fflush(stdout);
+}
+
+static void finish_posts(void *unused) {
+    (void)unused;
+    pthread_join(posts.thread, NULL);
+    print_posts();
+    posts.count = 0;
+    posts.sent = posts.refused = 0;
+}
+
 static void *produce(void *unused) {
     char message[POST_SIZE];
     uint32_t state = 2463534242u;
@@ -101,33 +119,15 @@ static void *produce(void *unused) {
         else posts.refused++;
         if (result != WSS_OK) nanosleep(&moment, NULL);
     }
+    while (wss_post(server, finish_posts, NULL) != WSS_OK) nanosleep(&moment, NULL); /* behind all that was sent */
     return unused;
-}
-
-static void print_posts(void) {
-    wss_stats stats;
-    wss_get_stats(server, &stats);
-    double cpu = (double)(thread_cpu() - posts.cpu) / 1e9;
-    printf("{\"posts\":%llu,\"refused\":%llu,\"loop_cpu\":%.6f,\"per_cpu\":%.1f,\"wakeups\":%llu}\n",
-           (unsigned long long)posts.sent, (unsigned long long)posts.refused, cpu, (double)posts.sent / cpu,
-           (unsigned long long)(stats.wakeups - posts.wakeups));
-    fflush(stdout);
-}
-
-static void finish_posts(void *unused) {
-    (void)unused;
-    print_posts();
-    posts.count = 0;
-    posts.sent = posts.refused = 0;
 }
 
 static void on_posts(const wss_event *e) {
     wss_stats stats;
     if (posts.began) {
         __atomic_store_n(&posts.running, 0, __ATOMIC_RELEASE);
-        pthread_join(posts.thread, NULL);
         posts.began = 0;
-        check(wss_post(e->server, finish_posts, NULL)); /* behind all that was sent */
         return;
     }
     wss_get_stats(e->server, &stats);

@@ -86,7 +86,7 @@ static void accepts(void) {
     CHECK(strstr(answer, "\r\n\r\n\x81\x05" "first") != NULL);
     CHECK(user_seen != NULL);
     CHECK_INT(opened, 1);
-    CHECK(wss__conn_at(server, 0)->cold->request == NULL); /* an answered request is not kept */
+    CHECK(wss__conn_cold_of(wss__conn_at(server, 0))->request == NULL); /* an answered request is not kept */
     wss_info info;
     wss_conn none = {0};
     CHECK_INT(wss_get_info(server, wss_next(server, none), &info), WSS_OK);

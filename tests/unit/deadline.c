@@ -220,7 +220,7 @@ static void half_a_message(void) {
 
 static void idle(void) {
     begin();
-    conn.cold = &cold;
+    conn.more = (uint64_t)(uintptr_t)&cold;
     cold.last_message = START - 500;
     CHECK(is_due(WSS__DEADLINE_NONE, 0));
     server.options.idle_ms = 60000;
@@ -229,7 +229,7 @@ static void idle(void) {
     wss__deadline_touch(&loop, &conn); /* a pong is no message */
     CHECK(is_due(WSS__DEADLINE_IDLE, 59500));
     server.options.idle_ms = WSS_OFF;
-    conn.cold = NULL;
+    conn.more = 0;
     CHECK(is_due(WSS__DEADLINE_NONE, 0));
 }
 
@@ -316,7 +316,7 @@ static void retry(void) {
 static void not_read_from(void) {
     begin();
     server.options.ping_ms = server.options.pong_ms = server.options.idle_ms = server.options.message_ms = 100;
-    conn.cold = &cold;
+    conn.more = (uint64_t)(uintptr_t)&cold;
     cold.last_message = START;
     conn.session.input = &input;
     input.in_message = 1;
@@ -334,7 +334,7 @@ static void the_earliest(void) {
                                 WSS__DEADLINE_IDLE};
     for (int first = 0; first < 5; first++) {
         begin();
-        conn.cold = &cold;
+        conn.more = (uint64_t)(uintptr_t)&cold;
         conn.session.input = &input;
         conn.session.queue = &queue;
         input.in_message = 1;
@@ -389,7 +389,7 @@ static void time_stands_while_paused(void) {
     server.options.pong_ms = 5000;
     server.options.message_ms = 10000;
     server.options.idle_ms = 50000;
-    conn.cold = &cold;
+    conn.more = (uint64_t)(uintptr_t)&cold;
     cold.last_message = START;
     conn.session.input = &input;
     input.in_message = 1;
@@ -447,7 +447,7 @@ static void pause_of_years(void) {
         server.options.pong_ms = 5000;
         server.options.message_ms = 30000;
         server.options.idle_ms = 30000;
-        conn.cold = &cold;
+        conn.more = (uint64_t)(uintptr_t)&cold;
         cold.last_message = START;
         conn.session.input = &input;
         input.in_message = 1;
@@ -470,7 +470,7 @@ static void pause_of_years(void) {
 /* What begins during the pause, of bytes that were held, does not lie ahead afterwards. */
 static void began_while_paused(void) {
     begin();
-    conn.cold = &cold;
+    conn.more = (uint64_t)(uintptr_t)&cold;
     conn.session.input = &input;
     wss__deadline_note_reading(&loop, &conn, 0);
     pass(1000);

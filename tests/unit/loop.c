@@ -526,30 +526,6 @@ static void time_of_a_share(void) {
     CHECK_INT(wss__read_is_over(&loop, 128, &began), 1);
 }
 
-/* A receive takes what a turn can deal with, and of a large frame that has begun what is still to come of it. */
-static void size_of_a_receive(void) {
-    static wss__loop loop;
-    wss__session_input input;
-    wss__conn conn;
-    memset(&input, 0, sizeof input);
-    memset(&conn, 0, sizeof conn);
-    loop.receive_size = WSS__LOOP_RECEIVE;
-    CHECK_INT(wss__read_size(&loop, &conn), 65536);
-    conn.session.input = &input;
-    input.frame_left = 500000;
-    CHECK_INT(wss__read_size(&loop, &conn), 65536); /* left over from a frame before */
-    input.in_frame = 1;
-    CHECK_INT(wss__read_size(&loop, &conn), 500000);
-    input.frame_left = 65537;
-    CHECK_INT(wss__read_size(&loop, &conn), 65537);
-    input.frame_left = 65535;
-    CHECK_INT(wss__read_size(&loop, &conn), 65536);
-    input.frame_left = (size_t)1 << 30;
-    CHECK_INT(wss__read_size(&loop, &conn), WSS__LOOP_RECEIVE);
-    loop.receive_size = 1000;
-    CHECK_INT(wss__read_size(&loop, &conn), 1000);
-}
-
 /* ---- options.spin_us ---- */
 
 static void spins_before_it_sleeps(void) {
@@ -651,7 +627,6 @@ int main(void) {
     RUN(ready_are_counted);
     RUN(messages_of_a_turn);
     RUN(time_of_a_share);
-    RUN(size_of_a_receive);
     RUN(spins_before_it_sleeps);
     return test_end("loop");
 }

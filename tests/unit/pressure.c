@@ -98,7 +98,7 @@ static void move(int i) {
 }
 
 static int class_of(int i) {
-    return conns[i]->cold ? conns[i]->cold->heavy : 0;
+    return wss__conn_cold_of(conns[i]) ? wss__conn_cold_of(conns[i])->heavy : 0;
 }
 
 /* Which list is meant for so much: 0 none. */
@@ -116,13 +116,13 @@ static void check_lists(void) {
         const wss__conn_list *list = &loop->heavy[number - 1];
         uint32_t before = WSS__SLOT_NONE;
         uint64_t spared_at = 0;
-        for (uint32_t at = list->first; at != WSS__SLOT_NONE; at = wss__conn_at(server, at)->cold->heavy_after) {
+        for (uint32_t at = list->first; at != WSS__SLOT_NONE; at = wss__conn_cold_of(wss__conn_at(server, at))->heavy_after) {
             const wss__conn *conn = wss__conn_at(server, at);
-            CHECK_INT(conn->cold->heavy, number);
-            CHECK_INT(conn->cold->heavy_before, before);
-            CHECK(conn->cold->moved_at + WSS__PRESSURE_STILL >= spared_at);
+            CHECK_INT(wss__conn_cold_of(conn)->heavy, number);
+            CHECK_INT(wss__conn_cold_of(conn)->heavy_before, before);
+            CHECK(wss__conn_cold_of(conn)->moved_at + WSS__PRESSURE_STILL >= spared_at);
             CHECK_INT(class_for(wss__pressure_holds(conn)), number);
-            if (conn->cold->moved_at + WSS__PRESSURE_STILL > loop->time) spared_at = conn->cold->moved_at;
+            if (wss__conn_cold_of(conn)->moved_at + WSS__PRESSURE_STILL > loop->time) spared_at = wss__conn_cold_of(conn)->moved_at;
             before = at;
             if (++listed > count) break;
         }
@@ -130,7 +130,7 @@ static void check_lists(void) {
     }
     for (int i = 0; i < count; i++) {
         wanted += class_of(i) != 0;
-        CHECK(class_of(i) || !conns[i]->cold);
+        CHECK(class_of(i) || !wss__conn_cold_of(conns[i]));
     }
     CHECK_INT(listed, wanted);
 }
@@ -192,8 +192,51 @@ static void what_counts(void) {
     CHECK_INT(class_of(0), 1);
     conns[0]->session.input = NULL;
     wss__pressure_note(loop, conns[0]);
-    CHECK(!conns[0]->cold); /* what was needed for a while is given back */
+    CHECK(!wss__conn_cold_of(conns[0])); /* what was needed for a while is given back */
     CHECK_INT(class_of(1), 0);
+    end();
+}
+
+/* Whatever is kept of it besides, and whenever: it is known who a connection's peer is. */
+static void peers_are_known_throughout(void) {
+    const unsigned char v4[] = {192, 0, 2, 1};
+    const unsigned char v6[] = {0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7};
+    wss_options options = {0};
+    wss_info info;
+    serve(&options, 1);
+    wss__conn_peer peers[] = {wss__conn_peer_at(wss__address_of(WSS__ADDRESS_IP, v4, 4, 4711)),
+                              wss__conn_peer_at(wss__address_of(WSS__ADDRESS_IP, v6, 16, 65535)),
+                              wss__conn_peer_at(wss__address_of(WSS__ADDRESS_UNIX, NULL, 0, 0))};
+    const char *addresses[] = {"192.0.2.1", "2001:db8::7", "unix"};
+    const int ports[] = {4711, 65535, 0};
+    peers[2].uid = 33;
+    size_t before = step_bytes;
+    for (int set = 0; set < 3; set++) { /* before it has anything else; meanwhile; not at all */
+        for (int i = 0; i < 3; i++) {
+            if (set == 0) CHECK_INT(wss__conn_set_peer(server, conns[0], &peers[i]), 1);
+            for (int cold = 0; cold <= 2; cold++) {
+                if (cold == 1) CHECK(wss__conn_need_cold(server, conns[0]) != NULL);
+                if (cold == 1 && set == 1) CHECK_INT(wss__conn_set_peer(server, conns[0], &peers[i]), 1);
+                if (cold == 2) wss__conn_free_empty_cold(server, conns[0]);
+                CHECK_INT(wss__conn_cold_of(conns[0]) != NULL, cold == 1);
+                int now = set == 0 || (set == 1 && cold > 0) ? i : set == 1 && i > 0 ? i - 1 : 2;
+                CHECK_INT(wss_get_info(server, handles[0], &info), WSS_OK);
+                CHECK_TEXT(info.address, addresses[now]);
+                CHECK_INT(info.port, ports[now]);
+                CHECK_INT(info.uid, now == 2 ? 33 : -1);
+            }
+        }
+    }
+    step_fail_in = 1; /* it stays who it is */
+    CHECK_INT(wss__conn_set_peer(server, conns[0], &peers[1]), 0);
+    step_fail_in = 1;
+    CHECK(wss__conn_need_cold(server, conns[0]) == NULL);
+    CHECK_INT(wss_get_info(server, handles[0], &info), WSS_OK);
+    CHECK_INT(info.uid, 33);
+    CHECK_INT(step_bytes, before + sizeof(wss__conn_peer));
+    CHECK_INT(wss__conn_set_peer(server, conns[0], &peers[0]), 1);
+    CHECK_INT(step_bytes, before);
+    CHECK(sizeof(void *) != 8 || sizeof(wss__conn) == 120); /* what an idle connection takes */
     end();
 }
 
@@ -211,12 +254,12 @@ static void the_order_in_a_list(void) {
     loop->time = began + 100;
     note(0, 80000); /* as much, as far as that goes, and it has not moved */
     CHECK_INT(loop->heavy[0].first, conns[0]->slot.index);
-    CHECK_INT(conns[0]->cold->moved_at, began);
+    CHECK_INT(wss__conn_cold_of(conns[0])->moved_at, began);
     move(0);
     note(0, 80000);
     CHECK_INT(loop->heavy[0].first, conns[1]->slot.index);
     CHECK_INT(loop->heavy[0].last, conns[0]->slot.index);
-    CHECK_INT(conns[0]->cold->moved_at, began + 100);
+    CHECK_INT(wss__conn_cold_of(conns[0])->moved_at, began + 100);
     note(2, 1000); /* out of the middle, the front, the end, and the last */
     check_lists();
     note(1, 1000);
@@ -259,8 +302,8 @@ static int heaviest_of_all(uint64_t still) {
     for (int number = WSS__CONN_HEAVY; number > 0; number--) {
         int best = -1;
         for (int i = 0; i < count; i++)
-            if (class_of(i) == number && (best < 0 || conns[i]->cold->moved_at < conns[best]->cold->moved_at)) best = i;
-        if (best >= 0 && conns[best]->cold->moved_at + still <= loop->time) return best;
+            if (class_of(i) == number && (best < 0 || wss__conn_cold_of(conns[i])->moved_at < wss__conn_cold_of(conns[best])->moved_at)) best = i;
+        if (best >= 0 && wss__conn_cold_of(conns[best])->moved_at + still <= loop->time) return best;
     }
     return -1;
 }
@@ -284,9 +327,9 @@ static void many_that_come_and_go(void) {
         int best = heaviest_of_all(WSS__PRESSURE_STILL);
         int sure = heaviest_of_all(2 * WSS__PRESSURE_STILL);
         const wss__conn *first = wss__pressure_heaviest(loop);
-        CHECK(!first || first->cold->moved_at + WSS__PRESSURE_STILL <= loop->time);
-        CHECK(!first || first->cold->heavy <= class_of(best));
-        CHECK(sure < 0 || (first && first->cold->heavy >= class_of(sure)));
+        CHECK(!first || wss__conn_cold_of(first)->moved_at + WSS__PRESSURE_STILL <= loop->time);
+        CHECK(!first || wss__conn_cold_of(first)->heavy <= class_of(best));
+        CHECK(sure < 0 || (first && wss__conn_cold_of(first)->heavy >= class_of(sure)));
         found += first != NULL;
     }
     CHECK(found > STEPS / 2);
@@ -390,7 +433,7 @@ static void no_memory_to_remember_it(void) {
     step_fail_in = 1;
     note(0, 100000);
     CHECK_INT(step_fail_in, 0);
-    CHECK(!conns[0]->cold);
+    CHECK(!wss__conn_cold_of(conns[0]));
     check_lists();
     note(0, 100000);
     CHECK_INT(class_of(0), 1);
@@ -423,7 +466,7 @@ static void released_while_listed(void) {
         CHECK_INT(ends, 1);
         CHECK(ended_id == handles[leaver].id);
         int listed = 0;
-        for (uint32_t at = loop->heavy[0].first; at != WSS__SLOT_NONE; at = wss__conn_at(server, at)->cold->heavy_after) {
+        for (uint32_t at = loop->heavy[0].first; at != WSS__SLOT_NONE; at = wss__conn_cold_of(wss__conn_at(server, at))->heavy_after) {
             CHECK(at != wss__slot_index(handles[leaver].id));
             listed++;
         }
@@ -591,7 +634,7 @@ static void requests(void) {
     CHECK(wss__input_hold(&loop->shared, &conn->session, &bytes));
     free(bytes.data);
     wss__pressure_note(loop, conn);
-    CHECK_INT(conn->cold->heavy, 1);
+    CHECK_INT(wss__conn_cold_of(conn)->heavy, 1);
     step_now += 1100;
     press();
     a_turn();
@@ -622,6 +665,7 @@ static void requests(void) {
 int main(void) {
     RUN(the_list_at_every_border);
     RUN(what_counts);
+    RUN(peers_are_known_throughout);
     RUN(the_order_in_a_list);
     RUN(growing_is_no_move);
     RUN(many_that_come_and_go);

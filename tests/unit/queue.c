@@ -107,6 +107,11 @@ static void take(wss__queue_inbox *inbox, const wss__queue_job *jobs, const char
     check_batch(inbox, jobs, order);
 }
 
+/* What those inside the limits cost. */
+static size_t bytes_in(const wss__queue_inbox *inbox) {
+    return inbox->came.bytes - inbox->begun.bytes;
+}
+
 static void order(void) {
     wss__queue_inbox inbox;
     wss__queue_job jobs[5];
@@ -116,11 +121,11 @@ static void order(void) {
     for (int i = 0; i < 5; i++) {
         jobs[i].next[WSS__QUEUE_ALL] = &jobs[0]; /* what a caller left there does not matter */
         CHECK_INT(wss__queue_push(&inbox, &jobs[i]), WSS_OK);
-        CHECK_INT(inbox.count, i + 1);
+        CHECK_INT(wss__queue_posted(&inbox), i + 1);
     }
     take(&inbox, jobs, "01234");
-    CHECK_INT(inbox.count, 0);
-    CHECK_INT(inbox.bytes, 0);
+    CHECK_INT(wss__queue_posted(&inbox), 0);
+    CHECK_INT(bytes_in(&inbox), 0);
     take(&inbox, NULL, "");
     wss__queue_destroy(&inbox);
     CHECK_INT(inbox.fd, -1);
@@ -138,7 +143,7 @@ static void limit_by_count(void) {
     CHECK(jobs[3].next[WSS__QUEUE_ALL] == &jobs[5]); /* it stays with the caller, untouched */
     jobs[4].cost = 0;
     CHECK_INT(wss__queue_push(&inbox, &jobs[4]), WSS_OK); /* outside the limits */
-    CHECK_INT(inbox.count, 3);
+    CHECK_INT(wss__queue_posted(&inbox), 3);
     take(&inbox, jobs, "0124");
     CHECK_INT(wss__queue_push(&inbox, &jobs[3]), WSS_OK);
     take(&inbox, jobs, "3");
@@ -156,9 +161,9 @@ static void limit_by_bytes(void) {
         CHECK_INT(wss__queue_push(&inbox, &jobs[0]), WSS_OK);
         int fits = 60 + second <= 100;
         CHECK_INT(wss__queue_push(&inbox, &jobs[1]), fits ? WSS_OK : WSS_ERR_QUEUE_FULL);
-        CHECK_INT(inbox.bytes, fits ? 60 + second : 60);
+        CHECK_INT(bytes_in(&inbox), fits ? 60 + second : 60);
         take(&inbox, jobs, fits ? "01" : "0");
-        CHECK_INT(inbox.bytes, 0);
+        CHECK_INT(bytes_in(&inbox), 0);
         wss__queue_destroy(&inbox);
     }
     make_inbox(&inbox, WSS_OFF, 100);
@@ -202,12 +207,12 @@ static void put_back(void) {
     CHECK_INT(wss__queue_take_some(&inbox, 3), 3);
     CHECK_INT(wss__queue_push(&inbox, &jobs[4]), WSS_ERR_QUEUE_FULL);
     CHECK(wss__queue_next(&inbox) == &jobs[0]);
-    CHECK_INT(inbox.count, 3);
-    CHECK_INT(inbox.bytes, 30);
+    CHECK_INT(wss__queue_posted(&inbox), 3);
+    CHECK_INT(bytes_in(&inbox), 30);
     CHECK_INT(wss__queue_push(&inbox, &jobs[4]), WSS_OK);
     wss__queue_put_back(&inbox); /* 1, 2 come before 3 and 4, which are newer */
-    CHECK_INT(inbox.count, 4);
-    CHECK_INT(inbox.bytes, 40);
+    CHECK_INT(wss__queue_posted(&inbox), 4);
+    CHECK_INT(bytes_in(&inbox), 40);
     CHECK_INT(wss__queue_push(&inbox, &jobs[5]), WSS_ERR_QUEUE_FULL);
     take(&inbox, jobs, "1234");
     CHECK_INT(wss__queue_push(&inbox, &jobs[1]), WSS_OK);
@@ -245,7 +250,7 @@ static void orders_of_the_taker(void) {
     write_calls = 0;
     CHECK_INT(put_own(&inbox, &jobs[3]), WSS_OK);
     CHECK_INT(inbox.left, 2);
-    CHECK_INT(inbox.count, 4);
+    CHECK_INT(wss__queue_posted(&inbox), 4);
     CHECK_INT(put_own(&inbox, &jobs[4]), WSS_ERR_QUEUE_FULL); /* the limits are for all */
     jobs[4].cost = 0;
     CHECK_INT(put_own(&inbox, &jobs[4]), WSS_OK);
@@ -255,7 +260,7 @@ static void orders_of_the_taker(void) {
     CHECK_INT(put_own(&inbox, &jobs[5]), WSS_OK); /* nobody should: it comes in as from others */
     take(&inbox, jobs, "75");
     CHECK_INT(inbox.left, 0);
-    CHECK_INT(inbox.count, 0);
+    CHECK_INT(wss__queue_posted(&inbox), 0);
     CHECK_INT(wss__queue_push(&inbox, &jobs[1]), WSS_OK);
     wss__queue_take(&inbox, 1);
     CHECK_INT(put_own(&inbox, &jobs[6]), WSS_OK); /* the last batch is closed for others only */
@@ -558,12 +563,12 @@ static void batches(void) {
         CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
         CHECK_INT(counted, run);
         CHECK(is_readable(wss_queue_fd(queue)));
-        CHECK_INT(queue->inbox.count, run == 256 ? 600 - 256 : 601 - 512);
+        CHECK_INT(wss__queue_posted(&queue->inbox), run == 256 ? 600 - 256 : 601 - 512);
     }
     CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
     CHECK_INT(counted, 601);
-    CHECK_INT(queue->inbox.count, 0);
-    CHECK_INT(queue->inbox.bytes, 0);
+    CHECK_INT(wss__queue_posted(&queue->inbox), 0);
+    CHECK_INT(bytes_in(&queue->inbox), 0);
     CHECK(!is_readable(wss_queue_fd(queue)));
     end_queue(queue);
 }
@@ -983,7 +988,7 @@ static void the_batch_counts(void) {
     for (int i = 0; i < 3; i++) CHECK_INT(wss_queue_post(queue, count_it, NULL), WSS_OK);
     CHECK_INT(wss_queue_poll(queue, 0), WSS_OK);
     CHECK_INT(counted, 3);
-    CHECK_INT(queue->inbox.count, 1);
+    CHECK_INT(wss__queue_posted(&queue->inbox), 1);
     end_queue(queue);
     CHECK_INT(counted, 4);
 }
