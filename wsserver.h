@@ -3988,7 +3988,7 @@ static wss__span wss__buf_key_of(wss__buf_frame *frame) {
 /* A frame has come into the queue, or has gone from it: what it costs. */
 static inline size_t wss__buf_weigh(wss__buf_queue *queue, const wss__buf_frame *frame, int come) {
     size_t bytes = frame->shared ? 0 : wss__mem_charge(wss__buf_frame_bytes(frame));
-    queue->own += come ? bytes : 0 - bytes;
+    queue->own = come ? queue->own + bytes : queue->own - bytes;
     return wss__buf_charge(frame);
 }
 
