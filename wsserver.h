@@ -6709,7 +6709,7 @@ typedef struct wss__conn_reply {
 } wss__conn_reply;
 
 /* An order to a loop. It is made on the stack; where another thread has to carry it out, a copy goes there: with 120
-   bytes, since for more the allocator of most systems takes a lock that both threads need. */
+   bytes on 64 bits, the most that glibc frees without the lock that both threads need. */
 typedef struct wss__conn_order {
     wss__queue_job job;
     wss_conn conn;         /* broadcast: left out. timer: the timer */
