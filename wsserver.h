@@ -8705,7 +8705,7 @@ static size_t wss__read_size(size_t room, uint64_t rest) {
 
 /* Receives the rest of a message that these bytes begin, where there is room for the whole: in one piece it is looked
    at where it lies. Returns for how much more there was room. */
-static size_t wss__read_whole(wss__loop *loop, const wss__conn *conn, wss__session_bytes *bytes) {
+static size_t wss__read_whole(wss__loop *loop, wss__conn *conn, wss__session_bytes *bytes) {
     wss__frame_head frame;
     size_t room = loop->receive_size - bytes->size;
     if (conn->session.phase != WSS__SESSION_OPEN || conn->session.input) return 0;
@@ -8715,7 +8715,8 @@ static size_t wss__read_whole(wss__loop *loop, const wss__conn *conn, wss__sessi
     if (frame.size <= come || frame.size - come > room) return 0;
     room = wss__read_size(room, frame.size - come);
     ssize_t got = wss__socket_receive(conn->fd, bytes->data + bytes->size, room);
-    if (got > 0) bytes->size += (size_t)got; /* else it is told at the next receive */
+    if (got > 0) bytes->size += (size_t)got; /* an end is told again at the next receive, an error is not */
+    else if (got < 0 && errno != EAGAIN) wss__notify_reset(loop->server, conn);
     return room;
 }
 
@@ -9667,7 +9668,7 @@ static void wss__loop_run_jobs(wss__loop *loop, int close_it) {
 /* ---- stopping ---- */
 
 /* The last words. A handshake is read once before, so that no byte that is left unread resets its answer; who has said
-   nothing has one too. They are written into the cork: nobody goes without them for want of memory. */
+   nothing has one too. Where nothing waits before them they are written into the cork, and need no memory. */
 static void wss__loop_stop_conn(wss__loop *loop, wss__conn *conn) {
     if (wss__conn_is_serving(conn) && conn->session.phase == WSS__SESSION_HEAD) wss__serve_now(loop, conn);
     if (!wss__conn_is_serving(conn)) return;
