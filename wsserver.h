@@ -4078,19 +4078,28 @@ static int wss__buf_prepend(wss__mem *mem, wss__buf_queue **queue, wss__buf_fram
     return 1;
 }
 
-/* Whether both are control frames of the same kind. */
-static int wss__buf_is_like(wss__buf_frame *a, wss__buf_frame *b) {
-    return a->control && b->control && *wss__buf_frame_data(a) == *wss__buf_frame_data(b);
+/* How many frames stand at the head that nothing may go ahead of. */
+static uint32_t wss__buf_border(wss__buf_queue *queue) {
+    return queue && (queue->sent || (*wss__buf_at(queue, 0))->fixed) ? 1 : 0;
 }
 
-/* Puts a control frame where the next frame begins, RFC 6455 section 5.4, in the place of one of its kind that waits
-   there: of several pings only the last needs an answer, section 5.5.3. So at most a ping and a pong wait, and neither
-   behind data. Takes over the caller's reference, also on failure. */
+/* Where a ping or a pong waits whose first byte is this one, so that the next of its kind takes its place: of several
+   pings only the last needs an answer, RFC 6455 section 5.5.3. NULL: nowhere. */
+static wss__buf_frame **wss__buf_waiting(wss__buf_queue *queue, char first) {
+    uint32_t border = wss__buf_border(queue);
+    for (uint32_t i = border; queue && i < border + 2 && i < queue->count; i++) {
+        wss__buf_frame **place = wss__buf_at(queue, i);
+        if ((*place)->control && *wss__buf_frame_data(*place) == first) return place;
+    }
+    return NULL;
+}
+
+/* Puts a control frame where the next frame begins, section 5.4, or in the place of one of its kind. So at most a ping
+   and a pong wait, and neither behind data. Takes over the caller's reference, also on failure. */
 static int wss__buf_interject(wss__mem *mem, wss__buf_queue **queue, wss__buf_frame *frame) {
-    uint32_t border = *queue && ((*queue)->sent || (*wss__buf_at(*queue, 0))->fixed) ? 1 : 0;
-    for (uint32_t i = border; *queue && i < border + 2 && i < (*queue)->count; i++) {
-        wss__buf_frame **place = wss__buf_at(*queue, i);
-        if (!wss__buf_is_like(*place, frame)) continue;
+    uint32_t border = wss__buf_border(*queue);
+    wss__buf_frame **place = wss__buf_waiting(*queue, *wss__buf_frame_data(frame));
+    if (place) {
         wss__buf_weigh(*queue, *place, 0);
         wss__buf_weigh(*queue, frame, 1);
         wss__buf_release(mem, *place);
@@ -4741,6 +4750,8 @@ static int wss__session_put_raw(wss__session_shared *shared, wss__session *sessi
     size_t size = wss__base_add(head.size, rest.size);
     char *place = wss__session_cork(shared, session, size, 0);
     wss__buf_frame *frame = NULL;
+    wss__buf_frame **like = place || !first ? NULL : wss__buf_waiting(session->queue, *head.data);
+    if (like && (*like)->size == size) place = wss__buf_frame_data(*like); /* a flood of pings needs no memory */
     if (!place) {
         frame = wss__buf_new_raw(shared->mem, size, wss__base_span(NULL, 0));
         if (!frame) return 0;

@@ -263,7 +263,7 @@ static uint64_t frames_in(void) {
 }
 
 /* Processor time of the loop for this many pings. */
-static double cost_of_pings(client *c, int count) {
+static double cost_of_pings_once(client *c, int count) {
     double before, after;
     script pings = {0};
     uint64_t wanted = frames_in() + (uint64_t)count;
@@ -276,6 +276,16 @@ static double cost_of_pings(client *c, int count) {
     __atomic_load(&loop_used, &after, __ATOMIC_RELAXED);
     script_free(&pings);
     return after - before;
+}
+
+/* The least of a few: what else the machine does only adds, and a walk of the queue would cost more in each of them. */
+static double cost_of_pings(client *c, int count) {
+    double least = cost_of_pings_once(c, count);
+    for (int i = 1; i < 5; i++) {
+        double once = cost_of_pings_once(c, count);
+        if (once < least) least = once;
+    }
+    return least;
 }
 
 static void *read_all(void *arg) {

@@ -918,7 +918,7 @@ static void ping_run(void) {
     }
     STAGE_TRUE(pongs == 10);
     for (int i = 0; i < 60; i++) { /* nobody reads the pongs */
-        frame(client, 0x89, stage_big, 100);
+        frame(client, 0x89, stage_big, (size_t)(60 + i % 50));
         if (i % 6 == 0) settle();
     }
     settle();

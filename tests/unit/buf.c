@@ -111,22 +111,26 @@ static void new_frames(void) {
         wss__buf_frame *frame = frame_of(&mem, opcodes[i], 'c', 3, NULL);
         CHECK_INT(frame->control, opcodes[i] >= 8);
         CHECK_INT(wss__buf_charge(frame), opcodes[i] >= 8 ? 0 : cost_of(5, 0));
+        wss__buf_queue *queue = NULL;
+        CHECK(wss__buf_append(&mem, &queue, frame));
         for (size_t k = 0; k < 6; k++) {
             wss__buf_frame *other = frame_of(&mem, opcodes[k], 'd', 4, NULL);
-            CHECK_INT(wss__buf_is_like(frame, other), k == i && opcodes[i] >= 8);
+            wss__buf_frame **place = wss__buf_waiting(queue, *wss__buf_frame_data(other));
+            CHECK(place == (k == i && opcodes[i] >= 8 ? wss__buf_at(queue, 0) : NULL));
             wss__buf_release(&mem, other);
         }
-        wss__buf_release(&mem, frame);
+        wss__buf_free_queue(&mem, &queue);
     }
     wss__buf_frame *raw = wss__buf_new_raw(&mem, 5, wss__base_text(NULL));
-    wss__buf_frame *pong = frame_of(&mem, WSS__FRAME_PONG, 'a', 3, NULL);
+    wss__buf_queue *queue = NULL;
     memcpy(wss__buf_frame_data(raw), "\x8a\x03" "abc", 5); /* raw bytes that look like a pong are none */
-    CHECK(!wss__buf_is_like(raw, pong) && !wss__buf_is_like(pong, raw));
+    CHECK(!wss__buf_waiting(queue, '\x8a'));
+    CHECK(wss__buf_append(&mem, &queue, raw));
+    CHECK(!wss__buf_waiting(queue, '\x8a'));
     CHECK_INT(raw->size, 5);
     CHECK_INT(wss__buf_charge(raw), cost_of(5, 0));
     CHECK_INT(raw->hash, 0);
-    wss__buf_release(&mem, raw);
-    wss__buf_release(&mem, pong);
+    wss__buf_free_queue(&mem, &queue);
     wss__buf_release(&mem, NULL);
     check_all_free(&mem);
 }

@@ -8,12 +8,12 @@ static int fed_fd = -1;
 static const char *fed;
 static size_t fed_size;
 static int fed_end; /* an errno, 0: the end of the stream */
-static size_t asked[8];
+static size_t sizes_asked[8];
 static int receives;
 
 static ssize_t fake_recv(int fd, void *data, size_t size, int flags) {
     if (fd != fed_fd) return recv(fd, data, size, flags);
-    if (receives < 8) asked[receives] = size;
+    if (receives < 8) sizes_asked[receives] = size;
     receives++;
     errno = fed_end;
     if (!fed_size && fed_end == ECONNRESET) fed_end = 0; /* told once, as the kernel does; then it is an end */
@@ -155,7 +155,7 @@ static void larger_messages(void) {
     size_t size = step_make_frame(frames, 0x82, payload, (1088 << 10) - 13);
     feed(server, frames, size, EAGAIN);
     step(server);
-    CHECK_INT(asked[0], WSS__READ_SIZE);
+    CHECK_INT(sizes_asked[0], WSS__READ_SIZE);
     CHECK_INT(messages, 1);
     CHECK_INT(lies_where_it_was_received(server), 0);
     size = step_make_frame(frames, 0x82, payload, MOST);
@@ -178,7 +178,7 @@ static void rests(void) {
             size_t size = step_make_frame(frames, 0x82, payload, 500000);
             CHECK_INT(size, 500014);
             CHECK_INT(feed(server, frames, parts[i], error), 2);
-            CHECK_INT(asked[1], 500014 - WSS__READ_SIZE + WSS__READ_SIZE);
+            CHECK_INT(sizes_asked[1], 500014 - WSS__READ_SIZE + WSS__READ_SIZE);
             CHECK_INT(messages, 0);
             CHECK_INT(ends, 0);
             CHECK_INT(conn_of(server)->work & WSS__WORK_READABLE, 0); /* epoll tells more, and ends */
@@ -233,7 +233,7 @@ static void no_rests(void) {
         if (what == 3) frames[1] &= 0x7f;      /* not masked */
         feed(server, frames, size, EAGAIN);
         step(server);
-        if (what >= 2) CHECK_INT(asked[1], server->loops[0].receive_size); /* all that comes is dropped */
+        if (what >= 2) CHECK_INT(sizes_asked[1], server->loops[0].receive_size); /* all that comes is dropped */
         CHECK_INT(messages, what < 2);
         CHECK_INT(ends, what >= 2);
         fed_fd = -1;

@@ -1791,9 +1791,12 @@ static void pongs_while_blocked(void) {
     CHECK_INT(d.session.queue->count, 2);
     CHECK_INT(d.live, live + 3); /* the digits */
     CHECK_INT(wss__session_queued(&d.session), queued);
+    size_t peak = d.live_peak = d.live;
+    say_pings(&input, 1001, 2000);
     say_pings(&input, 1001, 1001);
     hear_blocked(&d, &input);
     CHECK_INT(d.session.queue->count, 2);
+    CHECK_INT(d.live_peak, peak); /* a pong of the same size is written over the one that waits */
     /* It has begun to leave: it stays, and the next ones are answered behind it. */
     send_some(&d, 9 + 1);
     say_pings(&input, 1002, 1005);
